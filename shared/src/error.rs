@@ -1,0 +1,229 @@
+//! The one table of codes: every error and warning that a client can see, with its number, HTTP status and text.
+//!
+//! The documented numbers and texts are those of Cloudflare's custom CSR API, to the letter; a test compares them
+//! with `shared/tests/data/status-codes.json`.
+
+/// Declares an enum of codes and, from the same rows, everything that is known of each.
+macro_rules! code_table {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal, $status:literal, $message:literal;)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        pub enum $name { $($(#[$doc])* $variant = $number,)+ }
+
+        impl $name {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The number in the envelope.
+            #[must_use]
+            pub const fn number(self) -> u16 {
+                self as u16
+            }
+
+            /// The HTTP status that a response with this code first in it has.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)+ }
+            }
+
+            /// The text, with `:reason` where the particular case is filled in.
+            #[must_use]
+            pub const fn template(self) -> &'static str {
+                match self { $(Self::$variant => $message,)+ }
+            }
+        }
+    };
+}
+
+code_table! {
+    /// An error code of the HTTP API.
+    ErrorCode {
+        /// No bearer token in the Authorization header.
+        BearerMissing = 1000, 401, "Unable to extract bearer token";
+        /// The token is not three base64url parts.
+        TokenUnparsable = 1001, 401, "Unable to parse JWT token";
+        /// The token's header is not acceptable.
+        TokenHeaderBad = 1002, 401, "Bad JWT header";
+        /// Signature, validity, issuer or audience is wrong.
+        TokenUnverified = 1003, 401, "Failed to verify JWT token";
+        /// The payload cannot be read as claims.
+        ClaimsUnreadable = 1004, 401, "Failed to get claims from JWT token";
+        /// A required claim is absent.
+        ClaimsMissing = 1005, 401, "JWT token does not have required claims";
+        /// The body, or a field of it, is not the JSON that is asked for.
+        BodyUndecodable = 1400, 400, "Unable to decode the JSON request body. Check your input and try again.";
+        /// An empty zone or account ID in the path.
+        ZoneIdMissing = 1401, 400, "Zone ID is required. Check your input and try again.";
+        /// No Authorization header.
+        AuthorizationMissing = 1402, 400, "The request has no Authorization header. Check your input and try again.";
+        /// No quota is allocated.
+        QuotaNotAllocated = 1403, 403, "No quota has been allocated for this zone. If you are already a paid Cloudflare for SaaS customer, contact your Customer Success Manager for additional provisioning. If you are not yet enrolled, fill out this contact form and our sales team will contact you.";
+        /// The token does not reach this scope, or the scope was not granted custom CSRs.
+        AccessNotGranted = 1404, 403, "Access to generating CSRs has not been granted for this zone. If you are already a paid Cloudflare for SaaS customer, contact your Customer Success Manager for additional provisioning. If you are not yet enrolled, fill out this contact form and our sales team will contact you.";
+        /// `country` is missing.
+        CountryMissing = 1405, 400, "Country field is required. Check your input and try again.";
+        /// `state` is missing.
+        StateMissing = 1406, 400, "State field is required. Check your input and try again.";
+        /// `locality` is missing.
+        LocalityMissing = 1407, 400, "Locality field is required. Check your input and try again.";
+        /// `organization` is missing.
+        OrganizationMissing = 1408, 400, "Organization field is required. Check your input and try again.";
+        /// `common_name` is missing.
+        CommonNameMissing = 1409, 400, "Common Name field is required. Check your input and try again.";
+        /// `common_name` is over 64 characters.
+        CommonNameTooLong = 1410, 400, "The specified Common Name is too long. Maximum allowed length is 64 characters. Check your input and try again.";
+        /// `sans` is missing or empty.
+        SansMissing = 1411, 400, "At least one subject alternative name (SAN) is required. Check your input and try again.";
+        /// A SAN is no host name.
+        SanInvalid = 1412, 400, "Invalid subject alternative name(s) (SAN). SANs have to be smaller than 256 characters in length, cannot be IP addresses, cannot contain any special characters such as ~`!@#$%^&*()=+{}[] \\;:’\",<>/? and cannot begin or end with a ‘-’ character. Check your input and try again.";
+        /// A SAN has non-ASCII characters.
+        SanNotAscii = 1413, 400, "Subject Alternative Names (SANs) with non-ASCII characters are not supported. Check your input and try again.";
+        /// A SAN is in a reserved top domain.
+        SanReserved = 1414, 400, "Reserved top domain subject alternative names (SAN), such as ’test’, ’example’, ‘invalid’ or ’localhost’, is not supported. Check your input and try again.";
+        /// No registrable domain can be derived from a SAN.
+        SanNotRegistrable = 1415, 400, "Unable to parse subject alternative name(s) (SAN) - :reason. Check your input and try again.";
+        /// A SAN is in one of the example domains.
+        SanExampleDomain = 1416, 400, "Subject Alternative Names (SANs) ending in example.com, example.net, or example.org are prohibited. Check your input and try again.";
+        /// `key_type` is neither `rsa2048` nor `p256v1`.
+        KeyTypeInvalid = 1417, 400, "Invalid key type. Only ‘rsa2048’ or ‘p256v1’ is accepted. Check your input and try again.";
+        /// The custom CSR ID in the path is no UUID.
+        CustomCsrIdInvalid = 1418, 400, "The custom CSR ID is invalid. Check your input and try again.";
+        /// No such custom CSR in this scope.
+        CustomCsrNotFound = 1419, 404, "The custom CSR was not found.";
+        /// An active certificate uses the custom CSR.
+        CustomCsrInUse = 1420, 409, "The custom CSR is associated with an active certificate pack. You will need to delete all associated active certificate packs before you can delete the custom CSR.";
+        /// `country` is no ISO 3166-1 alpha-2 code.
+        CountryUnknown = 1460, 400, "The specified Country is not an ISO 3166-1 alpha-2 code. Check your input and try again.";
+        /// A field is longer than its upper bound.
+        FieldTooLong = 1461, 400, "The field :reason. Check your input and try again.";
+        /// A field has control characters.
+        FieldHasControls = 1462, 400, "The field :reason. Check your input and try again.";
+        /// Over 100 SANs.
+        TooManySans = 1463, 400, "At most 100 subject alternative names (SANs) are allowed. Check your input and try again.";
+        /// A query parameter or header is out of range.
+        ParameterOutOfRange = 1464, 400, "The :reason. Check your input and try again.";
+        /// The quota is used up.
+        QuotaUsedUp = 1465, 403, "The quota is used up: :reason. Delete a custom CSR that is no longer needed, or ask for a larger quota.";
+        /// Idempotency-Key reused with another body.
+        IdempotencyKeyReused = 1466, 422, "The Idempotency-Key was used before with another request body. Send another key, or the same body.";
+        /// The body is over 64 KiB.
+        BodyTooLarge = 1467, 413, "The request body is larger than 64 KiB. Check your input and try again.";
+        /// Too many requests.
+        TooManyRequests = 1470, 429, "Too many requests. Try again later.";
+        /// The database or a part of the service is not ready.
+        NotReady = 1471, 503, "The service is not ready: :reason. Try again later.";
+        /// A fault of ours.
+        Internal = 1500, 500, "Internal Server Error";
+        /// No such route.
+        RouteNotFound = 7000, 404, "No route for that URI";
+        /// The route exists, the method does not.
+        MethodNotAllowed = 7001, 405, "Method not allowed for that URI";
+    }
+}
+
+code_table! {
+    /// A warning in `messages`: the request was accepted all the same.
+    WarningCode {
+        /// The common name is not among the SANs.
+        CommonNameNotInSans = 2000, 200, "The Common Name is not among the subject alternative names (SANs): public CAs refuse such a request.";
+        /// A SAN has an underscore.
+        SanUnderscore = 2001, 200, "The subject alternative name (SAN) has a ‘_’: public CAs refuse such a name.";
+        /// A SAN is longer than DNS allows.
+        SanOverDnsLength = 2006, 200, "The subject alternative name (SAN) has over 253 characters: DNS stops there.";
+    }
+}
+
+/// One fault of a request: what is wrong, where, and, for codes whose text has a `:reason`, why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issue {
+    /// What is wrong.
+    pub code: ErrorCode,
+    /// Which member of the body is meant, as a JSON pointer (RFC 6901); none for the request as a whole.
+    pub pointer: Option<String>,
+    /// What stands for `:reason` in the code's text.
+    pub reason: Option<String>,
+}
+
+impl Issue {
+    /// A fault of the request as a whole.
+    #[must_use]
+    pub const fn new(code: ErrorCode) -> Self {
+        Self { code, pointer: None, reason: None }
+    }
+
+    /// A fault of one member of the body; `pointer` follows RFC 6901.
+    #[must_use]
+    pub fn at(code: ErrorCode, pointer: impl Into<String>) -> Self {
+        Self { code, pointer: Some(pointer.into()), reason: None }
+    }
+
+    /// Fills in the `:reason` of the code's text.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// The text that the client reads.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.code.template().replace(":reason", self.reason.as_deref().unwrap_or_default())
+    }
+}
+
+/// One remark on an accepted request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What is remarkable.
+    pub code: WarningCode,
+    /// Which member of the body is meant, as a JSON pointer (RFC 6901).
+    pub pointer: String,
+}
+
+/// Why a storage operation did not happen, as far as its caller must know.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached or has no room; nothing is known to be wrong with the request.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// The outcome of a commit is unknown, and so is whether the change happened.
+    #[error("the outcome of the commit is unknown: {0}")]
+    Ambiguous(String),
+    /// A row contradicts the schema's promises.
+    #[error("the database holds a row that cannot be read: {0}")]
+    Corrupt(String),
+    /// Anything else: a fault of ours.
+    #[error("the database refused a statement: {0}")]
+    Internal(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Row {
+        status: u16,
+        code: u16,
+        message: String,
+        d: Option<u32>,
+    }
+
+    #[test]
+    fn every_documented_error_has_its_number_status_and_text_to_the_letter() {
+        let rows: Vec<Row> = serde_json::from_str(include_str!("../tests/data/status-codes.json")).unwrap();
+        assert!(rows.len() > 25);
+        for row in rows {
+            let code = ErrorCode::ALL.iter().find(|code| code.number() == row.code).unwrap_or_else(|| panic!("{} is missing", row.code));
+            assert_eq!(code.status(), row.status, "{}", row.code);
+            let text = row.d.map_or(row.message.clone(), |d| row.message.replace("%d", &d.to_string()));
+            assert_eq!(code.template(), text, "{}", row.code);
+        }
+    }
+
+    #[test]
+    fn the_table_is_in_the_order_of_its_numbers_so_that_sorting_issues_sorts_by_code() {
+        assert!(ErrorCode::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()));
+    }
+}

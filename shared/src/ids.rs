@@ -1,0 +1,137 @@
+//! Typed IDs: what was parsed once is not judged again.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+
+/// A zone's or an account's ID: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantId(String);
+
+impl TenantId {
+    /// Takes an ID from outside; none where it is not one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The ID as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whose custom CSRs are meant: a zone's or an account's. Its text form, `zones/ID` or `accounts/ID`, is what the
+/// database holds and what a sealed record is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// A zone.
+    Zone(TenantId),
+    /// An account.
+    Account(TenantId),
+}
+
+impl Scope {
+    /// Reads the text form; none where it is not one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once('/')? {
+            ("zones", id) => TenantId::parse(id).map(Self::Zone),
+            ("accounts", id) => TenantId::parse(id).map(Self::Account),
+            _ => None,
+        }
+    }
+
+    /// The ID alone.
+    #[must_use]
+    pub const fn id(&self) -> &TenantId {
+        match self {
+            Self::Zone(id) | Self::Account(id) => id,
+        }
+    }
+
+    /// `zone` or `account`, for messages.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Zone(_) => "zone",
+            Self::Account(_) => "account",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}s/{}", self.kind(), self.id())
+    }
+}
+
+/// The ID of a custom CSR: a UUID, version 7 (RFC 9562) where we made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CustomCsrId(Uuid);
+
+impl CustomCsrId {
+    /// A fresh ID, ordered by the time it was made.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        let secs = u64::try_from(now.secs()).unwrap_or_default();
+        let nanos = u32::try_from(now.micros().rem_euclid(1_000_000)).unwrap_or_default() * 1_000;
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, secs, nanos)))
+    }
+
+    /// Takes an ID from outside: 36 characters of 8-4-4-4-12 hexadecimal, in either case; none otherwise.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 36).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
+    }
+}
+
+impl fmt::Display for CustomCsrId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_custom_csr_id_is_36_characters_of_hexadecimal_in_groups() {
+        let id = CustomCsrId::new(Timestamp::from_micros(1_700_000_000_000_000));
+        assert_eq!(CustomCsrId::parse(&id.to_string()), Some(id));
+        assert_eq!(CustomCsrId::parse(&id.to_string().to_uppercase()), Some(id));
+        assert_eq!(id.to_string().as_bytes()[14], b'7');
+        for bad in
+            ["", "1", "0190163d86946739aea5966c26f8ad91", "{0190163d-8694-6739-aea5-966c26f8ad9}", "0190163d-8694-6739-aea5-966c26f8ad9g"]
+        {
+            assert_eq!(CustomCsrId::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_id_is_1_to_64_plain_characters() {
+        assert!(TenantId::parse(&"a".repeat(64)).is_some());
+        for bad in ["", "a/b", "a b", "ü", "%ff", &"a".repeat(65)] {
+            assert!(TenantId::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_scope_reads_back_from_its_text() {
+        for text in ["zones/z.1", "accounts/a-1"] {
+            assert_eq!(Scope::parse(text).unwrap().to_string(), text);
+        }
+        assert!(Scope::parse("zone/z").is_none());
+    }
+}
