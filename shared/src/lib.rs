@@ -3,4 +3,9 @@
 pub mod clock;
 pub mod error;
 pub mod ids;
+pub mod job;
 pub mod model;
+pub mod seal;
+pub mod storage;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

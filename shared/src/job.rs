@@ -1,0 +1,28 @@
+//! What a job says: which row to look at, and nothing else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::CustomCsrId;
+
+/// The queue of key generations. The name is stored with every job: never change it.
+pub const GENERATE_CSR_QUEUE: &str = "generate-csr";
+
+/// Wakes a worker for one pending custom CSR.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GenerateCsrJob {
+    custom_csr_id: String,
+}
+
+impl GenerateCsrJob {
+    /// A job for this custom CSR.
+    #[must_use]
+    pub fn new(id: CustomCsrId) -> Self {
+        Self { custom_csr_id: id.to_string() }
+    }
+
+    /// The custom CSR that is meant; none where the payload holds something else.
+    #[must_use]
+    pub fn custom_csr_id(&self) -> Option<CustomCsrId> {
+        CustomCsrId::parse(&self.custom_csr_id)
+    }
+}

@@ -1,0 +1,185 @@
+//! What truly differs between the databases.
+
+use std::future::Future;
+
+use apalis::prelude::TaskBuilder;
+use sqlx::{Database, Row, Sqlite, error::DatabaseError, migrate::Migrator};
+use ulid::Ulid;
+
+use super::value::Value;
+use crate::{clock::Timestamp, job::GenerateCsrJob};
+
+/// A job to enqueue in the caller's transaction.
+#[derive(Debug)]
+pub struct NewJob {
+    /// Its ID.
+    pub id: String,
+    /// What it says.
+    pub job: GenerateCsrJob,
+    /// Not before then.
+    pub run_at: Timestamp,
+}
+
+impl NewJob {
+    /// A job with a fresh ID.
+    #[must_use]
+    pub fn new(job: GenerateCsrJob, run_at: Timestamp) -> Self {
+        Self { id: Ulid::generate().to_string(), job, run_at }
+    }
+}
+
+/// A database that [`super::SqlStore`] runs on: the statements that only it understands, and how values go in and out.
+pub trait Dialect: Database {
+    /// Begins a transaction that will write.
+    const BEGIN_WRITE: &'static str;
+    /// Begins a transaction whose reads all see one state.
+    const BEGIN_READ: &'static str;
+    /// IDs and job IDs of up to `$1` pending rows whose job is gone or dead.
+    const JOBLESS: &'static str;
+    /// Deletes jobs that ended before `$1` (seconds since the Unix epoch).
+    const PURGE_JOBS: &'static str;
+    /// Deletes workers last seen before `$1` (seconds since the Unix epoch) that no job names.
+    const PURGE_WORKERS: &'static str;
+    /// Gives back the jobs that workers hold.
+    const RELEASE_JOBS: &'static str;
+
+    /// Our own migrations for this database.
+    fn migrations() -> Migrator;
+
+    /// The migrations of the job queue.
+    fn queue_migrations() -> Migrator;
+
+    /// Enqueues a job within the caller's transaction.
+    fn push_job(connection: &mut Self::Connection, job: NewJob) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// Runs a statement; the number of rows that it changed.
+    fn execute(connection: &mut Self::Connection, sql: &'static str, values: Vec<Value>) -> impl Future<Output = sqlx::Result<u64>> + Send;
+
+    /// Runs a statement and takes its rows.
+    fn fetch(
+        connection: &mut Self::Connection,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> impl Future<Output = sqlx::Result<Vec<Self::Row>>> + Send;
+
+    /// Reads a TEXT column.
+    fn text(row: &Self::Row, column: &str) -> sqlx::Result<Option<String>>;
+
+    /// Reads an integer column.
+    fn int(row: &Self::Row, column: &str) -> sqlx::Result<Option<i64>>;
+
+    /// Reads a column of bytes.
+    fn blob(row: &Self::Row, column: &str) -> sqlx::Result<Option<Vec<u8>>>;
+
+    /// Whether this error says that the database is out of reach, locked or full rather than that the statement is wrong.
+    fn is_unavailable(error: &dyn DatabaseError) -> bool;
+
+    /// Whether a commit that ended in this error may have happened all the same.
+    fn is_ambiguous(error: &sqlx::Error) -> bool;
+}
+
+/// The part of a dialect that is the same text for each database, but not the same types.
+macro_rules! statements {
+    () => {
+        async fn execute(connection: &mut Self::Connection, sql: &'static str, values: Vec<Value>) -> sqlx::Result<u64> {
+            Ok(sqlx::query_with(sql, arguments::<Self>(values)?).execute(connection).await?.rows_affected())
+        }
+
+        async fn fetch(connection: &mut Self::Connection, sql: &'static str, values: Vec<Value>) -> sqlx::Result<Vec<Self::Row>> {
+            sqlx::query_with(sql, arguments::<Self>(values)?).fetch_all(connection).await
+        }
+
+        fn text(row: &Self::Row, column: &str) -> sqlx::Result<Option<String>> {
+            row.try_get(column)
+        }
+
+        fn int(row: &Self::Row, column: &str) -> sqlx::Result<Option<i64>> {
+            row.try_get(column)
+        }
+
+        fn blob(row: &Self::Row, column: &str) -> sqlx::Result<Option<Vec<u8>>> {
+            row.try_get(column)
+        }
+    };
+}
+
+fn arguments<DB: Dialect<Arguments: Bind>>(values: Vec<Value>) -> sqlx::Result<DB::Arguments> {
+    let mut arguments = DB::Arguments::default();
+    for value in values {
+        arguments.bind(value).map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}
+
+/// Takes a [`Value`] in the database's own encoding.
+trait Bind {
+    fn bind(&mut self, value: Value) -> Result<(), sqlx::error::BoxDynError>;
+}
+
+macro_rules! bind {
+    ($arguments:ty) => {
+        impl Bind for $arguments {
+            fn bind(&mut self, value: Value) -> Result<(), sqlx::error::BoxDynError> {
+                use sqlx::Arguments;
+                match value {
+                    Value::Text(text) => self.add(text),
+                    Value::Int(int) => self.add(int),
+                    Value::Blob(bytes) => self.add(bytes),
+                }
+            }
+        }
+    };
+}
+
+bind!(sqlx::sqlite::SqliteArguments);
+
+impl Dialect for Sqlite {
+    const BEGIN_WRITE: &'static str = "BEGIN IMMEDIATE";
+    const BEGIN_READ: &'static str = "BEGIN";
+    const JOBLESS: &'static str = "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND NOT EXISTS \
+        (SELECT 1 FROM Jobs WHERE Jobs.id = custom_csrs.job_id AND Jobs.status IN ('Pending', 'Queued', 'Running')) ORDER BY id LIMIT $1";
+    const PURGE_JOBS: &'static str = "DELETE FROM Jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < $1";
+    const PURGE_WORKERS: &'static str =
+        "DELETE FROM Workers WHERE last_seen < $1 AND NOT EXISTS (SELECT 1 FROM Jobs WHERE Jobs.lock_by = Workers.id)";
+    const RELEASE_JOBS: &'static str = "UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL \
+        WHERE status IN ('Queued', 'Running')";
+
+    fn migrations() -> Migrator {
+        sqlx::migrate!("../migrations/sqlite")
+    }
+
+    fn queue_migrations() -> Migrator {
+        let mut migrator = apalis_sqlite::SqliteStorage::<()>::migrations();
+        migrator.dangerous_set_table_name("_apalis_migrations");
+        migrator
+    }
+
+    async fn push_job(connection: &mut Self::Connection, job: NewJob) -> sqlx::Result<()> {
+        let task = task(job)?;
+        let queue = crate::job::GENERATE_CSR_QUEUE;
+        apalis_sqlite::queries::push_tasks(connection, queue, &[task]).await.map_err(|error| match error {
+            apalis_sqlite::Error::Database(error) => error,
+            other => sqlx::Error::Encode(other.into()),
+        })
+    }
+
+    statements!();
+
+    fn is_unavailable(error: &dyn DatabaseError) -> bool {
+        // The primary result code is the low byte (sqlite.org/rescode.html): busy, locked, read-only, I/O error, full, cannot open.
+        let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
+        matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14)
+    }
+
+    fn is_ambiguous(_: &sqlx::Error) -> bool {
+        false // in the same process: a commit that returns an error did not happen
+    }
+}
+
+/// apalis' own counter is not consulted: one run a job, and what comes next is for the row to say.
+fn task(job: NewJob) -> sqlx::Result<apalis::prelude::Task<Vec<u8>>> {
+    let payload = serde_json::to_vec(&job.job).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let id = Ulid::from_string(&job.id).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let run_at = u64::try_from(job.run_at.secs()).unwrap_or_default();
+    Ok(TaskBuilder::new(payload).task_id(apalis::prelude::TaskId::from_ulid(id)).max_attempts(1).run_at_timestamp(run_at).build())
+}

@@ -1,0 +1,253 @@
+//! Storage: the contract ([`Store`]), written against by everything else, and its only implementation.
+//!
+//! Each method is one transaction: what it writes is written together or not at all. Times come from the caller.
+
+mod connect;
+mod dialect;
+mod rows;
+mod sql;
+mod statements;
+mod value;
+
+#[cfg(test)]
+mod contract_test;
+#[cfg(test)]
+mod statements_test;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+pub use self::{
+    connect::{Database, OpenError, open_sqlite},
+    dialect::Dialect,
+    sql::SqlStore,
+};
+use crate::{
+    clock::Timestamp,
+    error::StoreError,
+    ids::{CustomCsrId, Scope, TenantId},
+    model::{CustomCsr, CustomCsrRequest, KeyType, Status},
+};
+
+/// What a zone or an account was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeGrant {
+    /// The zone or account.
+    pub scope: Scope,
+    /// Whether it may make custom CSRs: false after a revocation.
+    pub granted: bool,
+    /// The account that a zone belongs to.
+    pub account: Option<TenantId>,
+    /// How many custom CSRs it may have; none: no quota was allocated.
+    pub quota: Option<u32>,
+    /// How many it has, failed ones included.
+    pub used: u32,
+}
+
+/// A custom CSR about to be accepted.
+#[derive(Debug, Clone)]
+pub struct NewCustomCsr {
+    /// Its ID, chosen by the caller.
+    pub id: CustomCsrId,
+    /// The zone or account it is made in.
+    pub scope: Scope,
+    /// What was asked for.
+    pub request: CustomCsrRequest,
+}
+
+/// What became of an attempt to accept a custom CSR.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acceptance {
+    /// It is stored, pending, with a job to wake a worker, and counts against the quota.
+    Accepted(Box<CustomCsr>),
+    /// The scope was not granted custom CSRs (1404).
+    NotGranted,
+    /// It was, but without a quota (1403).
+    NoQuota,
+    /// The quota, this large, is used up (1465).
+    QuotaUsedUp(u32),
+}
+
+/// In which order a list stands. Ties stand by ID, in the same direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// By the tenant's own name; without one last.
+    Name,
+    /// By account; without one last.
+    AccountTag,
+    /// By the time of acceptance.
+    CreatedAt,
+}
+
+/// Which way a list stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest first.
+    Asc,
+    /// Largest first.
+    Desc,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone)]
+pub struct ListQuery {
+    /// The page, from 1.
+    pub page: u32,
+    /// Rows a page.
+    pub per_page: u32,
+    /// What it is sorted by.
+    pub order: Order,
+    /// And which way.
+    pub direction: Direction,
+    /// Only those with this status.
+    pub status: Option<Status>,
+    /// Only those with this key type.
+    pub key_type: Option<KeyType>,
+    /// Only those with this text in name, common name or a SAN, ASCII case ignored.
+    pub search: Option<String>,
+}
+
+/// A page's rows and how many rows all pages have together.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The rows, in order.
+    pub rows: Vec<CustomCsr>,
+    /// Rows on all pages.
+    pub total: u64,
+}
+
+/// A generation that was just started.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// What is to be made.
+    pub custom_csr: CustomCsr,
+    /// Generations of it that ended in an error so far.
+    pub attempts: u32,
+    /// Generations of it that were started since the last result, this one included.
+    pub starts: u32,
+}
+
+/// What a generation made.
+#[derive(Debug, Clone)]
+pub struct GeneratedCsr {
+    /// The certification request, PEM, with a newline at the end.
+    pub csr_pem: String,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub spki_sha256: [u8; 32],
+    /// Which master key sealed the private key.
+    pub master_key_id: String,
+    /// The sealed private key.
+    pub sealed_private_key: Vec<u8>,
+}
+
+/// A master key that the database remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterKeyRow {
+    /// Its ID.
+    pub id: String,
+    /// Whether new records are sealed with it.
+    pub current: bool,
+    /// Whether a sealed record needs it.
+    pub in_use: bool,
+}
+
+/// A sealed private key with all that it is bound to.
+#[derive(Debug, Clone)]
+pub struct SealedRow {
+    /// The custom CSR's ID.
+    pub id: CustomCsrId,
+    /// Its scope.
+    pub scope: Scope,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub spki_sha256: [u8; 32],
+    /// The sealed private key.
+    pub sealed_private_key: Vec<u8>,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sweep {
+    /// Pending rows whose job was gone or dead and that got a new one.
+    pub requeued: u64,
+}
+
+/// What a purge deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Purge {
+    /// Finished jobs.
+    pub jobs: u64,
+    /// Workers that are long gone and named by no job.
+    pub workers: u64,
+}
+
+/// The storage that everything works on.
+///
+/// Every method is one transaction. [`StoreError::Unavailable`] means that nothing is known to be wrong with the call
+/// and that it may be made again; [`StoreError::Ambiguous`] that it may have happened or not.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Grants custom CSRs to a zone or an account, or changes what was granted. A quota below use stops new ones only.
+    async fn grant_scope(&self, scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Takes the grant back; false where there was none. What exists stays readable and deletable.
+    async fn revoke_scope(&self, scope: &Scope, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// All granted zones, or all granted accounts, by ID. `kind` is [`Scope::kind`]'s word.
+    async fn list_scopes(&self, kind: &str) -> Result<Vec<ScopeGrant>, StoreError>;
+
+    /// What a zone or an account was granted; none where it never was.
+    async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError>;
+
+    /// Stores a pending custom CSR with its job, if grant and quota allow it: never one more than the quota.
+    async fn accept_custom_csr(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError>;
+
+    /// The custom CSR with this ID in this scope.
+    async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError>;
+
+    /// One page of a scope's custom CSRs; empty past the last page.
+    async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError>;
+
+    /// Deletes a custom CSR with its sealed key and gives its quota back; false where there is none.
+    async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<bool, StoreError>;
+
+    /// Counts a start and tells what to make; none where the row is gone or no longer pending.
+    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError>;
+
+    /// Makes a pending row active. False where it is gone or no longer pending: the caller wipes what it made.
+    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Counts one attempt beyond `attempts` and enqueues the next one after `delay`. False where another worker was faster.
+    async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Ends a pending row as failed, for this reason, which its tenant reads. False where it is gone or no longer pending.
+    async fn fail_generation(&self, id: CustomCsrId, reason: &str, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Takes a start back that ended without a result through no fault of the row's.
+    async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError>;
+
+    /// Gives every pending row whose job is gone or dead a new job.
+    async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError>;
+
+    /// Deletes jobs that ended before `before` and workers that were last seen before it.
+    async fn purge(&self, before: Timestamp) -> Result<Purge, StoreError>;
+
+    /// Gives the jobs of all workers back at once. Only for a process that knows that no other works on this database.
+    async fn release_jobs(&self) -> Result<u64, StoreError>;
+
+    /// The master keys that the database remembers, oldest first.
+    async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError>;
+
+    /// Makes this master key the current one and forgets those that no record needs.
+    async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<(), StoreError>;
+
+    /// One record sealed by this master key; none where there is none.
+    async fn sample_sealed(&self, master_key_id: &str) -> Result<Option<SealedRow>, StoreError>;
+
+    /// Whether the database answers and has our tables.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Changes whenever a job was enqueued by this process.
+    fn enqueued(&self) -> watch::Receiver<u64>;
+}

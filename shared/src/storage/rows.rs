@@ -1,0 +1,106 @@
+//! Rows into domain types. A row that breaks the schema's promises is [`StoreError::Corrupt`], never a guess.
+
+use super::{Dialect, MasterKeyRow, ScopeGrant, SealedRow};
+use crate::{
+    clock::Timestamp,
+    error::StoreError,
+    ids::{CustomCsrId, Scope, TenantId},
+    model::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
+};
+
+/// Reads columns by name.
+pub(super) struct Reader<'a, DB: Dialect>(pub &'a DB::Row);
+
+fn corrupt(column: &str) -> StoreError {
+    StoreError::Corrupt(format!("column {column}"))
+}
+
+impl<DB: Dialect> Reader<'_, DB> {
+    pub fn optional_text(&self, column: &str) -> Result<Option<String>, StoreError> {
+        DB::text(self.0, column).map_err(|error| StoreError::Corrupt(format!("column {column}: {error}")))
+    }
+
+    pub fn text(&self, column: &str) -> Result<String, StoreError> {
+        self.optional_text(column)?.ok_or_else(|| corrupt(column))
+    }
+
+    fn optional_int(&self, column: &str) -> Result<Option<i64>, StoreError> {
+        DB::int(self.0, column).map_err(|error| StoreError::Corrupt(format!("column {column}: {error}")))
+    }
+
+    pub fn int(&self, column: &str) -> Result<i64, StoreError> {
+        self.optional_int(column)?.ok_or_else(|| corrupt(column))
+    }
+
+    pub fn count(&self, column: &str) -> Result<u32, StoreError> {
+        u32::try_from(self.int(column)?).map_err(|_| corrupt(column))
+    }
+
+    fn blob(&self, column: &str) -> Result<Vec<u8>, StoreError> {
+        DB::blob(self.0, column).ok().flatten().ok_or_else(|| corrupt(column))
+    }
+
+    fn parsed<T>(&self, column: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
+        parse(&self.text(column)?).ok_or_else(|| corrupt(column))
+    }
+
+    pub fn custom_csr_id(&self) -> Result<CustomCsrId, StoreError> {
+        self.parsed("id", CustomCsrId::parse)
+    }
+
+    fn scope(&self) -> Result<Scope, StoreError> {
+        self.parsed("scope", Scope::parse)
+    }
+
+    pub fn account(&self) -> Result<Option<TenantId>, StoreError> {
+        let account = self.optional_text("account_id")?;
+        account.map(|id| TenantId::parse(&id).ok_or_else(|| corrupt("account_id"))).transpose()
+    }
+
+    pub fn custom_csr(&self) -> Result<CustomCsr, StoreError> {
+        Ok(CustomCsr {
+            id: self.custom_csr_id()?,
+            scope: self.scope()?,
+            account: self.account()?,
+            status: self.parsed("status", Status::parse)?,
+            error: self.optional_text("error")?,
+            created_at: Timestamp::from_micros(self.int("created_at")?),
+            updated_at: Timestamp::from_micros(self.int("updated_at")?),
+            request: CustomCsrRequest {
+                subject: Subject {
+                    country: self.text("country")?,
+                    state: self.text("state")?,
+                    locality: self.text("locality")?,
+                    organization: self.text("organization")?,
+                    organizational_unit: self.optional_text("organizational_unit")?,
+                    common_name: self.text("common_name")?,
+                },
+                name: self.optional_text("name")?,
+                description: self.optional_text("description")?,
+                sans: self.parsed("sans", |json| serde_json::from_str(json).ok())?,
+                key_type: self.parsed("key_type", KeyType::parse)?,
+            },
+            csr_pem: self.optional_text("csr_pem")?,
+        })
+    }
+
+    pub fn grant(&self) -> Result<ScopeGrant, StoreError> {
+        let quota = self.optional_int("quota")?.map(|quota| u32::try_from(quota).map_err(|_| corrupt("quota"))).transpose()?;
+        Ok(ScopeGrant {
+            scope: self.scope()?,
+            granted: self.int("granted")? == 1,
+            account: self.account()?,
+            quota,
+            used: self.count("used")?,
+        })
+    }
+
+    pub fn master_key(&self) -> Result<MasterKeyRow, StoreError> {
+        Ok(MasterKeyRow { id: self.text("id")?, current: self.int("current")? == 1, in_use: self.int("in_use")? == 1 })
+    }
+
+    pub fn sealed(&self) -> Result<SealedRow, StoreError> {
+        let spki_sha256 = self.blob("spki_sha256")?.try_into().map_err(|_| corrupt("spki_sha256"))?;
+        Ok(SealedRow { id: self.custom_csr_id()?, scope: self.scope()?, spki_sha256, sealed_private_key: self.blob("sealed_private_key")? })
+    }
+}

@@ -1,0 +1,378 @@
+//! The only implementation of [`Store`], written once for every database.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{Pool, Transaction};
+use tokio::sync::watch;
+
+use super::{
+    Acceptance, Dialect, Direction, GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCustomCsr, Order, Page, Purge, ScopeGrant,
+    SealedRow, Store, Sweep,
+    dialect::NewJob,
+    rows::Reader,
+    statements::*,
+    value::{Value, values},
+};
+use crate::{
+    clock::Timestamp,
+    error::StoreError,
+    ids::{CustomCsrId, Scope, TenantId},
+    job::GenerateCsrJob,
+    model::{CustomCsr, Status},
+};
+
+/// Rows that one transaction of a sweep looks at: a long outage must not make one long transaction.
+const SWEEP_BATCH: i64 = 500;
+
+/// A job that is due now is dated back: the queue's clock has whole seconds, and its trigger compares with the transaction's start.
+const BACKDATE: Duration = Duration::from_secs(60);
+
+/// The storage on one database.
+pub struct SqlStore<DB: Dialect> {
+    /// For reads.
+    read: Pool<DB>,
+    /// For writes. On SQLite one connection, so that writers queue here, in order, instead of polling for the file's lock.
+    write: Pool<DB>,
+    enqueued: watch::Sender<u64>,
+}
+
+impl<DB: Dialect> SqlStore<DB> {
+    /// A store on these pools; they may be the same one.
+    #[must_use]
+    pub fn new(read: Pool<DB>, write: Pool<DB>) -> Self {
+        Self { read, write, enqueued: watch::Sender::new(0) }
+    }
+
+    async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
+        self.write.begin_with(DB::BEGIN_WRITE).await.map_err(|error| store_error::<DB>(&error))
+    }
+
+    async fn rows(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
+        let mut connection = self.read.acquire().await.map_err(|error| store_error::<DB>(&error))?;
+        fetch::<DB>(&mut connection, sql, values).await
+    }
+
+    /// Runs one writing statement in a transaction of its own; the number of rows that it changed.
+    async fn write(&self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+        let mut tx = self.begin_write().await?;
+        let changed = execute::<DB>(&mut tx, sql, values).await?;
+        commit(tx).await?;
+        Ok(changed)
+    }
+
+    fn wake(&self) {
+        self.enqueued.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    async fn accept(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError> {
+        let mut tx = self.begin_write().await?;
+        let taken = fetch::<DB>(&mut tx, TAKE_QUOTA, values![new.scope.to_string()]).await?;
+        let Some(row) = taken.first() else {
+            let grant = fetch::<DB>(&mut tx, FIND_SCOPE, values![new.scope.to_string()]).await?;
+            let grant = grant.first().map(|row| Reader::<DB>(row).grant()).transpose()?;
+            return Ok(match grant.filter(|grant| grant.granted) {
+                None => Acceptance::NotGranted,
+                Some(ScopeGrant { quota: None, .. }) => Acceptance::NoQuota,
+                Some(ScopeGrant { quota: Some(quota), .. }) => Acceptance::QuotaUsedUp(quota),
+            });
+        };
+        let account = Reader::<DB>(row).account()?;
+        let account = match &new.scope {
+            Scope::Zone(_) => account,
+            Scope::Account(id) => Some(id.clone()),
+        };
+        let job = NewJob::new(GenerateCsrJob::new(new.id), now.minus(BACKDATE));
+        execute::<DB>(&mut tx, INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
+        push::<DB>(&mut tx, job).await?;
+        let accepted = CustomCsr {
+            id: new.id,
+            scope: new.scope.clone(),
+            account,
+            status: Status::Pending,
+            error: None,
+            created_at: now,
+            updated_at: now,
+            request: new.request.clone(),
+            csr_pem: None,
+        };
+        commit(tx).await?;
+        self.wake();
+        Ok(Acceptance::Accepted(Box::new(accepted)))
+    }
+
+    /// Gives one pending row a new job, unless someone else just did.
+    async fn requeue(&self, tx: &mut Transaction<'static, DB>, row: &DB::Row, now: Timestamp) -> Result<u64, StoreError> {
+        let row = Reader::<DB>(row);
+        let id = row.custom_csr_id()?;
+        let job = NewJob::new(GenerateCsrJob::new(id), now.minus(BACKDATE));
+        let replaced = execute::<DB>(tx, REPLACE_JOB, values![id.to_string(), job.id.clone(), row.text("job_id")?]).await?;
+        if replaced > 0 {
+            push::<DB>(tx, job).await?;
+        }
+        Ok(replaced)
+    }
+}
+
+#[async_trait]
+impl<DB: Dialect> Store for SqlStore<DB> {
+    async fn grant_scope(&self, scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, now: Timestamp) -> Result<(), StoreError> {
+        let account = account.map(ToString::to_string);
+        let values = values![scope.to_string(), scope.kind(), account, quota.map(i64::from), now.micros()];
+        self.write(GRANT_SCOPE, values).await.map(drop)
+    }
+
+    async fn revoke_scope(&self, scope: &Scope, now: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.write(REVOKE_SCOPE, values![scope.to_string(), now.micros()]).await? > 0)
+    }
+
+    async fn list_scopes(&self, kind: &str) -> Result<Vec<ScopeGrant>, StoreError> {
+        self.rows(LIST_SCOPES, values![kind]).await?.iter().map(|row| Reader::<DB>(row).grant()).collect()
+    }
+
+    async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError> {
+        self.rows(FIND_SCOPE, values![scope.to_string()]).await?.first().map(|row| Reader::<DB>(row).grant()).transpose()
+    }
+
+    async fn accept_custom_csr(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError> {
+        match self.accept(new, now).await {
+            // The commit's answer was lost: what is there now decides, seen by a fresh connection.
+            Err(StoreError::Ambiguous(lost)) => match self.find_custom_csr(&new.scope, new.id).await {
+                Ok(Some(found)) => {
+                    self.wake();
+                    Ok(Acceptance::Accepted(Box::new(found)))
+                }
+                Ok(None) | Err(_) => Err(StoreError::Ambiguous(lost)),
+            },
+            other => other,
+        }
+    }
+
+    async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError> {
+        let rows = self.rows(FIND_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
+        rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()
+    }
+
+    async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {
+        let mut tx = self.read.begin_with(DB::BEGIN_READ).await.map_err(|error| store_error::<DB>(&error))?;
+        let mut filter = values![
+            scope.to_string(),
+            query.status.map(|status| status.as_str().to_owned()),
+            query.key_type.map(|key_type| key_type.as_str().to_owned()),
+            query.search.as_deref().map(search_pattern),
+        ];
+        let count = fetch::<DB>(&mut tx, COUNT_CUSTOM_CSRS, filter.clone()).await?;
+        let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default();
+        let offset = i64::from(query.page.saturating_sub(1)) * i64::from(query.per_page);
+        if offset >= total {
+            return Ok(Page { rows: Vec::new(), total: total.unsigned_abs() });
+        }
+        filter.extend(values![i64::from(query.per_page), offset]);
+        let rows = fetch::<DB>(&mut tx, page_statement(query), filter).await?;
+        let rows = rows.iter().map(|row| Reader::<DB>(row).custom_csr()).collect::<Result<_, _>>()?;
+        Ok(Page { rows, total: total.unsigned_abs() })
+    }
+
+    async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<bool, StoreError> {
+        let mut tx = self.begin_write().await?;
+        let deleted = execute::<DB>(&mut tx, DELETE_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
+        if deleted == 0 {
+            return Ok(false);
+        }
+        execute::<DB>(&mut tx, GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
+        commit(tx).await?;
+        Ok(true)
+    }
+
+    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
+        let mut tx = self.begin_write().await?;
+        let rows = fetch::<DB>(&mut tx, START_GENERATION, values![id.to_string()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let row = Reader::<DB>(row);
+        let started = Generation { custom_csr: row.custom_csr()?, attempts: row.count("attempts")?, starts: row.count("starts")? };
+        commit(tx).await?;
+        Ok(Some(started))
+    }
+
+    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
+        let values = values![
+            id.to_string(),
+            made.csr_pem.clone(),
+            made.spki_sha256.to_vec(),
+            made.master_key_id.clone(),
+            made.sealed_private_key.clone(),
+            now.micros(),
+        ];
+        Ok(self.write(COMPLETE_GENERATION, values).await? > 0)
+    }
+
+    async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.begin_write().await?;
+        let job = NewJob::new(GenerateCsrJob::new(id), now.plus(delay));
+        let values = values![id.to_string(), i64::from(attempts), job.id.clone(), now.micros()];
+        if execute::<DB>(&mut tx, RETRY_GENERATION, values).await? == 0 {
+            return Ok(false);
+        }
+        push::<DB>(&mut tx, job).await?;
+        commit(tx).await?;
+        Ok(true)
+    }
+
+    async fn fail_generation(&self, id: CustomCsrId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.write(FAIL_GENERATION, values![id.to_string(), reason, now.micros()]).await? > 0)
+    }
+
+    async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError> {
+        self.write(FORGET_START, values![id.to_string()]).await.map(drop)
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError> {
+        let mut requeued = 0;
+        loop {
+            let mut tx = self.begin_write().await?;
+            let rows = fetch::<DB>(&mut tx, DB::JOBLESS, values![SWEEP_BATCH]).await?;
+            for row in &rows {
+                requeued += self.requeue(&mut tx, row, now).await?;
+            }
+            commit(tx).await?;
+            if !rows.is_empty() {
+                self.wake();
+            }
+            if rows.len() < usize::try_from(SWEEP_BATCH).unwrap_or_default() {
+                return Ok(Sweep { requeued });
+            }
+        }
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<Purge, StoreError> {
+        let mut tx = self.begin_write().await?;
+        let jobs = execute::<DB>(&mut tx, DB::PURGE_JOBS, values![before.secs()]).await?;
+        let workers = execute::<DB>(&mut tx, DB::PURGE_WORKERS, values![before.secs()]).await?;
+        commit(tx).await?;
+        Ok(Purge { jobs, workers })
+    }
+
+    async fn release_jobs(&self) -> Result<u64, StoreError> {
+        self.write(DB::RELEASE_JOBS, values![]).await
+    }
+
+    async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError> {
+        self.rows(LIST_MASTER_KEYS, values![]).await?.iter().map(|row| Reader::<DB>(row).master_key()).collect()
+    }
+
+    async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.begin_write().await?;
+        execute::<DB>(&mut tx, RETIRE_MASTER_KEYS, values![id]).await?;
+        execute::<DB>(&mut tx, FORGET_UNUSED_MASTER_KEYS, values![id]).await?;
+        execute::<DB>(&mut tx, REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
+        commit(tx).await
+    }
+
+    async fn sample_sealed(&self, master_key_id: &str) -> Result<Option<SealedRow>, StoreError> {
+        self.rows(SAMPLE_SEALED, values![master_key_id]).await?.first().map(|row| Reader::<DB>(row).sealed()).transpose()
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.rows(PING, values![]).await.map(drop)
+    }
+
+    fn enqueued(&self) -> watch::Receiver<u64> {
+        self.enqueued.subscribe()
+    }
+}
+
+async fn fetch<DB: Dialect>(connection: &mut DB::Connection, sql: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
+    DB::fetch(connection, sql, values).await.map_err(|error| store_error::<DB>(&error))
+}
+
+async fn execute<DB: Dialect>(connection: &mut DB::Connection, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+    DB::execute(connection, sql, values).await.map_err(|error| store_error::<DB>(&error))
+}
+
+async fn push<DB: Dialect>(connection: &mut DB::Connection, job: NewJob) -> Result<(), StoreError> {
+    DB::push_job(connection, job).await.map_err(|error| store_error::<DB>(&error))
+}
+
+async fn commit<DB: Dialect>(tx: Transaction<'static, DB>) -> Result<(), StoreError> {
+    tx.commit().await.map_err(
+        |error| {
+            if DB::is_ambiguous(&error) { StoreError::Ambiguous(error.to_string()) } else { store_error::<DB>(&error) }
+        },
+    )
+}
+
+fn store_error<DB: Dialect>(error: &sqlx::Error) -> StoreError {
+    let text = error.to_string();
+    match error {
+        sqlx::Error::Database(database) if !DB::is_unavailable(database.as_ref()) => StoreError::Internal(text),
+        sqlx::Error::Database(_)
+        | sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => StoreError::Unavailable(text),
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(text),
+        _ => StoreError::Internal(text),
+    }
+}
+
+fn insert_values(new: &NewCustomCsr, account: Option<&TenantId>, job_id: &str, now: Timestamp) -> Result<Vec<Value>, StoreError> {
+    let request = &new.request;
+    let subject = &request.subject;
+    let sans = serde_json::to_string(&request.sans).map_err(|error| StoreError::Internal(error.to_string()))?;
+    Ok(values![
+        new.id.to_string(),
+        new.scope.to_string(),
+        account.map(ToString::to_string),
+        now.micros(),
+        subject.country.clone(),
+        subject.state.clone(),
+        subject.locality.clone(),
+        subject.organization.clone(),
+        subject.organizational_unit.clone(),
+        subject.common_name.clone(),
+        request.name.clone(),
+        request.description.clone(),
+        sans,
+        request.key_type.as_str(),
+        search_text(new),
+        job_id,
+    ])
+}
+
+/// Between the parts of the search text stands a character that no part and no pattern has.
+const SEPARATOR: char = '\u{1}';
+
+fn search_text(new: &NewCustomCsr) -> String {
+    let parts = new.request.name.iter().chain([&new.request.subject.common_name]).chain(&new.request.sans);
+    let mut text = parts.fold(String::new(), |text, part| text + part + SEPARATOR.encode_utf8(&mut [0; 4]));
+    text.make_ascii_lowercase();
+    text
+}
+
+/// A LIKE pattern that takes every character literally. No stored part has control characters, so one in the pattern matches nothing.
+fn search_pattern(search: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in search.chars() {
+        match c {
+            '%' | '_' | '\\' => pattern.extend(['\\', c]),
+            c if c.is_control() => pattern.push('\u{2}'),
+            c => pattern.push(c.to_ascii_lowercase()),
+        }
+    }
+    pattern.push('%');
+    pattern
+}
+
+const fn page_statement(query: &ListQuery) -> &'static str {
+    match (query.order, query.direction) {
+        (Order::CreatedAt, Direction::Asc) => PAGE_BY_CREATED_AT_ASC,
+        (Order::CreatedAt, Direction::Desc) => PAGE_BY_CREATED_AT_DESC,
+        (Order::Name, Direction::Asc) => PAGE_BY_NAME_ASC,
+        (Order::Name, Direction::Desc) => PAGE_BY_NAME_DESC,
+        (Order::AccountTag, Direction::Asc) => PAGE_BY_ACCOUNT_ASC,
+        (Order::AccountTag, Direction::Desc) => PAGE_BY_ACCOUNT_DESC,
+    }
+}

@@ -1,0 +1,121 @@
+//! Every statement, each a named constant in the SQL that both databases understand. A test prepares all of them.
+
+/// The columns that a [`crate::model::CustomCsr`] is read from.
+macro_rules! csr_columns {
+    () => {
+        "id, scope, account_id, status, error, created_at, updated_at, country, state, locality, organization, \
+         organizational_unit, common_name, name, description, sans, key_type, csr_pem"
+    };
+}
+
+/// The rows of one scope that a list's filters leave: `$1` scope, `$2` status, `$3` key type, `$4` search pattern.
+macro_rules! csr_filter {
+    () => {
+        "FROM custom_csrs WHERE scope = $1 AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR key_type = $3) \
+         AND ($4 IS NULL OR search_text LIKE $4 ESCAPE '\\')"
+    };
+}
+
+/// One page in one order. The inner query finds the IDs by index alone, the outer one reads the rows.
+macro_rules! csr_page {
+    ($order:literal) => {
+        concat!(
+            "SELECT ",
+            csr_columns!(),
+            " FROM custom_csrs WHERE id IN (SELECT id ",
+            csr_filter!(),
+            " ORDER BY ",
+            $order,
+            " LIMIT $5 OFFSET $6) ORDER BY ",
+            $order
+        )
+    };
+}
+
+pub(super) const GRANT_SCOPE: &str = "INSERT INTO scopes (scope, kind, granted, account_id, quota, updated_at) \
+    VALUES ($1, $2, 1, $3, $4, $5) ON CONFLICT (scope) DO UPDATE SET granted = 1, account_id = excluded.account_id, \
+    quota = excluded.quota, updated_at = excluded.updated_at";
+pub(super) const REVOKE_SCOPE: &str = "UPDATE scopes SET granted = 0, updated_at = $2 WHERE scope = $1 AND granted = 1";
+pub(super) const LIST_SCOPES: &str =
+    "SELECT scope, granted, account_id, quota, used FROM scopes WHERE kind = $1 AND granted = 1 ORDER BY scope";
+pub(super) const FIND_SCOPE: &str = "SELECT scope, granted, account_id, quota, used FROM scopes WHERE scope = $1";
+
+/// Takes one of the scope's quota: the row's lock makes concurrent requests take turns, the condition never lets one too many by.
+pub(super) const TAKE_QUOTA: &str =
+    "UPDATE scopes SET used = used + 1 WHERE scope = $1 AND granted = 1 AND used < quota RETURNING account_id";
+pub(super) const GIVE_BACK_QUOTA: &str = "UPDATE scopes SET used = used - 1 WHERE scope = $1";
+
+pub(super) const INSERT_CUSTOM_CSR: &str = "INSERT INTO custom_csrs (id, scope, account_id, status, created_at, updated_at, country, \
+    state, locality, organization, organizational_unit, common_name, name, description, sans, key_type, search_text, job_id) \
+    VALUES ($1, $2, $3, 'pending', $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+pub(super) const FIND_CUSTOM_CSR: &str = concat!("SELECT ", csr_columns!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
+pub(super) const DELETE_CUSTOM_CSR: &str = "DELETE FROM custom_csrs WHERE id = $1 AND scope = $2";
+
+pub(super) const COUNT_CUSTOM_CSRS: &str = concat!("SELECT COUNT(*) AS total ", csr_filter!());
+pub(super) const PAGE_BY_CREATED_AT_ASC: &str = csr_page!("created_at, id");
+pub(super) const PAGE_BY_CREATED_AT_DESC: &str = csr_page!("created_at DESC, id DESC");
+pub(super) const PAGE_BY_NAME_ASC: &str = csr_page!("name IS NULL, name, id");
+pub(super) const PAGE_BY_NAME_DESC: &str = csr_page!("name IS NULL, name DESC, id DESC");
+pub(super) const PAGE_BY_ACCOUNT_ASC: &str = csr_page!("account_id IS NULL, account_id, id");
+pub(super) const PAGE_BY_ACCOUNT_DESC: &str = csr_page!("account_id IS NULL, account_id DESC, id DESC");
+
+pub(super) const START_GENERATION: &str = concat!(
+    "UPDATE custom_csrs SET starts = starts + 1 WHERE id = $1 AND status = 'pending' RETURNING ",
+    csr_columns!(),
+    ", attempts, starts"
+);
+pub(super) const COMPLETE_GENERATION: &str = "UPDATE custom_csrs SET status = 'active', csr_pem = $2, spki_sha256 = $3, \
+    master_key_id = $4, sealed_private_key = $5, updated_at = $6 WHERE id = $1 AND status = 'pending'";
+/// Only the first of two workers that saw the same number of attempts counts one more.
+pub(super) const RETRY_GENERATION: &str = "UPDATE custom_csrs SET attempts = attempts + 1, starts = 0, job_id = $3, updated_at = $4 \
+    WHERE id = $1 AND status = 'pending' AND attempts = $2";
+pub(super) const FAIL_GENERATION: &str =
+    "UPDATE custom_csrs SET status = 'failed', error = $2, updated_at = $3 WHERE id = $1 AND status = 'pending'";
+/// A start that ended without a result through no fault of the row's does not count.
+pub(super) const FORGET_START: &str = "UPDATE custom_csrs SET starts = starts - 1 WHERE id = $1 AND status = 'pending' AND starts > 0";
+pub(super) const REPLACE_JOB: &str = "UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND status = 'pending' AND job_id = $3";
+
+pub(super) const LIST_MASTER_KEYS: &str = "SELECT id, current, EXISTS (SELECT 1 FROM custom_csrs WHERE master_key_id = master_keys.id) \
+    AS in_use FROM master_keys ORDER BY created_at, id";
+pub(super) const RETIRE_MASTER_KEYS: &str = "UPDATE master_keys SET current = 0 WHERE id <> $1";
+pub(super) const FORGET_UNUSED_MASTER_KEYS: &str = "DELETE FROM master_keys WHERE id <> $1 AND NOT EXISTS \
+    (SELECT 1 FROM custom_csrs WHERE master_key_id = master_keys.id)";
+pub(super) const REGISTER_MASTER_KEY: &str =
+    "INSERT INTO master_keys (id, current, created_at) VALUES ($1, 1, $2) ON CONFLICT (id) DO UPDATE SET current = 1";
+pub(super) const SAMPLE_SEALED: &str =
+    "SELECT id, scope, spki_sha256, sealed_private_key FROM custom_csrs WHERE master_key_id = $1 ORDER BY id LIMIT 1";
+
+pub(super) const PING: &str = "SELECT scope FROM scopes LIMIT 1";
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(super) const ALL: &[&str] = &[
+    GRANT_SCOPE,
+    REVOKE_SCOPE,
+    LIST_SCOPES,
+    FIND_SCOPE,
+    TAKE_QUOTA,
+    GIVE_BACK_QUOTA,
+    INSERT_CUSTOM_CSR,
+    FIND_CUSTOM_CSR,
+    DELETE_CUSTOM_CSR,
+    COUNT_CUSTOM_CSRS,
+    PAGE_BY_CREATED_AT_ASC,
+    PAGE_BY_CREATED_AT_DESC,
+    PAGE_BY_NAME_ASC,
+    PAGE_BY_NAME_DESC,
+    PAGE_BY_ACCOUNT_ASC,
+    PAGE_BY_ACCOUNT_DESC,
+    START_GENERATION,
+    COMPLETE_GENERATION,
+    RETRY_GENERATION,
+    FAIL_GENERATION,
+    FORGET_START,
+    REPLACE_JOB,
+    LIST_MASTER_KEYS,
+    RETIRE_MASTER_KEYS,
+    FORGET_UNUSED_MASTER_KEYS,
+    REGISTER_MASTER_KEY,
+    SAMPLE_SEALED,
+    PING,
+];
