@@ -9,3 +9,4 @@ pub mod seal;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod x509;

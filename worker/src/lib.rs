@@ -1,1 +1,81 @@
-//! x
+//! The workers of csrd: they make private keys and certification requests, and keep the queue in order.
+
+pub mod csr;
+pub mod jobs;
+pub mod keygen;
+pub mod poll;
+mod supervise;
+
+use std::{sync::Arc, time::Duration};
+
+use jobs::{
+    generate_csr::{Generator, Limits},
+    maintain::{Schedule, maintain},
+};
+use keygen::{KeyGenerator, KeyThreads};
+use shared::{clock::Clock, seal::Sealer, storage::Database};
+use tokio::{sync::watch, task::JoinSet};
+
+/// What the workers of one process need.
+pub struct WorkerConfig {
+    /// Key generation threads, at least one.
+    pub threads: usize,
+    /// Seals private keys.
+    pub sealer: Arc<Sealer>,
+    /// Makes private keys.
+    pub key_generator: Arc<dyn KeyGenerator>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// When generation is given up.
+    pub limits: Limits,
+    /// When to sweep and purge.
+    pub schedule: Schedule,
+}
+
+/// The running workers of this process.
+pub struct Workers {
+    stop: watch::Sender<bool>,
+    alive: watch::Receiver<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Workers {
+    /// Starts them on this database.
+    ///
+    /// # Errors
+    ///
+    /// Where the operating system gives no thread.
+    pub fn start(database: &Database, config: WorkerConfig) -> std::io::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let (alive_sender, alive) = watch::channel(false);
+        let generator = Arc::new(Generator {
+            store: Arc::clone(&database.store),
+            sealer: config.sealer,
+            key_generator: config.key_generator,
+            threads: KeyThreads::start(config.threads, config.limits.generation_time)?,
+            clock: Arc::clone(&config.clock),
+            limits: config.limits,
+        });
+        let mut tasks = JoinSet::new();
+        // Twice the threads: while one job waits for the database, another has its key made.
+        let concurrency = config.threads.max(1) * 2;
+        tasks.spawn(supervise::supervise(database.queue.clone(), generator, concurrency, alive_sender, stopped.clone()));
+        tasks.spawn(maintain(Arc::clone(&database.store), config.clock, config.schedule, stopped));
+        Ok(Self { stop, alive, tasks })
+    }
+
+    /// Says at any time whether a worker takes jobs.
+    #[must_use]
+    pub fn alive(&self) -> watch::Receiver<bool> {
+        self.alive.clone()
+    }
+
+    /// Takes no more jobs and waits for those in flight, `patience` long. False where some were not finished: they are
+    /// run again later.
+    pub async fn drain(mut self, patience: Duration) -> bool {
+        self.stop.send_replace(true);
+        let finished = tokio::time::timeout(patience, async { while self.tasks.join_next().await.is_some() {} }).await.is_ok();
+        self.tasks.shutdown().await;
+        finished
+    }
+}

@@ -1,0 +1,130 @@
+//! Certification requests (PKCS#10, RFC 2986).
+
+use aws_lc_rs::digest;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, SanType,
+    string::PrintableString,
+};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use shared::{
+    model::{CustomCsrRequest, KeyType, Subject},
+    x509::san::dns_names,
+};
+use zeroize::Zeroizing;
+
+/// The certification request could not be built: the stored request is not one, or the key is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the certification request could not be built: {0}")]
+pub struct CsrError(String);
+
+impl From<rcgen::Error> for CsrError {
+    fn from(error: rcgen::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A signed certification request.
+#[derive(Debug, Clone)]
+pub struct CertificationRequest {
+    /// PEM, with a newline at the end.
+    pub pem: String,
+    /// SHA-256 of the SubjectPublicKeyInfo in it.
+    pub spki_sha256: [u8; 32],
+}
+
+/// Builds and signs the certification request for `request` with this private key.
+///
+/// Version 1; subject C, ST, L, O, OU, CN; the SANs as dNSName in an extensionRequest; no other attribute.
+///
+/// # Errors
+///
+/// [`CsrError`] where the key does not fit the key type or the values do not fit X.509.
+pub fn certification_request(request: &CustomCsrRequest, private_key_info: &[u8]) -> Result<CertificationRequest, CsrError> {
+    let CustomCsrRequest { subject, sans, key_type, name: _, description: _ } = request;
+    let algorithm = match key_type {
+        KeyType::Rsa2048 => &PKCS_RSA_SHA256,
+        KeyType::P256v1 => &PKCS_ECDSA_P256_SHA256,
+    };
+    let key_pair = Zeroizing::new(KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(private_key_info), algorithm)?);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = distinguished_name(subject)?;
+    params.subject_alt_names =
+        dns_names(sans).into_iter().map(|name| Ok(SanType::DnsName(name.try_into()?))).collect::<Result<_, rcgen::Error>>()?;
+    let pem = params.serialize_request(&*key_pair)?.pem()?;
+    let hash = digest::digest(&digest::SHA256, &key_pair.subject_public_key_info());
+    let mut spki_sha256 = [0; 32];
+    spki_sha256.copy_from_slice(hash.as_ref());
+    Ok(CertificationRequest { pem, spki_sha256 })
+}
+
+fn distinguished_name(subject: &Subject) -> Result<DistinguishedName, CsrError> {
+    let Subject { country, state, locality, organization, organizational_unit, common_name } = subject;
+    let mut name = DistinguishedName::new();
+    // rcgen would write a UTF8String, which RFC 5280 does not allow here.
+    let country = PrintableString::try_from(country.to_ascii_uppercase())?;
+    name.push(DnType::CountryName, DnValue::PrintableString(country));
+    let rest = [
+        (DnType::StateOrProvinceName, Some(state)),
+        (DnType::LocalityName, Some(locality)),
+        (DnType::OrganizationName, Some(organization)),
+        (DnType::OrganizationalUnitName, organizational_unit.as_ref()),
+        (DnType::CommonName, Some(common_name)),
+    ];
+    for (attribute, value) in rest {
+        if let Some(value) = value {
+            name.push(attribute, DnValue::Utf8String(value.clone()));
+        }
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::testing::request;
+    use x509_parser::{
+        certification_request::X509CertificationRequest,
+        extensions::{GeneralName, ParsedExtension},
+        pem::parse_x509_pem,
+        prelude::FromDer,
+    };
+
+    use super::*;
+    use crate::keygen::{AwsLc, KeyGenerator};
+
+    #[test]
+    fn a_csr_says_what_was_asked_for_and_is_signed_by_its_key() {
+        for key_type in KeyType::ALL {
+            let mut request = request(*key_type);
+            request.subject.organizational_unit = Some("IT, \"Ops\"".into());
+            let key = AwsLc.generate(*key_type).unwrap();
+            let csr = certification_request(&request, &key).unwrap();
+            assert!(csr.pem.ends_with("-----END CERTIFICATE REQUEST-----\n") && !csr.pem.contains('\r'));
+            let (_, pem) = parse_x509_pem(csr.pem.as_bytes()).unwrap();
+            let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).unwrap();
+            parsed.verify_signature().unwrap();
+            let info = &parsed.certification_request_info;
+            assert_eq!(info.version.0, 0, "PKCS#10 version 1 is written as 0");
+            let subject: Vec<_> = info.subject.iter_attributes().map(|a| (a.attr_type().to_id_string(), a.as_str().unwrap())).collect();
+            let expected = [
+                ("2.5.4.6", "US"),
+                ("2.5.4.8", "California"),
+                ("2.5.4.7", "San Francisco"),
+                ("2.5.4.10", "Müller & Söhne"),
+                ("2.5.4.11", "IT, \"Ops\""),
+                ("2.5.4.3", "www.foo.com"),
+            ];
+            assert_eq!(subject, expected.map(|(id, value)| (id.to_owned(), value)));
+            assert_eq!(info.attributes().len(), 1);
+            let extensions: Vec<_> = parsed.requested_extensions().unwrap().collect();
+            let [ParsedExtension::SubjectAlternativeName(sans)] = extensions.as_slice() else { panic!("{extensions:?}") };
+            assert_eq!(sans.general_names, [GeneralName::DNSName("www.foo.com"), GeneralName::DNSName("foo.com")]);
+            assert_eq!(digest::digest(&digest::SHA256, info.subject_pki.raw).as_ref(), csr.spki_sha256);
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_wrong_type_is_refused() {
+        let key = AwsLc.generate(KeyType::P256v1).unwrap();
+        assert!(certification_request(&request(KeyType::Rsa2048), &key).is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! Makes the private key and the CSR of one pending custom CSR.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use shared::{
+    clock::Clock,
+    error::StoreError,
+    ids::CustomCsrId,
+    model::CustomCsr,
+    seal::{Binding, SealError, Sealer},
+    storage::{GeneratedCsr, Generation, Store},
+};
+use tokio::time::Instant;
+
+use crate::{
+    csr::{CsrError, certification_request},
+    keygen::{KeyGenerator, KeyThreads, KeygenError, ThreadError},
+};
+
+/// How often generation may fail, hang or kill the process before its custom CSR does.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The pauses before the second attempt, the third and so on: one attempt more than there are pauses.
+    pub retry_delays: Vec<Duration>,
+    /// Starts without any result, after which the row is taken for one that kills the process.
+    pub starts: u32,
+    /// How long one generation may take.
+    pub generation_time: Duration,
+    /// How long a database that is away is waited for, before the row is left to the sweep.
+    pub database_patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            retry_delays: vec![Duration::from_secs(2), Duration::from_secs(8)],
+            starts: 50,
+            generation_time: Duration::from_secs(60),
+            database_patience: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Limits {
+    fn attempts(&self) -> u32 {
+        u32::try_from(self.retry_delays.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+}
+
+/// Why one attempt made nothing. What it says is shown to the tenant: nothing secret.
+#[derive(Debug, thiserror::Error)]
+enum AttemptError {
+    #[error("the key generation {0}")]
+    Thread(#[from] ThreadError),
+    #[error("{0}")]
+    Keygen(#[from] KeygenError),
+    #[error("{0}")]
+    Csr(#[from] CsrError),
+    #[error("the private key could not be sealed")]
+    Seal(#[from] SealError),
+}
+
+/// Runs generations.
+pub struct Generator {
+    /// Where the rows are.
+    pub store: Arc<dyn Store>,
+    /// Seals private keys.
+    pub sealer: Arc<Sealer>,
+    /// Makes private keys.
+    pub key_generator: Arc<dyn KeyGenerator>,
+    /// Where they are made.
+    pub threads: KeyThreads,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// When to give up.
+    pub limits: Limits,
+}
+
+impl Generator {
+    /// Handles one job. It never fails: what could not be done is written on the row, or the sweep finds the row again.
+    pub async fn run(&self, id: CustomCsrId) {
+        match self.generate(id).await {
+            Ok(()) => {}
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Ambiguous(_))) => {
+                tracing::warn!(custom_csr_id = %id, %error, "left to the sweep: the database stayed away");
+                // No fault of the row's. Where the database is still away, one start too many is counted: of 50 that is little.
+                let _ = self.store.forget_start(id).await;
+            }
+            Err(error @ (StoreError::Corrupt(_) | StoreError::Internal(_))) => {
+                tracing::error!(custom_csr_id = %id, %error, "left to the sweep: the database refused");
+            }
+        }
+    }
+
+    async fn generate(&self, id: CustomCsrId) -> Result<(), StoreError> {
+        let Some(Generation { custom_csr, attempts, starts }) = self.patiently(|| self.store.start_generation(id)).await? else {
+            tracing::debug!(custom_csr_id = %id, "nothing to do: deleted, or no longer pending");
+            return Ok(());
+        };
+        if starts > self.limits.starts {
+            let reason = format!("Generation was started {} times and never came to a result.", self.limits.starts);
+            return self.fail(id, &reason).await;
+        }
+        let key_type = custom_csr.request.key_type;
+        match self.attempt(custom_csr).await {
+            Ok(made) => {
+                let stored = self.patiently(|| self.store.complete_generation(id, &made, self.clock.now())).await?;
+                tracing::info!(custom_csr_id = %id, key_type = key_type.as_str(), stored, "generated");
+                Ok(())
+            }
+            Err(error) => self.count_attempt(id, attempts, &error).await,
+        }
+    }
+
+    /// Everything that takes processor time happens on a key thread; no connection is held meanwhile.
+    async fn attempt(&self, custom_csr: CustomCsr) -> Result<GeneratedCsr, AttemptError> {
+        let (sealer, key_generator) = (Arc::clone(&self.sealer), Arc::clone(&self.key_generator));
+        self.threads.run(move || make(&custom_csr, &*key_generator, &sealer)).await?
+    }
+
+    async fn count_attempt(&self, id: CustomCsrId, attempts: u32, error: &AttemptError) -> Result<(), StoreError> {
+        tracing::warn!(custom_csr_id = %id, attempt = attempts + 1, %error, "generation failed");
+        let delay = usize::try_from(attempts).ok().and_then(|done| self.limits.retry_delays.get(done));
+        match delay {
+            Some(delay) => self.patiently(|| self.store.retry_generation(id, attempts, *delay, self.clock.now())).await.map(drop),
+            None => self.fail(id, &format!("Generation failed {} times, the last time because {error}.", self.limits.attempts())).await,
+        }
+    }
+
+    async fn fail(&self, id: CustomCsrId, reason: &str) -> Result<(), StoreError> {
+        let failed = self.patiently(|| self.store.fail_generation(id, reason, self.clock.now())).await?;
+        tracing::error!(custom_csr_id = %id, reason, failed, "given up");
+        Ok(())
+    }
+
+    /// Repeats a store call while the database is away, for as long as the limits allow. Each call is one guarded transaction,
+    /// so that one whose answer was lost may be repeated too.
+    async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(&self, call: impl Fn() -> F) -> Result<T, StoreError> {
+        let end = Instant::now() + self.limits.database_patience;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match call().await {
+                Err(StoreError::Unavailable(_) | StoreError::Ambiguous(_)) if Instant::now() + pause < end => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+fn make(custom_csr: &CustomCsr, key_generator: &dyn KeyGenerator, sealer: &Sealer) -> Result<GeneratedCsr, AttemptError> {
+    let private_key_info = key_generator.generate(custom_csr.request.key_type)?;
+    let csr = certification_request(&custom_csr.request, &private_key_info)?;
+    let (row_id, scope) = (custom_csr.id.to_string(), custom_csr.scope.to_string());
+    let sealed_private_key = sealer.seal(&Binding::custom_csr(&row_id, &scope, &csr.spki_sha256), &private_key_info)?;
+    Ok(GeneratedCsr { csr_pem: csr.pem, spki_sha256: csr.spki_sha256, master_key_id: sealer.current_id(), sealed_private_key })
+}

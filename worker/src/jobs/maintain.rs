@@ -1,0 +1,48 @@
+//! What is done now and then: the sweep and the purge.
+
+use std::{sync::Arc, time::Duration};
+
+use shared::{clock::Clock, error::StoreError, storage::Store};
+use tokio::sync::watch;
+
+/// How often, and how far back.
+#[derive(Debug, Clone, Copy)]
+pub struct Schedule {
+    /// Between two sweeps.
+    pub sweep_interval: Duration,
+    /// How long a finished job stays.
+    pub purge_after: Duration,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { sweep_interval: Duration::from_secs(30), purge_after: Duration::from_secs(3_600) }
+    }
+}
+
+/// Sweeps and purges until told to stop. The first sweep is at once: a crash may have left something.
+pub async fn maintain(store: Arc<dyn Store>, clock: Arc<dyn Clock>, schedule: Schedule, mut stop: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(schedule.sweep_interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        if let Err(error) = once(&*store, &*clock, schedule).await {
+            tracing::warn!(%error, "the sweep has to wait for the next time");
+        }
+    }
+}
+
+async fn once(store: &dyn Store, clock: &dyn Clock, schedule: Schedule) -> Result<(), StoreError> {
+    let requeued = store.sweep(clock.now()).await?.requeued;
+    if requeued > 0 {
+        tracing::info!(requeued, "pending custom CSRs without a live job got a new one");
+    }
+    let purged = store.purge(clock.now().minus(schedule.purge_after)).await?;
+    if purged.jobs + purged.workers > 0 {
+        tracing::debug!(jobs = purged.jobs, workers = purged.workers, "purged");
+    }
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! What the workers do.
+
+pub mod generate_csr;
+pub mod maintain;

@@ -1,0 +1,167 @@
+//! Key pairs, and the threads that make them.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use aws_lc_rs::{
+    encoding::{AsDer, Pkcs8V1Der},
+    rand::SystemRandom,
+    rsa,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
+};
+use shared::model::KeyType;
+use tokio::sync::{Semaphore, oneshot};
+use zeroize::Zeroizing;
+
+/// A private key info (RFC 5958) in DER, wiped when dropped.
+pub type PrivateKeyInfo = Zeroizing<Vec<u8>>;
+
+/// Key generation went wrong. It says no more: what it knows is secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key pair could not be generated")]
+pub struct KeygenError;
+
+/// Makes private keys. The seam for other libraries, and for tests that want one that fails.
+pub trait KeyGenerator: Send + Sync + 'static {
+    /// A fresh private key of this type.
+    ///
+    /// # Errors
+    ///
+    /// [`KeygenError`] where the library has none to give.
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError>;
+}
+
+/// Key generation by aws-lc-rs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AwsLc;
+
+impl KeyGenerator for AwsLc {
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
+        match key_type {
+            KeyType::Rsa2048 => {
+                let pair = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).map_err(|_| KeygenError)?;
+                let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| KeygenError)?;
+                Ok(Zeroizing::new(der.as_ref().to_vec()))
+            }
+            KeyType::P256v1 => {
+                let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).map_err(|_| KeygenError)?;
+                Ok(Zeroizing::new(der.as_ref().to_vec()))
+            }
+        }
+    }
+}
+
+/// Why a task on a key thread has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ThreadError {
+    /// It panicked.
+    #[error("panicked")]
+    Panicked,
+    /// It did not end in time. Its thread was replaced.
+    #[error("did not end in time")]
+    TimedOut,
+}
+
+struct Task {
+    run: Box<dyn FnOnce() + Send>,
+    /// Set when nobody waits any more: the thread was replaced and must end.
+    abandoned: Arc<AtomicBool>,
+}
+
+/// Threads at the lowest priority, as many as key generations may run at once: the API keeps its latency.
+///
+/// A task that panics costs nothing, one that hangs costs its thread, which is replaced.
+pub struct KeyThreads {
+    tasks: mpsc::Sender<Task>,
+    queue: Arc<Mutex<mpsc::Receiver<Task>>>,
+    free: Semaphore,
+    time_limit: Duration,
+}
+
+impl KeyThreads {
+    /// Starts `threads` threads, at least one. A task may take `time_limit`.
+    ///
+    /// # Errors
+    ///
+    /// Where the operating system gives no thread.
+    pub fn start(threads: usize, time_limit: Duration) -> std::io::Result<Self> {
+        let threads = threads.max(1);
+        let (tasks, queue) = mpsc::channel();
+        let this = Self { tasks, queue: Arc::new(Mutex::new(queue)), free: Semaphore::new(threads), time_limit };
+        for _ in 0..threads {
+            this.spawn()?;
+        }
+        Ok(this)
+    }
+
+    fn spawn(&self) -> std::io::Result<()> {
+        let queue = Arc::clone(&self.queue);
+        thread::Builder::new().name("keygen".to_owned()).spawn(move || work(&queue)).map(drop)
+    }
+
+    /// Runs `task` on one of the threads, waiting for a free one.
+    ///
+    /// # Errors
+    ///
+    /// [`ThreadError`] where the task panicked or took too long.
+    pub async fn run<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> Result<T, ThreadError> {
+        // Never closed, so never refused.
+        let Ok(_free) = self.free.acquire().await else { return Err(ThreadError::Panicked) };
+        let (sender, receiver) = oneshot::channel();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let run = Box::new(move || {
+            let _ = sender.send(catch_unwind(AssertUnwindSafe(task)));
+        });
+        if self.tasks.send(Task { run, abandoned: Arc::clone(&abandoned) }).is_err() {
+            return Err(ThreadError::Panicked);
+        }
+        match tokio::time::timeout(self.time_limit, receiver).await {
+            Ok(Ok(Ok(result))) => Ok(result),
+            Ok(Ok(Err(_)) | Err(_)) => Err(ThreadError::Panicked),
+            Err(_) => {
+                abandoned.store(true, Ordering::SeqCst);
+                if let Err(error) = self.spawn() {
+                    tracing::error!(%error, "a hung key generation thread could not be replaced");
+                }
+                Err(ThreadError::TimedOut)
+            }
+        }
+    }
+}
+
+fn work(queue: &Mutex<mpsc::Receiver<Task>>) {
+    // Linux gives each thread its own nice value. A thread that keeps the default works as well.
+    let _ = rustix::process::setpriority_process(None, 19);
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Task { run, abandoned }) = next else { return };
+        run();
+        if abandoned.load(Ordering::SeqCst) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_hangs_does_not_stop_the_only_thread() {
+        let threads = KeyThreads::start(1, Duration::from_millis(200)).unwrap();
+        assert_eq!(threads.run(|| panic!("as planned")).await, Err::<(), _>(ThreadError::Panicked));
+        let (release, held) = mpsc::channel::<()>();
+        assert_eq!(threads.run(move || held.recv().is_ok()).await, Err(ThreadError::TimedOut));
+        assert_eq!(threads.run(|| 1).await, Ok(1));
+        release.send(()).unwrap();
+        assert_eq!(threads.run(|| 2).await, Ok(2));
+    }
+}

@@ -1,0 +1,52 @@
+//! When a worker looks for jobs.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use apalis::prelude::{PollSnapshot, PollStrategy};
+use futures::Stream;
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// Looks at every event, and at every tick as a backstop.
+///
+/// apalis' own strategies leave no waker behind once they were ready: a worker that polls with them is deaf until its
+/// next heartbeat. This one polls both its sources until both are pending.
+pub struct EventsAndTicks<S> {
+    events: S,
+    ended: bool,
+    tick: Interval,
+}
+
+impl<S> EventsAndTicks<S> {
+    /// Looks at every event of `events`, and every `period`.
+    pub fn new(events: S, period: Duration) -> Self {
+        let mut tick = tokio::time::interval(period);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { events, ended: false, tick }
+    }
+}
+
+impl<S: Stream + Unpin> PollStrategy for EventsAndTicks<S> {
+    fn poll_drive(&mut self, cx: &mut Context<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
+        let mut due = false;
+        while !self.ended {
+            match Pin::new(&mut self.events).poll_next(cx) {
+                Poll::Ready(Some(_)) => due = true,
+                Poll::Ready(None) => self.ended = true,
+                Poll::Pending => break,
+            }
+        }
+        while self.tick.poll_tick(cx).is_ready() {
+            due = true;
+        }
+        if due {
+            cx.waker().wake_by_ref();
+            Poll::Ready(Some(()))
+        } else {
+            Poll::Pending
+        }
+    }
+}

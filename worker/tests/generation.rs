@@ -1,0 +1,284 @@
+//! Generation from the accepted row to `active` or `failed`, on a real database with real workers.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use shared::{
+    clock::SystemClock,
+    ids::{CustomCsrId, Scope},
+    model::{CustomCsr, KeyType, Status},
+    seal::{Binding, MasterKey, Sealer},
+    storage::{Acceptance, Store},
+    testing::{TestDatabase, new_custom_csr, now, zone},
+};
+use tokio::time::Instant;
+use worker::{
+    WorkerConfig, Workers,
+    jobs::{generate_csr::Limits, maintain::Schedule},
+    keygen::{AwsLc, KeyGenerator, KeygenError, PrivateKeyInfo},
+};
+
+/// A database with a granted zone and a registered master key.
+struct World {
+    test: TestDatabase,
+    sealer: Arc<Sealer>,
+    scope: Scope,
+}
+
+impl World {
+    async fn new() -> Self {
+        let test = TestDatabase::sqlite().await;
+        let sealer = Arc::new(Sealer::new(MasterKey::generate().unwrap(), Vec::new()));
+        let scope = zone("z");
+        test.database.store.register_master_key(&sealer.current_id(), now()).await.unwrap();
+        test.database.store.grant_scope(&scope, None, Some(1_000), now()).await.unwrap();
+        Self { test, sealer, scope }
+    }
+
+    fn store(&self) -> &Arc<dyn Store> {
+        &self.test.database.store
+    }
+
+    fn workers(&self, key_generator: impl KeyGenerator, limits: Limits) -> Workers {
+        let config = WorkerConfig {
+            threads: 2,
+            sealer: Arc::clone(&self.sealer),
+            key_generator: Arc::new(key_generator),
+            clock: Arc::new(SystemClock),
+            limits,
+            schedule: Schedule::default(),
+        };
+        Workers::start(&self.test.database, config).unwrap()
+    }
+
+    async fn accept(&self, key_type: KeyType) -> CustomCsrId {
+        match self.store().accept_custom_csr(&new_custom_csr(&self.scope, key_type), now()).await.unwrap() {
+            Acceptance::Accepted(csr) => csr.id,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    async fn ended(&self, id: CustomCsrId) -> CustomCsr {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let csr = self.store().find_custom_csr(&self.scope, id).await.unwrap().unwrap();
+            if csr.status != Status::Pending {
+                return csr;
+            }
+            assert!(Instant::now() < end, "still pending after a minute");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Limits under which giving up does not take long.
+fn hasty() -> Limits {
+    Limits { retry_delays: vec![Duration::ZERO, Duration::ZERO], generation_time: Duration::from_millis(300), ..Limits::default() }
+}
+
+/// Makes keys by what a closure says of the number of the call, from 0.
+struct Scripted<F>(AtomicU32, F);
+
+impl<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static> KeyGenerator for Scripted<F> {
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
+        match self.1(self.0.fetch_add(1, Ordering::SeqCst)) {
+            Some(error) => Err(error),
+            None => AwsLc.generate(key_type),
+        }
+    }
+}
+
+fn scripted<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static>(script: F) -> Scripted<F> {
+    Scripted(AtomicU32::new(0), script)
+}
+
+#[tokio::test]
+async fn custom_csrs_of_both_key_types_become_active_each_with_a_key_of_its_own_that_opens_only_there() {
+    let world = World::new().await;
+    let workers = world.workers(AwsLc, Limits::default());
+    let mut requests = HashSet::new();
+    for key_type in [KeyType::Rsa2048, KeyType::P256v1, KeyType::P256v1] {
+        let csr = world.ended(world.accept(key_type).await).await;
+        assert_eq!((csr.status, csr.error), (Status::Active, None));
+        assert!(requests.insert(csr.csr_pem.unwrap()));
+    }
+    let sealed = world.store().sample_sealed(&world.sealer.current_id()).await.unwrap().unwrap();
+    let (id, scope) = (sealed.id.to_string(), sealed.scope.to_string());
+    let binding = Binding::custom_csr(&id, &scope, &sealed.spki_sha256);
+    let opened = world.sealer.open(&binding, &sealed.sealed_private_key).unwrap();
+    let again = worker::csr::certification_request(&shared::testing::request(KeyType::Rsa2048), &opened).unwrap();
+    assert_eq!(again.spki_sha256, sealed.spki_sha256);
+    assert!(world.sealer.open(&Binding { scope: "zones/other", ..binding }, &sealed.sealed_private_key).is_err());
+    assert!(workers.drain(Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn a_generation_that_errs_or_panics_twice_succeeds_at_the_third_attempt() {
+    let world = World::new().await;
+    let workers = world.workers(
+        scripted(|call| match call {
+            0 => Some(KeygenError),
+            1 => panic!("as planned"),
+            _ => None,
+        }),
+        hasty(),
+    );
+    assert_eq!(world.ended(world.accept(KeyType::P256v1).await).await.status, Status::Active);
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn after_three_failed_attempts_a_custom_csr_is_failed_with_a_plain_reason_and_the_next_one_is_made() {
+    let world = World::new().await;
+    let workers = world.workers(scripted(|call| (call < 3).then_some(KeygenError)), hasty());
+    let csr = world.ended(world.accept(KeyType::P256v1).await).await;
+    assert_eq!(csr.status, Status::Failed);
+    assert_eq!(csr.error.unwrap(), "Generation failed 3 times, the last time because the key pair could not be generated.");
+    assert_eq!(world.ended(world.accept(KeyType::P256v1).await).await.status, Status::Active);
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_generation_that_hangs_fails_in_time_and_stops_nobody_else() {
+    let world = World::new().await;
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let workers = world.workers(
+        scripted(move |call| {
+            if call < 3 {
+                let _ = held.lock().unwrap().recv();
+            }
+            None
+        }),
+        hasty(),
+    );
+    let csr = world.ended(world.accept(KeyType::P256v1).await).await;
+    assert_eq!(csr.error.unwrap(), "Generation failed 3 times, the last time because the key generation did not end in time.");
+    assert_eq!(world.ended(world.accept(KeyType::P256v1).await).await.status, Status::Active);
+    drop(release);
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_row_that_was_started_fifty_times_without_a_result_is_failed() {
+    let world = World::new().await;
+    let id = world.accept(KeyType::P256v1).await;
+    for _ in 0..50 {
+        assert!(world.store().start_generation(id).await.unwrap().is_some());
+    }
+    let workers = world.workers(AwsLc, Limits::default());
+    let csr = world.ended(id).await;
+    assert_eq!(csr.error.unwrap(), "Generation was started 50 times and never came to a result.");
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn what_was_accepted_before_the_workers_started_or_lost_its_job_becomes_active() {
+    let world = World::new().await;
+    let (queued, lost) = (world.accept(KeyType::P256v1).await, world.accept(KeyType::P256v1).await);
+    sqlx::query("DELETE FROM Jobs WHERE CAST(job AS TEXT) LIKE '%' || $1 || '%'")
+        .bind(lost.to_string())
+        .execute(&world.test.database.queue)
+        .await
+        .unwrap();
+    let workers = world.workers(AwsLc, Limits::default());
+    assert_eq!(world.ended(queued).await.status, Status::Active);
+    assert_eq!(world.ended(lost).await.status, Status::Active);
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_job_for_a_deleted_custom_csr_and_one_that_comes_twice_do_no_harm() {
+    let world = World::new().await;
+    let (deleted, twice) = (world.accept(KeyType::P256v1).await, world.accept(KeyType::P256v1).await);
+    assert!(world.store().delete_custom_csr(&world.scope, deleted).await.unwrap());
+    sqlx::query(
+        "INSERT INTO Jobs (job, id, job_type, status, attempts, max_attempts, run_at, priority, metadata) \
+         SELECT job, '01ARZ3NDEKTSV4RRFFQ69G5FAV', job_type, status, attempts, max_attempts, run_at, priority, metadata FROM Jobs \
+         WHERE CAST(job AS TEXT) LIKE '%' || $1 || '%'",
+    )
+    .bind(twice.to_string())
+    .execute(&world.test.database.queue)
+    .await
+    .unwrap();
+    let workers = world.workers(AwsLc, Limits::default());
+    let csr = world.ended(twice).await;
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let done: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM Jobs WHERE status = 'Done'").fetch_one(&world.test.database.queue).await.unwrap();
+        if done == 3 {
+            break;
+        }
+        assert!(Instant::now() < end, "{done} jobs of 3 are done");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(world.ended(twice).await, csr, "the second run changed nothing");
+    assert_eq!(world.store().find_custom_csr(&world.scope, deleted).await.unwrap(), None);
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_drained_worker_finishes_what_it_began_and_takes_nothing_more() {
+    let world = World::new().await;
+    let ids: Vec<_> = futures::future::join_all((0..20).map(|_| world.accept(KeyType::Rsa2048))).await;
+    let workers = world.workers(AwsLc, Limits::default());
+    world.ended(ids[0]).await;
+    assert!(workers.drain(Duration::from_secs(30)).await);
+    let pending = |status| {
+        let (store, scope, ids) = (Arc::clone(world.store()), world.scope.clone(), ids.clone());
+        async move {
+            let mut count = 0;
+            for id in ids {
+                count += usize::from(store.find_custom_csr(&scope, id).await.unwrap().unwrap().status == status);
+            }
+            count
+        }
+    };
+    let left = pending(Status::Pending).await;
+    assert!(left > 0, "20 RSA keys were made within the time of one");
+    world.store().release_jobs().await.unwrap();
+    let workers = world.workers(AwsLc, Limits::default());
+    for id in &ids {
+        assert_eq!(world.ended(*id).await.status, Status::Active);
+    }
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn no_private_key_lies_readable_in_the_database() {
+    let world = World::new().await;
+    let keys = Arc::new(Mutex::new(Vec::<Vec<u8>>::new()));
+    struct Remembering(Arc<Mutex<Vec<Vec<u8>>>>);
+    impl KeyGenerator for Remembering {
+        fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
+            let key = AwsLc.generate(key_type)?;
+            self.0.lock().unwrap().push(key.to_vec());
+            Ok(key)
+        }
+    }
+    let workers = world.workers(Remembering(Arc::clone(&keys)), Limits::default());
+    for key_type in [KeyType::Rsa2048, KeyType::P256v1] {
+        world.ended(world.accept(key_type).await).await;
+    }
+    workers.drain(Duration::from_secs(10)).await;
+    let mut stored = Vec::new();
+    for file in std::fs::read_dir(world.test.directory.path()).unwrap() {
+        stored.extend(std::fs::read(file.unwrap().path()).unwrap());
+    }
+    let keys = keys.lock().unwrap().clone();
+    assert_eq!(keys.len(), 2);
+    for key in keys {
+        // The last bytes of both structures are secret (RSA: qInv; P-256 without its public key would be too short to be seen by chance).
+        let secret = if key.len() > 500 { &key[key.len() - 64..] } else { &key[36..68] };
+        assert!(!stored.windows(secret.len()).any(|window| window == secret));
+        assert!(key.windows(secret.len()).any(|window| window == secret), "the search itself works");
+    }
+}
