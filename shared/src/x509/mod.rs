@@ -1,2 +1,6 @@
-//! tmp
+//! What a tenant asks for, judged.
+
+mod json;
+pub mod public_suffix;
+pub mod request;
 pub mod san;

@@ -1,0 +1,222 @@
+//! The public suffix list: which name a name is registered under.
+//!
+//! The reference is `EffectiveTLDPlusOne` of Go's `golang.org/x/net/publicsuffix`; the errors are its strings.
+
+use std::{collections::HashSet, path::Path};
+
+use publicsuffix::{List, Psl};
+
+/// The list of 2026-10-22, under the Mozilla Public License 2.0.
+const EMBEDDED: &str = include_str!("../../data/public_suffix_list.dat");
+
+/// A list with fewer rules is not the whole list: the embedded one has about 10,000.
+const FEWEST_RULES: usize = 5_000;
+
+/// No registrable name can be derived.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SuffixError {
+    /// The name is a public suffix itself.
+    #[error("publicsuffix: cannot derive eTLD+1 for domain \"{0}\"")]
+    CannotDerive(String),
+    /// The list gave a suffix that is not the name's end. It cannot happen to a name that got this far.
+    #[error("publicsuffix: invalid public suffix \"{suffix}\" for domain \"{name}\"")]
+    InvalidSuffix {
+        /// What the list gave.
+        suffix: String,
+        /// For this name.
+        name: String,
+    },
+}
+
+/// Why a list from a file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum SuffixListError {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] std::io::Error),
+    /// It is no list.
+    #[error("is not a public suffix list: {0}")]
+    Unparsable(String),
+    /// It is a part of one.
+    #[error("has only {0} rules, so it is not the whole list")]
+    TooSmall(usize),
+    /// It lacks what every list has.
+    #[error("lacks the rule `com`, so it is not the list")]
+    WithoutCom,
+}
+
+/// A public suffix list, both sections.
+pub struct SuffixList {
+    list: List,
+    /// What stands after `*.` in the rules.
+    wildcards: HashSet<String>,
+    /// What stands after `!` in the rules.
+    exceptions: HashSet<String>,
+}
+
+impl SuffixList {
+    /// The embedded list.
+    ///
+    /// # Panics
+    ///
+    /// Never: a test loads it.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "the list is part of the program, and a test loads it")]
+    pub fn embedded() -> Self {
+        Self::parse(EMBEDDED).expect("the embedded list is one")
+    }
+
+    /// A newer list from a file.
+    ///
+    /// # Errors
+    ///
+    /// [`SuffixListError`] where the file is not a whole list.
+    pub fn load(path: &Path) -> Result<Self, SuffixListError> {
+        Self::parse(&std::fs::read_to_string(path)?)
+    }
+
+    fn parse(text: &str) -> Result<Self, SuffixListError> {
+        let list: List = text.parse().map_err(|error: publicsuffix::Error| SuffixListError::Unparsable(error.to_string()))?;
+        let (mut wildcards, mut exceptions, mut rules, mut com) = (HashSet::new(), HashSet::new(), 0, false);
+        for rule in rules_of(text) {
+            rules += 1;
+            com |= rule == "com";
+            if let Some(base) = rule.strip_prefix("*.") {
+                wildcards.insert(ascii(base));
+            } else if let Some(name) = rule.strip_prefix('!') {
+                exceptions.insert(ascii(name));
+            }
+        }
+        if rules < FEWEST_RULES {
+            return Err(SuffixListError::TooSmall(rules));
+        }
+        if !com {
+            return Err(SuffixListError::WithoutCom);
+        }
+        Ok(Self { list, wildcards, exceptions })
+    }
+
+    /// The public suffix and one label more, in a name of lower-case ASCII labels, none of them empty.
+    ///
+    /// # Errors
+    ///
+    /// [`SuffixError`] where the name is a public suffix itself.
+    pub fn registrable_domain<'a>(&self, name: &'a str) -> Result<&'a str, SuffixError> {
+        let start = self.suffix_start(name)?;
+        match name[..start].strip_suffix('.') {
+            None => Err(SuffixError::CannotDerive(name.to_owned())),
+            Some(before) => Ok(&name[before.rfind('.').map_or(0, |dot| dot + 1)..]),
+        }
+    }
+
+    /// Where the public suffix begins.
+    fn suffix_start(&self, name: &str) -> Result<usize, SuffixError> {
+        let suffix = self.list.suffix(name.as_bytes());
+        let suffix = suffix.as_ref().map_or(&[][..], |suffix| suffix.as_bytes());
+        let Some(start) = name.len().checked_sub(suffix.len()).filter(|start| &name.as_bytes()[*start..] == suffix) else {
+            return Err(SuffixError::InvalidSuffix { suffix: String::from_utf8_lossy(suffix).into_owned(), name: name.to_owned() });
+        };
+        Ok(start.min(self.wildcard_start(name).unwrap_or(start)))
+    }
+
+    /// Where the longest suffix by a `*.` rule begins. The crate misses it where a longer rule below the same name shadows the wildcard.
+    fn wildcard_start(&self, name: &str) -> Option<usize> {
+        let mut label = 0;
+        let mut found = None;
+        for (dot, _) in name.match_indices('.') {
+            if self.exceptions.contains(&name[label..]) {
+                return None;
+            }
+            if found.is_none() && self.wildcards.contains(&name[dot + 1..]) {
+                found = Some(label);
+            }
+            label = dot + 1;
+        }
+        found
+    }
+}
+
+fn rules_of(text: &str) -> impl Iterator<Item = &str> {
+    let first_words = text.lines().filter_map(|line| line.split_whitespace().next());
+    first_words.filter(|word| !word.starts_with("//"))
+}
+
+fn ascii(name: &str) -> String {
+    idna::domain_to_ascii(name).unwrap_or_else(|_| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// The algorithm of publicsuffix.org, word for word: all rules that match, an exception first, else the longest.
+    struct Reference(HashMap<Vec<String>, bool>);
+
+    impl Reference {
+        fn new() -> Self {
+            Self(rules_of(EMBEDDED).map(|rule| (labels(&ascii_rule(rule.trim_start_matches('!'))), rule.starts_with('!'))).collect())
+        }
+
+        fn registrable(&self, name: &str) -> Option<String> {
+            let name = labels(name);
+            let mut length = 1;
+            for n in 1..=name.len() {
+                let tail = &name[name.len() - n..];
+                let mut wild = tail.to_vec();
+                wild[0] = "*".into();
+                if self.0.get(tail) == Some(&true) {
+                    length = n - 1;
+                    break;
+                }
+                if self.0.get(tail) == Some(&false) || self.0.contains_key(&wild) {
+                    length = n;
+                }
+            }
+            (name.len() > length).then(|| name[name.len() - length - 1..].join("."))
+        }
+    }
+
+    fn labels(name: &str) -> Vec<String> {
+        name.split('.').map(str::to_owned).collect()
+    }
+
+    fn ascii_rule(rule: &str) -> String {
+        rule.strip_prefix("*.").map_or_else(|| ascii(rule), |base| format!("*.{}", ascii(base)))
+    }
+
+    #[test]
+    fn names_made_from_every_rule_of_the_list_agree_with_the_reference() {
+        let (list, reference) = (SuffixList::embedded(), Reference::new());
+        let mut names = 0;
+        for rule in rules_of(EMBEDDED) {
+            let base = ascii_rule(rule.trim_start_matches('!'));
+            for base in [base.replace('*', "w"), base.replace("*.", "")] {
+                for name in [base.clone(), format!("a.{base}"), format!("b.a.{base}"), format!("c.b.a.{base}")] {
+                    assert_eq!(list.registrable_domain(&name).ok().map(str::to_owned), reference.registrable(&name), "{name}");
+                    names += 1;
+                }
+            }
+        }
+        assert!(names > 50_000, "{names}");
+    }
+
+    #[test]
+    fn shadowed_wildcards_are_found_beside_the_crate_that_misses_them() {
+        let list = SuffixList::embedded();
+        for name in ["oci.customer-oci.com", "svc.firenet.ch", "mtls.run.app"] {
+            assert_eq!(list.registrable_domain(name), Err(SuffixError::CannotDerive(name.into())), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_cut_or_lacks_com_is_refused() {
+        let lines: Vec<_> = EMBEDDED.lines().collect();
+        assert!(matches!(SuffixList::parse(&lines[..2_000].join("\n")), Err(SuffixListError::TooSmall(_))));
+        let without: Vec<_> = lines.iter().filter(|line| **line != "com").copied().collect();
+        assert!(matches!(SuffixList::parse(&without.join("\n")), Err(SuffixListError::WithoutCom)));
+        assert!(matches!(SuffixList::load(Path::new("/no/such/file")), Err(SuffixListError::Unreadable(_))));
+        assert!(SuffixList::parse("").is_err());
+    }
+}

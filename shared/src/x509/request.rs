@@ -1,0 +1,243 @@
+//! The one validator of request bodies: every fault at once, each with its place.
+
+use super::{
+    json::Json,
+    san::{DNS_MAX_CHARS, SanPolicy},
+};
+use crate::{
+    error::{ErrorCode, Issue, Warning, WarningCode},
+    model::{CustomCsrRequest, KeyType, Subject},
+};
+
+/// The most SANs.
+pub const SANS_MAX: usize = 100;
+
+/// A request that passed, and what is remarkable about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The request.
+    pub request: CustomCsrRequest,
+    /// Warnings, by code and then in the order of the body.
+    pub warnings: Vec<Warning>,
+}
+
+/// A member of the body that holds text, and its rules.
+struct TextField {
+    name: &'static str,
+    /// What it is where the member is missing; none for optional ones.
+    missing: Option<ErrorCode>,
+    /// The upper bound in characters (RFC 5280, appendix A; our own for name and description).
+    max_chars: Option<usize>,
+    /// Control characters that are fine.
+    allowed_controls: &'static [char],
+}
+
+const fn required(name: &'static str, missing: ErrorCode, max_chars: Option<usize>) -> TextField {
+    TextField { name, missing: Some(missing), max_chars, allowed_controls: &[] }
+}
+
+const fn optional(name: &'static str, max_chars: usize, allowed_controls: &'static [char]) -> TextField {
+    TextField { name, missing: None, max_chars: Some(max_chars), allowed_controls }
+}
+
+const COUNTRY: usize = 0;
+const STATE: usize = 1;
+const LOCALITY: usize = 2;
+const ORGANIZATION: usize = 3;
+const ORGANIZATIONAL_UNIT: usize = 4;
+const COMMON_NAME: usize = 5;
+const NAME: usize = 6;
+const DESCRIPTION: usize = 7;
+
+const TEXT_FIELDS: [TextField; 8] = [
+    required("country", ErrorCode::CountryMissing, None),
+    required("state", ErrorCode::StateMissing, Some(128)),
+    required("locality", ErrorCode::LocalityMissing, Some(128)),
+    required("organization", ErrorCode::OrganizationMissing, Some(64)),
+    optional("organizational_unit", 64, &[]),
+    required("common_name", ErrorCode::CommonNameMissing, Some(64)),
+    optional("name", 255, &[]),
+    optional("description", 1024, &['\n', '\t']),
+];
+
+/// Judges request bodies.
+pub struct Validator {
+    sans: SanPolicy,
+}
+
+/// What was found in a body so far.
+#[derive(Default)]
+struct Draft {
+    texts: [Option<String>; 8],
+    /// Which required members have a wrong type: they are not missing too.
+    mistyped: [bool; 8],
+    sans: Vec<String>,
+    key_type: KeyType,
+    issues: Vec<Issue>,
+}
+
+impl Validator {
+    /// A validator with this policy for SANs.
+    #[must_use]
+    pub const fn new(sans: SanPolicy) -> Self {
+        Self { sans }
+    }
+
+    /// Judges a body.
+    ///
+    /// # Errors
+    ///
+    /// Every fault, sorted by code and then in the order of the body; 1400 alone where the body is not a JSON object without repeated members.
+    pub fn parse(&self, body: &[u8]) -> Result<Accepted, Vec<Issue>> {
+        let Some(Json::Object(members)) = Json::parse(body) else { return Err(vec![Issue::new(ErrorCode::BodyUndecodable)]) };
+        let mut draft = Draft::default();
+        let mut sans_given = false;
+        for (name, value) in members {
+            match name.as_str() {
+                "sans" => sans_given = self.take_sans(value, &mut draft),
+                "key_type" => take_key_type(value, &mut draft),
+                _ => {
+                    if let Some(field) = TEXT_FIELDS.iter().position(|field| field.name == name) {
+                        take_text(field, value, &mut draft);
+                    }
+                }
+            }
+        }
+        if !sans_given {
+            draft.issues.push(Issue::at(ErrorCode::SansMissing, "/sans"));
+        }
+        draft.finish()
+    }
+
+    /// Judges `sans`; false where there are none.
+    fn take_sans(&self, value: Json, draft: &mut Draft) -> bool {
+        let items = match value {
+            Json::Null => return false,
+            Json::Array(items) if items.is_empty() => return false,
+            Json::Array(items) => items,
+            Json::Other | Json::String(_) | Json::Object(_) => {
+                draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, "/sans"));
+                return true;
+            }
+        };
+        if items.len() > SANS_MAX {
+            draft.issues.push(Issue::at(ErrorCode::TooManySans, "/sans"));
+            return true;
+        }
+        for (index, item) in items.into_iter().enumerate() {
+            let pointer = format!("/sans/{index}");
+            let Json::String(san) = item else {
+                draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer));
+                continue;
+            };
+            if let Err((code, reason)) = self.sans.judge(&san) {
+                draft.issues.push(Issue { code, pointer: Some(pointer), reason });
+            }
+            draft.sans.push(san);
+        }
+        true
+    }
+}
+
+fn take_key_type(value: Json, draft: &mut Draft) {
+    match value {
+        Json::Null => {}
+        Json::String(word) if is_blank(&word) => {}
+        Json::String(word) => match KeyType::parse(&word) {
+            Some(key_type) => draft.key_type = key_type,
+            None => draft.issues.push(Issue::at(ErrorCode::KeyTypeInvalid, "/key_type")),
+        },
+        Json::Other | Json::Array(_) | Json::Object(_) => draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, "/key_type")),
+    }
+}
+
+fn take_text(index: usize, value: Json, draft: &mut Draft) {
+    let field = &TEXT_FIELDS[index];
+    let pointer = format!("/{}", field.name);
+    match value {
+        Json::Null => {}
+        Json::String(text) if is_blank(&text) => {}
+        Json::String(text) => {
+            if field.max_chars.is_some_and(|most| text.chars().count() > most) {
+                draft.issues.push(too_long(index, pointer.clone()));
+            }
+            if index == COUNTRY && !is_country(&text) {
+                draft.issues.push(Issue::at(ErrorCode::CountryUnknown, pointer.clone()));
+            }
+            if text.contains(|c: char| c.is_control() && !field.allowed_controls.contains(&c)) {
+                draft
+                    .issues
+                    .push(Issue::at(ErrorCode::FieldHasControls, pointer).because(format!("{} has control characters", field.name)));
+            }
+            draft.texts[index] = Some(text);
+        }
+        Json::Other | Json::Array(_) | Json::Object(_) => {
+            draft.mistyped[index] = true;
+            draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer));
+        }
+    }
+}
+
+fn too_long(index: usize, pointer: String) -> Issue {
+    let field = &TEXT_FIELDS[index];
+    if index == COMMON_NAME {
+        return Issue::at(ErrorCode::CommonNameTooLong, pointer);
+    }
+    let most = field.max_chars.unwrap_or_default();
+    Issue::at(ErrorCode::FieldTooLong, pointer).because(format!("{} is longer than {most} characters", field.name))
+}
+
+fn is_blank(text: &str) -> bool {
+    text.chars().all(char::is_whitespace)
+}
+
+/// An assigned ISO 3166-1 alpha-2 code in any case, or `XX`, which the CA/B Forum keeps for territories without one.
+fn is_country(text: &str) -> bool {
+    let upper = text.to_ascii_uppercase();
+    upper == "XX" || rust_iso3166::ALL_ALPHA2.contains(&upper.as_str())
+}
+
+impl Draft {
+    fn finish(mut self) -> Result<Accepted, Vec<Issue>> {
+        for (index, field) in TEXT_FIELDS.iter().enumerate() {
+            if let (Some(code), None, false) = (field.missing, &self.texts[index], self.mistyped[index]) {
+                self.issues.push(Issue::at(code, format!("/{}", field.name)));
+            }
+        }
+        if !self.issues.is_empty() {
+            // A stable sort: faults of one code stay in the body's order.
+            self.issues.sort_by_key(|issue| issue.code);
+            return Err(self.issues);
+        }
+        let mut text = |index: usize| self.texts[index].take();
+        let request = CustomCsrRequest {
+            subject: Subject {
+                country: text(COUNTRY).unwrap_or_default(),
+                state: text(STATE).unwrap_or_default(),
+                locality: text(LOCALITY).unwrap_or_default(),
+                organization: text(ORGANIZATION).unwrap_or_default(),
+                organizational_unit: text(ORGANIZATIONAL_UNIT),
+                common_name: text(COMMON_NAME).unwrap_or_default(),
+            },
+            name: text(NAME),
+            description: text(DESCRIPTION),
+            sans: self.sans,
+            key_type: self.key_type,
+        };
+        let warnings = warnings(&request);
+        Ok(Accepted { request, warnings })
+    }
+}
+
+fn warnings(request: &CustomCsrRequest) -> Vec<Warning> {
+    let common_name = &request.subject.common_name;
+    let absent = !request.sans.iter().any(|san| san.eq_ignore_ascii_case(common_name));
+    let absent = absent.then(|| Warning { code: WarningCode::CommonNameNotInSans, pointer: "/common_name".to_owned() });
+    let of_sans = |code: WarningCode, remarkable: fn(&str) -> bool| {
+        let sans = request.sans.iter().enumerate().filter(move |(_, san)| remarkable(san));
+        sans.map(move |(index, _)| Warning { code, pointer: format!("/sans/{index}") })
+    };
+    let underscores = of_sans(WarningCode::SanUnderscore, |san| san.contains('_'));
+    let overlong = of_sans(WarningCode::SanOverDnsLength, |san| san.chars().count() > DNS_MAX_CHARS);
+    absent.into_iter().chain(underscores).chain(overlong).collect()
+}

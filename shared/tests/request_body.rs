@@ -1,0 +1,206 @@
+//! The validator of request bodies.
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use shared::{
+    error::Issue,
+    model::KeyType,
+    x509::{
+        public_suffix::SuffixList,
+        request::{Accepted, Validator},
+        san::SanPolicy,
+    },
+};
+
+static VALIDATOR: LazyLock<Validator> =
+    LazyLock::new(|| Validator::new(SanPolicy { allow_wildcards: false, suffixes: SuffixList::embedded() }));
+
+fn parse(body: &str) -> Result<Accepted, Vec<Issue>> {
+    VALIDATOR.parse(body.as_bytes())
+}
+
+fn valid() -> Value {
+    json!({
+        "country": "us", "state": "California", "locality": "San Francisco", "organization": "Foo", "common_name": "foo.com",
+        "sans": ["foo.com"],
+    })
+}
+
+/// The valid body with one member replaced.
+fn with(name: &str, value: Value) -> String {
+    let mut body = valid();
+    body[name] = value;
+    body.to_string()
+}
+
+/// Codes and pointers of what is wrong with a body.
+fn faults(body: &str) -> Vec<(u16, String)> {
+    parse(body).unwrap_err().into_iter().map(|issue| (issue.code.number(), issue.pointer.unwrap_or_default())).collect()
+}
+
+fn fault(code: u16, pointer: &str) -> (u16, String) {
+    (code, pointer.to_owned())
+}
+
+#[test]
+fn values_come_back_as_given_and_blank_optional_ones_as_absent() {
+    let mut body = valid();
+    body["state"] = json!("  Ünïcode  ");
+    body["name"] = json!(" \u{a0}\t");
+    body["organizational_unit"] = json!(null);
+    body["description"] = json!("two\nlines\tof it");
+    body["key_type"] = json!("P256V1");
+    body["unknown"] = json!({"a": [1, 2.5e3, true, null]});
+    let request = parse(&body.to_string()).unwrap().request;
+    assert_eq!(request.subject.state, "  Ünïcode  ");
+    assert_eq!((request.name, request.subject.organizational_unit), (None, None));
+    assert_eq!(request.description.unwrap(), "two\nlines\tof it");
+    assert_eq!(request.key_type, KeyType::P256v1);
+    for default in [json!(""), json!("  "), json!(null)] {
+        assert_eq!(parse(&with("key_type", default)).unwrap().request.key_type, KeyType::Rsa2048);
+    }
+}
+
+#[test]
+fn a_body_that_is_no_json_object_or_repeats_a_member_is_1400_alone() {
+    for body in ["", "[]", "5", "null", "\"x\"", "{", r#"{"country":"US","country":"US"}"#, r#"{"x":{"a":1,"a":2}}"#] {
+        assert_eq!(faults(body), [fault(1400, "")], "{body}");
+    }
+}
+
+#[test]
+fn every_missing_member_is_reported_at_once() {
+    let missing =
+        [(1405, "/country"), (1406, "/state"), (1407, "/locality"), (1408, "/organization"), (1409, "/common_name"), (1411, "/sans")]
+            .map(|(code, pointer)| fault(code, pointer));
+    assert_eq!(faults("{}"), missing);
+    let blank = json!({"country": "", "state": " ", "locality": "\n", "organization": null, "common_name": "\u{3000}", "sans": []});
+    assert_eq!(faults(&blank.to_string()), missing);
+}
+
+#[test]
+fn a_wrong_type_is_1400_at_its_member_and_that_member_has_no_other_fault() {
+    for name in
+        ["country", "state", "locality", "organization", "organizational_unit", "common_name", "name", "description", "key_type", "sans"]
+    {
+        for value in [json!(5), json!(true), json!({})] {
+            assert_eq!(faults(&with(name, value)), [fault(1400, &format!("/{name}"))]);
+        }
+    }
+    assert_eq!(faults(&with("sans", json!("foo.com"))), [fault(1400, "/sans")]);
+    assert_eq!(faults(&with("country", json!(["US"]))), [fault(1400, "/country")]);
+    let sans = json!(["foo.com", "co.uk", null, 5, "a b"]);
+    assert_eq!(
+        faults(&with("sans", sans)),
+        [fault(1400, "/sans/2"), fault(1400, "/sans/3"), fault(1412, "/sans/4"), fault(1415, "/sans/1")]
+    );
+}
+
+#[test]
+fn upper_bounds_count_characters() {
+    for (name, most, code) in [
+        ("common_name", 64, 1410),
+        ("organization", 64, 1461),
+        ("organizational_unit", 64, 1461),
+        ("state", 128, 1461),
+        ("locality", 128, 1461),
+        ("name", 255, 1461),
+        ("description", 1024, 1461),
+    ] {
+        assert!(parse(&with(name, json!("ü".repeat(most)))).is_ok(), "{name}");
+        let issues = parse(&with(name, json!("ü".repeat(most + 1)))).unwrap_err();
+        assert_eq!((issues.len(), issues[0].code.number()), (1, code));
+        if code == 1461 {
+            assert!(issues[0].message().contains(&format!("{name} is longer than {most} characters")), "{}", issues[0].message());
+        }
+    }
+}
+
+#[test]
+fn control_characters_are_refused_wherever_they_stand() {
+    for name in ["state", "locality", "organization", "organizational_unit", "common_name", "name", "description"] {
+        for control in ["a\u{0}b", "a\u{7f}", "\u{85}a", "a\u{1b}[0m", "a\rb"] {
+            assert_eq!(faults(&with(name, json!(control))), [fault(1462, &format!("/{name}"))], "{control:?}");
+        }
+    }
+    assert_eq!(faults(&with("name", json!("a\nb"))), [fault(1462, "/name")]);
+    assert_eq!(faults(&with("country", json!("U\u{0}"))), [fault(1460, "/country"), fault(1462, "/country")]);
+}
+
+#[test]
+fn a_country_is_an_assigned_code_or_xx() {
+    for good in ["US", "gb", "De", "XX", "xx", "AQ"] {
+        assert!(parse(&with("country", json!(good))).is_ok(), "{good}");
+    }
+    for bad in ["UK", "EU", "ZZ", "XK", "AA", "SU", "USA", "U", "U ", "ÜS", "99"] {
+        assert_eq!(faults(&with("country", json!(bad))), [fault(1460, "/country")], "{bad}");
+    }
+    assert_eq!(rust_iso3166::ALL_ALPHA2.len(), 249);
+}
+
+#[test]
+fn over_a_hundred_sans_are_1463_and_are_not_judged() {
+    let sans = |count: usize| Value::from(vec!["foo.com"; count]);
+    assert!(parse(&with("sans", sans(100))).is_ok());
+    let mut many = sans(101);
+    many[0] = json!(null);
+    many[1] = json!("a b");
+    assert_eq!(faults(&with("sans", many)), [fault(1463, "/sans")]);
+}
+
+#[test]
+fn faults_stand_in_the_order_of_their_codes_and_then_of_the_body() {
+    let long = "x".repeat(129);
+    let body = format!(
+        r#"{{"key_type":"dsa","sans":["co.uk","a b","é.com","x.test"],"organization":"{long}","locality":"{long}","state":"{long}","country":"UK"}}"#
+    );
+    let expected = [
+        (1409, "/common_name"),
+        (1412, "/sans/1"),
+        (1413, "/sans/2"),
+        (1414, "/sans/3"),
+        (1415, "/sans/0"),
+        (1417, "/key_type"),
+        (1460, "/country"),
+        (1461, "/organization"),
+        (1461, "/locality"),
+        (1461, "/state"),
+    ];
+    assert_eq!(faults(&body), expected.map(|(code, pointer)| fault(code, pointer)));
+}
+
+#[test]
+fn warnings_tell_what_public_cas_refuse() {
+    let mut body = valid();
+    assert_eq!(parse(&body.to_string()).unwrap().warnings, []);
+    body["common_name"] = json!("FOO.com");
+    assert_eq!(parse(&body.to_string()).unwrap().warnings, []);
+    let long = format!("{}.com", ["a".repeat(62).as_str(); 4].join("."));
+    body["common_name"] = json!("bar.com");
+    body["sans"] = json!(["foo.com", "a_b.com", long]);
+    let warnings: Vec<_> =
+        parse(&body.to_string()).unwrap().warnings.into_iter().map(|warning| (warning.code.number(), warning.pointer)).collect();
+    assert_eq!(warnings, [fault(2000, "/common_name"), fault(2001, "/sans/1"), fault(2006, "/sans/2")]);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(body: Vec<u8>) {
+        let _ = VALIDATOR.parse(&body);
+    }
+
+    #[test]
+    fn no_texts_make_it_panic_and_accepted_ones_come_back(texts in prop::array::uniform8("\\PC{0,70}"), sans in prop::collection::vec("[a-z.*_-]{0,20}|\\PC{0,10}", 0..5)) {
+        let [country, state, locality, organization, unit, common_name, name, description] = &texts;
+        let body = json!({
+            "country": country, "state": state, "locality": locality, "organization": organization, "organizational_unit": unit,
+            "common_name": common_name, "name": name, "description": description, "sans": sans,
+        });
+        if let Ok(accepted) = parse(&body.to_string()) {
+            prop_assert_eq!(&accepted.request.subject.state, state);
+            prop_assert_eq!(&accepted.request.sans, &sans);
+        }
+    }
+}
