@@ -1,1 +1,112 @@
-//! x
+//! The HTTP side of csrd: routes, authentication, the envelope, the server.
+
+pub mod access;
+pub mod auth;
+pub mod body;
+pub mod dto;
+pub mod envelope;
+pub mod middleware;
+pub mod openapi;
+pub mod pagination;
+pub mod prefix;
+pub mod routes;
+pub mod server;
+pub mod state;
+
+use std::{any::Any, sync::Arc};
+
+use poem::{
+    Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler,
+    http::{HeaderValue, header},
+    middleware::{CatchPanic, PanicHandler},
+    web::{Data, Html, Redirect},
+};
+use routes::health;
+use shared::error::ErrorCode;
+use state::AppState;
+
+use crate::envelope::{ApiError, from_framework};
+
+/// The document in its forms, rendered once.
+struct Documents {
+    json: String,
+    yaml: String,
+    swagger_ui: String,
+}
+
+/// Everything that answers HTTP requests: routes and what surrounds them, inner to outer.
+pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
+    let state = Arc::new(state);
+    let service = openapi::service();
+    let document = openapi::document(&service);
+    let documents = Documents {
+        json: serde_json::to_string_pretty(&document).unwrap_or_default(),
+        yaml: openapi::yaml(&document),
+        swagger_ui: openapi::swagger_ui(&service, &document),
+    };
+    let service = Arc::new(service.map_to_response());
+    Route::new()
+        .nest(prefix::CANONICAL, Arc::clone(&service))
+        .nest(prefix::CLIENT, service)
+        .at("/openapi.json", get(openapi_json))
+        .at("/openapi.yaml", get(openapi_yaml))
+        .at("/docs", get(docs))
+        .at("/health/live", get(health::live))
+        .at("/health/ready", get(health::ready))
+        .at("/", get(root))
+        .data(state)
+        .data(Arc::new(documents))
+        .with(CatchPanic::new().with_handler(PanicToEnvelope))
+        .around(|endpoint, req| async move {
+            let path = req.uri().path().to_owned();
+            let outcome = endpoint.call(req).await;
+            Ok::<_, poem::Error>(outcome.map_or_else(|error| from_framework(&error, || allowed(&path)), IntoResponse::into_response))
+        })
+        .around(middleware::with_bounded_body)
+        .around(middleware::with_plain_path)
+        .around(middleware::with_request_id)
+}
+
+/// The panic hook has logged where it was; the client reads 1500.
+#[derive(Clone)]
+struct PanicToEnvelope;
+
+impl PanicHandler for PanicToEnvelope {
+    type Response = ApiError;
+
+    fn get_response(&self, _: Box<dyn Any + Send + 'static>) -> ApiError {
+        ErrorCode::Internal.into()
+    }
+}
+
+/// The methods of a route that exists: all have GET, and so HEAD.
+fn allowed(path: &str) -> HeaderValue {
+    let mut segments = path.rsplit('/');
+    HeaderValue::from_static(match (segments.next(), segments.next()) {
+        (Some("custom_csrs"), _) => "GET, HEAD, POST",
+        (_, Some("custom_csrs")) => "GET, HEAD, DELETE",
+        _ => "GET, HEAD",
+    })
+}
+
+#[handler]
+fn openapi_json(documents: Data<&Arc<Documents>>) -> Response {
+    Response::builder().content_type("application/json").body(documents.json.clone())
+}
+
+#[handler]
+fn openapi_yaml(documents: Data<&Arc<Documents>>) -> Response {
+    Response::builder().content_type("application/yaml").body(documents.yaml.clone())
+}
+
+/// Swagger UI. It may load nothing from elsewhere and call nobody but this service.
+#[handler]
+fn docs(documents: Data<&Arc<Documents>>) -> Response {
+    let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'";
+    Html(documents.swagger_ui.clone()).with_header(header::CONTENT_SECURITY_POLICY, policy).into_response()
+}
+
+#[handler]
+fn root() -> Redirect {
+    Redirect::temporary("/docs")
+}

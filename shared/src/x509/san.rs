@@ -61,11 +61,7 @@ impl SanPolicy {
 /// The first rule: what can be said of the raw string. IPv6 addresses fall to their characters; IPv4 ones, all ASCII, to the third rule.
 fn has_bad_form(name: &str) -> bool {
     let bad_char = |c: char| c.is_ascii() && !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
-    name.contains(bad_char)
-        || name.starts_with('-')
-        || name.ends_with('-')
-        || name.split('.').any(str::is_empty)
-       
+    name.contains(bad_char) || name.starts_with('-') || name.ends_with('-') || name.split('.').any(str::is_empty)
 }
 
 /// The third rule: what can be said of an ASCII name's labels.

@@ -1,0 +1,98 @@
+//! What a token claims.
+
+use serde_json::{Map, Value};
+use shared::{clock::Timestamp, error::ErrorCode};
+
+use super::{Caller, JwtSettings};
+
+/// Judges claims by these settings.
+pub(super) struct Claims {
+    issuer: Option<String>,
+    audience: Option<String>,
+    zones_claim: String,
+    accounts_claim: String,
+    leeway_secs: f64,
+}
+
+/// A claim that is there, but not of its type.
+struct WrongType;
+
+type Claim<T> = Result<Option<T>, WrongType>;
+
+impl From<WrongType> for ErrorCode {
+    fn from(WrongType: WrongType) -> Self {
+        Self::ClaimsUnreadable
+    }
+}
+
+impl Claims {
+    pub fn new(settings: &JwtSettings) -> Self {
+        Self {
+            issuer: settings.issuer.clone(),
+            audience: settings.audience.clone(),
+            zones_claim: settings.zones_claim.clone(),
+            accounts_claim: settings.accounts_claim.clone(),
+            leeway_secs: settings.leeway.as_secs_f64(),
+        }
+    }
+
+    /// First that every claim is of its type (1004), then that none is absent (1005), then what they say (1003).
+    pub fn judge(&self, payload: &Map<String, Value>, now: Timestamp) -> Result<Caller, ErrorCode> {
+        let (expires, not_before) = (number(payload, "exp")?, number(payload, "nbf")?);
+        number(payload, "iat")?;
+        let (subject, issuer) = (text(payload, "sub")?, text(payload, "iss")?);
+        let audience = one_or_more(payload, "aud")?;
+        let (zones, accounts) = (texts(payload, &self.zones_claim)?, texts(payload, &self.accounts_claim)?);
+        let scope = text(payload, "scope")?;
+
+        let (Some(expires), Some(subject)) = (expires, subject) else { return Err(ErrorCode::ClaimsMissing) };
+        if (zones.is_none() && accounts.is_none())
+            || (self.issuer.is_some() && issuer.is_none())
+            || (self.audience.is_some() && audience.is_none())
+        {
+            return Err(ErrorCode::ClaimsMissing);
+        }
+
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of this century fit")]
+        let now_secs = now.micros() as f64 / 1e6;
+        let expired = expires + self.leeway_secs <= now_secs;
+        let early = not_before.is_some_and(|not_before| not_before - self.leeway_secs > now_secs);
+        let wrong_issuer = self.issuer.is_some() && issuer != self.issuer;
+        let wrong_audience = self.audience.as_ref().is_some_and(|wanted| audience.is_none_or(|audience| !audience.contains(wanted)));
+        if expired || early || wrong_issuer || wrong_audience {
+            return Err(ErrorCode::TokenUnverified);
+        }
+        let words = |scope: String| scope.split(' ').map(str::to_owned).collect();
+        Ok(Caller { subject, zones: zones.unwrap_or_default(), accounts: accounts.unwrap_or_default(), scope: scope.map(words) })
+    }
+}
+
+/// A claim; `null` is the same as absent.
+fn claim<'a>(payload: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    payload.get(name).filter(|value| !value.is_null())
+}
+
+fn typed<T>(payload: &Map<String, Value>, name: &str, read: impl FnOnce(&Value) -> Option<T>) -> Claim<T> {
+    claim(payload, name).map(|value| read(value).ok_or(WrongType)).transpose()
+}
+
+fn number(payload: &Map<String, Value>, name: &str) -> Claim<f64> {
+    typed(payload, name, Value::as_f64)
+}
+
+fn text(payload: &Map<String, Value>, name: &str) -> Claim<String> {
+    typed(payload, name, |value| value.as_str().map(str::to_owned))
+}
+
+fn texts(payload: &Map<String, Value>, name: &str) -> Claim<Vec<String>> {
+    typed(payload, name, strings)
+}
+
+/// `aud` is one string or several (RFC 7519, 4.1.3).
+fn one_or_more(payload: &Map<String, Value>, name: &str) -> Claim<Vec<String>> {
+    typed(payload, name, |value| value.as_str().map(|one| vec![one.to_owned()]).or_else(|| strings(value)))
+}
+
+fn strings(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+}

@@ -1,0 +1,157 @@
+//! Authentication: who a token names, and what it reaches. It knows no HTTP framework.
+
+mod claims;
+mod keys;
+pub mod signing;
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+use shared::{
+    clock::Clock,
+    error::ErrorCode,
+    ids::{Scope, TenantId},
+};
+
+pub use self::keys::{KeyError, KeySource};
+use self::{claims::Claims, keys::KeySet};
+
+/// How tokens are judged.
+#[derive(Debug, Clone)]
+pub struct JwtSettings {
+    /// Where the keys are.
+    pub source: KeySource,
+    /// The `iss` that is demanded.
+    pub issuer: Option<String>,
+    /// The `aud` that is demanded.
+    pub audience: Option<String>,
+    /// The name of the claim with the zones.
+    pub zones_claim: String,
+    /// The name of the claim with the accounts.
+    pub accounts_claim: String,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+}
+
+/// What a token may allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// `custom_csrs:read`
+    CustomCsrsRead,
+    /// `custom_csrs:write`, which includes reading.
+    CustomCsrsWrite,
+}
+
+impl Permission {
+    /// The words of `scope` (RFC 8693) that allow it.
+    const fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::CustomCsrsRead => &["custom_csrs:read", "custom_csrs:write"],
+            Self::CustomCsrsWrite => &["custom_csrs:write"],
+        }
+    }
+}
+
+/// Whom an accepted token names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    subject: String,
+    zones: Vec<String>,
+    accounts: Vec<String>,
+    /// The permissions; none where the token does not limit them.
+    scope: Option<Vec<String>>,
+}
+
+impl Caller {
+    /// The token's `sub`.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Whether the token reaches this scope with this permission. An account in a token does not reach the account's zones.
+    #[must_use]
+    pub fn may(&self, scope: &Scope, permission: Permission) -> bool {
+        let reaches = |ids: &[String], id: &TenantId| ids.iter().any(|reached| reached == "*" || reached == id.as_str());
+        let reached = match scope {
+            Scope::Zone(id) => reaches(&self.zones, id),
+            Scope::Account(id) => reaches(&self.accounts, id),
+        };
+        let allowed = self.scope.as_ref().is_none_or(|words| words.iter().any(|word| permission.words().contains(&word.as_str())));
+        reached && allowed
+    }
+}
+
+/// Judges tokens.
+pub struct Authenticator {
+    keys: KeySet,
+    claims: Claims,
+    clock: Arc<dyn Clock>,
+}
+
+impl Authenticator {
+    /// Loads the keys.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`], which names the setting and the file.
+    pub fn new(settings: &JwtSettings, clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
+        Ok(Self { keys: KeySet::load(&settings.source)?, claims: Claims::new(settings), clock })
+    }
+
+    /// Judges the values of a request's Authorization headers, in the order of the contract's table.
+    ///
+    /// # Errors
+    ///
+    /// 1402 and 1000 to 1005.
+    pub fn authenticate(&self, authorization: &[&[u8]]) -> Result<Caller, ErrorCode> {
+        let header = match authorization {
+            [] => return Err(ErrorCode::AuthorizationMissing),
+            [one] => *one,
+            _ => return Err(ErrorCode::BearerMissing),
+        };
+        let token = bearer(header).ok_or(ErrorCode::BearerMissing)?;
+        let Token { header, payload, signed, signature } = Token::parse(token).ok_or(ErrorCode::TokenUnparsable)?;
+        let key = object(&header).and_then(|header| self.keys.select(&header)).ok_or(ErrorCode::TokenHeaderBad)?;
+        if !key.verifies(signed, signature) {
+            return Err(ErrorCode::TokenUnverified);
+        }
+        let payload = object(&payload).ok_or(ErrorCode::ClaimsUnreadable)?;
+        self.claims.judge(&payload, self.clock.now())
+    }
+}
+
+/// The token of a `Bearer` header (RFC 6750): one scheme, one token.
+fn bearer(header: &[u8]) -> Option<&str> {
+    let mut words = std::str::from_utf8(header).ok()?.split(' ').filter(|word| !word.is_empty());
+    let (scheme, token) = (words.next()?, words.next()?);
+    (scheme.eq_ignore_ascii_case("bearer") && words.next().is_none()).then_some(token)
+}
+
+/// A JWS in compact form (RFC 7515, 7.1), decoded but not judged.
+struct Token<'a> {
+    header: Vec<u8>,
+    payload: Vec<u8>,
+    /// What the signature is over.
+    signed: &'a str,
+    /// Still encoded.
+    signature: &'a str,
+}
+
+impl<'a> Token<'a> {
+    fn parse(token: &'a str) -> Option<Self> {
+        let (signed, signature) = token.rsplit_once('.')?;
+        let (header, payload) = signed.split_once('.')?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
+        decode(signature)?;
+        Some(Self { header: decode(header)?, payload: decode(payload)?, signed, signature })
+    }
+}
+
+fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Signing tokens: for the demo identity, and for operators who share a secret with their identity provider.
+
+use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+
+use aws_lc_rs::rand;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Map, Value, json};
+use shared::clock::Timestamp;
+use zeroize::Zeroizing;
+
+pub use super::keys::Secret;
+use super::{JwtSettings, KeySource, keys::secret_file};
+
+const DEMO_SECRET_BYTES: usize = 32;
+
+/// What a token is to say.
+#[derive(Debug, Clone)]
+pub struct TokenRequest {
+    /// Zones that it reaches; `*` for all.
+    pub zones: Vec<String>,
+    /// Accounts that it reaches; `*` for all.
+    pub accounts: Vec<String>,
+    /// Its permissions; none: all.
+    pub scope: Option<String>,
+    /// Its `sub`.
+    pub subject: String,
+    /// How long it is valid.
+    pub ttl: Duration,
+}
+
+/// A token could not be signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SigningError {
+    /// The settings have a public key only.
+    #[error("tokens can be signed with a shared secret (--jwt-secret-file) or with the demo identity's signing.key only")]
+    NoSecret,
+    /// The secret cannot be read.
+    #[error("{0}")]
+    Secret(String),
+    /// The library refused.
+    #[error("the token could not be signed: {0}")]
+    Library(String),
+}
+
+/// Signs a token that these settings accept.
+///
+/// # Errors
+///
+/// [`SigningError`].
+pub fn issue(settings: &JwtSettings, request: &TokenRequest, now: Timestamp) -> Result<String, SigningError> {
+    let secret = match &settings.source {
+        KeySource::Demo(secret) => secret.clone(),
+        KeySource::SecretFile(path) => {
+            secret_file(path).map_err(|problem| SigningError::Secret(format!("--jwt-secret-file: {}: {problem}", path.display())))?
+        }
+        KeySource::JwksFile(_) | KeySource::PublicKeyFile(_) => return Err(SigningError::NoSecret),
+    };
+    let claims = claims(settings, request, now);
+    let key = EncodingKey::from_secret(&secret.0);
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).map_err(|error| SigningError::Library(error.to_string()))
+}
+
+fn claims(settings: &JwtSettings, request: &TokenRequest, now: Timestamp) -> Map<String, Value> {
+    let mut claims = Map::new();
+    let mut claim = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+    claim("sub", json!(request.subject));
+    claim("iat", json!(now.secs()));
+    claim("exp", json!(now.plus(request.ttl).secs()));
+    for (name, value) in [("iss", &settings.issuer), ("aud", &settings.audience), ("scope", &request.scope)] {
+        if let Some(value) = value {
+            claim(name, json!(value));
+        }
+    }
+    for (name, ids) in [(&settings.zones_claim, &request.zones), (&settings.accounts_claim, &request.accounts)] {
+        if !ids.is_empty() {
+            claim(name, json!(ids));
+        }
+    }
+    claims
+}
+
+/// Reads the demo identity's `signing.key`: one line, base64 of 32 bytes. None where there is no such file.
+///
+/// # Errors
+///
+/// Where the file cannot be read or holds something else.
+pub fn load_demo_secret(path: &Path) -> std::io::Result<Option<Secret>> {
+    let line = match std::fs::read_to_string(path) {
+        Ok(line) => Zeroizing::new(line),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let bytes = STANDARD.decode(line.trim_end()).ok().map(Zeroizing::new).filter(|bytes| bytes.len() == DEMO_SECRET_BYTES);
+    let secret = bytes.ok_or_else(|| std::io::Error::other("one line with the base64 of 32 bytes is expected"))?;
+    Ok(Some(Secret(secret)))
+}
+
+/// Makes the demo identity's `signing.key`, readable for its owner only; never overwrites one.
+///
+/// # Errors
+///
+/// Where the file cannot be written or the system has no random numbers.
+pub fn create_demo_secret(path: &Path) -> std::io::Result<Secret> {
+    let mut bytes = Zeroizing::new(vec![0; DEMO_SECRET_BYTES]);
+    rand::fill(&mut bytes).map_err(|_| std::io::Error::other("the system has no random numbers"))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut line = Zeroizing::new(STANDARD.encode(&*bytes));
+    line.push('\n');
+    file.write_all(line.as_bytes())?;
+    file.sync_all()?;
+    Ok(Secret(bytes))
+}

@@ -1,0 +1,425 @@
+use std::path::PathBuf;
+
+use aws_lc_rs::{
+    encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
+    rsa,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
+};
+use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use proptest::prelude::*;
+use serde_json::json;
+use shared::clock::Timestamp;
+use tempfile::TempDir;
+
+use super::{
+    signing::{Secret, TokenRequest, create_demo_secret, issue, load_demo_secret},
+    *,
+};
+
+const NOW_SECS: i64 = 1_800_000_000;
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+struct FixedClock;
+
+impl Clock for FixedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(NOW_SECS * 1_000_000)
+    }
+}
+
+fn settings(source: KeySource) -> JwtSettings {
+    JwtSettings {
+        source,
+        issuer: None,
+        audience: None,
+        zones_claim: "zones".into(),
+        accounts_claim: "accounts".into(),
+        leeway: Duration::from_secs(60),
+    }
+}
+
+fn demo() -> JwtSettings {
+    settings(KeySource::Demo(Secret(SECRET.to_vec().into())))
+}
+
+fn authenticator(settings: &JwtSettings) -> Authenticator {
+    Authenticator::new(settings, Arc::new(FixedClock)).unwrap()
+}
+
+fn claims() -> Value {
+    json!({ "exp": NOW_SECS + 10, "sub": "me", "zones": ["z"] })
+}
+
+/// The claims with one replaced.
+fn with(name: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[name] = value;
+    claims
+}
+
+fn hs256(claims: &Value) -> String {
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET)).unwrap()
+}
+
+fn judge(settings: &JwtSettings, token: &str) -> Result<Caller, u16> {
+    authenticator(settings).authenticate(&[format!("Bearer {token}").as_bytes()]).map_err(ErrorCode::number)
+}
+
+/// A token with this header and a signature by the secret all the same.
+fn with_header(header: &Value) -> String {
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let signed = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims().to_string().as_bytes()));
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &EncodingKey::from_secret(SECRET), Algorithm::HS256).unwrap();
+    format!("{signed}.{signature}")
+}
+
+fn signed_payload(payload: &[u8]) -> String {
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(payload));
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &EncodingKey::from_secret(SECRET), Algorithm::HS256).unwrap();
+    format!("{signed}.{signature}")
+}
+
+#[test]
+fn a_header_must_be_one_bearer_and_one_token() {
+    let authenticator = authenticator(&demo());
+    let judge = |headers: &[&[u8]]| authenticator.authenticate(headers).map(drop).map_err(ErrorCode::number);
+    let token = hs256(&claims());
+    assert_eq!(judge(&[]), Err(1402));
+    for bad in ["", "Bearer", "Bearer ", "Basic abc", token.as_str(), &format!("Bearer {token} x"), &format!("Token {token}")] {
+        assert_eq!(judge(&[bad.as_bytes()]), Err(1000), "{bad}");
+    }
+    assert_eq!(judge(&[b"Bearer \xff"]), Err(1000));
+    let good = format!("bEARER {token}");
+    assert_eq!(judge(&[good.as_bytes(), good.as_bytes()]), Err(1000));
+    assert_eq!(judge(&[good.as_bytes()]), Ok(()));
+}
+
+#[test]
+fn a_token_is_three_base64url_parts() {
+    for bad in ["a", "a.b", "a.b.c.d", "YQ.YQ.!", "YQ==.YQ.YQ", "YQ.Y+Q/.YQ"] {
+        assert_eq!(judge(&demo(), bad), Err(1001), "{bad}");
+    }
+    assert_eq!(judge(&demo(), ".."), Err(1002));
+    let token = hs256(&claims());
+    let unsigned = &token[..=token.rfind('.').unwrap()];
+    assert_eq!(judge(&demo(), unsigned), Err(1003), "an empty signature counts as a part");
+}
+
+#[test]
+fn a_header_that_is_not_acceptable_is_1002() {
+    for bad in [
+        json!([]),
+        json!({}),
+        json!({"alg": 5}),
+        json!({"alg": "none"}),
+        json!({"alg": "None"}),
+        json!({"alg": "HS512"}),
+        json!({"alg": "RS256"}),
+        json!({"alg": "HS256", "crit": ["b64"]}),
+        json!({"alg": "HS256", "crit": []}),
+        json!({"alg": "HS256", "kid": 5}),
+    ] {
+        assert_eq!(judge(&demo(), &with_header(&bad)), Err(1002), "{bad}");
+    }
+    assert!(judge(&demo(), &with_header(&json!({"alg": "HS256", "kid": "any", "typ": "at+jwt"}))).is_ok());
+}
+
+#[test]
+fn a_wrong_signature_is_1003_whatever_the_payload_is() {
+    let expired_and_forged = hs256(&with("exp", json!(1)));
+    let forged = format!("{}AAAA", &expired_and_forged[..expired_and_forged.len() - 4]);
+    assert_eq!(judge(&demo(), &forged), Err(1003));
+    let unreadable = signed_payload(b"5");
+    assert_eq!(judge(&demo(), &format!("{}AAAA", &unreadable[..unreadable.len() - 4])), Err(1003));
+}
+
+#[test]
+fn claims_of_a_wrong_type_are_1004_before_absent_ones_are_1005() {
+    for payload in [&b"5"[..], b"", b"[]", b"{", b"\xff"] {
+        assert_eq!(judge(&demo(), &signed_payload(payload)), Err(1004));
+    }
+    for (name, value) in [
+        ("exp", json!("soon")),
+        ("nbf", json!("now")),
+        ("iat", json!({})),
+        ("sub", json!(5)),
+        ("iss", json!([])),
+        ("aud", json!(5)),
+        ("aud", json!([5])),
+        ("zones", json!("z")),
+        ("zones", json!([1])),
+        ("accounts", json!({})),
+        ("scope", json!(["a"])),
+    ] {
+        let mut claims = with(name, value);
+        claims.as_object_mut().unwrap().remove(if name == "sub" { "exp" } else { "sub" });
+        assert_eq!(judge(&demo(), &hs256(&claims)), Err(1004), "{claims}");
+    }
+}
+
+#[test]
+fn an_absent_required_claim_is_1005_even_where_the_token_is_expired() {
+    for name in ["exp", "sub", "zones"] {
+        let mut claims = with("exp", json!(1));
+        claims.as_object_mut().unwrap().remove(name);
+        assert_eq!(judge(&demo(), &hs256(&claims)), Err(1005), "{name}");
+        claims[name] = json!(null);
+        assert_eq!(judge(&demo(), &hs256(&claims)), Err(1005), "{name} is null");
+    }
+    let strict = JwtSettings { issuer: Some("i".into()), audience: Some("a".into()), ..demo() };
+    assert_eq!(judge(&strict, &hs256(&with("iss", json!("i")))), Err(1005));
+    assert_eq!(judge(&strict, &hs256(&with("aud", json!("a")))), Err(1005));
+}
+
+#[test]
+fn validity_is_judged_with_the_leeway() {
+    let exp = |secs: f64| judge(&demo(), &hs256(&with("exp", json!(secs)))).map(drop);
+    #[expect(clippy::cast_precision_loss, reason = "small enough")]
+    let now = NOW_SECS as f64;
+    assert_eq!(exp(now - 60.0), Err(1003));
+    assert_eq!(exp(now - 59.5), Ok(()));
+    let nbf = |secs: f64| judge(&demo(), &hs256(&with("nbf", json!(secs)))).map(drop);
+    assert_eq!(nbf(now + 61.0), Err(1003));
+    assert_eq!(nbf(now + 60.0), Ok(()));
+}
+
+#[test]
+fn issuer_and_audience_are_checked_where_they_are_set_and_ignored_otherwise() {
+    let mut claims = with("iss", json!("other"));
+    claims["aud"] = json!(["a", "b"]);
+    assert!(judge(&demo(), &hs256(&claims)).is_ok());
+    let strict = JwtSettings { issuer: Some("i".into()), audience: Some("b".into()), ..demo() };
+    assert_eq!(judge(&strict, &hs256(&claims)), Err(1003));
+    claims["iss"] = json!("i");
+    assert!(judge(&strict, &hs256(&claims)).is_ok());
+    claims["aud"] = json!("c");
+    assert_eq!(judge(&strict, &hs256(&claims)), Err(1003));
+}
+
+#[test]
+fn a_caller_reaches_what_its_token_names_and_no_more() {
+    let zone = |id: &str| Scope::Zone(TenantId::parse(id).unwrap());
+    let account = |id: &str| Scope::Account(TenantId::parse(id).unwrap());
+    let caller = |claims: Value| judge(&demo(), &hs256(&claims)).unwrap();
+    let one = caller(with("accounts", json!(["a"])));
+    assert_eq!(one.subject(), "me");
+    assert!(one.may(&zone("z"), Permission::CustomCsrsWrite) && one.may(&account("a"), Permission::CustomCsrsRead));
+    assert!(!one.may(&zone("a"), Permission::CustomCsrsRead) && !one.may(&account("z"), Permission::CustomCsrsRead));
+    assert!(!one.may(&zone("Z"), Permission::CustomCsrsRead));
+    let all = caller(with("zones", json!(["*"])));
+    assert!(all.may(&zone("any"), Permission::CustomCsrsWrite) && !all.may(&account("any"), Permission::CustomCsrsRead));
+    for (scope, read, write) in [
+        ("custom_csrs:read", true, false),
+        ("openid custom_csrs:write", true, true),
+        ("", false, false),
+        ("custom_csrs", false, false),
+        ("Custom_csrs:read", false, false),
+    ] {
+        let limited = caller(with("scope", json!(scope)));
+        let may = (limited.may(&zone("z"), Permission::CustomCsrsRead), limited.may(&zone("z"), Permission::CustomCsrsWrite));
+        assert_eq!(may, (read, write), "{scope}");
+    }
+}
+
+/// A key pair: its PEM, its signing key, its JWK.
+struct Pair {
+    pem: String,
+    encoding: EncodingKey,
+    algorithm: Algorithm,
+    jwk: Value,
+}
+
+fn spki_pem(der: &[u8]) -> String {
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der))
+}
+
+fn rsa_pair(size: rsa::KeySize) -> Pair {
+    let pair = rsa::KeyPair::generate(size).unwrap();
+    let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+    let encoding = EncodingKey::from_rsa_pem(
+        format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der.as_ref())).as_bytes(),
+    )
+    .unwrap();
+    let n = URL_SAFE_NO_PAD.encode(pair.public_key().modulus().big_endian_without_leading_zero());
+    Pair { pem: spki_pem(public.as_ref()), encoding, algorithm: Algorithm::RS256, jwk: json!({"kty": "RSA", "n": n, "e": "AQAB"}) }
+}
+
+fn ec_pair() -> Pair {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    let point = pair.public_key().as_ref().to_vec();
+    let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+    let encoding = EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref());
+    let [x, y] = [&point[1..33], &point[33..]].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let jwk = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y});
+    Pair { pem: spki_pem(public.as_ref()), encoding, algorithm: Algorithm::ES256, jwk }
+}
+
+fn ed_pair() -> Pair {
+    let pair = Ed25519KeyPair::generate().unwrap();
+    let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+    let encoding = EncodingKey::from_ed_der(pair.to_pkcs8().unwrap().as_ref());
+    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref())});
+    Pair { pem: spki_pem(public.as_ref()), encoding, algorithm: Algorithm::EdDSA, jwk }
+}
+
+fn sign(pair: &Pair, kid: Option<&str>) -> String {
+    let header = Header { kid: kid.map(str::to_owned), ..Header::new(pair.algorithm) };
+    jsonwebtoken::encode(&header, &claims(), &pair.encoding).unwrap()
+}
+
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn write(&self, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join("file");
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn public_key(&self, pem: &str) -> Result<Authenticator, KeyError> {
+        Authenticator::new(&settings(KeySource::PublicKeyFile(self.write(pem))), Arc::new(FixedClock))
+    }
+}
+
+#[test]
+fn a_public_key_file_takes_the_algorithm_of_its_key_and_any_kid() {
+    let files = Files::new();
+    for pair in [rsa_pair(rsa::KeySize::Rsa2048), ec_pair(), ed_pair()] {
+        let settings = settings(KeySource::PublicKeyFile(files.write(&pair.pem)));
+        assert!(judge(&settings, &sign(&pair, None)).is_ok(), "{:?}", pair.algorithm);
+        assert!(judge(&settings, &sign(&pair, Some("any"))).is_ok());
+        assert_eq!(judge(&settings, &hs256(&claims())), Err(1002));
+        let public_as_secret = EncodingKey::from_secret(pair.pem.as_bytes());
+        let confused = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &public_as_secret).unwrap();
+        assert_eq!(judge(&settings, &confused), Err(1002), "a public key is no HMAC secret");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_public_key_is_refused_with_the_setting_and_the_problem() {
+    let files = Files::new();
+    let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap();
+    let p384: PublicKeyX509Der<'_> = p384.public_key().as_der().unwrap();
+    let rsa = rsa_pair(rsa::KeySize::Rsa2048).pem;
+    for (content, problem) in [
+        (String::new(), "holds no PEM"),
+        (rsa.replace("PUBLIC", "PRIVATE"), "holds a private key"),
+        (rsa.replace("PUBLIC KEY", "CERTIFICATE"), "holds a certificate"),
+        (rsa.repeat(2), "one PEM block"),
+        (spki_pem(p384.as_ref()), "not on P-256"),
+        (spki_pem(b"junk"), "neither"),
+    ] {
+        let error = files.public_key(&content).err().unwrap().to_string();
+        assert!(error.starts_with("--jwt-public-key-file: ") && error.contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn a_secret_file_drops_one_newline_and_needs_32_bytes() {
+    let files = Files::new();
+    for newline in ["", "\n", "\r\n"] {
+        let path = files.write([SECRET, newline.as_bytes()].concat());
+        assert!(judge(&settings(KeySource::SecretFile(path)), &hs256(&claims())).is_ok());
+    }
+    let path = files.write([&SECRET[1..], b"\n"].concat());
+    let error = Authenticator::new(&settings(KeySource::SecretFile(path)), Arc::new(FixedClock)).err().unwrap().to_string();
+    assert!(error.contains("--jwt-secret-file") && error.contains("31 bytes"), "{error}");
+}
+
+#[test]
+fn a_jwk_set_is_searched_by_kid_and_algorithm() {
+    let files = Files::new();
+    let (rsa, ec, ed, other) = (rsa_pair(rsa::KeySize::Rsa2048), ec_pair(), ed_pair(), ec_pair());
+    let jwk = |pair: &Pair, more: Value| {
+        let mut jwk = pair.jwk.clone();
+        jwk.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        jwk
+    };
+    let set = json!({"keys": [
+        {"kty": "oct", "k": "AAAA", "kid": "oct"},
+        {"kty": "future", "kid": "future"},
+        5,
+        jwk(&rsa, json!({"kid": "rsa", "use": "sig"})),
+        jwk(&ec, json!({"kid": "ec", "alg": "ES256"})),
+        jwk(&ed, json!({})),
+        jwk(&other, json!({"kid": "enc", "use": "enc"})),
+    ]});
+    let settings = settings(KeySource::JwksFile(files.write(set.to_string())));
+    assert!(judge(&settings, &sign(&rsa, Some("rsa"))).is_ok());
+    assert!(judge(&settings, &sign(&ec, Some("ec"))).is_ok());
+    assert!(judge(&settings, &sign(&ec, None)).is_ok(), "exactly one key fits");
+    assert!(judge(&settings, &sign(&ed, None)).is_ok());
+    assert_eq!(judge(&settings, &sign(&ec, Some("rsa"))), Err(1002));
+    assert_eq!(judge(&settings, &sign(&ed, Some("ed"))), Err(1002), "a kid that no key has");
+    assert_eq!(judge(&settings, &sign(&other, Some("enc"))), Err(1002));
+    assert_eq!(judge(&settings, &sign(&other, Some("ec"))), Err(1003));
+    assert_eq!(judge(&settings, &hs256(&claims())), Err(1002));
+}
+
+#[test]
+fn without_a_kid_a_token_is_refused_where_several_keys_fit() {
+    let files = Files::new();
+    let (one, two) = (ec_pair(), ec_pair());
+    let settings = settings(KeySource::JwksFile(files.write(json!({"keys": [one.jwk, two.jwk]}).to_string())));
+    assert_eq!(judge(&settings, &sign(&one, None)), Err(1002));
+}
+
+#[test]
+fn a_jwk_set_without_a_usable_key_is_refused() {
+    let files = Files::new();
+    for bad in ["", "{}", "[]", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#] {
+        let error = Authenticator::new(&settings(KeySource::JwksFile(files.write(bad))), Arc::new(FixedClock)).err().unwrap();
+        assert!(error.to_string().starts_with("--jwt-jwks-file: "), "{error}");
+    }
+}
+
+#[test]
+fn an_issued_token_is_accepted_by_the_settings_it_was_issued_with() {
+    let settings =
+        JwtSettings { issuer: Some("i".into()), audience: Some("a".into()), zones_claim: "https://example.net/zones".into(), ..demo() };
+    let request = TokenRequest {
+        zones: vec!["z".into()],
+        accounts: vec!["a".into()],
+        scope: Some("custom_csrs:read".into()),
+        subject: "ops".into(),
+        ttl: Duration::from_secs(60),
+    };
+    let token = issue(&settings, &request, FixedClock.now()).unwrap();
+    let caller = judge(&settings, &token).unwrap();
+    assert_eq!((caller.subject.as_str(), caller.zones, caller.accounts), ("ops", vec!["z".to_owned()], vec!["a".to_owned()]));
+    let files = Files::new();
+    let public = JwtSettings { source: KeySource::PublicKeyFile(files.write("")), ..settings };
+    assert!(issue(&public, &request, FixedClock.now()).is_err());
+}
+
+#[test]
+fn a_signing_key_reads_back_is_private_and_never_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
+    let files = Files::new();
+    let path = files.0.path().join("signing.key");
+    assert!(load_demo_secret(&path).unwrap().is_none());
+    let made = create_demo_secret(&path).unwrap();
+    assert_eq!(load_demo_secret(&path).unwrap().unwrap().0, made.0);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(create_demo_secret(&path).is_err());
+    assert_eq!(format!("{made:?}"), "Secret(…)");
+    std::fs::write(&path, "junk").unwrap();
+    assert!(load_demo_secret(&path).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_header_makes_it_panic(header: Vec<u8>, parts in prop::collection::vec("[A-Za-z0-9_-]{0,20}", 0..4)) {
+        let authenticator = authenticator(&demo());
+        prop_assert!(authenticator.authenticate(&[&header]).is_err());
+        let token = parts.join(".");
+        let bearer = format!("Bearer {token}");
+        prop_assert!(authenticator.authenticate(&[bearer.as_bytes()]).is_err());
+    }
+}

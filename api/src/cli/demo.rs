@@ -1,0 +1,102 @@
+//! The demo identity: what lets a first start be used at once.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use api::auth::{
+    JwtSettings,
+    signing::{Secret, TokenRequest, create_demo_secret, issue, load_demo_secret},
+};
+use shared::{
+    clock::{Clock, SystemClock},
+    ids::{Scope, TenantId},
+    storage::Store,
+};
+
+use super::{bad_setting, database::create_private_dir};
+
+const DEMO_ZONE: &str = "demo";
+const DEMO_QUOTA: u32 = 100;
+const TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
+
+const NEEDED: &str = "give --jwt-jwks-file, --jwt-public-key-file or --jwt-secret-file";
+
+/// The files that a data directory may hold before a first start: those that other commands make.
+const FIRST_START_FILES: [&str; 5] = ["csrd.db", "csrd.db-wal", "csrd.db-shm", "csrd.db.lock", "master.key"];
+
+/// The demo identity's key file.
+pub fn signing_key_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("signing.key")
+}
+
+/// The demo identity of this start.
+pub struct Demo {
+    /// Its secret.
+    pub secret: Secret,
+    /// Whether it was made just now.
+    pub is_new: bool,
+}
+
+/// Without a key for tokens there is the demo identity, and that is for the own machine only.
+pub fn check_listener(listen: SocketAddr) -> anyhow::Result<()> {
+    if listen.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(bad_setting(format!("--listen: {listen} is not a loopback address, and the demo identity is for those alone: {NEEDED}")))
+}
+
+/// Finds the demo identity, or makes it on a first start.
+pub async fn find_or_make(data_dir: &Path, store: &dyn Store) -> anyhow::Result<Demo> {
+    let path = signing_key_path(data_dir);
+    if let Some(secret) = load_demo_secret(&path).with_context(|| path.display().to_string())? {
+        return Ok(Demo { secret, is_new: false });
+    }
+    if !is_first_start(data_dir, store).await? {
+        return Err(bad_setting(format!(
+            "no key for tokens: {NEEDED} (the demo identity is made on a first start with an empty --data-dir only)"
+        )));
+    }
+    create_private_dir(data_dir)?;
+    let secret = create_demo_secret(&path).with_context(|| format!("{} cannot be created", path.display()))?;
+    store.grant_scope(&demo_zone()?, None, Some(DEMO_QUOTA), SystemClock.now()).await?;
+    Ok(Demo { secret, is_new: true })
+}
+
+/// Nothing but what other commands make lies there, and no process has sealed on this database.
+async fn is_first_start(data_dir: &Path, store: &dyn Store) -> anyhow::Result<bool> {
+    if data_dir.exists() {
+        for entry in std::fs::read_dir(data_dir).with_context(|| format!("--data-dir: {}", data_dir.display()))? {
+            let name = entry?.file_name();
+            if !FIRST_START_FILES.iter().any(|known| name == *known) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(store.list_master_keys().await?.is_empty())
+}
+
+fn demo_zone() -> anyhow::Result<Scope> {
+    Ok(Scope::Zone(TenantId::parse(DEMO_ZONE).context("the demo zone's ID")?))
+}
+
+/// Tells how to begin.
+pub fn print_welcome(address: SocketAddr, settings: &JwtSettings, is_new: bool) -> anyhow::Result<()> {
+    println!("Swagger UI: http://{address}/docs");
+    if !is_new {
+        println!("A token for the demo zone: csrd token issue --zone {DEMO_ZONE} (with this --data-dir)");
+        return Ok(());
+    }
+    let request = TokenRequest { zones: vec![DEMO_ZONE.into()], accounts: vec![], scope: None, subject: "demo".into(), ttl: TOKEN_TTL };
+    let token = issue(settings, &request, SystemClock.now())?;
+    println!("A first request, for the demo zone (its token is valid for a day):");
+    println!(
+        "curl -sS -X POST http://{address}/api/v4/zones/{DEMO_ZONE}/custom_csrs -H 'Authorization: Bearer {token}' \
+         -H 'Content-Type: application/json' -d '{{\"country\":\"US\",\"state\":\"California\",\"locality\":\"San Francisco\",\
+         \"organization\":\"Demo\",\"common_name\":\"www.csrd-demo.com\",\"sans\":[\"www.csrd-demo.com\",\"csrd-demo.com\"]}}'"
+    );
+    Ok(())
+}

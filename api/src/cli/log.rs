@@ -1,0 +1,56 @@
+//! The log: on standard error, each line of a request with its request ID.
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+/// How much is logged, and how.
+#[derive(Args, Clone)]
+pub struct LogArgs {
+    /// The least important lines to log
+    #[arg(long, env = "CSRD_LOG_LEVEL", hide_env_values = true, value_enum, default_value = "info")]
+    log_level: LogLevel,
+    /// Lines for people, or JSON for machines
+    #[arg(long, env = "CSRD_LOG_FORMAT", hide_env_values = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Starts the log. A panic leaves one line too, with its place but without its text: nobody knows what that holds.
+pub fn start(args: &LogArgs) {
+    let level = match args.log_level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // Libraries that log statements and frames may not: values stand in them. Their warnings are welcome.
+    let quiet = ["sqlx", "hyper", "hyper_util", "h2", "apalis", "apalis_core", "apalis_sqlite", "poem", "rustls"];
+    let filter = quiet
+        .iter()
+        .filter_map(|name| format!("{name}=warn").parse().ok())
+        .fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => log.with_ansi(false).with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
+    }
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a thread panicked");
+    }));
+}

@@ -1,0 +1,172 @@
+//! The commands and their settings.
+
+mod database;
+mod demo;
+mod jwt;
+mod keys;
+mod log;
+mod openapi;
+mod scopes;
+mod serve;
+mod settings;
+mod token;
+
+use std::{fmt, process::ExitCode};
+
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+
+/// Makes private keys and certificate signing requests (CSRs) for the tenants of a platform
+///
+/// Without a command: serve. Every setting of `serve` and `migrate` has an environment variable, named in its help.
+#[derive(Parser)]
+#[command(name = "csrd", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Serve the API and, unless --workers is 0, make the keys
+    Serve(Box<serve::ServeArgs>),
+    /// Bring the database up to date and end
+    Migrate(database::DatabaseArgs),
+    /// Print the OpenAPI document (YAML)
+    Openapi,
+    /// Make or check the master key, which seals the private keys
+    #[command(subcommand)]
+    Keys(keys::KeysAction),
+    /// Grant custom CSRs to zones
+    #[command(subcommand)]
+    Zone(scopes::ZoneAction),
+    /// Grant custom CSRs to accounts
+    #[command(subcommand)]
+    Account(scopes::AccountAction),
+    /// Issue tokens
+    #[command(subcommand)]
+    Token(token::TokenAction),
+}
+
+/// A setting is wrong: exit status 2. The text names the setting.
+#[derive(Debug)]
+struct BadSetting(String);
+
+impl fmt::Display for BadSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadSetting {}
+
+/// A setting is wrong.
+fn bad_setting(text: impl Into<String>) -> anyhow::Error {
+    BadSetting(text.into()).into()
+}
+
+const BAD_SETTING: u8 = 2;
+
+/// Parses the command line and runs what it says.
+pub fn run() -> ExitCode {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match execute(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("csrd: {}", one_line(&format!("{error:#}")));
+            ExitCode::from(if error.is::<BadSetting>() { BAD_SETTING } else { 1 })
+        }
+    }
+}
+
+fn parse() -> Result<Cli, ExitCode> {
+    let command = Cli::command();
+    if let Some(unknown) = settings::unknown_variable(&command) {
+        eprintln!("csrd: {unknown} is set in the environment, but no command has such a setting");
+        return Err(ExitCode::from(BAD_SETTING));
+    }
+    let parsed = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("csrd: {}", refusal(&error));
+            ExitCode::from(BAD_SETTING)
+        }
+    })
+}
+
+/// clap's own words on one line, without its hints at usage.
+fn refusal(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a command is missing: see --help".to_owned();
+    }
+    let text = error.render().to_string();
+    let message = text.split("\n\n").next().unwrap_or_default();
+    one_line(message.trim_start_matches("error: "))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    let action = cli.action.unwrap_or_else(|| Action::Serve(Box::new(cli.serve)));
+    match action {
+        Action::Openapi => openapi::print(),
+        Action::Serve(args) => runtime()?.block_on(serve::serve(*args)),
+        Action::Migrate(args) => runtime()?.block_on(database::migrate(&args)),
+        Action::Keys(action) => runtime()?.block_on(keys::run(action)),
+        Action::Zone(action) => runtime()?.block_on(scopes::zone(action)),
+        Action::Account(action) => runtime()?.block_on(scopes::account(action)),
+        Action::Token(action) => token::run(action),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Every argument of a command and of those below it.
+fn arguments(command: &Command) -> Vec<&clap::Arg> {
+    let below = command.get_subcommands().flat_map(arguments);
+    command.get_arguments().chain(below).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_help_shows_a_value_from_the_environment() {
+        for argument in arguments(&Cli::command()) {
+            assert!(argument.get_env().is_none() || argument.is_hide_env_values_set(), "{argument}");
+        }
+    }
+
+    #[test]
+    fn every_setting_of_serve_and_migrate_has_an_environment_variable_of_its_name() {
+        let command = Cli::command();
+        for name in ["serve", "migrate"] {
+            for argument in command.find_subcommand(name).unwrap().get_arguments() {
+                let id = argument.get_id().as_str();
+                if id == "help" {
+                    continue;
+                }
+                let variable = argument.get_env().unwrap_or_else(|| panic!("{id} has none")).to_str().unwrap();
+                assert_eq!(variable, format!("CSRD_{}", id.to_uppercase()));
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `csrd zone` and `csrd account`: who may have custom CSRs, and how many.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use shared::{
+    clock::{Clock, SystemClock},
+    ids::{Scope, TenantId},
+    storage::ScopeGrant,
+};
+
+use super::database::DatabaseArgs;
+
+/// `csrd zone …`
+#[derive(Subcommand)]
+pub enum ZoneAction {
+    /// Grant custom CSRs to a zone, or change what was granted
+    Grant {
+        /// The zone's ID
+        #[arg(value_parser = tenant_id)]
+        id: TenantId,
+        /// The account that the zone belongs to
+        #[arg(long, value_parser = tenant_id)]
+        account: Option<TenantId>,
+        /// How many custom CSRs it may have; without it access is granted, but no quota
+        #[arg(long)]
+        quota: Option<u32>,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Take the grant back; what exists stays readable and deletable
+    Revoke {
+        /// The zone's ID
+        #[arg(value_parser = tenant_id)]
+        id: TenantId,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// List the granted zones: ID, account, quota, used
+    List {
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
+/// `csrd account …`
+#[derive(Subcommand)]
+pub enum AccountAction {
+    /// Grant custom CSRs to an account, or change what was granted
+    Grant {
+        /// The account's ID
+        #[arg(value_parser = tenant_id)]
+        id: TenantId,
+        /// How many custom CSRs it may have; without it access is granted, but no quota
+        #[arg(long)]
+        quota: Option<u32>,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Take the grant back; what exists stays readable and deletable
+    Revoke {
+        /// The account's ID
+        #[arg(value_parser = tenant_id)]
+        id: TenantId,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// List the granted accounts: ID, quota, used
+    List {
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
+fn tenant_id(text: &str) -> Result<TenantId, String> {
+    TenantId::parse(text).ok_or_else(|| "an ID is 1 to 64 of A-Z a-z 0-9 . _ -".to_owned())
+}
+
+/// Runs `csrd zone …`.
+pub async fn zone(action: ZoneAction) -> anyhow::Result<ExitCode> {
+    match action {
+        ZoneAction::Grant { id, account, quota, database } => grant(&Scope::Zone(id), account.as_ref(), quota, &database).await,
+        ZoneAction::Revoke { id, database } => revoke(&Scope::Zone(id), &database).await,
+        ZoneAction::List { database } => list("zone", &database).await,
+    }
+}
+
+/// Runs `csrd account …`.
+pub async fn account(action: AccountAction) -> anyhow::Result<ExitCode> {
+    match action {
+        AccountAction::Grant { id, quota, database } => grant(&Scope::Account(id), None, quota, &database).await,
+        AccountAction::Revoke { id, database } => revoke(&Scope::Account(id), &database).await,
+        AccountAction::List { database } => list("account", &database).await,
+    }
+}
+
+async fn grant(scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
+    database.open(false).await?.store.grant_scope(scope, account, quota, SystemClock.now()).await?;
+    let quota =
+        quota.map_or_else(|| "without a quota: give --quota to let it make any".to_owned(), |quota| format!("with a quota of {quota}"));
+    println!("granted custom CSRs to {} {} {quota}", scope.kind(), scope.id());
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn revoke(scope: &Scope, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
+    let revoked = database.open(false).await?.store.revoke_scope(scope, SystemClock.now()).await?;
+    if revoked {
+        println!("revoked the grant of {} {}: what it has stays readable and deletable", scope.kind(), scope.id());
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("csrd: {} {} has no grant", scope.kind(), scope.id());
+    Ok(ExitCode::FAILURE)
+}
+
+async fn list(kind: &str, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
+    for ScopeGrant { scope, account, quota, used, .. } in database.open(false).await?.store.list_scopes(kind).await? {
+        let quota = quota.map_or_else(|| "none".to_owned(), |quota| quota.to_string());
+        match scope {
+            Scope::Zone(id) => {
+                println!("{id}\taccount={}\tquota={quota}\tused={used}", account.map_or_else(|| "none".to_owned(), |id| id.to_string()))
+            }
+            Scope::Account(id) => println!("{id}\tquota={quota}\tused={used}"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

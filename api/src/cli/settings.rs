@@ -1,0 +1,35 @@
+//! The environment: the one place that reads it.
+
+use std::{collections::HashSet, ffi::OsString};
+
+use clap::Command;
+
+/// A `CSRD_…` variable that no command knows.
+#[expect(clippy::disallowed_methods, reason = "settings are read here")]
+pub fn unknown_variable(command: &Command) -> Option<String> {
+    let known: HashSet<OsString> = super::arguments(command).into_iter().filter_map(|arg| arg.get_env().map(ToOwned::to_owned)).collect();
+    let mut unknown: Vec<_> = std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| name.to_string_lossy().starts_with("CSRD_") && !known.contains(name))
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    unknown.sort();
+    unknown.into_iter().next()
+}
+
+/// Reads a duration such as `30s`, `5m` or `1h`.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write a duration such as 30s, 5m or 1h"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    #[test]
+    fn a_duration_has_a_number_and_a_unit() {
+        assert_eq!(super::duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(super::duration("1h"), Ok(Duration::from_secs(3_600)));
+        assert!(super::duration("10").is_err() && super::duration("fast").is_err());
+    }
+}

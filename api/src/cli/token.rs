@@ -1,0 +1,75 @@
+//! `csrd token`.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::bail;
+use api::auth::signing::{TokenRequest, issue, load_demo_secret};
+use clap::{Args, Subcommand};
+use shared::{
+    clock::{Clock, SystemClock},
+    ids::TenantId,
+};
+
+use super::{bad_setting, database::DatabaseArgs, demo::signing_key_path, jwt::JwtArgs, settings::duration};
+
+/// `csrd token …`
+#[derive(Subcommand)]
+pub enum TokenAction {
+    /// Issue a token, signed with the shared secret or with the demo identity's key; print it alone
+    Issue(Box<IssueArgs>),
+}
+
+/// What the token is to say.
+#[derive(Args)]
+pub struct IssueArgs {
+    /// A zone that the token reaches, or `*` for all; may be repeated
+    #[arg(long = "zone", value_name = "ID", num_args = 1.., value_parser = tenant_id_or_all)]
+    zones: Vec<String>,
+    /// An account that the token reaches, or `*` for all; may be repeated
+    #[arg(long = "account", value_name = "ID", num_args = 1.., value_parser = tenant_id_or_all)]
+    accounts: Vec<String>,
+    /// The permissions, space-separated, such as `custom_csrs:read`; without it the token has all
+    #[arg(long)]
+    scope: Option<String>,
+    /// Whom the token names
+    #[arg(long, default_value = "csrd-token-issue")]
+    subject: String,
+    /// How long the token is valid
+    #[arg(long, value_parser = duration, default_value = "1h")]
+    ttl: Duration,
+    #[command(flatten)]
+    jwt: JwtArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+fn tenant_id_or_all(text: &str) -> Result<String, String> {
+    if text == "*" || TenantId::parse(text).is_some() {
+        Ok(text.to_owned())
+    } else {
+        Err("an ID is 1 to 64 of A-Z a-z 0-9 . _ -".to_owned())
+    }
+}
+
+/// Runs `csrd token …`.
+pub fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
+    let TokenAction::Issue(args) = action;
+    if args.zones.is_empty() && args.accounts.is_empty() {
+        return Err(bad_setting("--zone or --account: a token must reach at least one"));
+    }
+    let settings = match args.jwt.source()? {
+        Some(source) => args.jwt.with(source),
+        None => {
+            let path = signing_key_path(&args.database.data_dir);
+            match load_demo_secret(&path)? {
+                Some(secret) => args.jwt.with_demo(secret),
+                None => {
+                    bail!("nothing to sign with: neither --jwt-secret-file is given nor is there the demo identity's {}", path.display())
+                }
+            }
+        }
+    };
+    let request = TokenRequest { zones: args.zones, accounts: args.accounts, scope: args.scope, subject: args.subject, ttl: args.ttl };
+    println!("{}", issue(&settings, &request, SystemClock.now())?);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,241 @@
+//! What goes over the wire, and the schemas that the document shows.
+
+use poem_openapi::{Enum, Object};
+use shared::{
+    ids::Scope,
+    model::{self, CustomCsr},
+    storage::{ListQuery, Page},
+};
+
+use crate::envelope::Message;
+
+/// The key pair to make.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "lowercase")]
+pub enum KeyType {
+    /// RSA, 2048 bits, signing with SHA-256.
+    Rsa2048,
+    /// ECDSA on P-256, signing with SHA-256.
+    P256v1,
+}
+
+impl From<model::KeyType> for KeyType {
+    fn from(key_type: model::KeyType) -> Self {
+        match key_type {
+            model::KeyType::Rsa2048 => Self::Rsa2048,
+            model::KeyType::P256v1 => Self::P256v1,
+        }
+    }
+}
+
+/// Where a custom CSR stands.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "lowercase")]
+pub enum Status {
+    /// Accepted; key and CSR are still to be made.
+    Pending,
+    /// Key and CSR exist.
+    Active,
+    /// Generation was given up; `error` says why.
+    Failed,
+}
+
+impl From<model::Status> for Status {
+    fn from(status: model::Status) -> Self {
+        match status {
+            model::Status::Pending => Self::Pending,
+            model::Status::Active => Self::Active,
+            model::Status::Failed => Self::Failed,
+        }
+    }
+}
+
+/// A request for a custom CSR. Nothing is trimmed; unknown members are ignored; `null` is the same as absent.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCsrRequest")]
+pub struct CustomCsrInput {
+    /// Two-letter code of the country (ISO 3166-1 alpha-2, any case), or `XX`.
+    #[oai(validator(min_length = 2, max_length = 2))]
+    pub country: String,
+    /// State or province.
+    #[oai(validator(min_length = 1, max_length = 128))]
+    pub state: String,
+    /// City or place.
+    #[oai(validator(min_length = 1, max_length = 128))]
+    pub locality: String,
+    /// Organization.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    pub organization: String,
+    /// Organizational unit.
+    #[oai(validator(max_length = 64))]
+    pub organizational_unit: Option<String>,
+    /// Common name. Public CAs want it to be one of the SANs.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    pub common_name: String,
+    /// Your own name for it.
+    #[oai(validator(max_length = 255))]
+    pub name: Option<String>,
+    /// Your own words on it.
+    #[oai(validator(max_length = 1024))]
+    pub description: Option<String>,
+    /// Subject alternative names: host names that can be registered, no IP addresses.
+    #[oai(validator(min_items = 1, max_items = 100))]
+    pub sans: Vec<String>,
+    /// The key pair to make, any case.
+    #[oai(default = "default_key_type")]
+    pub key_type: KeyType,
+}
+
+const fn default_key_type() -> KeyType {
+    KeyType::Rsa2048
+}
+
+/// A custom CSR. The private key never leaves the service.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCsr")]
+pub struct CustomCsrDto {
+    /// Its ID, a UUID.
+    pub id: String,
+    /// Where it stands.
+    pub status: Status,
+    /// What went wrong; only where `status` is `failed`.
+    #[oai(skip_serializing_if_is_none)]
+    pub error: Option<String>,
+    /// When it was accepted: RFC 3339, UTC.
+    pub created_at: String,
+    /// When it last changed: RFC 3339, UTC.
+    pub updated_at: String,
+    /// The account that it, or its zone, belongs to.
+    pub account_tag: Option<String>,
+    /// The zone it was made in; null for an account's.
+    pub zone_id: Option<String>,
+    /// Country.
+    pub country: String,
+    /// State or province.
+    pub state: String,
+    /// City or place.
+    pub locality: String,
+    /// Organization.
+    pub organization: String,
+    /// Organizational unit.
+    pub organizational_unit: Option<String>,
+    /// Common name.
+    pub common_name: String,
+    /// Your own name for it.
+    pub name: Option<String>,
+    /// Your own words on it.
+    pub description: Option<String>,
+    /// Subject alternative names, as given.
+    pub sans: Vec<String>,
+    /// The key pair.
+    pub key_type: KeyType,
+    /// The certification request, PEM (PKCS#10); null until `status` is `active`.
+    pub csr: Option<String>,
+}
+
+impl From<CustomCsr> for CustomCsrDto {
+    fn from(csr: CustomCsr) -> Self {
+        let CustomCsr { id, scope, account, status, error, created_at, updated_at, request, csr_pem } = csr;
+        let model::CustomCsrRequest { subject, name, description, sans, key_type } = request;
+        let model::Subject { country, state, locality, organization, organizational_unit, common_name } = subject;
+        let zone_id = match scope {
+            Scope::Zone(id) => Some(id.to_string()),
+            Scope::Account(_) => None,
+        };
+        Self {
+            id: id.to_string(),
+            status: status.into(),
+            error,
+            created_at: created_at.rfc3339(),
+            updated_at: updated_at.rfc3339(),
+            account_tag: account.map(|id| id.to_string()),
+            zone_id,
+            country,
+            state,
+            locality,
+            organization,
+            organizational_unit,
+            common_name,
+            name,
+            description,
+            sans,
+            key_type: key_type.into(),
+            csr: csr_pem,
+        }
+    }
+}
+
+/// The ID of what was deleted.
+#[derive(Debug, Object)]
+pub struct DeletedCustomCsr {
+    /// Its ID.
+    pub id: String,
+}
+
+/// Where a page stands in its list.
+#[derive(Debug, Object)]
+pub struct ResultInfo {
+    /// The page, from 1.
+    pub page: u32,
+    /// Custom CSRs a page.
+    pub per_page: u32,
+    /// Custom CSRs on this page.
+    pub count: u64,
+    /// Custom CSRs on all pages.
+    pub total_count: u64,
+    /// Pages; 0 where there is nothing.
+    pub total_pages: u64,
+}
+
+impl ResultInfo {
+    /// Of this page of this query.
+    #[must_use]
+    pub fn new(query: &ListQuery, page: &Page) -> Self {
+        Self {
+            page: query.page,
+            per_page: query.per_page,
+            count: page.rows.len() as u64,
+            total_count: page.total,
+            total_pages: page.total.div_ceil(u64::from(query.per_page)),
+        }
+    }
+}
+
+/// Declares the envelope around one kind of result.
+macro_rules! envelopes {
+    ($($(#[$doc:meta])* $name:ident($result:ty) { $($(#[$extra_doc:meta])* $extra:ident: $extra_type:ty),* })+) => { $(
+        $(#[$doc])*
+        #[derive(Debug, Object)]
+        pub struct $name {
+            /// Always true.
+            pub success: bool,
+            /// Always empty.
+            pub errors: Vec<Message>,
+            /// Warnings.
+            pub messages: Vec<Message>,
+            /// The result.
+            pub result: $result,
+            $($(#[$extra_doc])* pub $extra: $extra_type,)*
+        }
+
+        impl $name {
+            /// A success with these warnings.
+            #[must_use]
+            pub fn new(result: $result, messages: Vec<Message> $(, $extra: $extra_type)*) -> Self {
+                Self { success: true, errors: Vec::new(), messages, result $(, $extra)* }
+            }
+        }
+    )+ };
+}
+
+envelopes! {
+    /// One custom CSR.
+    CustomCsrResponse(CustomCsrDto) {}
+    /// A page of custom CSRs.
+    CustomCsrListResponse(Vec<CustomCsrDto>) {
+        /// Where this page stands.
+        result_info: ResultInfo
+    }
+    /// What was deleted.
+    DeletedCustomCsrResponse(DeletedCustomCsr) {}
+}

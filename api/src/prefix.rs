@@ -1,0 +1,7 @@
+//! The two prefixes under which the same API answers.
+
+/// The canonical one, in the document.
+pub const CANONICAL: &str = "/api/v4";
+
+/// The one that the official clients use.
+pub const CLIENT: &str = "/client/v4";

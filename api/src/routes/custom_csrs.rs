@@ -1,0 +1,230 @@
+//! Custom CSRs of zones and of accounts. Each method parses, asks the store and renders; the two resources differ in their paths.
+
+use std::sync::Arc;
+
+use poem::{Request, web::Data};
+use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
+use shared::{
+    error::{ErrorCode, Issue},
+    ids::{CustomCsrId, Scope},
+    storage::{Acceptance, NewCustomCsr},
+};
+
+use crate::{
+    access::Access,
+    auth::Permission::{CustomCsrsRead, CustomCsrsWrite},
+    body::Body,
+    dto::{CustomCsrDto, CustomCsrInput, CustomCsrListResponse, CustomCsrResponse, DeletedCustomCsr, DeletedCustomCsrResponse, ResultInfo},
+    envelope::{ApiError, Failure, Message, Statuses},
+    pagination::ListParams,
+    state::AppState,
+};
+
+/// Declares which statuses an operation's errors have.
+macro_rules! statuses {
+    ($($name:ident: [$($status:literal $description:literal),* $(,)?])*) => { $(
+        #[doc = concat!("The errors of an operation: ", stringify!($name), ".")]
+        pub struct $name;
+        impl Statuses for $name {
+            const LIST: &'static [(u16, &'static str)] = &[$(($status, $description)),*];
+        }
+    )* };
+}
+
+statuses! {
+    CreateErrors: [
+        400 "The request is wrong: 1400 to 1402, 1405 to 1417, 1460 to 1464. Several faults are reported together.",
+        401 "The token is not accepted: 1000 to 1005.",
+        403 "No access (1404), no quota allocated (1403), or the quota is used up (1465).",
+        404 "No such route: 7000.",
+        405 "Method not allowed: 7001.",
+        413 "The body is larger than 64 KiB: 1467.",
+        429 "Too many requests: 1470.",
+        500 "A fault of the service: 1500.",
+        503 "The database cannot be reached, or a part of the service is not ready: 1471.",
+    ]
+    ListErrors: [
+        400 "The request is wrong: 1401, 1402, 1464.",
+        401 "The token is not accepted: 1000 to 1005.",
+        403 "No access: 1404.",
+        404 "No such route: 7000.",
+        405 "Method not allowed: 7001.",
+        429 "Too many requests: 1470.",
+        500 "A fault of the service: 1500.",
+        503 "The database cannot be reached, or a part of the service is not ready: 1471.",
+    ]
+    OneErrors: [
+        400 "The request is wrong: 1401, 1402, 1418.",
+        401 "The token is not accepted: 1000 to 1005.",
+        403 "No access: 1404.",
+        404 "No such custom CSR in this scope (1419), or no such route (7000).",
+        405 "Method not allowed: 7001.",
+        429 "Too many requests: 1470.",
+        500 "A fault of the service: 1500.",
+        503 "The database cannot be reached, or a part of the service is not ready: 1471.",
+    ]
+    DeleteErrors: [
+        400 "The request is wrong: 1401, 1402, 1418.",
+        401 "The token is not accepted: 1000 to 1005.",
+        403 "No access: 1404.",
+        404 "No such custom CSR in this scope (1419), or no such route (7000).",
+        405 "Method not allowed: 7001.",
+        409 "An active certificate uses the custom CSR: 1420.",
+        429 "Too many requests: 1470.",
+        500 "A fault of the service: 1500.",
+        503 "The database cannot be reached, or a part of the service is not ready: 1471.",
+    ]
+}
+
+/// What POST answers.
+#[derive(ApiResponse)]
+pub enum Created {
+    /// Accepted. The key is being made: read the custom CSR until its `status` is no longer `pending`.
+    #[oai(status = 201)]
+    Created(
+        Json<CustomCsrResponse>,
+        /// Where to read it: an absolute path.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+/// The operations, for any scope.
+struct CustomCsrs<'a>(&'a AppState);
+
+impl CustomCsrs<'_> {
+    async fn create(&self, access: &Access, body: &Body<CustomCsrInput>, path: &str) -> Result<Created, ApiError> {
+        let scope = access.scope(CustomCsrsWrite)?;
+        self.check_grant(scope).await?;
+        let accepted = self.0.validator.parse(body.json()?).map_err(ApiError::new)?;
+        let now = self.0.clock.now();
+        let new = NewCustomCsr { id: CustomCsrId::new(now), scope: scope.clone(), request: accepted.request };
+        let csr = match self.0.store.accept_custom_csr(&new, now).await? {
+            Acceptance::Accepted(csr) => csr,
+            Acceptance::NotGranted => return Err(ErrorCode::AccessNotGranted.into()),
+            Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
+            Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(scope, quota)),
+        };
+        let location = format!("{}/{}", path.trim_end_matches('/'), csr.id);
+        let messages = accepted.warnings.iter().map(Message::from).collect();
+        Ok(Created::Created(Json(CustomCsrResponse::new(CustomCsrDto::from(*csr), messages)), location))
+    }
+
+    /// Comes before the body is judged; the accepting transaction checks again.
+    async fn check_grant(&self, scope: &Scope) -> Result<(), ApiError> {
+        match self.0.store.find_scope(scope).await?.filter(|grant| grant.granted) {
+            None => Err(ErrorCode::AccessNotGranted.into()),
+            Some(grant) if grant.quota.is_none() => Err(ErrorCode::QuotaNotAllocated.into()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    async fn list(&self, access: &Access, params: &ListParams) -> Result<Json<CustomCsrListResponse>, ApiError> {
+        let scope = access.scope(CustomCsrsRead)?;
+        let query = params.parse()?;
+        let page = self.0.store.list_custom_csrs(scope, &query).await?;
+        let info = ResultInfo::new(&query, &page);
+        Ok(Json(CustomCsrListResponse::new(page.rows.into_iter().map(CustomCsrDto::from).collect(), Vec::new(), info)))
+    }
+
+    async fn get(&self, access: &Access, id: &str) -> Result<Json<CustomCsrResponse>, ApiError> {
+        let scope = access.scope(CustomCsrsRead)?;
+        let csr = self.0.store.find_custom_csr(scope, parse_id(id)?).await?.ok_or(ErrorCode::CustomCsrNotFound)?;
+        Ok(Json(CustomCsrResponse::new(csr.into(), Vec::new())))
+    }
+
+    async fn delete(&self, access: &Access, id: &str) -> Result<Json<DeletedCustomCsrResponse>, ApiError> {
+        let scope = access.scope(CustomCsrsWrite)?;
+        let id = parse_id(id)?;
+        if !self.0.store.delete_custom_csr(scope, id).await? {
+            return Err(ErrorCode::CustomCsrNotFound.into());
+        }
+        Ok(Json(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: id.to_string() }, Vec::new())))
+    }
+}
+
+fn parse_id(id: &str) -> Result<CustomCsrId, ErrorCode> {
+    CustomCsrId::parse(id).ok_or(ErrorCode::CustomCsrIdInvalid)
+}
+
+fn quota_used_up(scope: &Scope, quota: u32) -> ApiError {
+    let reason = format!("the {} has all {quota} custom CSRs that it may have", scope.kind());
+    Issue::new(ErrorCode::QuotaUsedUp).because(reason).into()
+}
+
+/// Declares the four operations under one kind of scope.
+macro_rules! resource {
+    ($(#[$doc:meta])* $name:ident, $collection:literal, $one:literal, $create:literal, $list:literal, $get:literal, $delete:literal) => {
+        $(#[$doc])*
+        pub struct $name;
+
+        #[OpenApi]
+        impl $name {
+            /// Create a custom CSR
+            ///
+            /// Validates at once and answers 201 with `status: pending`; the key and the CSR are made in the background.
+            #[oai(path = $collection, method = "post", operation_id = $create)]
+            async fn create(
+                &self,
+                state: Data<&Arc<AppState>>,
+                access: Access,
+                #[oai(name = "scope_id")] _scope_id: Path<String>,
+                body: Body<CustomCsrInput>,
+                request: &Request,
+            ) -> Result<Created, Failure<CreateErrors>> {
+                Ok(CustomCsrs(state.0).create(&access, &body, request.original_uri().path()).await?)
+            }
+
+            /// List custom CSRs
+            ///
+            /// Newest first, unless asked otherwise. Past the last page: an empty array.
+            #[oai(path = $collection, method = "get", operation_id = $list)]
+            async fn list(
+                &self,
+                state: Data<&Arc<AppState>>,
+                access: Access,
+                #[oai(name = "scope_id")] _scope_id: Path<String>,
+                params: ListParams,
+            ) -> Result<Json<CustomCsrListResponse>, Failure<ListErrors>> {
+                Ok(CustomCsrs(state.0).list(&access, &params).await?)
+            }
+
+            /// Get a custom CSR
+            #[oai(path = $one, method = "get", operation_id = $get)]
+            async fn get(
+                &self,
+                state: Data<&Arc<AppState>>,
+                access: Access,
+                #[oai(name = "scope_id")] _scope_id: Path<String>,
+                #[oai(name = "custom_csr_id")] id: Path<String>,
+            ) -> Result<Json<CustomCsrResponse>, Failure<OneErrors>> {
+                Ok(CustomCsrs(state.0).get(&access, &id).await?)
+            }
+
+            /// Delete a custom CSR
+            ///
+            /// Destroys the private key with it and gives its quota back.
+            #[oai(path = $one, method = "delete", operation_id = $delete)]
+            async fn delete(
+                &self,
+                state: Data<&Arc<AppState>>,
+                access: Access,
+                #[oai(name = "scope_id")] _scope_id: Path<String>,
+                #[oai(name = "custom_csr_id")] id: Path<String>,
+            ) -> Result<Json<DeletedCustomCsrResponse>, Failure<DeleteErrors>> {
+                Ok(CustomCsrs(state.0).delete(&access, &id).await?)
+            }
+        }
+    };
+}
+
+resource!(
+    /// The custom CSRs of a zone.
+    ZoneCustomCsrs, "/zones/:scope_id/custom_csrs", "/zones/:scope_id/custom_csrs/:custom_csr_id",
+    "zone-custom-csrs-create", "zone-custom-csrs-list", "zone-custom-csrs-get", "zone-custom-csrs-delete"
+);
+resource!(
+    /// The custom CSRs of an account.
+    AccountCustomCsrs, "/accounts/:scope_id/custom_csrs", "/accounts/:scope_id/custom_csrs/:custom_csr_id",
+    "account-custom-csrs-create", "account-custom-csrs-list", "account-custom-csrs-get", "account-custom-csrs-delete"
+);

@@ -1,0 +1,4 @@
+//! The operations.
+
+pub mod custom_csrs;
+pub mod health;
