@@ -15,7 +15,7 @@ use shared::{
 use crate::{
     auth::{Caller, Permission},
     envelope::ApiError,
-    middleware::BodyTooLarge,
+    middleware::{BodyTooLarge, PlainPath},
     state::AppState,
 };
 
@@ -26,6 +26,7 @@ pub const SECURITY_SCHEME: &str = "bearerAuth";
 pub struct Access {
     caller: Caller,
     scope: Scope,
+    path: String,
 }
 
 impl Access {
@@ -38,15 +39,22 @@ impl Access {
         if self.caller.may(&self.scope, permission) { Ok(&self.scope) } else { Err(ErrorCode::AccessNotGranted.into()) }
     }
 
+    /// The path of the request, with its prefix.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     fn check(req: &Request) -> Result<Self, ApiError> {
-        let scope = scope_of_path(req.original_uri().path())?;
+        let PlainPath(path) = req.extensions().get().cloned().ok_or(ErrorCode::Internal)?;
+        let scope = scope_of_path(&path)?;
         let state = req.data::<Arc<AppState>>().ok_or(ErrorCode::Internal)?;
         let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes()).collect();
         let caller = state.authenticator.authenticate(&headers)?;
         if req.extensions().get::<BodyTooLarge>().is_some() {
             return Err(ErrorCode::BodyTooLarge.into());
         }
-        Ok(Self { caller, scope })
+        Ok(Self { caller, scope, path })
     }
 }
 

@@ -29,6 +29,10 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy)]
 pub struct BodyTooLarge;
 
+/// The whole path, with plain segments.
+#[derive(Debug, Clone)]
+pub struct PlainPath(pub String);
+
 /// Stands for a path segment that can be no ID of ours: no route and no ID has it.
 const NO_ID: &str = "~";
 
@@ -54,16 +58,19 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, req: Request) -> poe
 /// Decodes percent-encoded path segments, so that routes and handlers meet plain ones; one that decodes to something that no
 /// ID has, as `%ff` and `%2F` do, becomes [`NO_ID`].
 pub async fn with_plain_path<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
-    if req.uri().path().contains('%') {
-        let path: Vec<_> = req.uri().path().split('/').map(plain_segment).collect();
-        if let Some(uri) = with_path(req.uri(), &path.join("/")) {
-            *req.uri_mut() = uri;
-        }
+    let path: Vec<_> = req.uri().path().split('/').map(plain_segment).collect();
+    let path = path.join("/");
+    if let Some(uri) = with_path(req.uri(), &path) {
+        *req.uri_mut() = uri;
     }
+    req.extensions_mut().insert(PlainPath(path));
     Ok(endpoint.call(req).await?.into_response())
 }
 
 fn plain_segment(segment: &str) -> String {
+    if !segment.contains('%') {
+        return segment.to_owned();
+    }
     let decoded = percent_decode_str(segment).decode_utf8().ok();
     decoded.and_then(|text| TenantId::parse(&text)).map_or_else(|| NO_ID.to_owned(), |plain| plain.to_string())
 }
@@ -112,7 +119,7 @@ mod tests {
     #[test]
     fn a_segment_that_no_id_has_becomes_one_that_no_route_has() {
         for (segment, plain) in
-            [("a%2Eb", "a.b"), ("%7a", "z"), ("%ff", NO_ID), ("a%2Fb", NO_ID), ("%00", NO_ID), ("%", NO_ID), ("", NO_ID)]
+            [("a%2Eb", "a.b"), ("%7a", "z"), ("%ff", NO_ID), ("a%2Fb", NO_ID), ("%00", NO_ID), ("%", NO_ID), ("", ""), ("a~", "a~")]
         {
             assert_eq!(plain_segment(segment), plain, "{segment}");
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use poem::{Request, web::Data};
+use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
 use shared::{
     error::{ErrorCode, Issue},
@@ -93,7 +93,7 @@ pub enum Created {
 struct CustomCsrs<'a>(&'a AppState);
 
 impl CustomCsrs<'_> {
-    async fn create(&self, access: &Access, body: &Body<CustomCsrInput>, path: &str) -> Result<Created, ApiError> {
+    async fn create(&self, access: &Access, body: &Body<CustomCsrInput>) -> Result<Created, ApiError> {
         let scope = access.scope(CustomCsrsWrite)?;
         self.check_grant(scope).await?;
         let accepted = self.0.validator.parse(body.json()?).map_err(ApiError::new)?;
@@ -105,7 +105,7 @@ impl CustomCsrs<'_> {
             Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
             Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(scope, quota)),
         };
-        let location = format!("{}/{}", path.trim_end_matches('/'), csr.id);
+        let location = format!("{}/{}", access.path().trim_end_matches('/'), csr.id);
         let messages = accepted.warnings.iter().map(Message::from).collect();
         Ok(Created::Created(Json(CustomCsrResponse::new(CustomCsrDto::from(*csr), messages)), location))
     }
@@ -170,9 +170,8 @@ macro_rules! resource {
                 access: Access,
                 #[oai(name = "scope_id")] _scope_id: Path<String>,
                 body: Body<CustomCsrInput>,
-                request: &Request,
             ) -> Result<Created, Failure<CreateErrors>> {
-                Ok(CustomCsrs(state.0).create(&access, &body, request.original_uri().path()).await?)
+                Ok(CustomCsrs(state.0).create(&access, &body).await?)
             }
 
             /// List custom CSRs
