@@ -49,7 +49,7 @@ impl Access {
         let PlainPath(path) = req.extensions().get().cloned().ok_or(ErrorCode::Internal)?;
         let scope = scope_of_path(&path)?;
         let state = req.data::<Arc<AppState>>().ok_or(ErrorCode::Internal)?;
-        let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes()).collect();
+        let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(poem::http::HeaderValue::as_bytes).collect();
         let caller = state.authenticator.authenticate(&headers)?;
         if req.extensions().get::<BodyTooLarge>().is_some() {
             return Err(ErrorCode::BodyTooLarge.into());

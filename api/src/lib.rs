@@ -90,18 +90,18 @@ fn allowed(path: &str) -> HeaderValue {
 }
 
 #[handler]
-fn openapi_json(documents: Data<&Arc<Documents>>) -> Response {
+fn openapi_json(Data(documents): Data<&Arc<Documents>>) -> Response {
     Response::builder().content_type("application/json").body(documents.json.clone())
 }
 
 #[handler]
-fn openapi_yaml(documents: Data<&Arc<Documents>>) -> Response {
+fn openapi_yaml(Data(documents): Data<&Arc<Documents>>) -> Response {
     Response::builder().content_type("application/yaml").body(documents.yaml.clone())
 }
 
 /// Swagger UI. It may load nothing from elsewhere and call nobody but this service.
 #[handler]
-fn docs(documents: Data<&Arc<Documents>>) -> Response {
+fn docs(Data(documents): Data<&Arc<Documents>>) -> Response {
     let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'";
     Html(documents.swagger_ui.clone()).with_header(header::CONTENT_SECURITY_POLICY, policy).into_response()
 }

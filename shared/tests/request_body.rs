@@ -1,5 +1,7 @@
 //! The validator of request bodies.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use std::sync::LazyLock;
 
 use proptest::prelude::*;

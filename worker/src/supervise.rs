@@ -23,7 +23,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const MISSED_HEARTBEATS: usize = 3;
 
 /// A worker that ran this long starts its back-off anew.
-const STEADY: Duration = Duration::from_secs(60);
+const STEADY: Duration = Duration::from_mins(1);
 
 /// Starts in this process: every start has a name of its own, since a job under a known name would stay running for ever.
 static STARTS: AtomicU64 = AtomicU64::new(0);
@@ -96,9 +96,10 @@ async fn run(
 
 /// Everything that can go wrong is dealt with inside: an error that apalis sees would leave the job running.
 async fn handle(job: GenerateCsrJob, generator: Data<Arc<Generator>>) -> Result<(), BoxDynError> {
-    match job.custom_csr_id() {
-        Some(id) => generator.run(id).await,
-        None => tracing::error!("a job names no custom CSR and is dropped"),
-    }
+    let Some(id) = job.custom_csr_id() else {
+        tracing::error!("a job names no custom CSR and is dropped");
+        return Ok(());
+    };
+    generator.run(id).await;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Generation from the accepted row to `active` or `failed`, on a real database with real workers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use std::{
     collections::HashSet,
     sync::{
@@ -66,7 +68,7 @@ impl World {
     }
 
     async fn ended(&self, id: CustomCsrId) -> CustomCsr {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         loop {
             let csr = self.store().find_custom_csr(&self.scope, id).await.unwrap().unwrap();
             if csr.status != Status::Pending {
@@ -97,6 +99,17 @@ impl<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static> KeyGenerator for
 
 fn scripted<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static>(script: F) -> Scripted<F> {
     Scripted(AtomicU32::new(0), script)
+}
+
+/// Keeps a copy of every key that it makes.
+struct Remembering(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl KeyGenerator for Remembering {
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
+        let key = AwsLc.generate(key_type)?;
+        self.0.lock().unwrap().push(key.to_vec());
+        Ok(key)
+    }
 }
 
 #[tokio::test]
@@ -256,14 +269,6 @@ async fn a_drained_worker_finishes_what_it_began_and_takes_nothing_more() {
 async fn no_private_key_lies_readable_in_the_database() {
     let world = World::new().await;
     let keys = Arc::new(Mutex::new(Vec::<Vec<u8>>::new()));
-    struct Remembering(Arc<Mutex<Vec<Vec<u8>>>>);
-    impl KeyGenerator for Remembering {
-        fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
-            let key = AwsLc.generate(key_type)?;
-            self.0.lock().unwrap().push(key.to_vec());
-            Ok(key)
-        }
-    }
     let workers = world.workers(Remembering(Arc::clone(&keys)), Limits::default());
     for key_type in [KeyType::Rsa2048, KeyType::P256v1] {
         world.ended(world.accept(key_type).await).await;

@@ -55,11 +55,11 @@ impl Claims {
 
         #[expect(clippy::cast_precision_loss, reason = "microseconds of this century fit")]
         let now_secs = now.micros() as f64 / 1e6;
-        let expired = expires + self.leeway_secs <= now_secs;
+        let is_over = expires + self.leeway_secs <= now_secs;
         let early = not_before.is_some_and(|not_before| not_before - self.leeway_secs > now_secs);
         let wrong_issuer = self.issuer.is_some() && issuer != self.issuer;
         let wrong_audience = self.audience.as_ref().is_some_and(|wanted| audience.is_none_or(|audience| !audience.contains(wanted)));
-        if expired || early || wrong_issuer || wrong_audience {
+        if is_over || early || wrong_issuer || wrong_audience {
             return Err(ErrorCode::TokenUnverified);
         }
         let words = |scope: String| scope.split(' ').map(str::to_owned).collect();

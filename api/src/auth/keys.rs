@@ -55,12 +55,12 @@ pub struct KeyError {
 pub(super) struct Key {
     kid: Option<String>,
     algorithm: Algorithm,
-    key: DecodingKey,
+    decoding: DecodingKey,
 }
 
 impl Key {
     pub fn verifies(&self, signed: &str, signature: &str) -> bool {
-        crypto::verify(signature, signed.as_bytes(), &self.key, self.algorithm).unwrap_or(false)
+        crypto::verify(signature, signed.as_bytes(), &self.decoding, self.algorithm).unwrap_or(false)
     }
 }
 
@@ -90,8 +90,8 @@ impl KeySet {
         keys.map_err(error)
     }
 
-    fn single(algorithm: Algorithm, key: DecodingKey) -> Self {
-        Self { keys: vec![Key { kid: None, algorithm, key }], any_kid: true }
+    fn single(algorithm: Algorithm, decoding: DecodingKey) -> Self {
+        Self { keys: vec![Key { kid: None, algorithm, decoding }], any_kid: true }
     }
 
     /// The key that a token's header asks for; none where the header is not acceptable.
@@ -158,8 +158,8 @@ fn jwk_key(jwk: &Jwk) -> Option<Key> {
         Some(algorithm) => Algorithm::try_from(algorithm).ok().filter(|algorithm| algorithm.family() == usual.family())?,
         None => usual,
     };
-    let key = DecodingKey::from_jwk(jwk).ok()?;
-    Some(Key { kid: jwk.common.key_id.clone(), algorithm, key })
+    let decoding = DecodingKey::from_jwk(jwk).ok()?;
+    Some(Key { kid: jwk.common.key_id.clone(), algorithm, decoding })
 }
 
 /// The algorithm follows from the type of the key.

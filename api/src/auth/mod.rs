@@ -73,13 +73,13 @@ impl Caller {
     /// Whether the token reaches this scope with this permission. An account in a token does not reach the account's zones.
     #[must_use]
     pub fn may(&self, scope: &Scope, permission: Permission) -> bool {
-        let reaches = |ids: &[String], id: &TenantId| ids.iter().any(|reached| reached == "*" || reached == id.as_str());
-        let reached = match scope {
-            Scope::Zone(id) => reaches(&self.zones, id),
-            Scope::Account(id) => reaches(&self.accounts, id),
+        let names = |ids: &[String], id: &TenantId| ids.iter().any(|named| named == "*" || named == id.as_str());
+        let is_reached = match scope {
+            Scope::Zone(id) => names(&self.zones, id),
+            Scope::Account(id) => names(&self.accounts, id),
         };
         let allowed = self.scope.as_ref().is_none_or(|words| words.iter().any(|word| permission.words().contains(&word.as_str())));
-        reached && allowed
+        is_reached && allowed
     }
 }
 

@@ -35,7 +35,7 @@ fn settings(source: KeySource) -> JwtSettings {
         audience: None,
         zones_claim: "zones".into(),
         accounts_claim: "accounts".into(),
-        leeway: Duration::from_secs(60),
+        leeway: Duration::from_mins(1),
     }
 }
 
@@ -388,7 +388,7 @@ fn an_issued_token_is_accepted_by_the_settings_it_was_issued_with() {
         accounts: vec!["a".into()],
         scope: Some("custom_csrs:read".into()),
         subject: "ops".into(),
-        ttl: Duration::from_secs(60),
+        ttl: Duration::from_mins(1),
     };
     let token = issue(&settings, &request, FixedClock.now()).unwrap();
     let caller = judge(&settings, &token).unwrap();

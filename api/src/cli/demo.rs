@@ -21,7 +21,7 @@ use super::{bad_setting, database::create_private_dir};
 
 const DEMO_ZONE: &str = "demo";
 const DEMO_QUOTA: u32 = 100;
-const TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
+const TOKEN_TTL: Duration = Duration::from_hours(24);
 
 const NEEDED: &str = "give --jwt-jwks-file, --jwt-public-key-file or --jwt-secret-file";
 

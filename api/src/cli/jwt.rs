@@ -9,11 +9,12 @@ use super::{bad_setting, settings::duration};
 
 /// How tokens are judged, and signed.
 #[derive(Args, Clone)]
+#[expect(clippy::struct_field_names, reason = "the names of the options, as the contract has them")]
 pub struct JwtArgs {
     /// Verify tokens with the keys of this JWK set
     #[arg(long, env = "CSRD_JWT_JWKS_FILE", hide_env_values = true, value_name = "FILE")]
     jwt_jwks_file: Option<PathBuf>,
-    /// Verify tokens with this public key (PEM): RS256, ES256 or EdDSA by its type
+    /// Verify tokens with this public key (PEM): RS256, ES256 or `EdDSA` by its type
     #[arg(long, env = "CSRD_JWT_PUBLIC_KEY_FILE", hide_env_values = true, value_name = "FILE")]
     jwt_public_key_file: Option<PathBuf>,
     /// Verify tokens with this shared secret (HS256): raw bytes, at least 32

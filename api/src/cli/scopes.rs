@@ -117,7 +117,7 @@ async fn list(kind: &str, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
         let quota = quota.map_or_else(|| "none".to_owned(), |quota| quota.to_string());
         match scope {
             Scope::Zone(id) => {
-                println!("{id}\taccount={}\tquota={quota}\tused={used}", account.map_or_else(|| "none".to_owned(), |id| id.to_string()))
+                println!("{id}\taccount={}\tquota={quota}\tused={used}", account.map_or_else(|| "none".to_owned(), |id| id.to_string()));
             }
             Scope::Account(id) => println!("{id}\tquota={quota}\tused={used}"),
         }

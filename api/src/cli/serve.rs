@@ -71,18 +71,15 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let address = listener.local_addr()?;
 
     let database = args.database.open(true).await?;
-    let (authenticator, welcome) = match configured {
-        Some(configured) => {
-            if args.jwt.lacks_audience() {
-                tracing::warn!("--jwt-audience is not set: any token that these keys signed is accepted, an ID token too");
-            }
-            (configured, None)
+    let (authenticator, welcome) = if let Some(configured) = configured {
+        if args.jwt.lacks_audience() {
+            tracing::warn!("--jwt-audience is not set: any token that these keys signed is accepted, an ID token too");
         }
-        None => {
-            let demo = demo::find_or_make(&args.database.data_dir, &*database.store).await?;
-            let settings = args.jwt.with_demo(demo.secret);
-            (authenticator(&settings)?, Some((settings, demo.is_new)))
-        }
+        (configured, None)
+    } else {
+        let demo = demo::find_or_make(&args.database.data_dir, &*database.store).await?;
+        let settings = args.jwt.with_demo(demo.secret);
+        (authenticator(&settings)?, Some((settings, demo.is_new)))
     };
     let workers = start_workers(&args, &database).await?;
     let state = AppState {

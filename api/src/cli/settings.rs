@@ -29,7 +29,7 @@ mod tests {
     #[test]
     fn a_duration_has_a_number_and_a_unit() {
         assert_eq!(super::duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(super::duration("1h"), Ok(Duration::from_secs(3_600)));
+        assert_eq!(super::duration("1h"), Ok(Duration::from_hours(1)));
         assert!(super::duration("10").is_err() && super::duration("fast").is_err());
     }
 }

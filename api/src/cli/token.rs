@@ -57,15 +57,14 @@ pub fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
     if args.zones.is_empty() && args.accounts.is_empty() {
         return Err(bad_setting("--zone or --account: a token must reach at least one"));
     }
-    let settings = match args.jwt.source()? {
-        Some(source) => args.jwt.with(source),
-        None => {
-            let path = signing_key_path(&args.database.data_dir);
-            match load_demo_secret(&path)? {
-                Some(secret) => args.jwt.with_demo(secret),
-                None => {
-                    bail!("nothing to sign with: neither --jwt-secret-file is given nor is there the demo identity's {}", path.display())
-                }
+    let settings = if let Some(source) = args.jwt.source()? {
+        args.jwt.with(source)
+    } else {
+        let path = signing_key_path(&args.database.data_dir);
+        match load_demo_secret(&path)? {
+            Some(secret) => args.jwt.with_demo(secret),
+            None => {
+                bail!("nothing to sign with: neither --jwt-secret-file is given nor is there the demo identity's {}", path.display())
             }
         }
     };

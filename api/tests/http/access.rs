@@ -6,7 +6,7 @@ use reqwest::Method;
 
 use crate::support::{Answer, Api, NO_ID, PREFIXES, valid};
 
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Every operation on zone `z` and account `a`.
 fn operations() -> Vec<(Method, String)> {

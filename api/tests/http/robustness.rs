@@ -77,7 +77,7 @@ async fn raw(api: &Api, request: &[u8]) -> String {
     match tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await {
         Ok(Err(error)) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
         Ok(_) => {}
-        Err(_) => panic!("the server neither answered nor closed"),
+        Err(elapsed) => panic!("the server neither answered nor closed: {elapsed}"),
     }
     String::from_utf8_lossy(&answer).into_owned()
 }

@@ -164,7 +164,7 @@ impl Api {
 
     /// A token for everything.
     pub fn all(&self) -> String {
-        self.token(&["*"], &["*"], None, Duration::from_secs(600))
+        self.token(&["*"], &["*"], None, Duration::from_mins(10))
     }
 
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

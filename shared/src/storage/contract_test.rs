@@ -219,7 +219,7 @@ async fn a_list_is_sorted_by_code_point_with_null_last_and_cut_into_pages() {
             let query = ListQuery { order: Order::Name, direction, page, per_page: 5, ..query() };
             let page = store.list_custom_csrs(&scope, &query).await.unwrap();
             assert_eq!(page.total, 7);
-            page.rows.into_iter().map(|csr| csr.request.name.unwrap_or("-".into())).collect::<Vec<_>>().join("")
+            page.rows.into_iter().map(|csr| csr.request.name.unwrap_or("-".into())).collect::<String>()
         }
     };
     assert_eq!(listed(Direction::Asc, 1).await, "Babzä");

@@ -155,7 +155,7 @@ impl Dialect for Sqlite {
     }
 
     async fn push_job(connection: &mut Self::Connection, job: NewJob) -> sqlx::Result<()> {
-        let task = task(job)?;
+        let task = task(&job)?;
         let queue = crate::job::GENERATE_CSR_QUEUE;
         apalis_sqlite::queries::push_tasks(connection, queue, &[task]).await.map_err(|error| match error {
             apalis_sqlite::Error::Database(error) => error,
@@ -177,7 +177,7 @@ impl Dialect for Sqlite {
 }
 
 /// apalis' own counter is not consulted: one run a job, and what comes next is for the row to say.
-fn task(job: NewJob) -> sqlx::Result<apalis::prelude::Task<Vec<u8>>> {
+fn task(job: &NewJob) -> sqlx::Result<apalis::prelude::Task<Vec<u8>>> {
     let payload = serde_json::to_vec(&job.job).map_err(|error| sqlx::Error::Encode(error.into()))?;
     let id = Ulid::from_string(&job.id).map_err(|error| sqlx::Error::Encode(error.into()))?;
     let run_at = u64::try_from(job.run_at.secs()).unwrap_or_default();

@@ -11,7 +11,7 @@ use super::{
     SealedRow, Store, Sweep,
     dialect::NewJob,
     rows::Reader,
-    statements::*,
+    statements as sql,
     value::{Value, values},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 const SWEEP_BATCH: i64 = 500;
 
 /// A job that is due now is dated back: the queue's clock has whole seconds, and its trigger compares with the transaction's start.
-const BACKDATE: Duration = Duration::from_secs(60);
+const BACKDATE: Duration = Duration::from_mins(1);
 
 /// The storage on one database.
 pub struct SqlStore<DB: Dialect> {
@@ -48,15 +48,15 @@ impl<DB: Dialect> SqlStore<DB> {
         self.write.begin_with(DB::BEGIN_WRITE).await.map_err(|error| store_error::<DB>(&error))
     }
 
-    async fn rows(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
+    async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
         let mut connection = self.read.acquire().await.map_err(|error| store_error::<DB>(&error))?;
-        fetch::<DB>(&mut connection, sql, values).await
+        fetch::<DB>(&mut connection, statement, values).await
     }
 
     /// Runs one writing statement in a transaction of its own; the number of rows that it changed.
-    async fn write(&self, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+    async fn write(&self, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
         let mut tx = self.begin_write().await?;
-        let changed = execute::<DB>(&mut tx, sql, values).await?;
+        let changed = execute::<DB>(&mut tx, statement, values).await?;
         commit(tx).await?;
         Ok(changed)
     }
@@ -67,9 +67,9 @@ impl<DB: Dialect> SqlStore<DB> {
 
     async fn accept(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError> {
         let mut tx = self.begin_write().await?;
-        let taken = fetch::<DB>(&mut tx, TAKE_QUOTA, values![new.scope.to_string()]).await?;
+        let taken = fetch::<DB>(&mut tx, sql::TAKE_QUOTA, values![new.scope.to_string()]).await?;
         let Some(row) = taken.first() else {
-            let grant = fetch::<DB>(&mut tx, FIND_SCOPE, values![new.scope.to_string()]).await?;
+            let grant = fetch::<DB>(&mut tx, sql::FIND_SCOPE, values![new.scope.to_string()]).await?;
             let grant = grant.first().map(|row| Reader::<DB>(row).grant()).transpose()?;
             return Ok(match grant.filter(|grant| grant.granted) {
                 None => Acceptance::NotGranted,
@@ -83,7 +83,7 @@ impl<DB: Dialect> SqlStore<DB> {
             Scope::Account(id) => Some(id.clone()),
         };
         let job = NewJob::new(GenerateCsrJob::new(new.id), now.minus(BACKDATE));
-        execute::<DB>(&mut tx, INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
+        execute::<DB>(&mut tx, sql::INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
         push::<DB>(&mut tx, job).await?;
         let accepted = CustomCsr {
             id: new.id,
@@ -106,7 +106,7 @@ impl<DB: Dialect> SqlStore<DB> {
         let row = Reader::<DB>(row);
         let id = row.custom_csr_id()?;
         let job = NewJob::new(GenerateCsrJob::new(id), now.minus(BACKDATE));
-        let replaced = execute::<DB>(tx, REPLACE_JOB, values![id.to_string(), job.id.clone(), row.text("job_id")?]).await?;
+        let replaced = execute::<DB>(tx, sql::REPLACE_JOB, values![id.to_string(), job.id.clone(), row.text("job_id")?]).await?;
         if replaced > 0 {
             push::<DB>(tx, job).await?;
         }
@@ -119,19 +119,19 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     async fn grant_scope(&self, scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, now: Timestamp) -> Result<(), StoreError> {
         let account = account.map(ToString::to_string);
         let values = values![scope.to_string(), scope.kind(), account, quota.map(i64::from), now.micros()];
-        self.write(GRANT_SCOPE, values).await.map(drop)
+        self.write(sql::GRANT_SCOPE, values).await.map(drop)
     }
 
     async fn revoke_scope(&self, scope: &Scope, now: Timestamp) -> Result<bool, StoreError> {
-        Ok(self.write(REVOKE_SCOPE, values![scope.to_string(), now.micros()]).await? > 0)
+        Ok(self.write(sql::REVOKE_SCOPE, values![scope.to_string(), now.micros()]).await? > 0)
     }
 
     async fn list_scopes(&self, kind: &str) -> Result<Vec<ScopeGrant>, StoreError> {
-        self.rows(LIST_SCOPES, values![kind]).await?.iter().map(|row| Reader::<DB>(row).grant()).collect()
+        self.rows(sql::LIST_SCOPES, values![kind]).await?.iter().map(|row| Reader::<DB>(row).grant()).collect()
     }
 
     async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError> {
-        self.rows(FIND_SCOPE, values![scope.to_string()]).await?.first().map(|row| Reader::<DB>(row).grant()).transpose()
+        self.rows(sql::FIND_SCOPE, values![scope.to_string()]).await?.first().map(|row| Reader::<DB>(row).grant()).transpose()
     }
 
     async fn accept_custom_csr(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError> {
@@ -149,7 +149,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError> {
-        let rows = self.rows(FIND_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
+        let rows = self.rows(sql::FIND_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
         rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()
     }
 
@@ -161,7 +161,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
             query.key_type.map(|key_type| key_type.as_str().to_owned()),
             query.search.as_deref().map(search_pattern),
         ];
-        let count = fetch::<DB>(&mut tx, COUNT_CUSTOM_CSRS, filter.clone()).await?;
+        let count = fetch::<DB>(&mut tx, sql::COUNT_CUSTOM_CSRS, filter.clone()).await?;
         let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default();
         let offset = i64::from(query.page.saturating_sub(1)) * i64::from(query.per_page);
         if offset >= total {
@@ -175,18 +175,18 @@ impl<DB: Dialect> Store for SqlStore<DB> {
 
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<bool, StoreError> {
         let mut tx = self.begin_write().await?;
-        let deleted = execute::<DB>(&mut tx, DELETE_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
+        let deleted = execute::<DB>(&mut tx, sql::DELETE_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
         if deleted == 0 {
             return Ok(false);
         }
-        execute::<DB>(&mut tx, GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
+        execute::<DB>(&mut tx, sql::GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
         commit(tx).await?;
         Ok(true)
     }
 
     async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
         let mut tx = self.begin_write().await?;
-        let rows = fetch::<DB>(&mut tx, START_GENERATION, values![id.to_string()]).await?;
+        let rows = fetch::<DB>(&mut tx, sql::START_GENERATION, values![id.to_string()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let row = Reader::<DB>(row);
         let started = Generation { custom_csr: row.custom_csr()?, attempts: row.count("attempts")?, starts: row.count("starts")? };
@@ -203,14 +203,14 @@ impl<DB: Dialect> Store for SqlStore<DB> {
             made.sealed_private_key.clone(),
             now.micros(),
         ];
-        Ok(self.write(COMPLETE_GENERATION, values).await? > 0)
+        Ok(self.write(sql::COMPLETE_GENERATION, values).await? > 0)
     }
 
     async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
         let mut tx = self.begin_write().await?;
         let job = NewJob::new(GenerateCsrJob::new(id), now.plus(delay));
         let values = values![id.to_string(), i64::from(attempts), job.id.clone(), now.micros()];
-        if execute::<DB>(&mut tx, RETRY_GENERATION, values).await? == 0 {
+        if execute::<DB>(&mut tx, sql::RETRY_GENERATION, values).await? == 0 {
             return Ok(false);
         }
         push::<DB>(&mut tx, job).await?;
@@ -219,11 +219,11 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn fail_generation(&self, id: CustomCsrId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
-        Ok(self.write(FAIL_GENERATION, values![id.to_string(), reason, now.micros()]).await? > 0)
+        Ok(self.write(sql::FAIL_GENERATION, values![id.to_string(), reason, now.micros()]).await? > 0)
     }
 
     async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError> {
-        self.write(FORGET_START, values![id.to_string()]).await.map(drop)
+        self.write(sql::FORGET_START, values![id.to_string()]).await.map(drop)
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError> {
@@ -257,23 +257,23 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError> {
-        self.rows(LIST_MASTER_KEYS, values![]).await?.iter().map(|row| Reader::<DB>(row).master_key()).collect()
+        self.rows(sql::LIST_MASTER_KEYS, values![]).await?.iter().map(|row| Reader::<DB>(row).master_key()).collect()
     }
 
     async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.begin_write().await?;
-        execute::<DB>(&mut tx, RETIRE_MASTER_KEYS, values![id]).await?;
-        execute::<DB>(&mut tx, FORGET_UNUSED_MASTER_KEYS, values![id]).await?;
-        execute::<DB>(&mut tx, REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
+        execute::<DB>(&mut tx, sql::RETIRE_MASTER_KEYS, values![id]).await?;
+        execute::<DB>(&mut tx, sql::FORGET_UNUSED_MASTER_KEYS, values![id]).await?;
+        execute::<DB>(&mut tx, sql::REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
         commit(tx).await
     }
 
     async fn sample_sealed(&self, master_key_id: &str) -> Result<Option<SealedRow>, StoreError> {
-        self.rows(SAMPLE_SEALED, values![master_key_id]).await?.first().map(|row| Reader::<DB>(row).sealed()).transpose()
+        self.rows(sql::SAMPLE_SEALED, values![master_key_id]).await?.first().map(|row| Reader::<DB>(row).sealed()).transpose()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.rows(PING, values![]).await.map(drop)
+        self.rows(sql::PING, values![]).await.map(drop)
     }
 
     fn enqueued(&self) -> watch::Receiver<u64> {
@@ -281,12 +281,16 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 }
 
-async fn fetch<DB: Dialect>(connection: &mut DB::Connection, sql: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
-    DB::fetch(connection, sql, values).await.map_err(|error| store_error::<DB>(&error))
+async fn fetch<DB: Dialect>(
+    connection: &mut DB::Connection,
+    statement: &'static str,
+    values: Vec<Value>,
+) -> Result<Vec<DB::Row>, StoreError> {
+    DB::fetch(connection, statement, values).await.map_err(|error| store_error::<DB>(&error))
 }
 
-async fn execute<DB: Dialect>(connection: &mut DB::Connection, sql: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
-    DB::execute(connection, sql, values).await.map_err(|error| store_error::<DB>(&error))
+async fn execute<DB: Dialect>(connection: &mut DB::Connection, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+    DB::execute(connection, statement, values).await.map_err(|error| store_error::<DB>(&error))
 }
 
 async fn push<DB: Dialect>(connection: &mut DB::Connection, job: NewJob) -> Result<(), StoreError> {
@@ -368,11 +372,11 @@ fn search_pattern(search: &str) -> String {
 
 const fn page_statement(query: &ListQuery) -> &'static str {
     match (query.order, query.direction) {
-        (Order::CreatedAt, Direction::Asc) => PAGE_BY_CREATED_AT_ASC,
-        (Order::CreatedAt, Direction::Desc) => PAGE_BY_CREATED_AT_DESC,
-        (Order::Name, Direction::Asc) => PAGE_BY_NAME_ASC,
-        (Order::Name, Direction::Desc) => PAGE_BY_NAME_DESC,
-        (Order::AccountTag, Direction::Asc) => PAGE_BY_ACCOUNT_ASC,
-        (Order::AccountTag, Direction::Desc) => PAGE_BY_ACCOUNT_DESC,
+        (Order::CreatedAt, Direction::Asc) => sql::PAGE_BY_CREATED_AT_ASC,
+        (Order::CreatedAt, Direction::Desc) => sql::PAGE_BY_CREATED_AT_DESC,
+        (Order::Name, Direction::Asc) => sql::PAGE_BY_NAME_ASC,
+        (Order::Name, Direction::Desc) => sql::PAGE_BY_NAME_DESC,
+        (Order::AccountTag, Direction::Asc) => sql::PAGE_BY_ACCOUNT_ASC,
+        (Order::AccountTag, Direction::Desc) => sql::PAGE_BY_ACCOUNT_DESC,
     }
 }

@@ -35,7 +35,7 @@ impl Default for Limits {
         Self {
             retry_delays: vec![Duration::from_secs(2), Duration::from_secs(8)],
             starts: 50,
-            generation_time: Duration::from_secs(60),
+            generation_time: Duration::from_mins(1),
             database_patience: Duration::from_secs(30),
         }
     }

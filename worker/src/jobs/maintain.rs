@@ -16,7 +16,7 @@ pub struct Schedule {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { sweep_interval: Duration::from_secs(30), purge_after: Duration::from_secs(3_600) }
+        Self { sweep_interval: Duration::from_secs(30), purge_after: Duration::from_hours(1) }
     }
 }
 
