@@ -1,0 +1,316 @@
+"""Runs the csrd binary and speaks to it, as an operator and as a client."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = {row["code"]: row for row in json.loads((ROOT / "shared/tests/data/status-codes.json").read_text())}
+ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def binary() -> Path:
+    """The csrd under test."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    return Path(os.environ.get("CSRD_BIN", target / "debug/csrd")).resolve()
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment without settings of csrd, but for those given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CSRD_", "RUST_"))}
+    return kept | extra
+
+
+def wait_until(condition, what: str, seconds: float = 30.0):
+    """Polls until `condition` returns something true, and returns that."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def subject(**changes) -> dict:
+    """The body of a valid request for a custom CSR; a member changed to `...` is left out."""
+    body = {
+        "country": "US",
+        "state": "California",
+        "locality": "San Francisco",
+        "organization": "Acme Widgets",
+        "common_name": "www.acme-widgets.com",
+        "sans": ["www.acme-widgets.com"],
+        "key_type": "p256v1",
+    }
+    return {name: value for name, value in (body | changes).items() if value is not ...}
+
+
+def check_envelope(status: int, headers, content: bytes) -> dict:
+    """What the contract says of every response, whatever its status; returns the envelope."""
+    assert ID.fullmatch(headers.get("X-Request-Id") or ""), dict(headers)
+    assert headers.get("Content-Type", "").split(";")[0] == "application/json", dict(headers)
+    envelope = json.loads(content)
+    assert set(envelope) - {"result_info"} == {"success", "errors", "messages", "result"}, envelope
+    assert envelope["success"] is (status < 400), envelope
+    for entry in envelope["errors"] + envelope["messages"]:
+        assert set(entry) - {"source"} == {"code", "message"}, entry
+        assert set(entry.get("source", {"pointer": ""})) == {"pointer"}, entry
+        assert isinstance(entry["code"], int) and isinstance(entry["message"], str), entry
+    if envelope["success"]:
+        assert envelope["errors"] == [], envelope
+    else:
+        assert envelope["errors"] and envelope["result"] is None and "result_info" not in envelope, envelope
+        assert [e["code"] for e in envelope["errors"]] == sorted(e["code"] for e in envelope["errors"]), envelope
+        first = envelope["errors"][0]["code"]
+        if first in TABLE:
+            assert status == TABLE[first]["status"], envelope
+    for error in envelope["errors"]:
+        check_message(error)
+    return envelope
+
+
+def check_message(error: dict) -> None:
+    """The documented texts, to the letter."""
+    row = TABLE.get(error["code"])
+    if row is None:
+        return
+    if "reasons" in row:
+        reasons = "|".join(re.escape(reason).replace("%q", '"[^"]*"') for reason in row["reasons"])
+        pattern = re.escape(row["message"]).replace(":reason", f"({reasons})")
+    else:
+        pattern = re.escape(row["message"].replace("%d", str(row.get("d"))))
+    assert re.fullmatch(pattern, error["message"]), error
+
+
+def codes(envelope: dict) -> list[int]:
+    """The numbers of the errors."""
+    return [error["code"] for error in envelope["errors"]]
+
+
+def faults(envelope: dict) -> list[tuple[int, str | None]]:
+    """The numbers of the errors, with what they point at."""
+    return [(error["code"], error.get("source", {}).get("pointer")) for error in envelope["errors"]]
+
+
+@dataclass
+class Answer:
+    """A response that was checked to be in the envelope."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
+    envelope: dict
+
+    @property
+    def result(self):
+        return self.envelope["result"]
+
+
+class Tenant:
+    """A zone or an account that was granted custom CSRs, with a token for it."""
+
+    def __init__(self, service: "Csrd", kind: str, tenant_id: str, token: str, prefix: str = "/api/v4"):
+        self.service, self.kind, self.id, self.token = service, kind, tenant_id, token
+        self.path = f"{prefix}/{kind}s/{tenant_id}/custom_csrs"
+
+    def request(self, method: str, suffix: str = "", **arguments) -> Answer:
+        arguments.setdefault("token", self.token)
+        return self.service.request(method, self.path + suffix, **arguments)
+
+    def create(self, **changes) -> dict:
+        """Creates a custom CSR, which has to be accepted."""
+        answer = self.request("POST", json=subject(**changes))
+        assert answer.status == 201, answer
+        assert answer.result["status"] == "pending", answer
+        return answer.result
+
+    def get(self, csr_id: str) -> dict:
+        answer = self.request("GET", f"/{csr_id}")
+        assert answer.status == 200, answer
+        return answer.result
+
+    def wait_active(self, csr_id: str, seconds: float = 60.0) -> dict:
+        """Reads a custom CSR until it is no longer pending: it has to be active then."""
+
+        def decided():
+            result = self.get(csr_id)
+            return result if result["status"] != "pending" else None
+
+        result = wait_until(decided, f"{csr_id} is no longer pending", seconds)
+        assert result["status"] == "active", result
+        return result
+
+    def total(self, **query) -> int:
+        return self.request("GET", params={"per_page": 5} | query).envelope["result_info"]["total_count"]
+
+    def all(self) -> list[dict]:
+        """Every custom CSR, oldest first, so that new ones do not shift pages."""
+        rows, page = [], 1
+        while found := self.request("GET", params={"per_page": 50, "page": page, "direction": "asc"}).result:
+            rows, page = rows + found, page + 1
+        return rows
+
+
+class Csrd:
+    """A csrd process with a data directory of its own, which outlives the process."""
+
+    def __init__(self, directory: Path, *arguments: str, listen: str | None = "127.0.0.1:0", env: dict[str, str] | None = None):
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.data_dir = directory / "data"
+        self.arguments = [*(["--listen", listen] if listen else []), *arguments]
+        self.env = environment(**(env or {}))
+        # Log of every start, one after the other.
+        self.log_path = directory / "stderr.log"
+        self.stdout_path = directory / "stdout.log"
+        self.process: subprocess.Popen | None = None
+        self.address = ""
+        self.client = httpx.Client(trust_env=False, timeout=30.0)
+
+    def start(self, *, ready: bool = True, seconds: float = 60.0) -> "Csrd":
+        """Starts `csrd serve` and waits until it listens, and is ready too unless told otherwise."""
+        return self.spawn().wait_listening(ready=ready, seconds=seconds)
+
+    def spawn(self) -> "Csrd":
+        assert self.process is None, "already running"
+        self.start_offset = self.log_path.stat().st_size if self.log_path.exists() else 0
+        command = [binary(), "serve", "--data-dir", self.data_dir, *self.arguments]
+        with self.log_path.open("ab") as stderr, self.stdout_path.open("ab") as stdout:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=self.env, cwd=self.directory
+            )
+        return self
+
+    def wait_listening(self, *, ready: bool = True, seconds: float = 60.0) -> "Csrd":
+        def listening():
+            assert self.process.poll() is None, f"csrd ended with {self.process.returncode}: {self.log_of_this_start()}"
+            return re.search(r"listening on http://([0-9A-Za-z.:\[\]]+)", self.log_of_this_start())
+
+        self.address = wait_until(listening, "csrd names its address", seconds).group(1)
+        if ready:
+            wait_until(lambda: self.is_up("/health/ready"), "csrd is ready", seconds)
+        return self
+
+    def is_up(self, path: str = "/health/live") -> bool:
+        try:
+            return self.client.get(self.url + path).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        host, _, port = self.address.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def log_of_this_start(self) -> str:
+        return self.log_path.read_bytes()[self.start_offset :].decode(errors="replace")
+
+    def output(self) -> str:
+        """Everything that was printed, on both streams."""
+        return self.stdout_path.read_text(errors="replace") + self.log()
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """Waits for the end; returns the exit status."""
+        status = self.process.wait(seconds)
+        self.process = None
+        self.client.close()
+        self.client = httpx.Client(trust_env=False, timeout=30.0)
+        return status
+
+    def stop(self) -> int:
+        self.terminate()
+        return self.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.wait()
+
+    def close(self) -> None:
+        """Ends whatever still runs."""
+        if self.process is not None:
+            self.kill()
+        self.client.close()
+
+    def run(self, *arguments: str, env: dict[str, str] | None = None, data_dir: bool = True) -> subprocess.CompletedProcess:
+        """Runs another command of csrd on the same data directory."""
+        where = ["--data-dir", str(self.data_dir)] if data_dir else []
+        return run(*arguments, *where, cwd=self.directory, env=env)
+
+    def ok(self, *arguments: str) -> str:
+        """Runs a command that has to succeed; returns its standard output."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    def token(self, *arguments: str) -> str:
+        return self.ok("token", "issue", *arguments).strip()
+
+    def tenant(self, kind: str = "zone", quota: int | None = 1000, **arguments) -> Tenant:
+        """Grants custom CSRs to a new zone or account and issues a token for it."""
+        tenant_id = f"{kind}-{uuid.uuid4().hex}"
+        self.ok(kind, "grant", tenant_id, *([] if quota is None else ["--quota", str(quota)]))
+        return Tenant(self, kind, tenant_id, self.token(f"--{kind}", tenant_id), **arguments)
+
+    def request(self, method: str, path: str, *, token: str | None = None, headers: dict | None = None, **arguments) -> Answer:
+        """One request, whose answer has to be in the envelope."""
+        headers = dict(headers or {})
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        response = self.client.request(method, self.url + path, headers=headers, **arguments)
+        envelope = check_envelope(response.status_code, response.headers, response.content)
+        return Answer(response.status_code, response.headers, response.content, envelope)
+
+    @contextmanager
+    def connection(self, seconds: float = 30.0):
+        """A bare connection."""
+        with socket.create_connection(self.host_and_port, timeout=seconds) as connection:
+            yield connection
+
+
+def run(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """Runs the binary to its end."""
+    command = [str(binary()), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(**(env or {})), cwd=cwd, check=False)
+
+
+def read_response(connection: socket.socket, method: str = "GET") -> tuple[int, http.client.HTTPMessage, bytes] | None:
+    """Reads one HTTP response; none where the server closed the connection without one."""
+    response = http.client.HTTPResponse(connection, method=method)
+    try:
+        response.begin()
+        return response.status, response.headers, response.read()
+    except (http.client.BadStatusLine, http.client.IncompleteRead, ConnectionError):
+        return None
+    finally:
+        response.close()
+
+
+def send_raw(service: Csrd, request: bytes, method: str = "GET") -> tuple[int, http.client.HTTPMessage, bytes] | None:
+    """Sends bytes as they are and reads one response. A server may answer before it has read everything."""
+    with service.connection() as connection:
+        try:
+            connection.sendall(request)
+        except ConnectionError:
+            pass
+        return read_response(connection, method)

@@ -1,0 +1,68 @@
+"""SIGTERM: what is in flight is answered, what is in the making is finished or given back."""
+
+import json
+import socket
+
+from harness import check_envelope, read_response, subject, wait_until
+
+
+def refuses_connections(csrd) -> bool:
+    try:
+        with csrd.connection(1):
+            return False
+    except OSError:
+        return True
+
+
+def test_a_request_in_flight_is_answered(new_csrd):
+    csrd = new_csrd().start()
+    zone = csrd.tenant("zone")
+    body = json.dumps(subject()).encode()
+    head = (
+        f"POST {zone.path} HTTP/1.1\r\nHost: {csrd.address}\r\nAuthorization: Bearer {zone.token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with csrd.connection() as connection:
+        # An answer on this connection first: the server has it, and not only the kernel's queue.
+        connection.sendall(f"GET /health/live HTTP/1.1\r\nHost: {csrd.address}\r\n\r\n".encode())
+        assert read_response(connection)[0] == 200
+        connection.sendall(head + body[:20])
+        # Nothing tells from outside that the head was read, so an answered request on a later connection has to do.
+        assert csrd.is_up()
+        csrd.terminate()
+        wait_until(lambda: refuses_connections(csrd), "no new connections are taken")
+        assert csrd.process.poll() is None
+        connection.sendall(body[20:])
+        status, headers, content = read_response(connection)
+    assert status == 201
+    created = check_envelope(status, headers, content)["result"]
+    assert csrd.wait() == 0
+
+    csrd.start()
+    assert zone.wait_active(created["id"], 120)["id"] == created["id"]
+
+
+def test_keys_in_the_making_are_finished_or_given_back(new_csrd):
+    csrd = new_csrd("--workers", "2").start()
+    zone = csrd.tenant("zone")
+    made = {zone.create(key_type="rsa2048")["id"] for _ in range(40)}
+    assert csrd.stop() == 0
+
+    csrd.start()
+    assert {row["id"] for row in zone.all()} == made
+    wait_until(lambda: zone.total(status="pending") == 0, "none is pending any more", 180)
+    assert zone.total(status="active") == len(made)
+
+
+def test_an_idle_process_ends_at_once_even_with_a_connection_kept_alive(new_csrd):
+    csrd = new_csrd().start()
+    with csrd.connection() as idle:
+        idle.sendall(f"GET /health/live HTTP/1.1\r\nHost: {csrd.address}\r\n\r\n".encode())
+        assert read_response(idle)[0] == 200
+        csrd.terminate()
+        assert csrd.wait(10) == 0
+        idle.settimeout(5)
+        try:
+            assert idle.recv(1) == b""
+        except (ConnectionError, socket.timeout) as error:
+            assert isinstance(error, ConnectionError)
