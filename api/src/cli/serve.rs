@@ -93,7 +93,10 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some((settings, is_new)) = welcome {
         demo::print_welcome(address, &settings, is_new)?;
     }
-    run(listener, state, workers, args.shutdown_timeout).await
+    let code = run(listener, state, workers, args.shutdown_timeout).await?;
+    database.close().await;
+    tracing::info!("stopped");
+    Ok(code)
 }
 
 async fn run(listener: TcpListener, state: AppState, workers: Option<Workers>, patience: Duration) -> anyhow::Result<ExitCode> {
@@ -126,7 +129,6 @@ async fn run(listener: TcpListener, state: AppState, workers: Option<Workers>, p
     if !finished {
         tracing::warn!("some jobs were neither finished nor given back: the next start finds them");
     }
-    tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -60,6 +60,14 @@ pub struct Database {
     _lock: Option<File>,
 }
 
+impl Database {
+    /// Closes every connection. Whoever serves gives the database back in order.
+    pub async fn close(self) {
+        self.queue.close().await;
+        self.store.close().await;
+    }
+}
+
 /// Opens the SQLite database in this file, creating and migrating it where needed.
 ///
 /// With `exclusive`, takes the lock that lets one process serve: the lock file stands beside the database.

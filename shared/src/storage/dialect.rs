@@ -43,6 +43,9 @@ pub trait Dialect: Database {
     /// Gives back the jobs that workers hold.
     const RELEASE_JOBS: &'static str;
 
+    /// Empties the write-ahead log into the database, where that is ours to do.
+    const CHECKPOINT: Option<&'static str>;
+
     /// Our own migrations for this database.
     fn migrations() -> Migrator;
 
@@ -143,6 +146,8 @@ impl Dialect for Sqlite {
         "DELETE FROM Workers WHERE last_seen < $1 AND NOT EXISTS (SELECT 1 FROM Jobs WHERE Jobs.lock_by = Workers.id)";
     const RELEASE_JOBS: &'static str = "UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL \
         WHERE status IN ('Queued', 'Running')";
+
+    const CHECKPOINT: Option<&'static str> = Some("PRAGMA wal_checkpoint(TRUNCATE)");
 
     fn migrations() -> Migrator {
         sqlx::migrate!("../migrations/sqlite")

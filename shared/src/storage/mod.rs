@@ -248,6 +248,9 @@ pub trait Store: Send + Sync {
     /// Whether the database answers and has our tables.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// Closes the connections; on SQLite it empties the write-ahead log into the database before.
+    async fn close(&self);
+
     /// Changes whenever a job was enqueued by this process.
     fn enqueued(&self) -> watch::Receiver<u64>;
 }

@@ -276,6 +276,17 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         self.rows(sql::PING, values![]).await.map(drop)
     }
 
+    async fn close(&self) {
+        self.read.close().await;
+        // Connections that close at the same time may each take the other for the last one, and leave the log.
+        if let (Some(checkpoint), Ok(mut connection)) = (DB::CHECKPOINT, self.write.acquire().await)
+            && let Err(error) = DB::fetch(&mut connection, checkpoint, values![]).await
+        {
+            tracing::warn!(%error, "the write-ahead log was not emptied");
+        }
+        self.write.close().await;
+    }
+
     fn enqueued(&self) -> watch::Receiver<u64> {
         self.enqueued.subscribe()
     }
