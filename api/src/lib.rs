@@ -16,12 +16,12 @@ pub mod state;
 use std::{any::Any, sync::Arc};
 
 use poem::{
-    Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler,
+    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Response, Route, get, handler,
     http::{HeaderValue, header},
     middleware::{CatchPanic, PanicHandler},
     web::{Data, Html, Redirect},
 };
-use routes::health;
+pub use routes::health;
 use shared::error::ErrorCode;
 use state::AppState;
 
@@ -34,9 +34,10 @@ struct Documents {
     swagger_ui: String,
 }
 
-/// Everything that answers HTTP requests: routes and what surrounds them, inner to outer.
+/// Everything that answers HTTP requests.
+#[must_use]
 pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
-    let state = Arc::new(state);
+    let health = health::Health { store: Arc::clone(&state.store), worker_alive: state.worker_alive.clone() };
     let service = openapi::service();
     let document = openapi::document(&service);
     let documents = Documents {
@@ -45,17 +46,35 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         swagger_ui: openapi::swagger_ui(&service, &document),
     };
     let service = Arc::new(service.map_to_response());
-    Route::new()
+    let routes = Route::new()
         .nest(prefix::CANONICAL, Arc::clone(&service))
         .nest(prefix::CLIENT, service)
         .at("/openapi.json", get(openapi_json))
         .at("/openapi.yaml", get(openapi_yaml))
         .at("/docs", get(docs))
-        .at("/health/live", get(health::live))
-        .at("/health/ready", get(health::ready))
         .at("/", get(root))
-        .data(state)
-        .data(Arc::new(documents))
+        .nest_no_strip("/health", health_routes(health))
+        .data(Arc::new(state))
+        .data(Arc::new(documents));
+    surrounded(routes)
+}
+
+/// What a process without the API answers: its health.
+#[must_use]
+pub fn health_app(health: health::Health) -> impl Endpoint<Output = Response> {
+    surrounded(health_routes(health))
+}
+
+fn health_routes(health: health::Health) -> impl Endpoint {
+    Route::new().at("/health/live", get(health::live)).at("/health/ready", get(health::ready)).data(Arc::new(health))
+}
+
+/// What surrounds every route, inner to outer.
+fn surrounded<E: IntoEndpoint>(routes: E) -> impl Endpoint<Output = Response>
+where
+    E::Endpoint: 'static,
+{
+    routes
         .with(CatchPanic::new().with_handler(PanicToEnvelope))
         .around(|endpoint, req| async move {
             let path = req.uri().path().to_owned();

@@ -1,20 +1,31 @@
 //! For tests: temporary databases and builders.
 
+use std::path::PathBuf;
+
+use sqlx::{AssertSqlSafe, Executor, PgPool, postgres::PgConnectOptions};
 use tempfile::TempDir;
+use ulid::Ulid;
 
 use crate::{
     clock::{Clock, SystemClock, Timestamp},
     ids::{CustomCsrId, Scope, TenantId},
     model::{CustomCsrRequest, KeyType, Subject},
-    storage::{Database, NewCustomCsr, open_sqlite},
+    storage::{Access, Database, Location, Migrate, NewCustomCsr, Queue},
 };
 
-/// A database in a directory of its own, in WAL mode as in production. The directory goes with it.
+/// Names the server that tests on PostgreSQL may make databases on. With it, every test database is one of that server's.
+pub const SERVER_VARIABLE: &str = "CSRD_TEST_POSTGRES_URL";
+
+/// A database of its own for each test: a file in WAL mode as in production, or a database on the server that
+/// [`SERVER_VARIABLE`] names. It goes with the test.
 pub struct TestDatabase {
     /// The open database.
     pub database: Database,
-    /// Where it lies.
+    /// Where it is.
+    pub location: Location,
+    /// For files.
     pub directory: TempDir,
+    _dropped: Option<DropDatabase>,
 }
 
 impl TestDatabase {
@@ -22,12 +33,122 @@ impl TestDatabase {
     ///
     /// # Panics
     ///
-    /// Where the machine has no room for one.
+    /// Where there is no room for one, or no server.
     #[expect(clippy::expect_used, reason = "for tests only: without a database there is nothing to test")]
-    pub async fn sqlite() -> Self {
+    pub async fn new() -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let database = open_sqlite(&directory.path().join("csrd.db"), true).await.expect("a fresh database");
-        Self { database, directory }
+        let (location, dropped) = match server() {
+            Some(server) => postgres_database(server).await,
+            None => (Location::Sqlite(directory.path().join("csrd.db")), None),
+        };
+        let access = Access { exclusive: true, pool_size: 8, migrate: Migrate::Always };
+        let database = Database::open(&location, access).await.expect("a fresh database");
+        Self { database, location, directory, _dropped: dropped }
+    }
+
+    /// The SQLite file.
+    ///
+    /// # Panics
+    ///
+    /// On PostgreSQL.
+    #[must_use]
+    #[expect(clippy::panic, reason = "for tests only")]
+    pub fn file(&self) -> PathBuf {
+        match &self.location {
+            Location::Sqlite(path) => path.clone(),
+            Location::Postgres(_) => panic!("not a file"),
+        }
+    }
+
+    /// Whether this is PostgreSQL.
+    #[must_use]
+    pub const fn is_postgres(&self) -> bool {
+        matches!(self.location, Location::Postgres(_))
+    }
+
+    /// Runs statements, in which `{jobs}` and `{workers}` are the queue's tables.
+    ///
+    /// # Panics
+    ///
+    /// Where the database refuses.
+    #[expect(clippy::expect_used, reason = "for tests only")]
+    pub async fn execute(&self, sql: &str) {
+        match &self.database.queue {
+            Queue::Sqlite(pool) => pool.execute(AssertSqlSafe(self.named(sql))).await.map(drop),
+            Queue::Postgres(pool) => pool.execute(AssertSqlSafe(self.named(sql))).await.map(drop),
+        }
+        .expect("the statement");
+    }
+
+    /// The number that a query gives.
+    ///
+    /// # Panics
+    ///
+    /// Where the database refuses.
+    #[expect(clippy::expect_used, reason = "for tests only")]
+    pub async fn number(&self, sql: &str) -> i64 {
+        match &self.database.queue {
+            Queue::Sqlite(pool) => sqlx::query_scalar(AssertSqlSafe(self.named(sql))).fetch_one(pool).await,
+            Queue::Postgres(pool) => sqlx::query_scalar(AssertSqlSafe(self.named(sql))).fetch_one(pool).await,
+        }
+        .expect("a number")
+    }
+
+    /// Keeps writers out until the returned value is dropped; readers go on.
+    ///
+    /// # Panics
+    ///
+    /// Where the database refuses.
+    #[expect(clippy::expect_used, reason = "for tests only")]
+    pub async fn lock_writers(&self) -> Box<dyn std::any::Any + Send> {
+        match &self.database.queue {
+            Queue::Sqlite(pool) => Box::new(pool.begin_with("BEGIN IMMEDIATE").await.expect("the lock")),
+            Queue::Postgres(pool) => {
+                let mut tx = pool.begin_with("BEGIN").await.expect("a transaction");
+                tx.execute("LOCK TABLE scopes, custom_csrs IN EXCLUSIVE MODE").await.expect("the lock");
+                Box::new(tx)
+            }
+        }
+    }
+
+    fn named(&self, sql: &str) -> String {
+        let (jobs, workers) = if self.is_postgres() { ("apalis.jobs", "apalis.workers") } else { ("Jobs", "Workers") };
+        sql.replace("{jobs}", jobs).replace("{workers}", workers)
+    }
+}
+
+#[expect(clippy::disallowed_methods, clippy::expect_used, reason = "for tests only: the one setting that they have")]
+fn server() -> Option<PgConnectOptions> {
+    std::env::var(SERVER_VARIABLE).ok().map(|url| url.parse().expect("the URL of a PostgreSQL server"))
+}
+
+#[expect(clippy::expect_used, reason = "for tests only")]
+async fn postgres_database(server: PgConnectOptions) -> (Location, Option<DropDatabase>) {
+    let name = format!("csrd_test_{}", Ulid::generate().to_string().to_lowercase());
+    let admin = PgPool::connect_with(server.clone()).await.expect("a connection to the server");
+    admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database");
+    admin.close().await;
+    let location = Location::Postgres(Box::new(server.clone().database(&name)));
+    (location, Some(DropDatabase { server, name }))
+}
+
+/// Drops the database, whoever is still connected to it.
+struct DropDatabase {
+    server: PgConnectOptions,
+    name: String,
+}
+
+impl Drop for DropDatabase {
+    fn drop(&mut self) {
+        let (server, sql) = (self.server.clone(), format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        // Dropping is not asynchronous: a thread of its own may wait.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            runtime.block_on(async { PgPool::connect_with(server).await.ok()?.execute(AssertSqlSafe(sql)).await.ok() })
+        });
+        if !matches!(dropped.join(), Ok(Some(_))) {
+            tracing::warn!(database = self.name, "a test database was left behind");
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use jobs::{
 };
 use keygen::{KeyGenerator, KeyThreads};
 use shared::{clock::Clock, seal::Sealer, storage::Database};
+pub use supervise::Heartbeat;
+use supervise::{Supervised, supervise};
 use tokio::{sync::watch, task::JoinSet};
 
 /// What the workers of one process need.
@@ -30,6 +32,8 @@ pub struct WorkerConfig {
     pub limits: Limits,
     /// When to sweep and purge.
     pub schedule: Schedule,
+    /// Signs of life.
+    pub heartbeat: Heartbeat,
 }
 
 /// The running workers of this process.
@@ -59,7 +63,15 @@ impl Workers {
         let mut tasks = JoinSet::new();
         // Twice the threads: while one job waits for the database, another has its key made.
         let concurrency = config.threads.max(1) * 2;
-        tasks.spawn(supervise::supervise(database.queue.clone(), generator, concurrency, alive_sender, stopped.clone()));
+        let supervised = Supervised {
+            queue: database.queue.clone(),
+            generator,
+            concurrency,
+            heartbeat: config.heartbeat,
+            alive: alive_sender,
+            stop: stopped.clone(),
+        };
+        tasks.spawn(supervise(supervised));
         tasks.spawn(maintain(Arc::clone(&database.store), config.clock, config.schedule, stopped));
         Ok(Self { stop, alive, tasks })
     }

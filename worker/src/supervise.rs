@@ -1,6 +1,7 @@
 //! Builds the apalis worker, starts it again when it ends, and drains it.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,18 +10,19 @@ use std::{
 };
 
 use apalis::prelude::{BackendExt, BoxDynError, Data, Event, EventListenerExt, WorkerBuilder, WorkerBuilderExt};
+use apalis_postgres::PostgresStorage;
 use apalis_sqlite::SqliteStorage;
 use futures::stream;
-use shared::job::{GENERATE_CSR_QUEUE, GenerateCsrJob};
-use sqlx::SqlitePool;
+use shared::{
+    job::{GENERATE_CSR_QUEUE, GenerateCsrJob},
+    storage::Queue,
+};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{jobs::generate_csr::Generator, poll::EventsAndTicks};
 
 /// The backstop, should an event be missed; it also finds the jobs that were to wait.
 const TICK: Duration = Duration::from_millis(500);
-const HEARTBEAT: Duration = Duration::from_secs(10);
-const MISSED_HEARTBEATS: usize = 3;
 
 /// A worker that ran this long starts its back-off anew.
 const STEADY: Duration = Duration::from_mins(1);
@@ -28,70 +30,122 @@ const STEADY: Duration = Duration::from_mins(1);
 /// Starts in this process: every start has a name of its own, since a job under a known name would stay running for ever.
 static STARTS: AtomicU64 = AtomicU64::new(0);
 
-/// Keeps one apalis worker running until told to stop; `alive` says whether it does.
-pub async fn supervise(
-    queue: SqlitePool,
-    generator: Arc<Generator>,
-    concurrency: usize,
-    alive: watch::Sender<bool>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// How a worker shows that it lives, and when the others take it for dead.
+#[derive(Debug, Clone, Copy)]
+pub struct Heartbeat {
+    /// Between two signs of life.
+    pub interval: Duration,
+    /// Without a sign for this long, a worker's jobs are run by others.
+    pub orphan_after: Duration,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), orphan_after: Duration::from_secs(30) }
+    }
+}
+
+impl Heartbeat {
+    /// apalis counts missed heartbeats, whole ones.
+    fn missed(self) -> usize {
+        let missed = self.orphan_after.as_millis().div_ceil(self.interval.as_millis().max(1));
+        usize::try_from(missed).unwrap_or(usize::MAX).max(1)
+    }
+}
+
+/// What a worker is made of.
+pub struct Supervised {
+    /// Where its jobs come from.
+    pub queue: Queue,
+    /// What it does.
+    pub generator: Arc<Generator>,
+    /// Jobs at once.
+    pub concurrency: usize,
+    /// Its signs of life.
+    pub heartbeat: Heartbeat,
+    /// Says whether it runs.
+    pub alive: watch::Sender<bool>,
+    /// Tells it to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Keeps one apalis worker running until told to stop.
+pub async fn supervise(supervised: Supervised) {
     let boot = ulid::Ulid::generate();
+    let mut stop = supervised.stop.clone();
     let mut failures = 0_u32;
     while !*stop.borrow() {
         let name = format!("{GENERATE_CSR_QUEUE}-{boot}-{}", STARTS.fetch_add(1, Ordering::Relaxed));
         let started = Instant::now();
-        let ended = run(&name, &queue, Arc::clone(&generator), concurrency, alive.clone(), stop.clone()).await;
-        alive.send_replace(false);
-        match ended {
-            Ok(()) => return,
-            Err(error) => {
-                failures = if started.elapsed() > STEADY { 0 } else { failures.saturating_add(1) };
-                let pause = Duration::from_millis(200 << failures.min(6));
-                tracing::warn!(worker = name, %error, ?pause, "the worker ended and is started again");
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    _ = stop.wait_for(|stop| *stop) => {}
-                }
-            }
+        let ended = supervised.run(&name).await;
+        supervised.alive.send_replace(false);
+        let Err(error) = ended else { return };
+        failures = if started.elapsed() > STEADY { 0 } else { failures.saturating_add(1) };
+        let pause = Duration::from_millis(200 << failures.min(4));
+        tracing::warn!(worker = name, %error, ?pause, "the worker ended and is started again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
         }
     }
 }
 
-async fn run(
-    name: &str,
-    queue: &SqlitePool,
-    generator: Arc<Generator>,
-    concurrency: usize,
-    alive: watch::Sender<bool>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), BoxDynError> {
-    let events =
-        Box::pin(stream::unfold(
-            generator.store.enqueued(),
-            |mut events| async move { events.changed().await.ok().map(|()| ((), events)) },
-        ));
-    let config = apalis_sqlite::Config::default()
-        .queue(GENERATE_CSR_QUEUE)
-        .batch_size(1)
-        .heartbeat_interval(HEARTBEAT)
-        .missed_heartbeats(MISSED_HEARTBEATS);
-    let backend = SqliteStorage::<GenerateCsrJob>::new(queue).with_config(config).poll_with_strategy(EventsAndTicks::new(events, TICK));
-    let worker = WorkerBuilder::new(name)
-        .backend(backend)
-        .data(generator)
-        .concurrency(concurrency)
-        .on_event(move |_, event| {
-            if matches!(event, Event::Start) {
-                alive.send_replace(true);
+/// Runs an apalis worker on a backend. The backends share no type, only their methods.
+macro_rules! run_worker {
+    ($this:expr, $name:expr, $backend:expr) => {{
+        let alive = $this.alive.clone();
+        let worker = WorkerBuilder::new($name)
+            .backend($backend)
+            .data(Arc::clone(&$this.generator))
+            .concurrency($this.concurrency)
+            .on_event(move |_, event| {
+                if matches!(event, Event::Start) {
+                    alive.send_replace(true);
+                }
+            })
+            .build(handle);
+        worker.run_until($this.stopped()).await.map_err(Into::into)
+    }};
+}
+
+impl Supervised {
+    async fn run(&self, name: &str) -> Result<(), BoxDynError> {
+        let events = stream::unfold(self.generator.store.signals().enqueued(), |mut events| async move {
+            events.changed().await.ok().map(|()| ((), events))
+        });
+        let strategy = EventsAndTicks::new(Box::pin(events), TICK);
+        let Heartbeat { interval, .. } = self.heartbeat;
+        // One job at a time: a buffered one sends no heartbeat, and others run it too. No event for the start of a job: a stopping
+        // worker no longer reads events, and a job with two of them to send would wait for ever for room.
+        match &self.queue {
+            Queue::Sqlite(pool) => {
+                let config = apalis_sqlite::Config::default()
+                    .queue(GENERATE_CSR_QUEUE)
+                    .batch_size(1)
+                    .lock_tasks(false)
+                    .heartbeat_interval(interval)
+                    .missed_heartbeats(self.heartbeat.missed());
+                run_worker!(self, name, SqliteStorage::<GenerateCsrJob>::new(pool).with_config(config).poll_with_strategy(strategy))
             }
-        })
-        .build(handle);
-    let stopped = async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-        Ok::<(), std::io::Error>(())
-    };
-    worker.run_until(stopped).await.map_err(Into::into)
+            Queue::Postgres(pool) => {
+                let config = apalis_postgres::Config::default()
+                    .queue(GENERATE_CSR_QUEUE)
+                    .batch_size(1)
+                    .lock_tasks(false)
+                    .heartbeat_interval(interval)
+                    .missed_heartbeats(self.heartbeat.missed());
+                run_worker!(self, name, PostgresStorage::<GenerateCsrJob>::new(pool).with_config(config).poll_with_strategy(strategy))
+            }
+        }
+    }
+
+    fn stopped(&self) -> impl Future<Output = std::io::Result<()>> + Send + use<> {
+        let mut stop = self.stop.clone();
+        async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+            Ok(())
+        }
+    }
 }
 
 /// Everything that can go wrong is dealt with inside: an error that apalis sees would leave the job running.

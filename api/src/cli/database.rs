@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use shared::storage::{Database, open_sqlite};
+use shared::storage::{Access, Database, Location, Migrate};
 
 use super::bad_setting;
 
@@ -18,31 +18,41 @@ pub struct DatabaseArgs {
     /// The directory with the database, the master key and, for the demo identity, the signing key
     #[arg(long, env = "CSRD_DATA_DIR", hide_env_values = true, default_value = "./csrd-data")]
     pub data_dir: PathBuf,
-    /// The database, where it is not csrd.db in the data directory: sqlite:PATH
-    #[arg(long, env = "CSRD_DATABASE_URL", hide_env_values = true)]
+    /// The database, where it is not csrd.db in the data directory: `sqlite:PATH` or `postgres://USER@HOST/NAME`
+    #[arg(long, env = "CSRD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 }
 
 impl DatabaseArgs {
-    /// Opens the database, creating and migrating it where needed; `exclusive` for the process that serves.
-    pub async fn open(&self, exclusive: bool) -> anyhow::Result<Database> {
-        Ok(open_sqlite(&self.sqlite_path()?, exclusive).await?)
+    /// Opens the database for a command that works beside those that serve.
+    pub async fn open(&self) -> anyhow::Result<Database> {
+        self.open_for(Access::default()).await
     }
 
-    /// The SQLite file that is meant. The data directory is created where the file lies in it.
-    pub fn sqlite_path(&self) -> anyhow::Result<PathBuf> {
+    /// Opens the database; creates and migrates it where needed.
+    pub async fn open_for(&self, access: Access) -> anyhow::Result<Database> {
+        Ok(Database::open(&self.location()?, access).await?)
+    }
+
+    /// Where the database is. The data directory is created where a file lies in it.
+    pub fn location(&self) -> anyhow::Result<Location> {
         let Some(url) = &self.database_url else {
             create_private_dir(&self.data_dir)?;
-            return Ok(self.data_dir.join("csrd.db"));
+            return Ok(Location::Sqlite(self.data_dir.join("csrd.db")));
         };
-        let Some(rest) = url.strip_prefix("sqlite:") else {
-            return Err(bad_setting("--database-url: only sqlite:PATH is supported"));
-        };
-        let path = rest.strip_prefix("//").unwrap_or(rest);
-        if path.is_empty() || path.contains('?') || path.starts_with(':') {
-            return Err(bad_setting("--database-url: sqlite: needs the path of a file, without parameters"));
+        if let Some(rest) = url.strip_prefix("sqlite:") {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            if path.is_empty() || path.contains('?') || path.starts_with(':') {
+                return Err(bad_setting("--database-url: sqlite: needs the path of a file, without parameters"));
+            }
+            return Ok(Location::Sqlite(PathBuf::from(path)));
         }
-        Ok(PathBuf::from(path))
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            // The URL may hold a password: it is not repeated.
+            let options = url.parse().map_err(|error| bad_setting(format!("--database-url: {error}")))?;
+            return Ok(Location::Postgres(Box::new(options)));
+        }
+        Err(bad_setting("--database-url: sqlite:PATH or postgres://USER@HOST/NAME is expected"))
     }
 }
 
@@ -57,7 +67,7 @@ pub fn create_private_dir(path: &Path) -> anyhow::Result<()> {
 
 /// `csrd migrate`.
 pub async fn migrate(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    args.open(false).await?;
+    args.open_for(Access { migrate: Migrate::Always, ..Access::default() }).await?.close().await;
     println!("the database is up to date");
     Ok(ExitCode::SUCCESS)
 }

@@ -77,13 +77,25 @@ fn load(data_dir: &Path) -> anyhow::Result<Option<MasterKey>> {
     }
 }
 
+/// What to do where there is no master key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lacking {
+    /// Make one, if no sealed record needs another.
+    Make,
+    /// Refuse: it has to be the one that the others have.
+    Refuse,
+}
+
 /// The sealer of a process with workers. A master key is made only where no sealed record needs another one; the database
 /// remembers which one it is.
-pub async fn sealer(data_dir: &Path, store: &dyn Store) -> anyhow::Result<Sealer> {
+pub async fn sealer(data_dir: &Path, store: &dyn Store, lacking: Lacking) -> anyhow::Result<Sealer> {
     let known = store.list_master_keys().await?;
     let needed: Vec<&MasterKeyRow> = known.iter().filter(|key| key.in_use).collect();
     let key = match load(data_dir)? {
         Some(key) => key,
+        None if lacking == Lacking::Refuse => {
+            bail!("there is no {}: make one with `csrd keys init`, or copy it from the other worker machines", path(data_dir).display())
+        }
         None if needed.is_empty() => {
             create_private_dir(data_dir)?;
             let key = create(data_dir)?;
@@ -115,7 +127,7 @@ fn ids(keys: &[&MasterKeyRow]) -> String {
 }
 
 async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    let store = args.open(false).await?.store;
+    let store = args.open().await?.store;
     let sealer = load(&args.data_dir)?.map(|key| Sealer::new(key, Vec::new()));
     let mut failed = false;
     for row in store.list_master_keys().await? {

@@ -6,10 +6,12 @@ mod jwt;
 mod keys;
 mod log;
 mod openapi;
+mod process;
 mod scopes;
 mod serve;
 mod settings;
 mod token;
+mod work;
 
 use std::{fmt, process::ExitCode};
 
@@ -17,7 +19,7 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand, error::E
 
 /// Makes private keys and certificate signing requests (CSRs) for the tenants of a platform
 ///
-/// Without a command: serve. Every setting of `serve` and `migrate` has an environment variable, named in its help.
+/// Without a command: serve. Every setting of `serve`, `worker` and `migrate` has an environment variable, named in its help.
 #[derive(Parser)]
 #[command(name = "csrd", version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -31,6 +33,8 @@ struct Cli {
 enum Action {
     /// Serve the API and, unless --workers is 0, make the keys
     Serve(Box<serve::ServeArgs>),
+    /// Make keys for API processes elsewhere, on one PostgreSQL
+    Worker(Box<work::WorkerArgs>),
     /// Bring the database up to date and end
     Migrate(database::DatabaseArgs),
     /// Print the OpenAPI document (YAML)
@@ -121,6 +125,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     match action {
         Action::Openapi => openapi::print(),
         Action::Serve(args) => runtime()?.block_on(serve::serve(*args)),
+        Action::Worker(args) => runtime()?.block_on(work::work(*args)),
         Action::Migrate(args) => runtime()?.block_on(database::migrate(&args)),
         Action::Keys(action) => runtime()?.block_on(keys::run(action)),
         Action::Zone(action) => runtime()?.block_on(scopes::zone(action)),
@@ -156,9 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_of_serve_and_migrate_has_an_environment_variable_of_its_name() {
+    fn every_setting_of_serve_worker_and_migrate_has_an_environment_variable_of_its_name() {
         let command = Cli::command();
-        for name in ["serve", "migrate"] {
+        for name in ["serve", "worker", "migrate"] {
             for argument in command.find_subcommand(name).unwrap().get_arguments() {
                 let id = argument.get_id().as_str();
                 if id == "help" {

@@ -95,7 +95,7 @@ pub async fn account(action: AccountAction) -> anyhow::Result<ExitCode> {
 }
 
 async fn grant(scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    database.open(false).await?.store.grant_scope(scope, account, quota, SystemClock.now()).await?;
+    database.open().await?.store.grant_scope(scope, account, quota, SystemClock.now()).await?;
     let quota =
         quota.map_or_else(|| "without a quota: give --quota to let it make any".to_owned(), |quota| format!("with a quota of {quota}"));
     println!("granted custom CSRs to {} {} {quota}", scope.kind(), scope.id());
@@ -103,7 +103,7 @@ async fn grant(scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, da
 }
 
 async fn revoke(scope: &Scope, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    let revoked = database.open(false).await?.store.revoke_scope(scope, SystemClock.now()).await?;
+    let revoked = database.open().await?.store.revoke_scope(scope, SystemClock.now()).await?;
     if revoked {
         println!("revoked the grant of {} {}: what it has stays readable and deletable", scope.kind(), scope.id());
         return Ok(ExitCode::SUCCESS);
@@ -113,7 +113,7 @@ async fn revoke(scope: &Scope, database: &DatabaseArgs) -> anyhow::Result<ExitCo
 }
 
 async fn list(kind: &str, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    for ScopeGrant { scope, account, quota, used, .. } in database.open(false).await?.store.list_scopes(kind).await? {
+    for ScopeGrant { scope, account, quota, used, .. } in database.open().await?.store.list_scopes(kind).await? {
         let quota = quota.map_or_else(|| "none".to_owned(), |quota| quota.to_string());
         match scope {
             Scope::Zone(id) => {

@@ -1,8 +1,7 @@
 //! `csrd serve`.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context;
 use api::{
     auth::{Authenticator, JwtSettings},
     server,
@@ -14,18 +13,19 @@ use shared::{
     storage::Database,
     x509::{public_suffix::SuffixList, request::Validator, san::SanPolicy},
 };
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    time::Instant,
-};
-use worker::{
-    WorkerConfig, Workers,
-    jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::AwsLc,
-};
+use tokio::{net::TcpListener, sync::oneshot};
+use worker::Workers;
 
-use super::{bad_setting, database::DatabaseArgs, demo, jwt::JwtArgs, keys, log, settings::duration};
+use super::{
+    bad_setting,
+    database::DatabaseArgs,
+    demo,
+    jwt::JwtArgs,
+    keys::{self, Lacking},
+    log,
+    process::{ProcessArgs, drain, resolve, stop_signal},
+    work,
+};
 
 /// Settings of `csrd serve`.
 #[derive(Args)]
@@ -38,9 +38,8 @@ pub struct ServeArgs {
     /// Key generation threads, by default one a core; 0 serves the API only and needs no master key
     #[arg(long, env = "CSRD_WORKERS", hide_env_values = true, value_name = "N")]
     workers: Option<usize>,
-    /// How long requests and jobs in flight may take after SIGTERM
-    #[arg(long, env = "CSRD_SHUTDOWN_TIMEOUT", hide_env_values = true, value_parser = duration, default_value = "30s")]
-    shutdown_timeout: Duration,
+    #[command(flatten)]
+    process: ProcessArgs,
     /// Let SANs begin with one `*.`
     #[arg(long, env = "CSRD_ALLOW_WILDCARD_SANS", hide_env_values = true)]
     allow_wildcard_sans: bool,
@@ -56,7 +55,8 @@ pub struct ServeArgs {
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     log::start(&args.log);
-    let listen = resolve(&args.listen).await?;
+    args.process.check()?;
+    let listen = resolve("--listen", &args.listen).await?;
     let source = args.jwt.source()?;
     let suffixes = suffix_list(args.public_suffix_list.as_deref())?;
     // Before anything is made: a bad setting leaves nothing behind.
@@ -70,7 +70,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(listen).await.map_err(|error| bad_setting(format!("--listen: {listen}: {error}")))?;
     let address = listener.local_addr()?;
 
-    let database = args.database.open(true).await?;
+    let database = args.database.open_for(args.process.access()).await?;
     let (authenticator, welcome) = if let Some(configured) = configured {
         if args.jwt.lacks_audience() {
             tracing::warn!("--jwt-audience is not set: any token that these keys signed is accepted, an ID token too");
@@ -93,70 +93,47 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some((settings, is_new)) = welcome {
         demo::print_welcome(address, &settings, is_new)?;
     }
-    let code = run(listener, state, workers, args.shutdown_timeout).await?;
+    let code = run(listener, state, workers, args.process.shutdown_timeout).await?;
     database.close().await;
     tracing::info!("stopped");
     Ok(code)
 }
 
 async fn run(listener: TcpListener, state: AppState, workers: Option<Workers>, patience: Duration) -> anyhow::Result<ExitCode> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let shutdown = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping: no new requests and jobs are taken");
-    };
     let store = Arc::clone(&state.store);
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let (stopping, stopped) = oneshot::channel();
+    let stop = stop_signal()?;
     let shutdown = async move {
-        shutdown.await;
-        let _ = stopping.send(Instant::now() + patience);
+        stop.await;
+        let _ = stopping.send(());
     };
     let api = server::serve(listener, api::app(state), shutdown, patience);
     let jobs = async {
-        let Ok(end) = stopped.await else { return true };
-        let Some(workers) = workers else { return true };
-        let finished = workers.drain(end.saturating_duration_since(Instant::now())).await;
-        // What was cut off is given back for the next start.
-        finished || store.release_jobs().await.is_ok()
+        let _ = stopped.await;
+        match workers {
+            Some(workers) => drain(workers, &*store, patience).await,
+            None => true,
+        }
     };
-    let (answered, finished) = tokio::join!(api, jobs);
+    let (answered, _) = tokio::join!(api, jobs);
     if !answered {
         tracing::warn!("some requests were still unanswered");
-    }
-    if !finished {
-        tracing::warn!("some jobs were neither finished nor given back: the next start finds them");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn start_workers(args: &ServeArgs, database: &Database) -> anyhow::Result<Option<Workers>> {
-    let threads = args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let threads = args.workers.unwrap_or_else(work::default_threads);
     if threads == 0 {
         return Ok(None);
     }
-    let sealer = keys::sealer(&args.database.data_dir, &*database.store).await?;
-    // This process holds the database's lock: whoever held jobs is gone.
+    let sealer = keys::sealer(&args.database.data_dir, &*database.store, Lacking::Make).await?;
+    // On SQLite this process holds the database's lock: whoever held jobs is gone.
     let released = database.store.release_jobs().await?;
     if released > 0 {
         tracing::info!(released, "jobs that an earlier process had begun are run again");
     }
-    let config = WorkerConfig {
-        threads,
-        sealer: Arc::new(sealer),
-        key_generator: Arc::new(AwsLc),
-        clock: Arc::new(SystemClock),
-        limits: Limits::default(),
-        schedule: Schedule::default(),
-    };
-    Ok(Some(Workers::start(database, config).context("the key generation threads cannot be started")?))
-}
-
-async fn resolve(listen: &str) -> anyhow::Result<SocketAddr> {
-    let resolved = tokio::net::lookup_host(listen).await.ok().and_then(|mut addresses| addresses.next());
-    resolved.ok_or_else(|| bad_setting(format!("--listen: {listen} is not ADDRESS:PORT")))
+    args.process.start_workers(database, sealer, threads).map(Some)
 }
 
 fn suffix_list(path: Option<&std::path::Path>) -> anyhow::Result<SuffixList> {

@@ -62,7 +62,7 @@ async fn an_api_without_workers_is_ready_and_one_whose_worker_stopped_is_not() {
 #[tokio::test]
 async fn without_our_tables_the_service_is_not_ready_and_names_migrations() {
     let api = Api::start().await;
-    sqlx::query("ALTER TABLE scopes RENAME TO gone").execute(&api.test.database.queue).await.unwrap();
+    api.test.execute("ALTER TABLE scopes RENAME TO gone").await;
     let answer = Answer::of(api.request(Method::GET, "/health/ready").send().await.unwrap()).await;
     assert_eq!(answer.code(), (503, 1471));
     assert!(answer.body["errors"][0]["message"].as_str().unwrap().contains("migrations"));

@@ -12,7 +12,7 @@ const PATH: &str = "/api/v4/zones/z/custom_csrs";
 async fn a_locked_database_is_1471_in_under_five_seconds_and_reads_go_on() {
     let api = Api::start().await;
     let id = api.create().await;
-    let locked = api.test.database.queue.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let locked = api.test.lock_writers().await;
     let started = Instant::now();
     let answer = api.post(PATH, &valid()).await;
     assert_eq!(answer.code(), (503, 1471));
@@ -29,7 +29,7 @@ async fn a_locked_database_is_1471_in_under_five_seconds_and_reads_go_on() {
 async fn a_row_that_cannot_be_read_is_1500_and_says_no_more() {
     let api = Api::start().await;
     let id = api.create().await;
-    sqlx::query("UPDATE custom_csrs SET sans = 'secret'").execute(&api.test.database.queue).await.unwrap();
+    api.test.execute("UPDATE custom_csrs SET sans = 'secret'").await;
     let answer = api.get(&format!("{PATH}/{id}")).await;
     assert_eq!(answer.code(), (500, 1500));
     assert_eq!(answer.body["errors"], serde_json::json!([{"code": 1500, "message": "Internal Server Error"}]));

@@ -22,7 +22,7 @@ use shared::{
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use worker::{
-    WorkerConfig, Workers,
+    Heartbeat, WorkerConfig, Workers,
     jobs::{generate_csr::Limits, maintain::Schedule},
     keygen::AwsLc,
 };
@@ -98,7 +98,7 @@ impl Api {
     }
 
     pub async fn with_workers(has_workers: bool) -> Self {
-        let test = TestDatabase::sqlite().await;
+        let test = TestDatabase::new().await;
         let store = Arc::clone(&test.database.store);
         store.grant_scope(&zone("z"), Some(account("a").id()), Some(1_000), now()).await.unwrap();
         store.grant_scope(&account("a"), None, Some(1_000), now()).await.unwrap();
@@ -112,6 +112,7 @@ impl Api {
                 clock: Arc::new(SystemClock),
                 limits: Limits::default(),
                 schedule: Schedule::default(),
+                heartbeat: Heartbeat::default(),
             };
             Workers::start(&test.database, config).unwrap()
         });

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use apalis::prelude::TaskBuilder;
-use sqlx::{Database, Row, Sqlite, error::DatabaseError, migrate::Migrator};
+use sqlx::{Database, Postgres, Row, Sqlite, error::DatabaseError, migrate::Migrator};
 use ulid::Ulid;
 
 use super::value::Value;
@@ -40,8 +40,8 @@ pub trait Dialect: Database {
     const PURGE_JOBS: &'static str;
     /// Deletes workers last seen before `$1` (seconds since the Unix epoch) that no job names.
     const PURGE_WORKERS: &'static str;
-    /// Gives back the jobs that workers hold.
-    const RELEASE_JOBS: &'static str;
+    /// Gives back the jobs that workers hold, where one process has all workers.
+    const RELEASE_JOBS: Option<&'static str>;
 
     /// Empties the write-ahead log into the database, where that is ours to do.
     const CHECKPOINT: Option<&'static str>;
@@ -135,6 +135,7 @@ macro_rules! bind {
 }
 
 bind!(sqlx::sqlite::SqliteArguments);
+bind!(sqlx::postgres::PgArguments);
 
 impl Dialect for Sqlite {
     const BEGIN_WRITE: &'static str = "BEGIN IMMEDIATE";
@@ -144,8 +145,8 @@ impl Dialect for Sqlite {
     const PURGE_JOBS: &'static str = "DELETE FROM Jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < $1";
     const PURGE_WORKERS: &'static str =
         "DELETE FROM Workers WHERE last_seen < $1 AND NOT EXISTS (SELECT 1 FROM Jobs WHERE Jobs.lock_by = Workers.id)";
-    const RELEASE_JOBS: &'static str = "UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL \
-        WHERE status IN ('Queued', 'Running')";
+    const RELEASE_JOBS: Option<&'static str> =
+        Some("UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL WHERE status IN ('Queued', 'Running')");
 
     const CHECKPOINT: Option<&'static str> = Some("PRAGMA wal_checkpoint(TRUNCATE)");
 
@@ -178,6 +179,54 @@ impl Dialect for Sqlite {
 
     fn is_ambiguous(_: &sqlx::Error) -> bool {
         false // in the same process: a commit that returns an error did not happen
+    }
+}
+
+impl Dialect for Postgres {
+    const BEGIN_WRITE: &'static str = "BEGIN";
+    const BEGIN_READ: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    const JOBLESS: &'static str = "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND NOT EXISTS \
+        (SELECT 1 FROM apalis.jobs WHERE jobs.id = custom_csrs.job_id AND jobs.status IN ('Pending', 'Queued', 'Running')) ORDER BY id LIMIT $1";
+    const PURGE_JOBS: &'static str =
+        "DELETE FROM apalis.jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < to_timestamp(CAST($1 AS BIGINT))";
+    const PURGE_WORKERS: &'static str = "DELETE FROM apalis.workers WHERE last_seen < to_timestamp(CAST($1 AS BIGINT)) \
+        AND NOT EXISTS (SELECT 1 FROM apalis.jobs WHERE jobs.lock_by = workers.id)";
+    const RELEASE_JOBS: Option<&'static str> = None;
+    const CHECKPOINT: Option<&'static str> = None;
+
+    fn migrations() -> Migrator {
+        sqlx::migrate!("../migrations/postgres")
+    }
+
+    fn queue_migrations() -> Migrator {
+        apalis_postgres::PostgresStorage::<()>::migrations()
+    }
+
+    async fn push_job(connection: &mut Self::Connection, job: NewJob) -> sqlx::Result<()> {
+        let task = task(&job)?;
+        let queue = crate::job::GENERATE_CSR_QUEUE;
+        apalis_postgres::queries::push_tasks(connection, queue, vec![task]).await.map_err(|error| match error {
+            apalis_postgres::Error::Database(error) => error,
+            other => sqlx::Error::Encode(other.into()),
+        })
+    }
+
+    statements!();
+
+    fn is_unavailable(error: &dyn DatabaseError) -> bool {
+        // PostgreSQL, appendix A: connection, resources, shutdown; lost races; a read-only standby; a lock or an answer not in time.
+        let code = error.code().unwrap_or_default();
+        code.starts_with("08")
+            || code.starts_with("53")
+            || code.starts_with("57P")
+            || matches!(&*code, "40001" | "40P01" | "25006" | "55P03" | "57014")
+    }
+
+    fn is_ambiguous(error: &sqlx::Error) -> bool {
+        match error {
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
+            _ => true, // the connection broke, and with it the answer
+        }
     }
 }
 

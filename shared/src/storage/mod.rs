@@ -4,8 +4,12 @@
 
 mod connect;
 mod dialect;
+mod notify;
+mod postgres;
 mod rows;
+mod signals;
 mod sql;
+mod sqlite;
 mod statements;
 mod value;
 
@@ -17,11 +21,11 @@ mod statements_test;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
 pub use self::{
-    connect::{Database, OpenError, open_sqlite},
+    connect::{Access, Database, Location, Migrate, OpenError, Queue},
     dialect::Dialect,
+    signals::{Signal, Signals},
     sql::SqlStore,
 };
 use crate::{
@@ -251,6 +255,6 @@ pub trait Store: Send + Sync {
     /// Closes the connections; on SQLite it empties the write-ahead log into the database before.
     async fn close(&self);
 
-    /// Changes whenever a job was enqueued by this process.
-    fn enqueued(&self) -> watch::Receiver<u64>;
+    /// Tells of new jobs and of changes, of this process and, on PostgreSQL, of the others.
+    fn signals(&self) -> &Signals;
 }

@@ -1,16 +1,16 @@
 //! The only implementation of [`Store`], written once for every database.
 
-use std::time::Duration;
+use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
-use tokio::sync::watch;
 
 use super::{
     Acceptance, Dialect, Direction, GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCustomCsr, Order, Page, Purge, ScopeGrant,
     SealedRow, Store, Sweep,
     dialect::NewJob,
     rows::Reader,
+    signals::{Signal, Signals},
     statements as sql,
     value::{Value, values},
 };
@@ -34,14 +34,16 @@ pub struct SqlStore<DB: Dialect> {
     read: Pool<DB>,
     /// For writes. On SQLite one connection, so that writers queue here, in order, instead of polling for the file's lock.
     write: Pool<DB>,
-    enqueued: watch::Sender<u64>,
+    signals: Arc<Signals>,
+    /// How long one statement may take; no limit where the database has its own.
+    statement_time: Duration,
 }
 
 impl<DB: Dialect> SqlStore<DB> {
-    /// A store on these pools; they may be the same one.
+    /// A store on these pools, which may be the same one; a statement may take `statement_time`.
     #[must_use]
-    pub fn new(read: Pool<DB>, write: Pool<DB>) -> Self {
-        Self { read, write, enqueued: watch::Sender::new(0) }
+    pub const fn new(read: Pool<DB>, write: Pool<DB>, signals: Arc<Signals>, statement_time: Duration) -> Self {
+        Self { read, write, signals, statement_time }
     }
 
     async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
@@ -50,26 +52,55 @@ impl<DB: Dialect> SqlStore<DB> {
 
     async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
         let mut connection = self.read.acquire().await.map_err(|error| store_error::<DB>(&error))?;
-        fetch::<DB>(&mut connection, statement, values).await
+        self.fetch(&mut connection, statement, values).await
     }
 
     /// Runs one writing statement in a transaction of its own; the number of rows that it changed.
     async fn write(&self, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
         let mut tx = self.begin_write().await?;
-        let changed = execute::<DB>(&mut tx, statement, values).await?;
-        commit(tx).await?;
+        let changed = self.execute(&mut tx, statement, values).await?;
+        self.commit(tx).await?;
         Ok(changed)
     }
 
-    fn wake(&self) {
-        self.enqueued.send_modify(|count| *count = count.wrapping_add(1));
+    async fn fetch(
+        &self,
+        connection: &mut DB::Connection,
+        statement: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<DB::Row>, StoreError> {
+        self.in_time(DB::fetch(connection, statement, values)).await
+    }
+
+    async fn execute(&self, connection: &mut DB::Connection, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+        self.in_time(DB::execute(connection, statement, values)).await
+    }
+
+    async fn push(&self, connection: &mut DB::Connection, job: NewJob) -> Result<(), StoreError> {
+        self.in_time(DB::push_job(connection, job)).await
+    }
+
+    async fn in_time<T>(&self, statement: impl Future<Output = sqlx::Result<T>> + Send) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.statement_time, statement).await {
+            Ok(done) => done.map_err(|error| store_error::<DB>(&error)),
+            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+        }
+    }
+
+    async fn commit(&self, tx: Transaction<'static, DB>) -> Result<(), StoreError> {
+        match tokio::time::timeout(self.statement_time, tx.commit()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if DB::is_ambiguous(&error) => Err(StoreError::Ambiguous(error.to_string())),
+            Ok(Err(error)) => Err(store_error::<DB>(&error)),
+            Err(_) => Err(StoreError::Ambiguous("no answer in time".to_owned())),
+        }
     }
 
     async fn accept(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError> {
         let mut tx = self.begin_write().await?;
-        let taken = fetch::<DB>(&mut tx, sql::TAKE_QUOTA, values![new.scope.to_string()]).await?;
+        let taken = self.fetch(&mut tx, sql::TAKE_QUOTA, values![new.scope.to_string()]).await?;
         let Some(row) = taken.first() else {
-            let grant = fetch::<DB>(&mut tx, sql::FIND_SCOPE, values![new.scope.to_string()]).await?;
+            let grant = self.fetch(&mut tx, sql::FIND_SCOPE, values![new.scope.to_string()]).await?;
             let grant = grant.first().map(|row| Reader::<DB>(row).grant()).transpose()?;
             return Ok(match grant.filter(|grant| grant.granted) {
                 None => Acceptance::NotGranted,
@@ -83,8 +114,8 @@ impl<DB: Dialect> SqlStore<DB> {
             Scope::Account(id) => Some(id.clone()),
         };
         let job = NewJob::new(GenerateCsrJob::new(new.id), now.minus(BACKDATE));
-        execute::<DB>(&mut tx, sql::INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
-        push::<DB>(&mut tx, job).await?;
+        self.execute(&mut tx, sql::INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
+        self.push(&mut tx, job).await?;
         let accepted = CustomCsr {
             id: new.id,
             scope: new.scope.clone(),
@@ -96,8 +127,8 @@ impl<DB: Dialect> SqlStore<DB> {
             request: new.request.clone(),
             csr_pem: None,
         };
-        commit(tx).await?;
-        self.wake();
+        self.commit(tx).await?;
+        self.signals.send(Signal::Enqueued);
         Ok(Acceptance::Accepted(Box::new(accepted)))
     }
 
@@ -106,9 +137,9 @@ impl<DB: Dialect> SqlStore<DB> {
         let row = Reader::<DB>(row);
         let id = row.custom_csr_id()?;
         let job = NewJob::new(GenerateCsrJob::new(id), now.minus(BACKDATE));
-        let replaced = execute::<DB>(tx, sql::REPLACE_JOB, values![id.to_string(), job.id.clone(), row.text("job_id")?]).await?;
+        let replaced = self.execute(tx, sql::REPLACE_JOB, values![id.to_string(), job.id.clone(), row.text("job_id")?]).await?;
         if replaced > 0 {
-            push::<DB>(tx, job).await?;
+            self.push(tx, job).await?;
         }
         Ok(replaced)
     }
@@ -139,7 +170,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
             // The commit's answer was lost: what is there now decides, seen by a fresh connection.
             Err(StoreError::Ambiguous(lost)) => match self.find_custom_csr(&new.scope, new.id).await {
                 Ok(Some(found)) => {
-                    self.wake();
+                    self.signals.send(Signal::Enqueued);
                     Ok(Acceptance::Accepted(Box::new(found)))
                 }
                 Ok(None) | Err(_) => Err(StoreError::Ambiguous(lost)),
@@ -161,36 +192,37 @@ impl<DB: Dialect> Store for SqlStore<DB> {
             query.key_type.map(|key_type| key_type.as_str().to_owned()),
             query.search.as_deref().map(search_pattern),
         ];
-        let count = fetch::<DB>(&mut tx, sql::COUNT_CUSTOM_CSRS, filter.clone()).await?;
+        let count = self.fetch(&mut tx, sql::COUNT_CUSTOM_CSRS, filter.clone()).await?;
         let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default();
         let offset = i64::from(query.page.saturating_sub(1)) * i64::from(query.per_page);
         if offset >= total {
             return Ok(Page { rows: Vec::new(), total: total.unsigned_abs() });
         }
         filter.extend(values![i64::from(query.per_page), offset]);
-        let rows = fetch::<DB>(&mut tx, page_statement(query), filter).await?;
+        let rows = self.fetch(&mut tx, page_statement(query), filter).await?;
         let rows = rows.iter().map(|row| Reader::<DB>(row).custom_csr()).collect::<Result<_, _>>()?;
         Ok(Page { rows, total: total.unsigned_abs() })
     }
 
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<bool, StoreError> {
         let mut tx = self.begin_write().await?;
-        let deleted = execute::<DB>(&mut tx, sql::DELETE_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
+        let deleted = self.execute(&mut tx, sql::DELETE_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
         if deleted == 0 {
             return Ok(false);
         }
-        execute::<DB>(&mut tx, sql::GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
-        commit(tx).await?;
+        self.execute(&mut tx, sql::GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
+        self.commit(tx).await?;
+        self.signals.send(Signal::Changed(id));
         Ok(true)
     }
 
     async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
         let mut tx = self.begin_write().await?;
-        let rows = fetch::<DB>(&mut tx, sql::START_GENERATION, values![id.to_string()]).await?;
+        let rows = self.fetch(&mut tx, sql::START_GENERATION, values![id.to_string()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let row = Reader::<DB>(row);
         let started = Generation { custom_csr: row.custom_csr()?, attempts: row.count("attempts")?, starts: row.count("starts")? };
-        commit(tx).await?;
+        self.commit(tx).await?;
         Ok(Some(started))
     }
 
@@ -203,23 +235,27 @@ impl<DB: Dialect> Store for SqlStore<DB> {
             made.sealed_private_key.clone(),
             now.micros(),
         ];
-        Ok(self.write(sql::COMPLETE_GENERATION, values).await? > 0)
+        let completed = self.write(sql::COMPLETE_GENERATION, values).await? > 0;
+        self.signals.send(Signal::Changed(id));
+        Ok(completed)
     }
 
     async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
         let mut tx = self.begin_write().await?;
         let job = NewJob::new(GenerateCsrJob::new(id), now.plus(delay));
         let values = values![id.to_string(), i64::from(attempts), job.id.clone(), now.micros()];
-        if execute::<DB>(&mut tx, sql::RETRY_GENERATION, values).await? == 0 {
+        if self.execute(&mut tx, sql::RETRY_GENERATION, values).await? == 0 {
             return Ok(false);
         }
-        push::<DB>(&mut tx, job).await?;
-        commit(tx).await?;
+        self.push(&mut tx, job).await?;
+        self.commit(tx).await?;
         Ok(true)
     }
 
     async fn fail_generation(&self, id: CustomCsrId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
-        Ok(self.write(sql::FAIL_GENERATION, values![id.to_string(), reason, now.micros()]).await? > 0)
+        let failed = self.write(sql::FAIL_GENERATION, values![id.to_string(), reason, now.micros()]).await? > 0;
+        self.signals.send(Signal::Changed(id));
+        Ok(failed)
     }
 
     async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError> {
@@ -230,13 +266,13 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         let mut requeued = 0;
         loop {
             let mut tx = self.begin_write().await?;
-            let rows = fetch::<DB>(&mut tx, DB::JOBLESS, values![SWEEP_BATCH]).await?;
+            let rows = self.fetch(&mut tx, DB::JOBLESS, values![SWEEP_BATCH]).await?;
             for row in &rows {
                 requeued += self.requeue(&mut tx, row, now).await?;
             }
-            commit(tx).await?;
+            self.commit(tx).await?;
             if !rows.is_empty() {
-                self.wake();
+                self.signals.send(Signal::Enqueued);
             }
             if rows.len() < usize::try_from(SWEEP_BATCH).unwrap_or_default() {
                 return Ok(Sweep { requeued });
@@ -246,14 +282,17 @@ impl<DB: Dialect> Store for SqlStore<DB> {
 
     async fn purge(&self, before: Timestamp) -> Result<Purge, StoreError> {
         let mut tx = self.begin_write().await?;
-        let jobs = execute::<DB>(&mut tx, DB::PURGE_JOBS, values![before.secs()]).await?;
-        let workers = execute::<DB>(&mut tx, DB::PURGE_WORKERS, values![before.secs()]).await?;
-        commit(tx).await?;
+        let jobs = self.execute(&mut tx, DB::PURGE_JOBS, values![before.secs()]).await?;
+        let workers = self.execute(&mut tx, DB::PURGE_WORKERS, values![before.secs()]).await?;
+        self.commit(tx).await?;
         Ok(Purge { jobs, workers })
     }
 
     async fn release_jobs(&self) -> Result<u64, StoreError> {
-        self.write(DB::RELEASE_JOBS, values![]).await
+        match DB::RELEASE_JOBS {
+            Some(release) => self.write(release, values![]).await,
+            None => Ok(0),
+        }
     }
 
     async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError> {
@@ -262,10 +301,10 @@ impl<DB: Dialect> Store for SqlStore<DB> {
 
     async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.begin_write().await?;
-        execute::<DB>(&mut tx, sql::RETIRE_MASTER_KEYS, values![id]).await?;
-        execute::<DB>(&mut tx, sql::FORGET_UNUSED_MASTER_KEYS, values![id]).await?;
-        execute::<DB>(&mut tx, sql::REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
-        commit(tx).await
+        self.execute(&mut tx, sql::RETIRE_MASTER_KEYS, values![id]).await?;
+        self.execute(&mut tx, sql::FORGET_UNUSED_MASTER_KEYS, values![id]).await?;
+        self.execute(&mut tx, sql::REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
+        self.commit(tx).await
     }
 
     async fn sample_sealed(&self, master_key_id: &str) -> Result<Option<SealedRow>, StoreError> {
@@ -287,33 +326,9 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         self.write.close().await;
     }
 
-    fn enqueued(&self) -> watch::Receiver<u64> {
-        self.enqueued.subscribe()
+    fn signals(&self) -> &Signals {
+        &self.signals
     }
-}
-
-async fn fetch<DB: Dialect>(
-    connection: &mut DB::Connection,
-    statement: &'static str,
-    values: Vec<Value>,
-) -> Result<Vec<DB::Row>, StoreError> {
-    DB::fetch(connection, statement, values).await.map_err(|error| store_error::<DB>(&error))
-}
-
-async fn execute<DB: Dialect>(connection: &mut DB::Connection, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
-    DB::execute(connection, statement, values).await.map_err(|error| store_error::<DB>(&error))
-}
-
-async fn push<DB: Dialect>(connection: &mut DB::Connection, job: NewJob) -> Result<(), StoreError> {
-    DB::push_job(connection, job).await.map_err(|error| store_error::<DB>(&error))
-}
-
-async fn commit<DB: Dialect>(tx: Transaction<'static, DB>) -> Result<(), StoreError> {
-    tx.commit().await.map_err(
-        |error| {
-            if DB::is_ambiguous(&error) { StoreError::Ambiguous(error.to_string()) } else { store_error::<DB>(&error) }
-        },
-    )
 }
 
 fn store_error<DB: Dialect>(error: &sqlx::Error) -> StoreError {

@@ -11,8 +11,8 @@ macro_rules! csr_columns {
 /// The rows of one scope that a list's filters leave: `$1` scope, `$2` status, `$3` key type, `$4` search pattern.
 macro_rules! csr_filter {
     () => {
-        "FROM custom_csrs WHERE scope = $1 AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR key_type = $3) \
-         AND ($4 IS NULL OR search_text LIKE $4 ESCAPE '\\')"
+        "FROM custom_csrs WHERE scope = $1 AND (CAST($2 AS TEXT) IS NULL OR status = $2) AND (CAST($3 AS TEXT) IS NULL OR key_type = $3) \
+         AND (CAST($4 AS TEXT) IS NULL OR search_text LIKE $4 ESCAPE '\\')"
     };
 }
 
@@ -75,8 +75,8 @@ pub(super) const FAIL_GENERATION: &str =
 pub(super) const FORGET_START: &str = "UPDATE custom_csrs SET starts = starts - 1 WHERE id = $1 AND status = 'pending' AND starts > 0";
 pub(super) const REPLACE_JOB: &str = "UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND status = 'pending' AND job_id = $3";
 
-pub(super) const LIST_MASTER_KEYS: &str = "SELECT id, current, EXISTS (SELECT 1 FROM custom_csrs WHERE master_key_id = master_keys.id) \
-    AS in_use FROM master_keys ORDER BY created_at, id";
+pub(super) const LIST_MASTER_KEYS: &str = "SELECT id, current, CAST(CASE WHEN EXISTS (SELECT 1 FROM custom_csrs \
+    WHERE master_key_id = master_keys.id) THEN 1 ELSE 0 END AS BIGINT) AS in_use FROM master_keys ORDER BY created_at, id";
 pub(super) const RETIRE_MASTER_KEYS: &str = "UPDATE master_keys SET current = 0 WHERE id <> $1";
 pub(super) const FORGET_UNUSED_MASTER_KEYS: &str = "DELETE FROM master_keys WHERE id <> $1 AND NOT EXISTS \
     (SELECT 1 FROM custom_csrs WHERE master_key_id = master_keys.id)";

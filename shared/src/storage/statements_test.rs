@@ -1,17 +1,27 @@
 //! Every statement is prepared on every database: one that names a column wrongly is found before it runs.
 
-use sqlx::{Executor, SqlSafeStr, Sqlite};
+use sqlx::{Executor, Pool, SqlSafeStr};
 
-use super::{Dialect, statements};
+use super::{Dialect, Queue, statements};
 use crate::testing::TestDatabase;
+
+async fn prepare_all<DB: Dialect>(pool: &Pool<DB>)
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let own = [DB::JOBLESS, DB::PURGE_JOBS, DB::PURGE_WORKERS].into_iter().chain(DB::RELEASE_JOBS);
+    let mut connection = pool.acquire().await.unwrap();
+    for sql in statements::ALL.iter().copied().chain(own) {
+        (&mut *connection).prepare(sql.into_sql_str()).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    assert!((&mut *connection).prepare("SELECT no_such_column FROM custom_csrs".into_sql_str()).await.is_err());
+}
 
 #[tokio::test]
 async fn every_statement_prepares_and_a_broken_one_does_not() {
-    let test = TestDatabase::sqlite().await;
-    let own = [Sqlite::JOBLESS, Sqlite::PURGE_JOBS, Sqlite::PURGE_WORKERS, Sqlite::RELEASE_JOBS];
-    let mut connection = test.database.queue.acquire().await.unwrap();
-    for sql in statements::ALL.iter().chain(&own) {
-        (&mut *connection).prepare((*sql).into_sql_str()).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let test = TestDatabase::new().await;
+    match &test.database.queue {
+        Queue::Sqlite(pool) => prepare_all(pool).await,
+        Queue::Postgres(pool) => prepare_all(pool).await,
     }
-    assert!((&mut *connection).prepare("SELECT no_such_column FROM custom_csrs".into_sql_str()).await.is_err());
 }

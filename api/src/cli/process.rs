@@ -1,0 +1,102 @@
+//! What `serve` and `worker` have in common: settings, workers, the end.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use shared::{
+    clock::SystemClock,
+    seal::Sealer,
+    storage::{Access, Database, Migrate, Store},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use worker::{
+    Heartbeat, WorkerConfig, Workers,
+    jobs::{generate_csr::Limits, maintain::Schedule},
+    keygen::AwsLc,
+};
+
+use super::{bad_setting, settings::duration};
+
+/// Settings of a process that works on the database for long.
+#[derive(Args)]
+pub struct ProcessArgs {
+    /// How long requests and jobs in flight may take after SIGTERM
+    #[arg(long, env = "CSRD_SHUTDOWN_TIMEOUT", hide_env_values = true, value_parser = duration, default_value = "30s")]
+    pub shutdown_timeout: Duration,
+    /// Between two signs of life of a worker
+    #[arg(long, env = "CSRD_HEARTBEAT_INTERVAL", hide_env_values = true, value_parser = duration, default_value = "10s")]
+    heartbeat_interval: Duration,
+    /// Without a sign of life for this long, a worker's jobs are run by others
+    #[arg(long, env = "CSRD_ORPHAN_AFTER", hide_env_values = true, value_parser = duration, default_value = "30s")]
+    orphan_after: Duration,
+    /// Between two searches for pending custom CSRs whose job is gone
+    #[arg(long, env = "CSRD_SWEEP_INTERVAL", hide_env_values = true, value_parser = duration, default_value = "30s")]
+    sweep_interval: Duration,
+    /// How long finished jobs and the traces of dead workers are kept
+    #[arg(long, env = "CSRD_PURGE_AFTER", hide_env_values = true, value_parser = duration, default_value = "1h")]
+    purge_after: Duration,
+    /// Connections to PostgreSQL for requests and results; five more listen, notify and fetch jobs
+    #[arg(long, env = "CSRD_POOL_SIZE", hide_env_values = true, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pool_size: u32,
+}
+
+impl ProcessArgs {
+    /// How the database is opened.
+    pub const fn access(&self) -> Access {
+        Access { exclusive: true, pool_size: self.pool_size, migrate: Migrate::FirstStart }
+    }
+
+    /// Refuses what could not work.
+    pub fn check(&self) -> anyhow::Result<()> {
+        // The queue counts in whole seconds.
+        if self.heartbeat_interval < Duration::from_secs(1) || self.orphan_after < self.heartbeat_interval * 2 {
+            return Err(bad_setting("--orphan-after must be at least twice --heartbeat-interval, and that at least 1s"));
+        }
+        if self.sweep_interval.is_zero() {
+            return Err(bad_setting("--sweep-interval must be longer than nothing"));
+        }
+        Ok(())
+    }
+
+    /// Starts the workers.
+    pub fn start_workers(&self, database: &Database, sealer: Sealer, threads: usize) -> anyhow::Result<Workers> {
+        let config = WorkerConfig {
+            threads,
+            sealer: Arc::new(sealer),
+            key_generator: Arc::new(AwsLc),
+            clock: Arc::new(SystemClock),
+            limits: Limits::default(),
+            schedule: Schedule { sweep_interval: self.sweep_interval, purge_after: self.purge_after },
+            heartbeat: Heartbeat { interval: self.heartbeat_interval, orphan_after: self.orphan_after },
+        };
+        Workers::start(database, config).context("the key generation threads cannot be started")
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new requests and jobs are taken");
+    })
+}
+
+/// Lets the workers finish; what they cannot is given back. Whether nothing is left to the sweep.
+pub async fn drain(workers: Workers, store: &dyn Store, patience: Duration) -> bool {
+    let done = workers.drain(patience).await || store.release_jobs().await.is_ok_and(|released| released > 0);
+    if !done {
+        tracing::warn!("some jobs were not finished: they are run again when this worker is taken for dead");
+    }
+    done
+}
+
+/// The address that `setting` names.
+pub async fn resolve(setting: &str, address: &str) -> anyhow::Result<SocketAddr> {
+    let resolved = tokio::net::lookup_host(address).await.ok().and_then(|mut addresses| addresses.next());
+    resolved.ok_or_else(|| bad_setting(format!("{setting}: {address} is not ADDRESS:PORT")))
+}

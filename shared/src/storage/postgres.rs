@@ -1,0 +1,82 @@
+//! Opening PostgreSQL: any number of processes, each with a pool, one listening and one notifying connection.
+
+use std::{collections::HashSet, sync::Arc};
+
+use sqlx::{
+    PgConnection, PgPool, Postgres,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    Dialect, SqlStore,
+    connect::{API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, migrate},
+    notify,
+    signals::Signals,
+};
+
+/// The advisory lock of migrations: `csrd` in ASCII.
+const MIGRATION_LOCK: i64 = 0x6373_7264;
+/// Connections beside the pool: one listens, one notifies.
+const SIGNAL_CONNECTIONS: u32 = 2;
+/// Connections of the job queue's worker.
+const QUEUE_CONNECTIONS: u32 = 3;
+
+/// Opens the database on this server.
+pub(super) async fn open(options: &PgConnectOptions, access: Access) -> Result<Database, OpenError> {
+    let options = options.clone().application_name("csrd");
+    let pool = PgPoolOptions::new().max_connections(access.pool_size).acquire_timeout(API_WAIT);
+    let pool = pool.connect_with(options.clone()).await.map_err(server_error)?;
+    prepare(&pool, access.migrate).await?;
+
+    let lazily = |connections: u32| PgPoolOptions::new().max_connections(connections).acquire_timeout(QUEUE_WAIT);
+    let signal_pool = lazily(SIGNAL_CONNECTIONS).connect_lazy_with(options.clone());
+    let queue = lazily(QUEUE_CONNECTIONS).connect_lazy_with(options);
+    let (others, outbox) = mpsc::unbounded_channel();
+    let signals = Arc::new(Signals::new(Some(others)));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(notify::send(signal_pool.clone(), outbox));
+    tasks.spawn(notify::receive(signal_pool, Arc::clone(&signals)));
+    let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, API_WAIT);
+    Ok(Database { store: Arc::new(store), queue: Queue::Postgres(queue), _held: Held { tasks, ..Held::default() } })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn server_error(error: sqlx::Error) -> OpenError {
+    OpenError::Server(error.to_string())
+}
+
+/// Under one lock, so that of several processes that start at once one migrates and the others find it done.
+async fn prepare(pool: &PgPool, when: Migrate) -> Result<(), OpenError> {
+    let mut connection = pool.acquire().await.map_err(server_error)?;
+    lock(&mut connection, "SELECT pg_advisory_lock($1)").await?;
+    let prepared = prepare_locked(pool, &mut connection, when).await;
+    lock(&mut connection, "SELECT pg_advisory_unlock($1)").await?;
+    prepared
+}
+
+async fn lock(connection: &mut PgConnection, statement: &'static str) -> Result<(), OpenError> {
+    sqlx::query(statement).bind(MIGRATION_LOCK).execute(connection).await.map(drop).map_err(server_error)
+}
+
+async fn prepare_locked(pool: &PgPool, connection: &mut PgConnection, when: Migrate) -> Result<(), OpenError> {
+    let ours: Option<String> =
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&mut *connection).await.map_err(server_error)?;
+    if when == Migrate::Always || ours.is_none() {
+        return migrate(pool).await;
+    }
+    let applied = "SELECT version FROM _sqlx_migrations WHERE success";
+    check(&Postgres::migrations(), applied, connection).await?;
+    let applied = "SELECT version FROM apalis._sqlx_migrations WHERE success";
+    check(&Postgres::queue_migrations(), applied, connection).await
+}
+
+/// Every migration that is known must have run, and no other.
+async fn check(migrator: &sqlx::migrate::Migrator, applied: &'static str, connection: &mut PgConnection) -> Result<(), OpenError> {
+    let applied: HashSet<i64> = sqlx::query_scalar(applied).fetch_all(connection).await.map_err(server_error)?.into_iter().collect();
+    let known: Vec<i64> = migrator.iter().map(|migration| migration.version).collect();
+    if let Some(newer) = applied.iter().find(|version| !known.contains(version)) {
+        return Err(OpenError::Newer(*newer));
+    }
+    known.into_iter().find(|version| !applied.contains(version)).map_or(Ok(()), |lacking| Err(OpenError::NotMigrated(lacking)))
+}

@@ -1,0 +1,78 @@
+//! Opening SQLite: one file, one serving process, one writing connection.
+
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{
+    Sqlite,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{
+    SqlStore,
+    connect::{API_WAIT, Access, Database, Held, OpenError, QUEUE_WAIT, Queue, migrate},
+    signals::Signals,
+};
+
+/// Reading connections of one process.
+const READERS: u32 = 4;
+/// Connections of the job queue.
+const QUEUE_CONNECTIONS: u32 = 2;
+/// SQLite answers or says that it is busy; this only bounds what should not happen.
+const STATEMENT_TIME: Duration = Duration::from_secs(30);
+
+/// Opens the database in this file. The lock file stands beside it.
+pub(super) async fn open(path: &Path, access: Access) -> Result<Database, OpenError> {
+    let lock = if access.exclusive { Some(lock(path)?) } else { None };
+    create_private(path)?;
+    let file_error = |error: sqlx::Error| OpenError::File { path: path.to_owned(), reason: error.to_string() };
+    let options = options(path);
+    let write = pool(1, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
+    migrate(&write).await?;
+    let read = pool(READERS, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
+    let queue = pool(QUEUE_CONNECTIONS, QUEUE_WAIT).connect_with(options.busy_timeout(QUEUE_WAIT)).await.map_err(file_error)?;
+    let store = SqlStore::<Sqlite>::new(read, write, Arc::new(Signals::new(None)), STATEMENT_TIME);
+    Ok(Database { store: Arc::new(store), queue: Queue::Sqlite(queue), _held: Held { lock, ..Held::default() } })
+}
+
+/// WAL for readers that never wait; FULL, since a 201 promises what NORMAL can lose; deleted keys are overwritten.
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .pragma("secure_delete", "ON")
+        .pragma("journal_size_limit", "67108864")
+}
+
+fn pool(connections: u32, wait: Duration) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(connections).acquire_timeout(wait)
+}
+
+/// SQLite itself would create the file readable for others.
+fn create_private(path: &Path) -> Result<(), OpenError> {
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    // A database on a read-only file is opened all the same: reads go on, and writes say what is wrong.
+    match opened {
+        Err(_) if path.exists() => Ok(()),
+        other => other.map(drop).map_err(|error| OpenError::File { path: path.to_owned(), reason: error.to_string() }),
+    }
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file_error = |error: std::io::Error| OpenError::File { path: PathBuf::from(&name), reason: error.to_string() };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name).map_err(file_error)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(file_error(error)),
+    }
+}
