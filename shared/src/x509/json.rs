@@ -1,10 +1,13 @@
 //! JSON that keeps the order of its members and refuses repeated ones, which `serde_json::Value` swallows.
+//!
+//! Numbers are not converted: `1e999` is JSON (RFC 8259, section 6) though no `f64`, and `serde_json` refuses it.
+//! So the grammar is checked first, without converting anything, and the visitor reads a copy in which every number is `0`.
 
 use std::{collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, SeqAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 /// A JSON value. What a number or a boolean says is of no use here.
@@ -23,10 +26,32 @@ pub enum Json {
 }
 
 impl Json {
-    /// Reads a whole body. None where it is not JSON, nests deeper than 128, has text after its end, or repeats a member anywhere.
+    /// Reads a whole body. None where it is not JSON, nests deeper than 127 levels, has text after its end, or repeats a member anywhere.
     pub fn parse(body: &[u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+        // All of the bytes: an ignored string is not looked into.
+        let text = std::str::from_utf8(body).ok()?;
+        serde_json::from_str::<IgnoredAny>(text).ok()?;
+        serde_json::from_str(&without_numbers(text)).ok()
     }
+}
+
+/// Puts `0` for every number of a text that is JSON. Outside strings, only numbers begin with a digit or a minus.
+fn without_numbers(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    let (mut in_string, mut escaped, mut in_number) = (false, false, false);
+    for c in json.chars() {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+        } else if in_number && matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-') {
+            continue;
+        } else {
+            in_string = c == '"';
+            in_number = c == '-' || c.is_ascii_digit();
+        }
+        text.push(if in_number { '0' } else { c });
+    }
+    text
 }
 
 impl<'de> Deserialize<'de> for Json {
@@ -52,15 +77,8 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(Json::Other)
     }
 
+    // Every number is the `0` that stands for it.
     fn visit_u64<E>(self, _: u64) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
         Ok(Json::Other)
     }
 
@@ -107,6 +125,12 @@ mod tests {
             br#"{"a":"\ud800"}"#,
             deep.as_bytes(),
             b"NaN",
+            b"[1e]",
+            b"[01]",
+            b"[-]",
+            b"\xef\xbb\xbf{}",
+            br#"{"\udc00":1}"#,
+            br#"{"x":["\ud800\u0041"]}"#,
         ];
         for body in bad {
             assert_eq!(Json::parse(body), None, "{:?}", String::from_utf8_lossy(&body[..body.len().min(40)]));
@@ -118,5 +142,39 @@ mod tests {
                 ("a".into(), Json::Array(vec![Json::Other, Json::Other, Json::String("x".into())]))
             ]))
         );
+    }
+
+    #[test]
+    fn a_number_of_any_size_is_json() {
+        for number in ["1e999", "-1e999", "1E+400", "123456789012345678901234567890", "1e-999", "-0", "0.1"] {
+            assert_eq!(Json::parse(number.as_bytes()), Some(Json::Other), "{number}");
+            assert_eq!(Json::parse(format!("[{number} ]").as_bytes()), Some(Json::Array(vec![Json::Other])), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_number_in_a_string_stays() {
+        let body = r#"{"a1":"-1e9\\","b\"2":["3\"4",5e5,"\\\"6"],"c":-0.5E-7}"#;
+        let array = vec![Json::String("3\"4".into()), Json::Other, Json::String("\\\"6".into())];
+        let members = vec![("a1".into(), Json::String("-1e9\\".into())), ("b\"2".into(), Json::Array(array)), ("c".into(), Json::Other)];
+        assert_eq!(Json::parse(body.as_bytes()), Some(Json::Object(members)));
+    }
+
+    #[test]
+    fn nesting_ends_at_its_bound_in_arrays_and_objects_alike() {
+        let arrays = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let objects = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        for nested in [&arrays as &dyn Fn(usize) -> String, &objects] {
+            assert!(Json::parse(nested(127).as_bytes()).is_some());
+            assert_eq!(Json::parse(nested(128).as_bytes()), None);
+            assert_eq!(Json::parse(nested(100_000).as_bytes()), None);
+        }
+    }
+
+    #[test]
+    fn a_member_named_like_serde_jsons_own_marker_is_a_member() {
+        let name = "$serde_json::private::RawValue";
+        let body = format!(r#"{{"{name}":"{{"}}"#);
+        assert_eq!(Json::parse(body.as_bytes()), Some(Json::Object(vec![(name.into(), Json::String("{".into()))])));
     }
 }
