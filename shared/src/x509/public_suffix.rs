@@ -12,6 +12,9 @@ const EMBEDDED: &str = include_str!("../../data/public_suffix_list.dat");
 /// A list with fewer rules is not the whole list: the embedded one has about 10,000.
 const FEWEST_RULES: usize = 5_000;
 
+/// How a section begins.
+const SECTIONS: [&str; 2] = ["BEGIN ICANN DOMAINS", "BEGIN PRIVATE DOMAINS"];
+
 /// No registrable name can be derived.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SuffixError {
@@ -136,8 +139,10 @@ impl SuffixList {
     }
 }
 
+/// The rules of both sections. What stands before the first one is none: the crate skips it too.
 fn rules_of(text: &str) -> impl Iterator<Item = &str> {
-    let first_words = text.lines().filter_map(|line| line.split_whitespace().next());
+    let sections = text.lines().skip_while(|line| !SECTIONS.iter().any(|section| line.contains(section)));
+    let first_words = sections.filter_map(|line| line.split_whitespace().next());
     first_words.filter(|word| !word.starts_with("//"))
 }
 
@@ -147,7 +152,9 @@ fn ascii(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::{collections::HashMap, sync::LazyLock};
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -216,7 +223,52 @@ mod tests {
         assert!(matches!(SuffixList::parse(&lines[..2_000].join("\n")), Err(SuffixListError::TooSmall(_))));
         let without: Vec<_> = lines.iter().filter(|line| **line != "com").copied().collect();
         assert!(matches!(SuffixList::parse(&without.join("\n")), Err(SuffixListError::WithoutCom)));
-        assert!(matches!(SuffixList::load(Path::new("/no/such/file")), Err(SuffixListError::Unreadable(_))));
         assert!(SuffixList::parse("").is_err());
+        assert!(SuffixList::parse("<!DOCTYPE html>\n<title>Not found</title>\n").is_err());
+    }
+
+    #[test]
+    fn rules_outside_the_sections_do_not_count() {
+        let headless = EMBEDDED.replace("BEGIN ICANN DOMAINS", "");
+        assert!(SuffixList::parse(&headless).is_err(), "only the private section is left");
+        let behind = format!("{}\n// ===BEGIN ICANN DOMAINS===\ncom\n", EMBEDDED.replace("===BEGIN", ""));
+        assert!(matches!(SuffixList::parse(&behind), Err(SuffixListError::TooSmall(1))));
+    }
+
+    #[test]
+    fn a_newer_list_is_read_from_a_file_and_what_is_no_file_of_text_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("list.dat");
+        std::fs::write(&path, format!("{EMBEDDED}\nnew-suffix.com\r\n")).unwrap();
+        let newer = SuffixList::load(&path).unwrap();
+        assert_eq!(newer.registrable_domain("a.new-suffix.com"), Ok("a.new-suffix.com"));
+        assert_eq!(SuffixList::embedded().registrable_domain("a.new-suffix.com"), Ok("new-suffix.com"));
+        std::fs::write(&path, b"\xff\xfe").unwrap();
+        for bad in [&path, directory.path(), Path::new("/no/such/file")] {
+            let error = SuffixList::load(bad).err().unwrap();
+            assert!(error.to_string().starts_with("cannot be read: "), "{error}");
+        }
+    }
+
+    /// The list, the reference, and the labels of every rule.
+    static ALL: LazyLock<(SuffixList, Reference, Vec<Vec<String>>)> = LazyLock::new(|| {
+        let rules = rules_of(EMBEDDED).map(|rule| labels(&ascii_rule(rule.trim_start_matches('!')).replace('*', "w"))).collect();
+        (SuffixList::embedded(), Reference::new(), rules)
+    });
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Labels of one rule before any tail of another, so that names turn off beside the rules at every depth.
+        #[test]
+        fn names_mixed_from_any_two_rules_agree_with_the_reference(
+            one: prop::sample::Index, other: prop::sample::Index, cut in 0..4_usize, more in prop::collection::vec("[a-z0-9_]{1,3}", 0..3),
+        ) {
+            let (list, reference, rules) = &*ALL;
+            let (one, other) = (one.get(rules), other.get(rules));
+            let tail = &other[cut.min(other.len() - 1)..];
+            let name = [more.as_slice(), one.as_slice(), tail].concat().join(".");
+            prop_assert_eq!(list.registrable_domain(&name).ok().map(str::to_owned), reference.registrable(&name), "{}", name);
+        }
     }
 }
