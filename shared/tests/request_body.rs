@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use shared::{
-    error::Issue,
+    error::{ErrorCode, Issue},
     model::KeyType,
     x509::{
         public_suffix::SuffixList,
@@ -69,6 +69,38 @@ fn values_come_back_as_given_and_blank_optional_ones_as_absent() {
 fn a_body_that_is_no_json_object_or_repeats_a_member_is_1400_alone() {
     for body in ["", "[]", "5", "null", "\"x\"", "{", r#"{"country":"US","country":"US"}"#, r#"{"x":{"a":1,"a":2}}"#] {
         assert_eq!(faults(body), [fault(1400, "")], "{body}");
+    }
+}
+
+#[test]
+fn a_number_that_no_float_holds_is_ignored_in_an_unknown_member_and_of_a_wrong_type_in_a_known_one() {
+    let body = with("unknown", json!([{"a": "HERE"}])).replace("\"HERE\"", "-1e999");
+    assert!(parse(&body).is_ok(), "{body}");
+    let body = with("sans", json!(["foo.com", "HERE", "a b"])).replace("\"HERE\"", "1e999");
+    assert_eq!(faults(&body), [fault(1400, "/sans/1"), fault(1412, "/sans/2")]);
+}
+
+#[test]
+fn every_message_of_1462_names_its_member() {
+    for name in ["country", "state", "locality", "organization", "organizational_unit", "common_name", "name", "description"] {
+        let issues = parse(&with(name, json!("a\u{1}"))).unwrap_err();
+        assert_eq!(issues.last().unwrap().message(), format!("The field {name} has control characters. Check your input and try again."));
+    }
+}
+
+#[test]
+fn one_member_may_have_several_faults() {
+    let state = format!("{}\u{0}", "x".repeat(128));
+    assert_eq!(faults(&with("state", json!(state))), [fault(1461, "/state"), fault(1462, "/state")]);
+    let common_name = format!("{}\u{0}", "x".repeat(64));
+    assert_eq!(faults(&with("common_name", json!(common_name))), [fault(1410, "/common_name"), fault(1462, "/common_name")]);
+    assert_eq!(faults(&with("country", json!("x".repeat(300)))), [fault(1460, "/country")]);
+}
+
+#[test]
+fn a_key_type_is_neither_trimmed_nor_folded_beyond_ascii() {
+    for bad in ["rsa", " rsa2048", "rsa2048\n", "rsa4096", "ſ256v1", "\u{0}"] {
+        assert_eq!(faults(&with("key_type", json!(bad))), [fault(1417, "/key_type")], "{bad:?}");
     }
 }
 
@@ -187,7 +219,49 @@ fn warnings_tell_what_public_cas_refuse() {
     assert_eq!(warnings, [fault(2000, "/common_name"), fault(2001, "/sans/1"), fault(2006, "/sans/2")]);
 }
 
+/// Any JSON, with the members that the validator knows on top more often than not.
+fn any_body() -> impl Strategy<Value = Value> {
+    let scalar = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        "[a-z0-9.*_-]{0,20}".prop_map(Value::from),
+        Just(Value::from("US")),
+        Just(Value::from("foo.com")),
+    ];
+    let value = scalar.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::hash_map(".{0,5}", inner, 0..4).prop_map(|map| map.into_iter().collect()),
+        ]
+    });
+    let name = prop_oneof![
+        9 => prop::sample::select(vec![
+            "country", "state", "locality", "organization", "organizational_unit", "common_name", "name", "description", "sans", "key_type",
+        ]).prop_map(str::to_owned),
+        1 => any::<String>(),
+    ];
+    prop_oneof![9 => prop::collection::hash_map(name, value.clone(), 0..12).prop_map(|map| map.into_iter().collect()), 1 => value]
+}
+
 proptest! {
+    #[test]
+    fn any_json_is_accepted_or_has_faults_in_the_order_of_codes_each_at_a_known_member(body in any_body()) {
+        match parse(&body.to_string()) {
+            Ok(accepted) => prop_assert!(!accepted.request.sans.is_empty()),
+            Err(issues) if !body.is_object() => prop_assert_eq!(issues, [Issue::new(ErrorCode::BodyUndecodable)]),
+            Err(issues) => {
+                prop_assert!(!issues.is_empty() && issues.is_sorted_by_key(|issue| issue.code));
+                for issue in issues {
+                    let pointer = issue.pointer.unwrap();
+                    prop_assert_eq!(issue.reason.is_some(), issue.code.template().contains(":reason"));
+                    prop_assert!(body.pointer(&pointer).is_some() || (1405..=1411).contains(&issue.code.number()), "{}", pointer);
+                }
+            }
+        }
+    }
+
     #[test]
     fn no_bytes_make_it_panic(body: Vec<u8>) {
         let _ = VALIDATOR.parse(&body);
