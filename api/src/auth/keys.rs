@@ -5,19 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jsonwebtoken::{
-    Algorithm, DecodingKey, crypto,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
-};
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use super::public_keys::{jwks, public_key};
+
 /// The shortest secret, in bytes: as long as the hash (RFC 7518, 3.2).
 const SECRET_MIN_BYTES: usize = 32;
-/// The DER of an RSA public key (RFC 8017, A.1.1) with 2048 bits is at least this long.
-const RSA_2048_MIN_BYTES: usize = 262;
-/// An uncompressed point on P-256.
-const P256_POINT_BYTES: usize = 65;
 
 /// A secret that is wiped when dropped and never shown.
 #[derive(Clone)]
@@ -53,9 +48,9 @@ pub struct KeyError {
 
 /// One key.
 pub(super) struct Key {
-    kid: Option<String>,
-    algorithm: Algorithm,
-    decoding: DecodingKey,
+    pub kid: Option<String>,
+    pub algorithm: Algorithm,
+    pub decoding: DecodingKey,
 }
 
 impl Key {
@@ -81,8 +76,10 @@ impl KeySet {
         };
         let error = |problem: String| KeyError { setting, path: path.display().to_string(), problem };
         let keys = match source {
-            KeySource::JwksFile(_) => read(path).and_then(|bytes| jwks(&bytes)),
-            KeySource::PublicKeyFile(_) => read(path).and_then(|bytes| public_key(&bytes)),
+            KeySource::JwksFile(_) => read(path).and_then(|bytes| jwks(&bytes)).map(|keys| Self { keys, any_kid: false }),
+            KeySource::PublicKeyFile(_) => {
+                read(path).and_then(|bytes| public_key(&bytes)).map(|(algorithm, key)| Self::single(algorithm, key))
+            }
             KeySource::SecretFile(_) | KeySource::Demo(_) => {
                 secret_file(path).map(|secret| Self::single(Algorithm::HS256, DecodingKey::from_secret(&secret.0)))
             }
@@ -96,7 +93,7 @@ impl KeySet {
 
     /// The key that a token's header asks for; none where the header is not acceptable.
     pub fn select(&self, header: &Map<String, Value>) -> Option<&Key> {
-        if header.contains_key("crit") {
+        if header.contains_key("crit") || header.get("typ").is_some_and(|typ| !typ.is_string()) {
             return None;
         }
         let algorithm: Algorithm = header.get("alg")?.as_str()?.parse().ok()?;
@@ -127,60 +124,4 @@ pub(super) fn secret_file(path: &Path) -> Result<Secret, String> {
         return Err(format!("the secret has {} bytes: at least {SECRET_MIN_BYTES} are needed", bytes.len()));
     }
     Ok(Secret(bytes))
-}
-
-/// Keys for other purposes and of kinds that are not known here are passed over; one usable key must be left.
-fn jwks(bytes: &[u8]) -> Result<KeySet, String> {
-    let set: Value = serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))?;
-    let keys = set.get("keys").and_then(Value::as_array).ok_or("is not a JWK set: it has no array `keys`")?;
-    let keys: Vec<Key> = keys.iter().filter_map(|jwk| serde_json::from_value(jwk.clone()).ok()).filter_map(|jwk| jwk_key(&jwk)).collect();
-    if keys.is_empty() {
-        return Err("has no key that can verify tokens: RSA from 2048 bits, EC or Ed25519 keys for signatures are needed".to_owned());
-    }
-    Ok(KeySet { keys, any_kid: false })
-}
-
-fn jwk_key(jwk: &Jwk) -> Option<Key> {
-    if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
-        return None;
-    }
-    let usual = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => Algorithm::RS256,
-        AlgorithmParameters::EllipticCurve(parameters) => match parameters.curve {
-            EllipticCurve::P256 => Algorithm::ES256,
-            EllipticCurve::P384 => Algorithm::ES384,
-            _ => return None,
-        },
-        AlgorithmParameters::OctetKeyPair(_) => Algorithm::EdDSA,
-        _ => return None,
-    };
-    let algorithm = match jwk.common.key_algorithm {
-        Some(algorithm) => Algorithm::try_from(algorithm).ok().filter(|algorithm| algorithm.family() == usual.family())?,
-        None => usual,
-    };
-    let decoding = DecodingKey::from_jwk(jwk).ok()?;
-    Some(Key { kid: jwk.common.key_id.clone(), algorithm, decoding })
-}
-
-/// The algorithm follows from the type of the key.
-fn public_key(pem: &[u8]) -> Result<KeySet, String> {
-    let text = std::str::from_utf8(pem).map_err(|_| "is not PEM")?;
-    let blocks: Vec<&str> = text.lines().filter(|line| line.starts_with("-----BEGIN ")).collect();
-    match blocks.as_slice() {
-        ["-----BEGIN PUBLIC KEY-----" | "-----BEGIN RSA PUBLIC KEY-----"] => {}
-        [private] if private.contains("PRIVATE KEY") => return Err("holds a private key: give its public key".to_owned()),
-        [certificate] if certificate.contains("CERTIFICATE") => return Err("holds a certificate: give its public key".to_owned()),
-        [] => return Err("holds no PEM".to_owned()),
-        _ => return Err("must hold one PEM block, a PUBLIC KEY".to_owned()),
-    }
-    if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
-        let long = key.try_get_as_bytes().is_ok_and(|der| der.len() >= RSA_2048_MIN_BYTES);
-        return if long { Ok(KeySet::single(Algorithm::RS256, key)) } else { Err("the RSA key has less than 2048 bits".to_owned()) };
-    }
-    if let Ok(key) = DecodingKey::from_ec_pem(pem) {
-        let p256 = key.try_get_as_bytes().is_ok_and(|point| point.len() == P256_POINT_BYTES);
-        return if p256 { Ok(KeySet::single(Algorithm::ES256, key)) } else { Err("the EC key is not on P-256".to_owned()) };
-    }
-    let key = DecodingKey::from_ed_pem(pem).map_err(|_| "is neither an RSA, nor a P-256, nor an Ed25519 public key")?;
-    Ok(KeySet::single(Algorithm::EdDSA, key))
 }

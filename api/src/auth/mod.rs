@@ -2,9 +2,13 @@
 
 mod claims;
 mod keys;
+mod public_keys;
 pub mod signing;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
@@ -16,6 +20,9 @@ use shared::{
 
 pub use self::keys::{KeyError, KeySource};
 use self::{claims::Claims, keys::KeySet};
+
+/// The longest token that is looked at, in bytes.
+const TOKEN_MAX_BYTES: usize = 16 * 1024;
 
 /// How tokens are judged.
 #[derive(Debug, Clone)]
@@ -85,7 +92,8 @@ impl Caller {
 
 /// Judges tokens.
 pub struct Authenticator {
-    keys: KeySet,
+    /// Replaced as a whole; a request is judged by the keys that it found first.
+    keys: RwLock<Arc<KeySet>>,
     claims: Claims,
     clock: Arc<dyn Clock>,
 }
@@ -97,7 +105,19 @@ impl Authenticator {
     ///
     /// [`KeyError`], which names the setting and the file.
     pub fn new(settings: &JwtSettings, clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
-        Ok(Self { keys: KeySet::load(&settings.source)?, claims: Claims::new(settings), clock })
+        let keys = RwLock::new(Arc::new(KeySet::load(&settings.source)?));
+        Ok(Self { keys, claims: Claims::new(settings), clock })
+    }
+
+    /// Loads the keys anew, and judges by them from now on. Where that fails, the present ones stay.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`], which names the setting and the file.
+    pub fn reload(&self, source: &KeySource) -> Result<(), KeyError> {
+        let keys = Arc::new(KeySet::load(source)?);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
     }
 
     /// Judges the values of a request's Authorization headers, in the order of the contract's table.
@@ -113,7 +133,8 @@ impl Authenticator {
         };
         let token = bearer(header).ok_or(ErrorCode::BearerMissing)?;
         let Token { header, payload, signed, signature } = Token::parse(token).ok_or(ErrorCode::TokenUnparsable)?;
-        let key = object(&header).and_then(|header| self.keys.select(&header)).ok_or(ErrorCode::TokenHeaderBad)?;
+        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
+        let key = object(&header).and_then(|header| keys.select(&header)).ok_or(ErrorCode::TokenHeaderBad)?;
         if !key.verifies(signed, signature) {
             return Err(ErrorCode::TokenUnverified);
         }
@@ -141,6 +162,9 @@ struct Token<'a> {
 
 impl<'a> Token<'a> {
     fn parse(token: &'a str) -> Option<Self> {
+        if token.len() > TOKEN_MAX_BYTES {
+            return None;
+        }
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, payload) = signed.split_once('.')?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();

@@ -32,6 +32,9 @@ pub struct TokenRequest {
 /// A token could not be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SigningError {
+    /// Such a token would reach nothing, and be refused.
+    #[error("a token must reach at least one zone or account")]
+    ReachesNothing,
     /// The settings have a public key only.
     #[error("tokens can be signed with a shared secret (--jwt-secret-file) or with the demo identity's signing.key only")]
     NoSecret,
@@ -49,6 +52,9 @@ pub enum SigningError {
 ///
 /// [`SigningError`].
 pub fn issue(settings: &JwtSettings, request: &TokenRequest, now: Timestamp) -> Result<String, SigningError> {
+    if request.zones.is_empty() && request.accounts.is_empty() {
+        return Err(SigningError::ReachesNothing);
+    }
     let secret = match &settings.source {
         KeySource::Demo(secret) => secret.clone(),
         KeySource::SecretFile(path) => {

@@ -1,11 +1,5 @@
 use std::path::PathBuf;
 
-use aws_lc_rs::{
-    encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
-    rsa,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
-};
-use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
 use serde_json::json;
@@ -13,9 +7,11 @@ use shared::clock::Timestamp;
 use tempfile::TempDir;
 
 use super::{
-    signing::{Secret, TokenRequest, create_demo_secret, issue, load_demo_secret},
+    signing::{Secret, SigningError, TokenRequest, create_demo_secret, issue, load_demo_secret},
     *,
 };
+
+mod keys;
 
 const NOW_SECS: i64 = 1_800_000_000;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -101,6 +97,13 @@ fn a_token_is_three_base64url_parts() {
         assert_eq!(judge(&demo(), bad), Err(1001), "{bad}");
     }
     assert_eq!(judge(&demo(), ".."), Err(1002));
+    // Three bytes more in the payload are four more in the token.
+    let unpadded = hs256(&with("padding", json!(""))).len();
+    let padding = (TOKEN_MAX_BYTES - unpadded) / 4 * 3;
+    let [longest, over] = [padding, padding + 6].map(|bytes| hs256(&with("padding", json!("x".repeat(bytes)))));
+    assert!(longest.len() <= TOKEN_MAX_BYTES && over.len() > TOKEN_MAX_BYTES);
+    assert!(judge(&demo(), &longest).is_ok());
+    assert_eq!(judge(&demo(), &over), Err(1001), "over 16 KiB");
     let token = hs256(&claims());
     let unsigned = &token[..=token.rfind('.').unwrap()];
     assert_eq!(judge(&demo(), unsigned), Err(1003), "an empty signature counts as a part");
@@ -119,6 +122,8 @@ fn a_header_that_is_not_acceptable_is_1002() {
         json!({"alg": "HS256", "crit": ["b64"]}),
         json!({"alg": "HS256", "crit": []}),
         json!({"alg": "HS256", "kid": 5}),
+        json!({"alg": "HS256", "kid": null}),
+        json!({"alg": "HS256", "typ": 5}),
     ] {
         assert_eq!(judge(&demo(), &with_header(&bad)), Err(1002), "{bad}");
     }
@@ -222,53 +227,6 @@ fn a_caller_reaches_what_its_token_names_and_no_more() {
     }
 }
 
-/// A key pair: its PEM, its signing key, its JWK.
-struct Pair {
-    pem: String,
-    encoding: EncodingKey,
-    algorithm: Algorithm,
-    jwk: Value,
-}
-
-fn spki_pem(der: &[u8]) -> String {
-    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der))
-}
-
-fn rsa_pair(size: rsa::KeySize) -> Pair {
-    let pair = rsa::KeyPair::generate(size).unwrap();
-    let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-    let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
-    let encoding = EncodingKey::from_rsa_pem(
-        format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der.as_ref())).as_bytes(),
-    )
-    .unwrap();
-    let n = URL_SAFE_NO_PAD.encode(pair.public_key().modulus().big_endian_without_leading_zero());
-    Pair { pem: spki_pem(public.as_ref()), encoding, algorithm: Algorithm::RS256, jwk: json!({"kty": "RSA", "n": n, "e": "AQAB"}) }
-}
-
-fn ec_pair() -> Pair {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-    let point = pair.public_key().as_ref().to_vec();
-    let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
-    let encoding = EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref());
-    let [x, y] = [&point[1..33], &point[33..]].map(|part| URL_SAFE_NO_PAD.encode(part));
-    let jwk = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y});
-    Pair { pem: spki_pem(public.as_ref()), encoding, algorithm: Algorithm::ES256, jwk }
-}
-
-fn ed_pair() -> Pair {
-    let pair = Ed25519KeyPair::generate().unwrap();
-    let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
-    let encoding = EncodingKey::from_ed_der(pair.to_pkcs8().unwrap().as_ref());
-    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref())});
-    Pair { pem: spki_pem(public.as_ref()), encoding, algorithm: Algorithm::EdDSA, jwk }
-}
-
-fn sign(pair: &Pair, kid: Option<&str>) -> String {
-    let header = Header { kid: kid.map(str::to_owned), ..Header::new(pair.algorithm) };
-    jsonwebtoken::encode(&header, &claims(), &pair.encoding).unwrap()
-}
-
 struct Files(TempDir);
 
 impl Files {
@@ -280,102 +238,6 @@ impl Files {
         let path = self.0.path().join("file");
         std::fs::write(&path, content).unwrap();
         path
-    }
-
-    fn public_key(&self, pem: &str) -> Result<Authenticator, KeyError> {
-        Authenticator::new(&settings(KeySource::PublicKeyFile(self.write(pem))), Arc::new(FixedClock))
-    }
-}
-
-#[test]
-fn a_public_key_file_takes_the_algorithm_of_its_key_and_any_kid() {
-    let files = Files::new();
-    for pair in [rsa_pair(rsa::KeySize::Rsa2048), ec_pair(), ed_pair()] {
-        let settings = settings(KeySource::PublicKeyFile(files.write(&pair.pem)));
-        assert!(judge(&settings, &sign(&pair, None)).is_ok(), "{:?}", pair.algorithm);
-        assert!(judge(&settings, &sign(&pair, Some("any"))).is_ok());
-        assert_eq!(judge(&settings, &hs256(&claims())), Err(1002));
-        let public_as_secret = EncodingKey::from_secret(pair.pem.as_bytes());
-        let confused = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &public_as_secret).unwrap();
-        assert_eq!(judge(&settings, &confused), Err(1002), "a public key is no HMAC secret");
-    }
-}
-
-#[test]
-fn a_file_that_is_no_public_key_is_refused_with_the_setting_and_the_problem() {
-    let files = Files::new();
-    let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap();
-    let p384: PublicKeyX509Der<'_> = p384.public_key().as_der().unwrap();
-    let rsa = rsa_pair(rsa::KeySize::Rsa2048).pem;
-    for (content, problem) in [
-        (String::new(), "holds no PEM"),
-        (rsa.replace("PUBLIC", "PRIVATE"), "holds a private key"),
-        (rsa.replace("PUBLIC KEY", "CERTIFICATE"), "holds a certificate"),
-        (rsa.repeat(2), "one PEM block"),
-        (spki_pem(p384.as_ref()), "not on P-256"),
-        (spki_pem(b"junk"), "neither"),
-    ] {
-        let error = files.public_key(&content).err().unwrap().to_string();
-        assert!(error.starts_with("--jwt-public-key-file: ") && error.contains(problem), "{error}");
-    }
-}
-
-#[test]
-fn a_secret_file_drops_one_newline_and_needs_32_bytes() {
-    let files = Files::new();
-    for newline in ["", "\n", "\r\n"] {
-        let path = files.write([SECRET, newline.as_bytes()].concat());
-        assert!(judge(&settings(KeySource::SecretFile(path)), &hs256(&claims())).is_ok());
-    }
-    let path = files.write([&SECRET[1..], b"\n"].concat());
-    let error = Authenticator::new(&settings(KeySource::SecretFile(path)), Arc::new(FixedClock)).err().unwrap().to_string();
-    assert!(error.contains("--jwt-secret-file") && error.contains("31 bytes"), "{error}");
-}
-
-#[test]
-fn a_jwk_set_is_searched_by_kid_and_algorithm() {
-    let files = Files::new();
-    let (rsa, ec, ed, other) = (rsa_pair(rsa::KeySize::Rsa2048), ec_pair(), ed_pair(), ec_pair());
-    let jwk = |pair: &Pair, more: Value| {
-        let mut jwk = pair.jwk.clone();
-        jwk.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        jwk
-    };
-    let set = json!({"keys": [
-        {"kty": "oct", "k": "AAAA", "kid": "oct"},
-        {"kty": "future", "kid": "future"},
-        5,
-        jwk(&rsa, json!({"kid": "rsa", "use": "sig"})),
-        jwk(&ec, json!({"kid": "ec", "alg": "ES256"})),
-        jwk(&ed, json!({})),
-        jwk(&other, json!({"kid": "enc", "use": "enc"})),
-    ]});
-    let settings = settings(KeySource::JwksFile(files.write(set.to_string())));
-    assert!(judge(&settings, &sign(&rsa, Some("rsa"))).is_ok());
-    assert!(judge(&settings, &sign(&ec, Some("ec"))).is_ok());
-    assert!(judge(&settings, &sign(&ec, None)).is_ok(), "exactly one key fits");
-    assert!(judge(&settings, &sign(&ed, None)).is_ok());
-    assert_eq!(judge(&settings, &sign(&ec, Some("rsa"))), Err(1002));
-    assert_eq!(judge(&settings, &sign(&ed, Some("ed"))), Err(1002), "a kid that no key has");
-    assert_eq!(judge(&settings, &sign(&other, Some("enc"))), Err(1002));
-    assert_eq!(judge(&settings, &sign(&other, Some("ec"))), Err(1003));
-    assert_eq!(judge(&settings, &hs256(&claims())), Err(1002));
-}
-
-#[test]
-fn without_a_kid_a_token_is_refused_where_several_keys_fit() {
-    let files = Files::new();
-    let (one, two) = (ec_pair(), ec_pair());
-    let settings = settings(KeySource::JwksFile(files.write(json!({"keys": [one.jwk, two.jwk]}).to_string())));
-    assert_eq!(judge(&settings, &sign(&one, None)), Err(1002));
-}
-
-#[test]
-fn a_jwk_set_without_a_usable_key_is_refused() {
-    let files = Files::new();
-    for bad in ["", "{}", "[]", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#] {
-        let error = Authenticator::new(&settings(KeySource::JwksFile(files.write(bad))), Arc::new(FixedClock)).err().unwrap();
-        assert!(error.to_string().starts_with("--jwt-jwks-file: "), "{error}");
     }
 }
 
@@ -395,7 +257,17 @@ fn an_issued_token_is_accepted_by_the_settings_it_was_issued_with() {
     assert_eq!((caller.subject.as_str(), caller.zones, caller.accounts), ("ops", vec!["z".to_owned()], vec!["a".to_owned()]));
     let files = Files::new();
     let public = JwtSettings { source: KeySource::PublicKeyFile(files.write("")), ..settings };
-    assert!(issue(&public, &request, FixedClock.now()).is_err());
+    assert_eq!(issue(&public, &request, FixedClock.now()), Err(SigningError::NoSecret));
+}
+
+#[test]
+fn a_token_that_reaches_nothing_is_not_issued() {
+    let request = |zones| TokenRequest { zones, accounts: vec![], scope: None, subject: "ops".into(), ttl: Duration::from_mins(1) };
+    assert_eq!(issue(&demo(), &request(vec![]), FixedClock.now()), Err(SigningError::ReachesNothing));
+    let token = issue(&demo(), &request(vec!["z".into()]), FixedClock.now()).unwrap();
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let expected = json!({"sub": "ops", "iat": NOW_SECS, "exp": NOW_SECS + 60, "zones": ["z"]});
+    assert_eq!(serde_json::from_slice::<Value>(&payload).unwrap(), expected, "nothing that is not set is claimed");
 }
 
 #[test]
@@ -409,8 +281,11 @@ fn a_signing_key_reads_back_is_private_and_never_overwritten() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(create_demo_secret(&path).is_err());
     assert_eq!(format!("{made:?}"), "Secret(…)");
-    std::fs::write(&path, "junk").unwrap();
-    assert!(load_demo_secret(&path).is_err());
+    let line = std::fs::read_to_string(&path).unwrap();
+    for junk in [String::new(), "junk".into(), line.repeat(2), format!("{line}x"), "AAAA\n".into()] {
+        std::fs::write(&path, junk).unwrap();
+        assert!(load_demo_secret(&path).is_err());
+    }
 }
 
 proptest! {
@@ -421,5 +296,14 @@ proptest! {
         let token = parts.join(".");
         let bearer = format!("Bearer {token}");
         prop_assert!(authenticator.authenticate(&[bearer.as_bytes()]).is_err());
+    }
+
+    #[test]
+    fn no_signed_payload_makes_it_panic(payload: Vec<u8>, exp: f64, nbf: f64) {
+        let outcome = judge(&demo(), &signed_payload(&payload));
+        prop_assert!(matches!(outcome, Err(1004 | 1005)), "{outcome:?}");
+        let claims = json!({"exp": exp, "nbf": nbf, "sub": "me", "zones": []});
+        let outcome = judge(&demo(), &hs256(&claims)).map(drop);
+        prop_assert!(matches!(outcome, Ok(()) | Err(1003)), "{outcome:?}");
     }
 }

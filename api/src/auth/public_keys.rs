@@ -1,0 +1,127 @@
+//! Public keys from JWK sets and PEM. A key that the library would take, but that then verifies nothing, is refused here.
+
+use aws_lc_rs::{
+    encoding::AsDer,
+    rsa,
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RsaPublicKeyComponents, VerificationAlgorithm,
+    },
+};
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
+};
+use serde_json::Value;
+
+use super::keys::Key;
+
+/// The sizes of RSA moduli, in bits, that signatures are verified with.
+const RSA_MIN_BITS: usize = 2048;
+const RSA_MAX_BITS: usize = 8192;
+
+/// The keys of a JWK set (RFC 7517). Those for other purposes and of kinds that are not known here are passed over; one must be left.
+pub(super) fn jwks(bytes: &[u8]) -> Result<Vec<Key>, String> {
+    let set: Value = serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))?;
+    let jwks = set.get("keys").and_then(Value::as_array).ok_or("is not a JWK set: it has no array `keys`")?;
+    let (mut keys, mut refused) = (Vec::new(), Vec::new());
+    for (index, jwk) in jwks.iter().enumerate() {
+        match jwk_key(jwk) {
+            Ok(key) => keys.push(key),
+            Err(problem) => {
+                tracing::info!(index, problem, "a key of the JWK set is passed over");
+                refused.push(format!("; keys/{index}: {problem}"));
+            }
+        }
+    }
+    if keys.is_empty() { Err(format!("has no key that can verify tokens{}", refused.concat())) } else { Ok(keys) }
+}
+
+fn jwk_key(jwk: &Value) -> Result<Key, String> {
+    // The library's own text could quote the key.
+    let jwk: Jwk = serde_json::from_value(jwk.clone()).map_err(|_| "it is no JWK")?;
+    if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
+        return Err("it is for encryption".to_owned());
+    }
+    let usual = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Algorithm::RS256,
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => Algorithm::ES384,
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
+        _ => return Err("its kty or crv is not supported".to_owned()),
+    };
+    let algorithm = match jwk.common.key_algorithm {
+        None => usual,
+        Some(named) => Algorithm::try_from(named)
+            .ok()
+            // An RSA key fits every algorithm of its family, another one just that of its curve.
+            .filter(|named| *named == usual || (usual == Algorithm::RS256 && named.family() == AlgorithmFamily::Rsa))
+            .ok_or("its alg is not supported or does not fit its kty and crv")?,
+    };
+    let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| "it is not base64url")?;
+    Ok(Key { kid: jwk.common.key_id, algorithm, decoding: checked(algorithm, decoding)? })
+}
+
+/// The one public key of a PEM file. The algorithm follows from its type.
+pub(super) fn public_key(pem: &[u8]) -> Result<(Algorithm, DecodingKey), String> {
+    let text = std::str::from_utf8(pem).map_err(|_| "is not PEM")?;
+    let blocks: Vec<&str> = text.lines().map(str::trim_end).filter(|line| line.starts_with("-----BEGIN ")).collect();
+    if blocks.iter().any(|block| block.contains("PRIVATE KEY")) {
+        return Err("holds a private key: give its public key".to_owned());
+    }
+    match blocks.as_slice() {
+        ["-----BEGIN PUBLIC KEY-----" | "-----BEGIN RSA PUBLIC KEY-----"] => {}
+        [certificate] if certificate.contains("CERTIFICATE") => return Err("holds a certificate: give its public key".to_owned()),
+        [] => return Err("holds no PEM".to_owned()),
+        _ => return Err("must hold one PEM block, a PUBLIC KEY".to_owned()),
+    }
+    // Each of these accepts the object identifiers of its own kind of key only.
+    let (algorithm, key) = DecodingKey::from_rsa_pem(pem)
+        .map(|key| (Algorithm::RS256, key))
+        .or_else(|_| DecodingKey::from_ec_pem(pem).map(|key| (Algorithm::ES256, key)))
+        .or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key)))
+        .map_err(|_| "is neither an RSA, nor a P-256, nor an Ed25519 public key")?;
+    Ok((algorithm, checked(algorithm, key)?))
+}
+
+/// The key in the form that verification takes, if it can verify signatures of this algorithm at all.
+fn checked(algorithm: Algorithm, key: DecodingKey) -> Result<DecodingKey, String> {
+    let point = |verification: &'static dyn VerificationAlgorithm, problem: &str| match key.kind() {
+        DecodingKeyKind::SecretOrDer(bytes) if ParsedPublicKey::new(verification, bytes).is_ok() => Ok(()),
+        _ => Err(problem.to_owned()),
+    };
+    match algorithm {
+        Algorithm::ES256 => point(&ECDSA_P256_SHA256_FIXED, "the EC key is not on P-256")?,
+        Algorithm::ES384 => point(&ECDSA_P384_SHA384_FIXED, "the EC key is not on P-384")?,
+        Algorithm::EdDSA => point(&ED25519, "the key is not an Ed25519 one")?,
+        _ => return checked_rsa(&key),
+    }
+    Ok(key)
+}
+
+fn checked_rsa(key: &DecodingKey) -> Result<DecodingKey, String> {
+    let broken = || "the RSA key is broken".to_owned();
+    let (n, e) = match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => (n.clone(), e.clone()),
+        DecodingKeyKind::SecretOrDer(der) => {
+            let RsaPublicKeyComponents { n, e } = (&rsa::PublicKey::from_der(der).map_err(|_| broken())?).into();
+            (n, e)
+        }
+    };
+    // Some issuers write a leading zero octet, which RFC 7518, 6.3.1.1, only warns of; verification refuses it.
+    let (n, e) = (without_leading_zeros(&n), without_leading_zeros(&e));
+    let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
+    if bits < RSA_MIN_BITS {
+        return Err(format!("the RSA key has {bits} bits: at least {RSA_MIN_BITS} are needed"));
+    }
+    if bits > RSA_MAX_BITS {
+        return Err(format!("the RSA key has {bits} bits: at most {RSA_MAX_BITS} are supported"));
+    }
+    let der = RsaPublicKeyComponents { n, e }.as_der().map_err(|_| broken())?;
+    rsa::PublicKey::from_der(der.as_ref()).map_err(|_| broken())?;
+    Ok(DecodingKey::from_rsa_raw_components(n, e))
+}
+
+fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    &bytes[zeros..]
+}
