@@ -8,15 +8,28 @@ from harness import Csrd, Tenant
 # A proxy in the environment is not for 127.0.0.1.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
+MADE = pytest.StashKey[list[Csrd]]()
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """A test that skips itself has not tested anything: it fails."""
     report = yield
+    if report.failed:
+        for csrd in [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Csrd)] + item.stash.get(MADE, []):
+            report.sections.append((f"log of {csrd.directory.name}", csrd.log()[-4000:]))
     if report.skipped:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped: {report.longrepr}"
     return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints what tests counted and measured."""
+    for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "figures" and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid}: {value}")
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +51,9 @@ def account(service) -> Tenant:
 
 
 @pytest.fixture
-def new_csrd(tmp_path):
+def new_csrd(tmp_path, request):
     """Makes csrd objects with data directories of their own; whatever runs at the end of the test is killed."""
-    made = []
+    made = request.node.stash[MADE] = []
 
     def make(*arguments, name="csrd", **options) -> Csrd:
         made.append(Csrd(tmp_path / name, *arguments, **options))

@@ -76,7 +76,7 @@ class Clients:
             assert not thread.is_alive()
 
 
-def test_no_custom_csr_is_lost_and_no_key_is_used_twice_through_twenty_kills(new_csrd, capsys):
+def test_no_custom_csr_is_lost_and_no_key_is_used_twice_through_twenty_kills(new_csrd, record_property):
     csrd = new_csrd().start()
     zone = csrd.tenant("zone", quota=10 * WANTED)
     clients = Clients(csrd, zone.path, zone.token)
@@ -98,12 +98,12 @@ def test_no_custom_csr_is_lost_and_no_key_is_used_twice_through_twenty_kills(new
     rows = {row["id"]: row for row in zone.all()}
     by_status = {status: sum(row["status"] == status for row in rows.values()) for status in ("active", "failed", "pending")}
     missing = accepted.keys() - rows.keys()
-    with capsys.disabled():
-        print(
-            f"\n{KILLS} kills, {hit} of them with custom CSRs in the making: {len(accepted)} accepted, {len(missing)} of them missing, "
-            f"{by_status['active']} active, {by_status['failed']} failed, {clients.lost} answers lost "
-            f"({len(rows) - len(accepted)} of them with a row); settled {time.monotonic() - started:.1f} s after the last start"
-        )
+    figures = (
+        f"{KILLS} kills, {hit} of them with custom CSRs in the making: {len(accepted)} accepted, {len(missing)} of them missing, "
+        f"{by_status['active']} active, {by_status['failed']} failed, {clients.lost} answers lost "
+        f"({len(rows) - len(accepted)} of them with a row); settled {time.monotonic() - started:.1f} s after the last start"
+    )
+    record_property("figures", figures)
     assert not missing
     assert by_status == {"active": len(rows), "failed": 0, "pending": 0}
     # Otherwise the kills came at the wrong moments and prove nothing.

@@ -176,7 +176,8 @@ def test_openssl_finds_a_changed_csr(csr_file, csr):
     der = bytearray(csr.public_bytes(Encoding.DER))
     der[der.index(b"www.acme-widgets.com")] ^= 1
     (changed := csr_file.with_suffix(".der")).write_bytes(der)
-    done = subprocess.run(["openssl", "req", "-in", changed, "-inform", "DER", "-verify", "-noout"], capture_output=True, text=True, check=False)
+    command = ["openssl", "req", "-in", changed, "-inform", "DER", "-verify", "-noout"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "verify OK" not in done.stdout + done.stderr
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 
 import pytest
 from cloudflare import (
@@ -24,8 +25,8 @@ UNKNOWN_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_client(monkeypatch):
-    for name in ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_API_KEY", "CLOUDFLARE_EMAIL", "CLOUDFLARE_API_USER_SERVICE_KEY", "CLOUDFLARE_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("CLOUDFLARE_")]:
+        monkeypatch.delenv(name)
 
 
 def client_for(tenant: Tenant, **options) -> Cloudflare:
