@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,6 +294,12 @@ def run(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = N
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(**(env or {})), cwd=cwd, check=False)
 
 
+def half_close(connection: socket.socket) -> None:
+    """Says that nothing more comes; the server may have closed the connection already."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+
+
 def read_response(connection: socket.socket, method: str = "GET") -> tuple[int, http.client.HTTPMessage, bytes] | None:
     """Reads one HTTP response; none where the server closed the connection without one."""
     response = http.client.HTTPResponse(connection, method=method)
@@ -309,8 +315,6 @@ def read_response(connection: socket.socket, method: str = "GET") -> tuple[int, 
 def send_raw(service: Csrd, request: bytes, method: str = "GET") -> tuple[int, http.client.HTTPMessage, bytes] | None:
     """Sends bytes as they are and reads one response. A server may answer before it has read everything."""
     with service.connection() as connection:
-        try:
+        with suppress(ConnectionError):
             connection.sendall(request)
-        except ConnectionError:
-            pass
         return read_response(connection, method)

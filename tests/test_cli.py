@@ -1,0 +1,564 @@
+"""The command line, whose words other people's scripts rely on."""
+
+import base64
+import hashlib
+import json
+import re
+import stat
+import subprocess
+import time
+
+import jwt
+import pytest
+from harness import ROOT, binary, codes, environment, run, subject
+
+COMMANDS = [
+    [], ["serve"], ["migrate"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
+    ["zone", "list"], ["account"], ["account", "grant"], ["account", "revoke"], ["account", "list"], ["token"], ["token", "issue"],
+]  # fmt: skip
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def secret_file(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text(SECRET + "\n")
+    return path
+
+
+def refused(done: subprocess.CompletedProcess, status: int | None, *words: str) -> None:
+    """One clear line on standard error, which has one of the words, and nothing on standard output."""
+    assert done.stdout == "" and done.stderr.endswith("\n") and done.stderr.count("\n") == 1, done
+    assert not words or any(word in done.stderr for word in words), done
+    assert "panicked" not in done.stderr, done
+    assert done.returncode == status if status is not None else done.returncode not in (0, 101), done
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_explains_a_command_and_shows_no_value_from_the_environment(command):
+    plain = run(*command, "--help")
+    assert plain.returncode == 0 and "Usage: csrd" in plain.stdout and plain.stderr == ""
+    variables = set(re.findall(r"\bCSRD_[A-Z_]+", run("serve", "--help").stdout))
+    assert {"CSRD_LISTEN", "CSRD_DATA_DIR", "CSRD_DATABASE_URL", "CSRD_WORKERS", "CSRD_JWT_SECRET_FILE"} <= variables
+    shown = run(*command, "--help", env={name: f"/secret-path/{name.lower()}" for name in variables})
+    assert shown.returncode == 0 and "secret-path" not in shown.stdout + shown.stderr
+    assert shown.stdout == plain.stdout
+
+
+def test_every_setting_of_serve_and_migrate_names_its_environment_variable():
+    for command in ("serve", "migrate"):
+        text = re.sub(r"\s+", " ", run(command, "--help").stdout)
+        options = set(re.findall(r" --([a-z-]+)", text)) - {"help", "version"}
+        assert {"data-dir", "database-url"} <= options
+        for option in options:
+            assert f"[env: CSRD_{option.upper().replace('-', '_')}]" in text, option
+
+
+# Bad settings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--no-such-option"], ["--no-such-option"]),
+        (["serve", "--no-such-option"], ["--no-such-option"]),
+        (["no-such-command"], ["no-such-command"]),
+        (["serve", "surplus"], ["surplus"]),
+        (["serve", "--listen"], ["--listen"]),
+        (["serve", "--listen", "nonsense"], ["--listen"]),
+        (["serve", "--listen", "127.0.0.1"], ["--listen"]),
+        (["serve", "--listen", "127.0.0.1:99999"], ["--listen"]),
+        (["serve", "--listen", "0.0.0.0:0"], ["--listen"]),
+        (["serve", "--listen", "[::]:0"], ["--listen"]),
+        (["serve", "--workers", "-1"], ["--workers"]),
+        (["serve", "--workers", "many"], ["--workers"]),
+        (["serve", "--database-url", "mysql://localhost/csrd"], ["--database-url"]),
+        (["serve", "--database-url", "sqlite:"], ["--database-url"]),
+        (["serve", "--jwt-leeway", "soon"], ["--jwt-leeway"]),
+        (["serve", "--jwt-leeway", "10"], ["--jwt-leeway"]),
+        (["serve", "--jwt-secret-file", "/no/such/file"], ["--jwt-secret-file"]),
+        (["serve", "--jwt-jwks-file", "/no/such/file"], ["--jwt-jwks-file"]),
+        (["serve", "--jwt-public-key-file", "/no/such/file"], ["--jwt-public-key-file"]),
+        (["serve", "--log-level", "loud"], ["--log-level"]),
+        (["serve", "--log-format", "xml"], ["--log-format"]),
+        (["migrate", "--database-url", "mysql://localhost/csrd"], ["--database-url"]),
+        (["zone", "grant"], ["<ID>"]),
+        (["zone", "grant", "no id", "--quota", "1"], ["no id"]),
+        (["zone", "grant", "x" * 65], ["<ID>"]),
+        (["zone", "grant", "z", "--account", "no/id"], ["--account"]),
+        (["zone", "grant", "z", "--quota", "-1"], ["--quota"]),
+        (["zone", "grant", "z", "--quota", "lots"], ["--quota"]),
+        (["account", "grant", "a", "--quota", "1.5"], ["--quota"]),
+        (["token", "issue", "--zone", "z", "--ttl", "forever"], ["--ttl"]),
+        (["token", "issue", "--zone", "no id"], ["--zone"]),
+        (["token", "issue"], ["--zone"]),
+    ],
+    ids=lambda value: " ".join(value)[:60],
+)
+def test_a_bad_setting_is_one_line_that_names_it_and_exit_status_2(tmp_path, arguments, words):
+    refused(run(*arguments, cwd=tmp_path), 2, *words)
+
+
+@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["openapi"], ["zone", "list"], []], ids=" ".join)
+def test_a_variable_that_no_command_knows_is_a_bad_setting(tmp_path, command):
+    refused(run(*command, cwd=tmp_path, env={"CSRD_NO_SUCH_THING": "1"}), 2, "CSRD_NO_SUCH_THING")
+
+
+@pytest.mark.parametrize(
+    "variable", ["LISTEN", "WORKERS", "DATABASE_URL", "JWT_LEEWAY", "JWT_SECRET_FILE", "JWT_JWKS_FILE", "JWT_PUBLIC_KEY_FILE", "LOG_LEVEL", "LOG_FORMAT"]
+)
+def test_a_bad_value_of_a_variable_is_a_bad_setting(tmp_path, variable):
+    done = run("serve", cwd=tmp_path, env={f"CSRD_{variable}": "no-good-value"})
+    refused(done, 2, f"CSRD_{variable}", "--" + variable.lower().replace("_", "-"))
+
+
+def test_two_sources_of_keys_for_tokens_are_a_bad_setting(tmp_path, secret_file):
+    for first, second in (("secret", "public-key"), ("secret", "jwks"), ("jwks", "public-key")):
+        done = run("serve", f"--jwt-{first}-file", secret_file, f"--jwt-{second}-file", secret_file, cwd=tmp_path)
+        refused(done, 2, f"--jwt-{first}-file", f"--jwt-{second}-file")
+    done = run("serve", "--jwt-secret-file", secret_file, cwd=tmp_path, env={"CSRD_JWT_JWKS_FILE": str(secret_file)})
+    refused(done, 2, "--jwt-secret-file", "--jwt-jwks-file")
+
+
+def test_key_files_that_are_no_good_are_bad_settings(tmp_path):
+    (short := tmp_path / "short").write_text(SECRET[:-1] + "\n")
+    (garbage := tmp_path / "garbage").write_text("garbage\n")
+    for option, file in (("secret", short), ("jwks", garbage), ("public-key", garbage)):
+        refused(run("serve", "--listen", "127.0.0.1:0", f"--jwt-{option}-file", file, cwd=tmp_path), 2, f"--jwt-{option}-file")
+
+
+def test_a_secret_of_32_bytes_will_do(tmp_path, new_csrd, secret_file):
+    csrd = new_csrd("--jwt-secret-file", str(secret_file)).start()
+    token = jwt.encode({"sub": "s", "exp": time.time() + 60, "zones": ["z"]}, SECRET, "HS256")
+    assert csrd.request("GET", "/api/v4/zones/z/custom_csrs", token=token).status == 200
+
+
+def test_a_data_directory_that_cannot_be_is_refused_in_one_line(tmp_path):
+    (file := tmp_path / "file").write_text("")
+    for command in (["serve", "--listen", "127.0.0.1:0"], ["migrate"], ["zone", "list"], ["keys", "init"]):
+        refused(run(*command, "--data-dir", file, cwd=tmp_path), None, str(file))
+
+
+# First start and what comes after
+
+
+def pasted(command: str) -> dict:
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, env=environment(), check=False)
+    assert done.returncode == 0, done
+    return json.loads(done.stdout)
+
+
+def test_a_first_start_prints_what_works_when_pasted(new_csrd):
+    csrd = new_csrd().start()
+    assert stat.S_IMODE(csrd.data_dir.stat().st_mode) == 0o700
+    assert {"csrd.db", "master.key", "signing.key"} <= {path.name for path in csrd.data_dir.iterdir()}
+    for name in ("master.key", "signing.key"):
+        assert stat.S_IMODE((csrd.data_dir / name).stat().st_mode) == 0o600
+
+    page = csrd.client.get(re.search(rf"http://{re.escape(csrd.address)}/docs\b", csrd.output()).group(0))
+    assert page.status_code == 200 and "swagger" in page.text.lower()
+
+    (line,) = [line for line in csrd.output().splitlines() if "curl " in line]
+    answer = pasted(line[line.index("curl ") :])
+    assert answer["success"] is True
+
+    (zone,) = csrd.ok("zone", "list").splitlines()
+    assert "quota=100" in zone
+    tenant = zone.split("\t")[0]
+    token = csrd.token("--zone", tenant)
+    rows = csrd.request("GET", f"/api/v4/zones/{tenant}/custom_csrs", token=token).result
+    assert [row["id"] for row in rows] == [answer["result"]["id"]]
+
+
+def test_serve_is_the_default_command(new_csrd, tmp_path):
+    csrd = new_csrd(listen=None, env={"CSRD_LISTEN": "127.0.0.1:0"})
+    csrd.process = subprocess.Popen(
+        [binary(), "--data-dir", csrd.data_dir], env=csrd.env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=csrd.log_path.open("wb")
+    )
+    csrd.start_offset = 0
+    csrd.wait_listening()
+    assert csrd.stop() == 0
+
+
+def test_a_second_start_goes_on_where_the_first_ended(new_csrd):
+    csrd = new_csrd().start()
+    zone = csrd.tenant("zone")
+    made = zone.wait_active(zone.create()["id"])
+    keys = {name: (csrd.data_dir / name).read_bytes() for name in ("master.key", "signing.key")}
+    listed = csrd.ok("zone", "list")
+    assert csrd.stop() == 0
+
+    csrd.start()
+    assert zone.get(made["id"]) == made
+    assert {name: (csrd.data_dir / name).read_bytes() for name in keys} == keys
+    assert csrd.ok("zone", "list") == listed
+    zone.wait_active(zone.create()["id"])
+    csrd.ok("keys", "check")
+
+
+def test_the_environment_sets_what_options_do_not(new_csrd, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    env = {"CSRD_DATA_DIR": str(elsewhere), "CSRD_LISTEN": "127.0.0.1:0", "CSRD_WORKERS": "0", "CSRD_LOG_FORMAT": "json"}
+    csrd = new_csrd(listen=None, env=env)
+    csrd.process = subprocess.Popen(
+        [binary()], env=csrd.env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=csrd.log_path.open("wb")
+    )
+    csrd.start_offset = 0
+    csrd.wait_listening()
+    assert (elsewhere / "csrd.db").exists() and not (elsewhere / "master.key").exists()
+    assert all(json.loads(line) for line in csrd.log().splitlines())
+    assert not (tmp_path / "csrd-data").exists()
+    done = run("zone", "list", env={"CSRD_DATA_DIR": str(elsewhere)})
+    assert done.returncode == 0 and "quota=100" in done.stdout
+    # The option wins.
+    done = run("zone", "list", "--data-dir", tmp_path / "third", env={"CSRD_DATA_DIR": str(elsewhere)})
+    assert done.returncode == 0 and done.stdout == ""
+
+
+def test_the_database_may_be_elsewhere(new_csrd, tmp_path):
+    url = f"sqlite:{tmp_path}/other.db"
+    csrd = new_csrd("--database-url", url).start()
+    done = run("zone", "grant", "z", "--quota", "1", "--database-url", url)
+    assert done.returncode == 0, done
+    token = csrd.token("--zone", "z")
+    assert csrd.request("POST", "/api/v4/zones/z/custom_csrs", token=token, json=subject()).status == 201
+    assert (tmp_path / "other.db").exists() and not (csrd.data_dir / "csrd.db").exists()
+
+
+def test_without_workers_no_master_key_is_needed_and_others_make_the_keys_later(new_csrd):
+    csrd = new_csrd("--workers", "0").start()
+    assert not (csrd.data_dir / "master.key").exists()
+    zone = csrd.tenant("zone")
+    made = [zone.create(key_type=key_type)["id"] for key_type in ("rsa2048", "p256v1")]
+    assert csrd.stop() == 0
+    assert not (csrd.data_dir / "master.key").exists()
+
+    csrd.arguments = ["--listen", "127.0.0.1:0", "--workers", "1"]
+    csrd.start()
+    for csr_id in made:
+        zone.wait_active(csr_id)
+    assert (csrd.data_dir / "master.key").exists()
+
+
+def test_a_second_process_on_the_same_data_directory_is_refused(new_csrd):
+    csrd = new_csrd().start()
+    refused(csrd.run("serve", "--listen", "127.0.0.1:0"), None, "csrd.db", str(csrd.data_dir))
+    assert csrd.is_up("/health/ready")
+
+
+def test_an_address_that_is_taken_is_refused(new_csrd):
+    csrd = new_csrd().start()
+    other = new_csrd(name="other")
+    refused(other.run("serve", "--listen", csrd.address), None, csrd.address)
+
+
+def test_the_health_of_a_running_service(service):
+    for path in ("/health/live", "/health/ready"):
+        assert service.request("GET", path).status == 200
+
+
+# The demo identity
+
+
+def test_the_demo_identity_is_for_loopback_only(new_csrd):
+    csrd = new_csrd().start()
+    assert csrd.stop() == 0
+    refused(csrd.run("serve", "--listen", "0.0.0.0:0"), 2, "--listen", "--jwt-")
+
+
+def test_the_demo_identity_is_made_on_a_first_start_only(new_csrd):
+    csrd = new_csrd().start()
+    zone = csrd.tenant("zone")
+    zone.wait_active(zone.create()["id"])
+    assert csrd.stop() == 0
+    (csrd.data_dir / "signing.key").unlink()
+    refused(csrd.run("serve", "--listen", "127.0.0.1:0"), 2, "--jwt-")
+    assert not (csrd.data_dir / "signing.key").exists()
+
+
+def test_with_settings_for_tokens_nothing_of_the_demo_identity_is_made(new_csrd, secret_file):
+    csrd = new_csrd("--jwt-secret-file", str(secret_file)).start()
+    assert (csrd.data_dir / "master.key").exists() and not (csrd.data_dir / "signing.key").exists()
+    assert csrd.ok("zone", "list") == ""
+    assert "curl " not in csrd.output()
+    assert stat.S_IMODE(csrd.data_dir.stat().st_mode) == 0o700
+
+
+def test_with_settings_for_tokens_the_demo_identity_is_not_accepted(new_csrd, secret_file):
+    csrd = new_csrd().start()
+    zone = csrd.tenant("zone")
+    assert zone.total() == 0
+    assert csrd.stop() == 0
+    csrd.arguments += ["--jwt-secret-file", str(secret_file)]
+    csrd.start()
+    assert codes(zone.request("GET").envelope) == [1003]
+
+
+# Keys
+
+
+def test_keys_init_makes_a_master_key_and_never_overwrites_one(new_csrd):
+    csrd = new_csrd()
+    csrd.ok("keys", "init")
+    path = csrd.data_dir / "master.key"
+    made = path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(csrd.data_dir.stat().st_mode) == 0o700
+    refused(csrd.run("keys", "init"), None, "master.key")
+    path.write_bytes(b"")
+    refused(csrd.run("keys", "init"), None, "master.key")
+    assert path.read_bytes() == b""
+    path.write_bytes(made)
+    csrd.start()
+    zone = csrd.tenant("zone")
+    zone.wait_active(zone.create()["id"])
+    assert path.read_bytes() == made
+
+
+def master_key_id(csrd) -> str:
+    secret = base64.b64decode((csrd.data_dir / "master.key").read_text())
+    return hashlib.sha256(secret).digest()[:8].hex()
+
+
+def test_keys_check_opens_a_record_of_each_master_key(new_csrd):
+    csrd = new_csrd().start()
+    zone = csrd.tenant("zone")
+    csrd.ok("keys", "check")
+    zone.wait_active(zone.create()["id"])
+    assert master_key_id(csrd) in csrd.ok("keys", "check")
+    key_id = master_key_id(csrd)
+    assert csrd.stop() == 0
+    assert key_id in csrd.ok("keys", "check")
+    (csrd.data_dir / "master.key").unlink()
+    csrd.ok("keys", "init")
+    done = csrd.run("keys", "check")
+    assert done.returncode not in (0, 101) and key_id in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("instead", ["nothing", "another", "garbage"])
+def test_without_its_master_key_the_service_refuses_to_start_and_names_it(new_csrd, instead):
+    csrd = new_csrd().start()
+    zone = csrd.tenant("zone")
+    made = zone.wait_active(zone.create()["id"])
+    assert csrd.stop() == 0
+    key_id, path = master_key_id(csrd), csrd.data_dir / "master.key"
+    kept = path.rename(csrd.directory / "kept.key")
+    if instead == "another":
+        csrd.ok("keys", "init")
+    elif instead == "garbage":
+        path.write_text("garbage\n")
+    done = csrd.run("serve", "--listen", "127.0.0.1:0")
+    assert done.returncode not in (0, 2, 101), done
+    assert key_id in done.stderr or instead == "garbage" and "master.key" in done.stderr
+    assert path.exists() == (instead != "nothing")
+
+    # One that only serves the API does not need it.
+    csrd.arguments = ["--listen", "127.0.0.1:0", "--workers", "0"]
+    csrd.start()
+    assert zone.get(made["id"]) == made
+    assert csrd.stop() == 0
+
+    kept.rename(path)
+    csrd.arguments = ["--listen", "127.0.0.1:0"]
+    csrd.start()
+    zone.wait_active(zone.create()["id"])
+
+
+# Zones and accounts
+
+
+@pytest.mark.parametrize("kind", ["zone", "account"])
+def test_what_is_granted_beside_a_running_server_counts_at_once(service, kind):
+    tenant = service.tenant(kind, quota=None)
+
+    def listed():
+        found = [line for line in service.ok(kind, "list").splitlines() if line.split("\t")[0] == tenant.id]
+        return found[0] if found else None
+
+    assert codes(tenant.request("POST", json=subject()).envelope) == [1403]
+    assert "quota=none" in listed() and "used=0" in listed()
+
+    service.ok(kind, "grant", tenant.id, "--quota", "2")
+    made = [tenant.create()["id"] for _ in range(2)]
+    assert codes(tenant.request("POST", json=subject()).envelope) == [1465]
+    assert "quota=2" in listed() and "used=2" in listed()
+
+    # A quota below use stops new ones only.
+    service.ok(kind, "grant", tenant.id, "--quota", "1")
+    assert tenant.request("DELETE", f"/{made[0]}").status == 200
+    assert codes(tenant.request("POST", json=subject()).envelope) == [1465]
+    service.ok(kind, "grant", tenant.id, "--quota", "0")
+    assert codes(tenant.request("POST", json=subject()).envelope) == [1465]
+    service.ok(kind, "grant", tenant.id, "--quota", "3")
+    made[0] = tenant.create()["id"]
+
+    # After a revocation reads and DELETE go on.
+    service.ok(kind, "revoke", tenant.id)
+    assert codes(tenant.request("POST", json=subject()).envelope) == [1404]
+    assert [row["id"] for row in tenant.request("GET").result] == [made[0], made[1]]
+    assert tenant.wait_active(made[1])["id"] == made[1]
+    assert tenant.request("DELETE", f"/{made[1]}").status == 200
+
+    # Granted again, what is left counts.
+    service.ok(kind, "grant", tenant.id, "--quota", "1")
+    assert codes(tenant.request("POST", json=subject()).envelope) == [1465]
+    # And without a quota there is none any more.
+    service.ok(kind, "grant", tenant.id)
+    assert codes(tenant.request("POST", json=subject()).envelope) == [1403]
+
+
+def test_a_zone_may_belong_to_an_account(service):
+    zone = service.tenant("zone")
+    first = zone.create()
+    assert (first["zone_id"], first["account_tag"]) == (zone.id, None)
+    service.ok("zone", "grant", zone.id, "--account", "acme", "--quota", "5")
+    assert zone.create()["account_tag"] == "acme"
+    assert "account=acme" in next(line for line in service.ok("zone", "list").splitlines() if line.startswith(zone.id))
+    assert zone.get(first["id"])["account_tag"] is None
+
+    # The account's token does not reach the zone, nor the zone's the account.
+    for token, path in (
+        (service.token("--account", "acme"), zone.path),
+        (service.token("--account", "*"), zone.path),
+        (zone.token, "/api/v4/accounts/acme/custom_csrs"),
+        (service.token("--zone", "*"), "/api/v4/accounts/acme/custom_csrs"),
+    ):
+        assert codes(service.request("GET", path, token=token).envelope) == [1404]
+
+
+def test_a_zone_and_an_account_of_the_same_id_have_nothing_in_common(service):
+    account = service.tenant("account", quota=1)
+    service.ok("zone", "grant", account.id, "--quota", "1")
+    token = service.token("--zone", account.id, "--account", account.id)
+    made = {}
+    for kind in ("zones", "accounts"):
+        answer = service.request("POST", f"/api/v4/{kind}/{account.id}/custom_csrs", token=token, json=subject())
+        assert answer.status == 201
+        made[kind] = answer.result["id"]
+    for kind, other in (("zones", "accounts"), ("accounts", "zones")):
+        answer = service.request("GET", f"/api/v4/{kind}/{account.id}/custom_csrs/{made[other]}", token=token)
+        assert codes(answer.envelope) == [1419]
+
+
+def test_what_was_never_granted_cannot_be_revoked(service):
+    for kind in ("zone", "account"):
+        refused(service.run(kind, "revoke", "never-granted-either"), None, "never-granted-either")
+
+
+def test_everything_may_be_prepared_before_the_first_start(new_csrd):
+    csrd = new_csrd()
+    csrd.ok("migrate")
+    csrd.ok("migrate")
+    assert (csrd.data_dir / "csrd.db").exists()
+    csrd.ok("zone", "grant", "early", "--quota", "1")
+    csrd.ok("keys", "init")
+    csrd.start()
+    token = csrd.token("--zone", "early")
+    assert csrd.request("POST", "/api/v4/zones/early/custom_csrs", token=token, json=subject()).status == 201
+
+
+# Tokens
+
+
+def claims(token: str) -> dict:
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+def test_a_token_is_printed_alone_and_says_what_was_asked_for(service):
+    printed = service.ok("token", "issue", "--zone", "z1", "z2", "--zone", "z3", "--account", "a", "--subject", "me", "--scope", "custom_csrs:read",
+                         "--ttl", "90s")  # fmt: skip
+    assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+\n", printed)
+    found = claims(printed.strip())
+    assert abs(found.pop("exp") - time.time() - 90) < 30
+    found.pop("iat", None)
+    assert found == {"sub": "me", "zones": ["z1", "z2", "z3"], "accounts": ["a"], "scope": "custom_csrs:read"}
+    found = claims(service.token("--zone", "*"))
+    assert abs(found["exp"] - time.time() - 3600) < 30
+    assert found["sub"] and found["zones"] == ["*"] and "scope" not in found and not found.get("accounts")
+
+
+def test_a_token_reaches_what_it_says(service, zone):
+    assert service.request("GET", zone.path, token=service.token("--zone", "*")).status == 200
+    assert codes(service.request("GET", zone.path, token=service.token("--zone", zone.id + "x")).envelope) == [1404]
+    read = service.token("--zone", zone.id, "--scope", "custom_csrs:read")
+    assert service.request("GET", zone.path, token=read).status == 200
+    assert codes(service.request("POST", zone.path, token=read, json=subject()).envelope) == [1404]
+    write = service.token("--zone", zone.id, "--scope", "email custom_csrs:write")
+    created = service.request("POST", zone.path, token=write, json=subject())
+    assert created.status == 201
+    one = f"{zone.path}/{created.result['id']}"
+    assert service.request("GET", one, token=write).status == 200
+    assert codes(service.request("DELETE", one, token=read).envelope) == [1404]
+    assert codes(service.request("GET", zone.path, token=service.token("--zone", zone.id, "--scope", "email")).envelope) == [1404]
+
+
+def test_a_token_is_signed_with_the_shared_secret_of_the_settings(new_csrd, secret_file):
+    settings = ["--jwt-secret-file", str(secret_file), "--jwt-issuer", "https://id.acme-widgets.com", "--jwt-audience", "csrd",
+                "--jwt-zones-claim", "https://acme-widgets.com/zones", "--jwt-accounts-claim", "https://acme-widgets.com/accounts"]  # fmt: skip
+    csrd = new_csrd(*settings).start()
+    csrd.ok("zone", "grant", "z", "--quota", "1")
+    token = csrd.token("--zone", "z", "--account", "a", *settings)
+    found = jwt.decode(token, SECRET, ["HS256"], issuer="https://id.acme-widgets.com", audience="csrd")
+    assert found["https://acme-widgets.com/zones"] == ["z"] and found["https://acme-widgets.com/accounts"] == ["a"]
+    assert csrd.request("POST", "/api/v4/zones/z/custom_csrs", token=token, json=subject()).status == 201
+
+    # The same through the environment.
+    env = {"CSRD_" + name[2:].upper().replace("-", "_"): value for name, value in zip(settings[::2], settings[1::2], strict=True)}
+    done = run("token", "issue", "--zone", "z", env=env, cwd=csrd.directory)
+    assert csrd.request("GET", "/api/v4/zones/z/custom_csrs", token=done.stdout.strip()).status == 200
+
+    good = {"sub": "s", "exp": time.time() + 60, "iss": "https://id.acme-widgets.com", "aud": ["x", "csrd"], "https://acme-widgets.com/zones": ["z"]}
+    for change, code in (
+        ({}, None), ({"aud": "csrd"}, None), ({"aud": "other"}, 1003), ({"iss": "other"}, 1003), ({"aud": ...}, 1005), ({"iss": ...}, 1005),
+        ({"exp": time.time() - 300}, 1003), ({"exp": time.time() - 10}, None), ({"nbf": time.time() + 300}, 1003), ({"exp": ...}, 1005),
+        ({"sub": ...}, 1005), ({"exp": "x"}, 1004), ({"https://acme-widgets.com/zones": "z"}, 1004), ({"https://acme-widgets.com/zones": ...}, 1005),
+    ):  # fmt: skip
+        changed = {name: value for name, value in (good | change).items() if value is not ...}
+        encoded = jwt.api_jws.encode(json.dumps(changed).encode(), SECRET, "HS256")
+        answer = csrd.request("GET", "/api/v4/zones/z/custom_csrs", token=encoded)
+        assert codes(answer.envelope) == ([code] if code else []), change
+
+
+def test_without_anything_to_sign_with_no_token_is_issued(tmp_path, new_csrd, service):
+    csrd = new_csrd()
+    csrd.ok("migrate")
+    refused(csrd.run("token", "issue", "--zone", "z"), None, "--jwt-secret-file")
+    public = tmp_path / "public.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "key.pem"], check=True, timeout=60)
+    subprocess.run(["openssl", "pkey", "-in", tmp_path / "key.pem", "-pubout", "-out", public], check=True, timeout=60)
+    refused(service.run("token", "issue", "--zone", "z", "--jwt-public-key-file", str(public)), None, "--jwt-public-key-file", "--jwt-secret-file")
+
+
+# Output
+
+
+def test_openapi_prints_the_committed_document():
+    done = run("openapi")
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout == (ROOT / "openapi.yaml").read_text()
+
+
+def test_the_version_is_printed():
+    assert re.fullmatch(r"csrd \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+def test_every_line_of_a_request_has_its_request_id(new_csrd):
+    for log_format in ("text", "json"):
+        csrd = new_csrd("--log-format", log_format, "--log-level", "debug", name=log_format).start()
+        assert csrd.request("GET", "/api/v4/zones/z/custom_csrs", headers={"X-Request-Id": "find-me-42"}).status == 400
+        assert csrd.stop() == 0
+        lines = [line for line in csrd.log().splitlines() if "/api/v4/zones/z/custom_csrs" in line]
+        assert lines and all("find-me-42" in line for line in lines)
+        if log_format == "json":
+            assert all(isinstance(json.loads(line), dict) for line in csrd.log().splitlines())
+
+
+def test_log_level_says_how_much_is_logged(new_csrd):
+    csrd = new_csrd("--log-level", "error").spawn()
+    # The line with the address is part of the contract, so nothing else can be waited for here.
+    csrd.wait_listening()
+    csrd.request("GET", "/nothing", headers={"X-Request-Id": "not-logged"})
+    assert csrd.stop() == 0
+    assert "not-logged" not in csrd.log()
