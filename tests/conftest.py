@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from harness import Csrd, Tenant
+from harness import SECRET, Csrd, Tenant
 
 # A proxy in the environment is not for 127.0.0.1.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
@@ -46,11 +46,6 @@ def zone(service) -> Tenant:
 
 
 @pytest.fixture
-def account(service) -> Tenant:
-    return service.tenant("account")
-
-
-@pytest.fixture
 def new_csrd(tmp_path, request):
     """Makes csrd objects with data directories of their own; whatever runs at the end of the test is killed."""
     made = request.node.stash[MADE] = []
@@ -62,3 +57,22 @@ def new_csrd(tmp_path, request):
     yield make
     for csrd in made:
         csrd.close()
+
+
+@pytest.fixture
+def unharmed(service, zone):
+    """After each test nothing was written for the zone, nothing has panicked, and the service works."""
+    began = service.log_path.stat().st_size
+    yield
+    assert zone.total() == 0
+    assert service.is_up("/health/ready")
+    assert b"panicked" not in service.log_path.read_bytes()[began:]
+    csr_id = zone.create()["id"]
+    zone.wait_active(csr_id)
+
+
+@pytest.fixture
+def secret_file(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text(SECRET + "\n")
+    return path

@@ -18,6 +18,8 @@ import httpx
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = {row["code"]: row for row in json.loads((ROOT / "shared/tests/data/status-codes.json").read_text())}
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# The shared secret of tests with one.
+SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def binary() -> Path:
@@ -182,10 +184,11 @@ class Csrd:
         """Starts `csrd serve` and waits until it listens, and is ready too unless told otherwise."""
         return self.spawn().wait_listening(ready=ready, seconds=seconds)
 
-    def spawn(self) -> "Csrd":
+    def spawn(self, *command) -> "Csrd":
+        """Starts a process: `csrd serve`, unless another command is given."""
         assert self.process is None, "already running"
         self.start_offset = self.log_path.stat().st_size if self.log_path.exists() else 0
-        command = [binary(), "serve", "--data-dir", self.data_dir, *self.arguments]
+        command = command or (binary(), "serve", "--data-dir", self.data_dir, *self.arguments)
         with self.log_path.open("ab") as stderr, self.stdout_path.open("ab") as stdout:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=self.env, cwd=self.directory
@@ -318,3 +321,27 @@ def send_raw(service: Csrd, request: bytes, method: str = "GET") -> tuple[int, h
         with suppress(ConnectionError):
             connection.sendall(request)
         return read_response(connection, method)
+
+
+def send(service: Csrd, method: str, target: str, *, headers: dict | None = None, body: bytes = b"") -> Answer:
+    """A request as it stands, with no client between; its answer has to be in the envelope."""
+    fields = {"Host": service.address, "Connection": "close"} | (headers or {})
+    if body:
+        fields.setdefault("Content-Length", str(len(body)))
+    head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
+    response = send_raw(service, head.encode() + body, method)
+    assert response is not None, "the connection was closed without an answer"
+    return Answer(response[0], response[1], response[2], check_envelope(*response))
+
+
+def bearer(tenant: Tenant) -> dict[str, str]:
+    """The header that authenticates."""
+    return {"Authorization": f"Bearer {tenant.token}"}
+
+
+def refused(done: subprocess.CompletedProcess, status: int | None, *words: str) -> None:
+    """One clear line on standard error, which has one of the words, and nothing on standard output."""
+    assert done.stdout == "" and done.stderr.endswith("\n") and done.stderr.count("\n") == 1, done
+    assert not words or any(word in done.stderr for word in words), done
+    assert "panicked" not in done.stderr, done
+    assert done.returncode == status if status is not None else done.returncode not in (0, 101), done

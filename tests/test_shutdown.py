@@ -54,7 +54,7 @@ def test_keys_in_the_making_are_finished_or_given_back(new_csrd):
 
 
 def test_a_stop_leaves_no_write_ahead_log(new_csrd):
-    # It would hold the sealed form of deleted private keys for as long as the service is down, and a copy of csrd.db alone would be stale.
+    # It would hold the sealed form of deleted private keys while the service is down, and a copy of csrd.db alone would be stale.
     csrd = new_csrd().start()
     zone = csrd.tenant("zone")
     zone.request("DELETE", f"/{zone.wait_active(zone.create()['id'])['id']}")

@@ -1,0 +1,99 @@
+"""The OpenAPI document, as other people's tools read it."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from harness import ROOT
+from openapi_spec_validator import OpenAPIV30SpecValidator, validate
+
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+
+
+@pytest.fixture(scope="module")
+def document(service) -> dict:
+    response = service.client.get(f"{service.url}/openapi.json")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].split(";")[0] == "application/json"
+    assert response.headers["X-Request-Id"]
+    return response.json()
+
+
+def test_it_is_served_as_json_and_as_yaml_and_both_are_the_committed_one(service, document):
+    response = service.client.get(f"{service.url}/openapi.yaml")
+    assert response.status_code == 200
+    assert "yaml" in response.headers["Content-Type"]
+    assert response.text == (ROOT / "openapi.yaml").read_text()
+    assert yaml.safe_load(response.text) == document
+
+
+def test_it_is_valid_3_0_3(document):
+    assert document["openapi"] == "3.0.3"
+    validate(document, cls=OpenAPIV30SpecValidator)
+
+
+def test_it_has_the_operations_of_zones_and_of_accounts(document):
+    assert [server["url"] for server in document["servers"]] == ["/api/v4"]
+    found = {(method, path) for path, operations in document["paths"].items() for method in operations if method in METHODS}
+    wanted = set()
+    for scope in ("/zones/{zone_id}", "/accounts/{account_id}"):
+        wanted |= {("get", f"{scope}/custom_csrs"), ("post", f"{scope}/custom_csrs")}
+        wanted |= {("get", f"{scope}/custom_csrs/{{custom_csr_id}}"), ("delete", f"{scope}/custom_csrs/{{custom_csr_id}}")}
+    assert found >= wanted
+    assert {path.split("/")[1] for _, path in found} == {"zones", "accounts"}
+
+
+def test_every_operation_has_an_id_of_its_own_its_errors_and_needs_a_token(document):
+    schemes = document["components"]["securitySchemes"]
+    (name,) = [name for name, scheme in schemes.items() if (scheme["type"], scheme["scheme"]) == ("http", "bearer")]
+    ids = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            ids.append(operation["operationId"])
+            assert {name: []} in operation.get("security", document.get("security", [])), (method, path)
+            wanted = {"400", "401", "403", "500", "503"} | {"post": {"201", "413"}, "get": {"200"}, "delete": {"200", "404", "409"}}[method]
+            assert wanted <= set(operation["responses"]), (method, path)
+    assert len(set(ids)) == len(ids)
+
+
+def test_it_documents_every_code(document):
+    text = json.dumps(document)
+    numbers = [row["code"] for row in json.loads((ROOT / "shared/tests/data/status-codes.json").read_text())]
+    for number in [*numbers, 1460, 1461, 1462, 1463, 1464, 1465, 1467, 1471, 2000, 2001, 2006, 7000, 7001]:
+        assert str(number) in text, number
+
+
+def test_a_client_that_is_generated_from_it_works(service, document, tmp_path, monkeypatch):
+    (source := tmp_path / "openapi.json").write_text(json.dumps(document))
+    # The generator formats what it wrote with the ruff beside it.
+    monkeypatch.setenv("PATH", sys.prefix + "/bin", prepend=":")
+    command = [sys.executable, "-m", "openapi_python_client", "generate", "--path", source, "--meta", "none"]
+    command += ["--output-path", tmp_path / "generated_client", "--fail-on-warning"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    modules = {path.stem: path for path in (tmp_path / "generated_client" / "api").glob("*/*.py") if path.stem != "__init__"}
+    operations = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
+    assert set(modules) == {operation.replace("-", "_") for operation in operations}
+
+    monkeypatch.syspath_prepend(tmp_path)
+    client_class = importlib.import_module("generated_client").AuthenticatedClient
+
+    def operation(method: str, path: str):
+        path = modules[document["paths"][path][method]["operationId"].replace("-", "_")]
+        return importlib.import_module(f"generated_client.api.{path.parent.name}.{path.stem}")
+
+    zone = service.tenant("zone")
+    created = zone.create(name="generated")
+    collection, one = "/zones/{zone_id}/custom_csrs", "/zones/{zone_id}/custom_csrs/{custom_csr_id}"
+    with client_class(base_url=f"{service.url}/api/v4", token=zone.token) as client:
+        listed = operation("get", collection).sync_detailed(zone.id, client=client)
+        assert listed.status_code == 200
+        assert [(row.id, row.name) for row in listed.parsed.result] == [(created["id"], "generated")]
+        deleted = operation("delete", one).sync_detailed(zone.id, created["id"], client=client)
+        assert deleted.status_code == 200 and deleted.parsed.success
+        missing = operation("get", one).sync_detailed(zone.id, created["id"], client=client)
+        assert missing.status_code == 404
+        assert [error.code for error in missing.parsed.errors] == [1419]
