@@ -29,6 +29,14 @@ enum LogFormat {
     Json,
 }
 
+/// The target of the line that names the address.
+const LISTENING: &str = "csrd_listening";
+
+/// Names the address that requests are taken on.
+pub fn listening(address: std::net::SocketAddr) {
+    tracing::info!(target: LISTENING, "listening on http://{address}");
+}
+
 /// Starts the log. A panic leaves one line too, with its place but without its text: nobody knows what that holds.
 pub fn start(args: &LogArgs) {
     let level = match args.log_level {
@@ -44,6 +52,8 @@ pub fn start(args: &LogArgs) {
         .iter()
         .filter_map(|name| format!("{name}=warn").parse().ok())
         .fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive);
+    // Scripts wait for the address, whatever the level.
+    let filter = [LISTENING].iter().filter_map(|name| format!("{name}=info").parse().ok()).fold(filter, EnvFilter::add_directive);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => log.with_ansi(false).with_target(false).init(),

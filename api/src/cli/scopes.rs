@@ -23,7 +23,7 @@ pub enum ZoneAction {
         #[arg(long, value_parser = tenant_id)]
         account: Option<TenantId>,
         /// How many custom CSRs it may have; without it access is granted, but no quota
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         quota: Option<u32>,
         #[command(flatten)]
         database: DatabaseArgs,
@@ -52,7 +52,7 @@ pub enum AccountAction {
         #[arg(value_parser = tenant_id)]
         id: TenantId,
         /// How many custom CSRs it may have; without it access is granted, but no quota
-        #[arg(long)]
+        #[arg(long, allow_negative_numbers = true)]
         quota: Option<u32>,
         #[command(flatten)]
         database: DatabaseArgs,

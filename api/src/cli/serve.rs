@@ -36,7 +36,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     database: DatabaseArgs,
     /// Key generation threads, by default one a core; 0 serves the API only and needs no master key
-    #[arg(long, env = "CSRD_WORKERS", hide_env_values = true, value_name = "N")]
+    #[arg(long, env = "CSRD_WORKERS", hide_env_values = true, value_name = "N", allow_negative_numbers = true)]
     workers: Option<usize>,
     #[command(flatten)]
     process: ProcessArgs,
@@ -89,7 +89,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         clock,
         worker_alive: workers.as_ref().map(Workers::alive),
     };
-    tracing::info!("listening on http://{address}");
+    log::listening(address);
     if let Some((settings, is_new)) = welcome {
         demo::print_welcome(address, &settings, is_new)?;
     }

@@ -19,7 +19,7 @@ use super::{
 #[derive(Args)]
 pub struct WorkerArgs {
     /// Key generation threads, by default one a core
-    #[arg(long, env = "CSRD_CONCURRENCY", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "CSRD_CONCURRENCY", hide_env_values = true, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
     /// Where to answer /health/live and /health/ready; without it nowhere
     #[arg(long, env = "CSRD_HEALTH_LISTEN", hide_env_values = true, value_name = "ADDRESS")]
@@ -62,7 +62,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let (stop, health) = (stop_signal()?, health::Health { store: Arc::clone(&database.store), worker_alive: Some(workers.alive()) });
     match listener {
         Some(listener) => {
-            tracing::info!("listening on http://{}", listener.local_addr()?);
+            log::listening(listener.local_addr()?);
             server::serve(listener, api::health_app(health), stop, patience).await;
         }
         None => stop.await,
