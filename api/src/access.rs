@@ -39,6 +39,12 @@ impl Access {
         if self.caller.may(&self.scope, permission) { Ok(&self.scope) } else { Err(ErrorCode::AccessNotGranted.into()) }
     }
 
+    /// Whom the token names.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.caller.subject()
+    }
+
     /// The path of the request, with its prefix.
     #[must_use]
     pub fn path(&self) -> &str {

@@ -10,8 +10,6 @@ use poem_openapi::{
 };
 use shared::error::ErrorCode;
 
-use crate::envelope::ApiError;
-
 /// The bytes of a body that the document describes as `T`.
 pub struct Body<T> {
     bytes: Vec<u8>,
@@ -25,8 +23,8 @@ impl<T> Body<T> {
     /// # Errors
     ///
     /// 1400 where the content type is not JSON.
-    pub fn json(&self) -> Result<&[u8], ApiError> {
-        if self.is_json { Ok(&self.bytes) } else { Err(ErrorCode::BodyUndecodable.into()) }
+    pub fn json(&self) -> Result<&[u8], ErrorCode> {
+        if self.is_json { Ok(&self.bytes) } else { Err(ErrorCode::BodyUndecodable) }
     }
 }
 

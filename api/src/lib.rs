@@ -5,6 +5,7 @@ pub mod auth;
 pub mod body;
 pub mod dto;
 pub mod envelope;
+pub mod idempotency;
 pub mod middleware;
 pub mod openapi;
 pub mod pagination;
@@ -12,6 +13,7 @@ pub mod prefix;
 pub mod routes;
 pub mod server;
 pub mod state;
+pub mod wait;
 
 use std::{any::Any, sync::Arc};
 

@@ -7,9 +7,11 @@ use serde_json::{Map, Value, json};
 use shared::error::{ErrorCode, WarningCode};
 
 use crate::{
+    idempotency::KEY_MAX_CHARS,
     pagination::{PER_PAGE, SEARCH_MAX_CHARS},
     prefix::CANONICAL,
     routes::custom_csrs::{AccountCustomCsrs, ZoneCustomCsrs},
+    wait::WAIT_MAX_SECS,
 };
 
 /// The operations as a service, without a prefix.
@@ -137,6 +139,12 @@ fn mend_operation(method: &str, operation: &mut Value, kind: &str, id: &str, is_
         for parameter in parameters.iter_mut() {
             mend_path_parameter(parameter, kind, id);
         }
+        if method == "post" || (method == "get" && !is_collection) {
+            parameters.push(prefer_parameter());
+        }
+        if method == "post" {
+            parameters.push(idempotency_key_parameter());
+        }
         if method == "get" && is_collection {
             parameters.extend(list_parameters());
         }
@@ -158,6 +166,22 @@ fn mend_path_parameter(parameter: &mut Value, kind: &str, id: &str) {
         parameter["description"] = json!("The custom CSR's ID.");
         parameter["schema"] = json!({ "type": "string", "format": "uuid" });
     }
+}
+
+fn prefer_parameter() -> Value {
+    json!({
+        "name": "Prefer", "in": "header", "required": false,
+        "description": format!("`wait=N` (RFC 7240): answer when the status is no longer `pending`, or after N seconds, at most {WAIT_MAX_SECS}."),
+        "schema": { "type": "string", "example": "wait=10" },
+    })
+}
+
+fn idempotency_key_parameter() -> Value {
+    json!({
+        "name": "Idempotency-Key", "in": "header", "required": false,
+        "description": "Makes the request safe to repeat for 24 hours: the same key with the same body answers with the same custom CSR.",
+        "schema": { "type": "string", "minLength": 1, "maxLength": KEY_MAX_CHARS, "pattern": "^[!-~]+$" },
+    })
 }
 
 fn list_parameters() -> Vec<Value> {

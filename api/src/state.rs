@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use shared::{clock::Clock, storage::Store, x509::request::Validator};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::auth::Authenticator;
+
+/// Requests that may wait at once; over it they are answered at once.
+pub const MAX_WAITING: usize = 1_000;
 
 /// What the handlers share.
 pub struct AppState {
@@ -19,4 +22,10 @@ pub struct AppState {
     pub clock: Arc<dyn Clock>,
     /// Whether a worker takes jobs; none where this process has no workers.
     pub worker_alive: Option<watch::Receiver<bool>>,
+    /// The seconds that a POST waits which does not say how long.
+    pub create_wait_secs: u32,
+    /// Places for requests that wait.
+    pub waiting: Semaphore,
+    /// Whether the process is about to end: nobody waits any longer.
+    pub stopping: watch::Receiver<bool>,
 }

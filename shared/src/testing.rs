@@ -202,5 +202,5 @@ pub fn request(key_type: KeyType) -> CustomCsrRequest {
 /// A custom CSR about to be accepted, with a fresh ID.
 #[must_use]
 pub fn new_custom_csr(scope: &Scope, key_type: KeyType) -> NewCustomCsr {
-    NewCustomCsr { id: CustomCsrId::new(now()), scope: scope.clone(), request: request(key_type) }
+    NewCustomCsr { id: CustomCsrId::new(now()), scope: scope.clone(), request: request(key_type), idempotency_key: None }
 }

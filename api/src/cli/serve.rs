@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use api::{
     auth::{Authenticator, JwtSettings},
     server,
-    state::AppState,
+    state::{AppState, MAX_WAITING},
 };
 use clap::Args;
 use shared::{
@@ -13,7 +13,10 @@ use shared::{
     storage::Database,
     x509::{public_suffix::SuffixList, request::Validator, san::SanPolicy},
 };
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use worker::Workers;
 
 use super::{
@@ -38,6 +41,9 @@ pub struct ServeArgs {
     /// Key generation threads, by default one a core; 0 serves the API only and needs no master key
     #[arg(long, env = "CSRD_WORKERS", hide_env_values = true, value_name = "N", allow_negative_numbers = true)]
     workers: Option<usize>,
+    /// Seconds that every POST waits for its custom CSR to be decided, for clients that expect `csr` in the 201
+    #[arg(long, env = "CSRD_CREATE_WAIT", hide_env_values = true, value_name = "SECONDS", allow_negative_numbers = true, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=30))]
+    create_wait: u32,
     #[command(flatten)]
     process: ProcessArgs,
     /// Let SANs begin with one `*.`
@@ -82,34 +88,43 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         (authenticator(&settings)?, Some((settings, demo.is_new)))
     };
     let workers = start_workers(&args, &database).await?;
+    let (stop, stopping) = watch::channel(false);
     let state = AppState {
         store: Arc::clone(&database.store),
         validator: Validator::new(SanPolicy { allow_wildcards: args.allow_wildcard_sans, suffixes }),
         authenticator,
         clock,
         worker_alive: workers.as_ref().map(Workers::alive),
+        create_wait_secs: args.create_wait,
+        waiting: Semaphore::new(MAX_WAITING),
+        stopping,
     };
     log::listening(address);
     if let Some((settings, is_new)) = welcome {
         demo::print_welcome(address, &settings, is_new)?;
     }
-    let code = run(listener, state, workers, args.process.shutdown_timeout).await?;
+    let code = run(listener, state, workers, stop, args.process.shutdown_timeout).await?;
     database.close().await;
     tracing::info!("stopped");
     Ok(code)
 }
 
-async fn run(listener: TcpListener, state: AppState, workers: Option<Workers>, patience: Duration) -> anyhow::Result<ExitCode> {
+async fn run(
+    listener: TcpListener,
+    state: AppState,
+    workers: Option<Workers>,
+    stopping: watch::Sender<bool>,
+    patience: Duration,
+) -> anyhow::Result<ExitCode> {
     let store = Arc::clone(&state.store);
-    let (stopping, stopped) = oneshot::channel();
-    let stop = stop_signal()?;
+    let (stop, mut stopped) = (stop_signal()?, stopping.subscribe());
     let shutdown = async move {
         stop.await;
-        let _ = stopping.send(());
+        stopping.send_replace(true);
     };
     let api = server::serve(listener, api::app(state), shutdown, patience);
     let jobs = async {
-        let _ = stopped.await;
+        let _ = stopped.wait_for(|stopped| *stopped).await;
         match workers {
             Some(workers) => drain(workers, &*store, patience).await,
             None => true,

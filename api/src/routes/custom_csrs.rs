@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use poem::web::Data;
+use poem::{http::HeaderMap, web::Data};
 use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
 use shared::{
     error::{ErrorCode, Issue},
     ids::{CustomCsrId, Scope},
-    storage::{Acceptance, NewCustomCsr},
+    model::CustomCsr,
+    storage::{Acceptance, IdempotencyKey, NewCustomCsr},
+    x509::request::Accepted,
 };
 
 use crate::{
@@ -16,8 +18,10 @@ use crate::{
     body::Body,
     dto::{CustomCsrDto, CustomCsrInput, CustomCsrListResponse, CustomCsrResponse, DeletedCustomCsr, DeletedCustomCsrResponse, ResultInfo},
     envelope::{ApiError, Failure, Message, Statuses},
+    idempotency,
     pagination::ListParams,
     state::AppState,
+    wait,
 };
 
 /// Declares which statuses an operation's errors have.
@@ -36,8 +40,9 @@ statuses! {
         400 "The request is wrong: 1400 to 1402, 1405 to 1417, 1460 to 1464. Several faults are reported together.",
         401 "The token is not accepted: 1000 to 1005.",
         403 "No access (1404), no quota allocated (1403), or the quota is used up (1465).",
-        404 "No such route: 7000.",
+        404 "No such route (7000), or the custom CSR that the Idempotency-Key made was deleted (1419).",
         405 "Method not allowed: 7001.",
+        422 "The Idempotency-Key was used before with another body: 1466.",
         413 "The body is larger than 64 KiB: 1467.",
         429 "Too many requests: 1470.",
         500 "A fault of the service: 1500.",
@@ -76,6 +81,19 @@ statuses! {
     ]
 }
 
+/// What GET of one answers.
+#[derive(ApiResponse)]
+pub enum Found {
+    /// The custom CSR as it is now.
+    #[oai(status = 200)]
+    Found(
+        Json<CustomCsrResponse>,
+        /// `wait=N` where `Prefer: wait=N` was followed.
+        #[oai(header = "Preference-Applied")]
+        Option<String>,
+    ),
+}
+
 /// What POST answers.
 #[derive(ApiResponse)]
 pub enum Created {
@@ -86,6 +104,9 @@ pub enum Created {
         /// Where to read it: an absolute path.
         #[oai(header = "Location")]
         String,
+        /// `wait=N` where `Prefer: wait=N` was followed.
+        #[oai(header = "Preference-Applied")]
+        Option<String>,
     ),
 }
 
@@ -93,21 +114,54 @@ pub enum Created {
 struct CustomCsrs<'a>(&'a AppState);
 
 impl CustomCsrs<'_> {
-    async fn create(&self, access: &Access, body: &Body<CustomCsrInput>) -> Result<Created, ApiError> {
+    async fn create(&self, access: &Access, body: &Body<CustomCsrInput>, headers: &HeaderMap) -> Result<Created, ApiError> {
         let scope = access.scope(CustomCsrsWrite)?;
         self.check_grant(scope).await?;
-        let accepted = self.0.validator.parse(body.json()?).map_err(ApiError::new)?;
+        let (accepted, idempotency_key) = self.judge(access, body.json()?, headers)?;
         let now = self.0.clock.now();
-        let new = NewCustomCsr { id: CustomCsrId::new(now), scope: scope.clone(), request: accepted.request };
+        let new = NewCustomCsr { id: CustomCsrId::new(now), scope: scope.clone(), request: accepted.request, idempotency_key };
         let csr = match self.0.store.accept_custom_csr(&new, now).await? {
-            Acceptance::Accepted(csr) => csr,
+            Acceptance::Accepted(csr) => *csr,
+            Acceptance::Replayed(id) => self.0.store.find_custom_csr(scope, id).await?.ok_or(ErrorCode::CustomCsrNotFound)?,
+            Acceptance::KeyReused => return Err(ErrorCode::IdempotencyKeyReused.into()),
             Acceptance::NotGranted => return Err(ErrorCode::AccessNotGranted.into()),
             Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
             Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(scope, quota)),
         };
+        let (csr, applied) = self.wait_for(csr, headers).await;
         let location = format!("{}/{}", access.path().trim_end_matches('/'), csr.id);
         let messages = accepted.warnings.iter().map(Message::from).collect();
-        Ok(Created::Created(Json(CustomCsrResponse::new(CustomCsrDto::from(*csr), messages)), location))
+        Ok(Created::Created(Json(CustomCsrResponse::new(csr.into(), messages)), location, applied))
+    }
+
+    /// Faults of the body and of the header come together.
+    fn judge(&self, access: &Access, body: &[u8], headers: &HeaderMap) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
+        match (self.0.validator.parse(body), idempotency::parse(headers, access.subject(), body)) {
+            (Ok(accepted), Ok(key)) => Ok((accepted, key)),
+            (Ok(_), Err(issue)) => Err(issue.into()),
+            (Err(issues), Ok(_)) => Err(ApiError::new(issues)),
+            (Err(issues), Err(_)) if is_undecodable(&issues) => Err(ApiError::new(issues)),
+            (Err(mut issues), Err(issue)) => {
+                issues.push(issue);
+                Err(ApiError::new(issues))
+            }
+        }
+    }
+
+    /// A POST that was accepted is answered, whatever happens while it waits.
+    async fn wait_for(&self, csr: CustomCsr, headers: &HeaderMap) -> (CustomCsr, Option<String>) {
+        let preferred = wait::preferred_secs(headers);
+        let secs = preferred.unwrap_or(self.0.create_wait_secs);
+        if preferred.is_none() && secs == 0 {
+            return (csr, None);
+        }
+        match wait::until_decided(self.0, &csr.scope, csr.id, secs).await {
+            Ok(waited) => (waited.custom_csr.unwrap_or(csr), preferred.and(waited.applied_secs).map(applied)),
+            Err(error) => {
+                tracing::warn!(%error, "answered without waiting");
+                (csr, None)
+            }
+        }
     }
 
     /// Comes before the body is judged; the accepting transaction checks again.
@@ -127,10 +181,18 @@ impl CustomCsrs<'_> {
         Ok(Json(CustomCsrListResponse::new(page.rows.into_iter().map(CustomCsrDto::from).collect(), Vec::new(), info)))
     }
 
-    async fn get(&self, access: &Access, id: &str) -> Result<Json<CustomCsrResponse>, ApiError> {
+    async fn get(&self, access: &Access, id: &str, headers: &HeaderMap) -> Result<Found, ApiError> {
         let scope = access.scope(CustomCsrsRead)?;
-        let csr = self.0.store.find_custom_csr(scope, parse_id(id)?).await?.ok_or(ErrorCode::CustomCsrNotFound)?;
-        Ok(Json(CustomCsrResponse::new(csr.into(), Vec::new())))
+        let id = parse_id(id)?;
+        let (found, applied_secs) = match wait::preferred_secs(headers) {
+            Some(secs) => {
+                let waited = wait::until_decided(self.0, scope, id, secs).await?;
+                (waited.custom_csr, waited.applied_secs)
+            }
+            None => (self.0.store.find_custom_csr(scope, id).await?, None),
+        };
+        let csr = found.ok_or(ErrorCode::CustomCsrNotFound)?;
+        Ok(Found::Found(Json(CustomCsrResponse::new(csr.into(), Vec::new())), applied_secs.map(applied)))
     }
 
     async fn delete(&self, access: &Access, id: &str) -> Result<Json<DeletedCustomCsrResponse>, ApiError> {
@@ -141,6 +203,16 @@ impl CustomCsrs<'_> {
         }
         Ok(Json(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: id.to_string() }, Vec::new())))
     }
+}
+
+/// The value of `Preference-Applied`.
+fn applied(secs: u32) -> String {
+    format!("wait={secs}")
+}
+
+/// 1400 for the body as a whole stands alone.
+fn is_undecodable(issues: &[Issue]) -> bool {
+    issues.iter().any(|issue| issue.code == ErrorCode::BodyUndecodable && issue.pointer.is_none())
 }
 
 fn parse_id(id: &str) -> Result<CustomCsrId, ErrorCode> {
@@ -170,8 +242,9 @@ macro_rules! resource {
                 access: Access,
                 #[oai(name = "scope_id")] _scope_id: Path<String>,
                 body: Body<CustomCsrInput>,
+                headers: &HeaderMap,
             ) -> Result<Created, Failure<CreateErrors>> {
-                Ok(CustomCsrs(state.0).create(&access, &body).await?)
+                Ok(CustomCsrs(state.0).create(&access, &body, headers).await?)
             }
 
             /// List custom CSRs
@@ -196,8 +269,9 @@ macro_rules! resource {
                 access: Access,
                 #[oai(name = "scope_id")] _scope_id: Path<String>,
                 #[oai(name = "custom_csr_id")] id: Path<String>,
-            ) -> Result<Json<CustomCsrResponse>, Failure<OneErrors>> {
-                Ok(CustomCsrs(state.0).get(&access, &id).await?)
+                headers: &HeaderMap,
+            ) -> Result<Found, Failure<OneErrors>> {
+                Ok(CustomCsrs(state.0).get(&access, &id, headers).await?)
             }
 
             /// Delete a custom CSR

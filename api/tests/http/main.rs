@@ -9,3 +9,4 @@ mod listing;
 mod outage;
 mod robustness;
 mod support;
+mod waiting;

@@ -20,7 +20,11 @@ use shared::{
     testing::{TestDatabase, account, now, zone},
     x509::{public_suffix::SuffixList, request::Validator, san::SanPolicy},
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, oneshot, watch},
+    task::JoinHandle,
+};
 use worker::{
     Heartbeat, WorkerConfig, Workers,
     jobs::{generate_csr::Limits, maintain::Schedule},
@@ -39,6 +43,7 @@ pub struct Api {
     client: reqwest::Client,
     workers: Option<Workers>,
     stop: Option<oneshot::Sender<()>>,
+    stopping: watch::Sender<bool>,
     served: Option<JoinHandle<bool>>,
 }
 
@@ -128,12 +133,16 @@ impl Api {
             accounts_claim: "accounts".into(),
             leeway: Duration::ZERO,
         };
+        let stopping = watch::Sender::new(false);
         let state = AppState {
             store: Arc::clone(&store),
             validator: Validator::new(SanPolicy { allow_wildcards: false, suffixes: SuffixList::embedded() }),
             authenticator: Authenticator::new(&settings, Arc::new(SystemClock)).unwrap(),
             clock: Arc::new(SystemClock),
             worker_alive: workers.as_ref().map(Workers::alive),
+            create_wait_secs: 0,
+            waiting: Semaphore::new(2),
+            stopping: stopping.subscribe(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -143,11 +152,12 @@ impl Api {
         };
         let served = tokio::spawn(server::serve(listener, api::app(state), shutdown, Duration::from_secs(10)));
         let client = reqwest::Client::new();
-        Self { base, store, test, settings, client, workers, stop: Some(stop), served: Some(served) }
+        Self { base, store, test, settings, client, workers, stop: Some(stop), stopping, served: Some(served) }
     }
 
     /// Stops as SIGTERM does; whether everything in flight was answered.
     pub async fn stop(&mut self) -> bool {
+        self.stopping.send_replace(true);
         drop(self.stop.take());
         self.served.take().unwrap().await.unwrap()
     }

@@ -2,7 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use super::{Acceptance, Access, Database, Direction, GeneratedCsr, ListQuery, Migrate, NewCustomCsr, OpenError, Order, Queue, Store};
+use super::{
+    Acceptance, Access, Database, Direction, GeneratedCsr, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, Migrate, NewCustomCsr,
+    OpenError, Order, Queue, Store,
+};
 use crate::{
     clock::Timestamp,
     error::StoreError,
@@ -112,6 +115,54 @@ async fn fifty_concurrent_requests_never_get_one_more_than_the_quota() {
 }
 
 #[tokio::test]
+async fn a_key_that_came_before_is_replayed_with_the_same_body_and_refused_with_another_until_it_is_too_old() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 2).await;
+    let with_key = |body: u8| NewCustomCsr {
+        idempotency_key: Some(IdempotencyKey { key_sha256: vec![1; 32], body_sha256: vec![body; 32] }),
+        ..new_custom_csr(&scope, KeyType::P256v1)
+    };
+    let id = accept_new(&*store, &with_key(1)).await;
+    assert_eq!(store.accept_custom_csr(&with_key(1), now()).await.unwrap(), Acceptance::Replayed(id));
+    assert_eq!(store.accept_custom_csr(&with_key(2), now()).await.unwrap(), Acceptance::KeyReused);
+    assert!(store.delete_custom_csr(&scope, id).await.unwrap());
+    assert_eq!(store.accept_custom_csr(&with_key(1), now()).await.unwrap(), Acceptance::Replayed(id), "deleted, but remembered");
+    let tomorrow = now().plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1));
+    assert!(matches!(store.accept_custom_csr(&with_key(2), tomorrow).await.unwrap(), Acceptance::Accepted(_)));
+    let purged = store.purge(now(), tomorrow.plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1))).await.unwrap();
+    assert_eq!(purged.idempotency_keys, 1);
+}
+
+#[tokio::test]
+async fn a_key_of_a_refused_request_is_free_again() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 0).await;
+    let key = IdempotencyKey { key_sha256: vec![1; 32], body_sha256: vec![1; 32] };
+    let new = NewCustomCsr { idempotency_key: Some(key), ..new_custom_csr(&scope, KeyType::P256v1) };
+    assert_eq!(store.accept_custom_csr(&new, now()).await.unwrap(), Acceptance::QuotaUsedUp(0));
+    granted(&*store, 1).await;
+    accept_new(&*store, &new).await;
+}
+
+#[tokio::test]
+async fn fifty_equal_requests_at_once_make_one_custom_csr() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 50).await;
+    let key = IdempotencyKey { key_sha256: vec![1; 32], body_sha256: vec![1; 32] };
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let new = NewCustomCsr { idempotency_key: Some(key.clone()), ..new_custom_csr(&scope, KeyType::P256v1) };
+        let store = Arc::clone(&store);
+        tasks.spawn(async move { store.accept_custom_csr(&new, now()).await.unwrap() });
+    }
+    let outcomes = tasks.join_all().await;
+    let accepted: Vec<_> = outcomes.iter().filter_map(|o| if let Acceptance::Accepted(csr) = o { Some(csr.id) } else { None }).collect();
+    let [id] = accepted.as_slice() else { panic!("{accepted:?}") };
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Acceptance::Replayed(*id)).count(), 49);
+    assert_eq!(store.find_scope(&scope).await.unwrap().unwrap().used, 1);
+}
+
+#[tokio::test]
 async fn a_generation_completes_once_and_the_second_result_is_discarded() {
     let (_test, store) = database().await;
     let scope = granted(&*store, 1).await;
@@ -195,7 +246,7 @@ async fn the_purge_deletes_finished_jobs_and_leaves_live_ones() {
     accept(&*store, &scope).await;
     test.execute(&format!("INSERT INTO {{workers}} (id, worker_type, storage_name, last_seen) VALUES ('gone', 'q', 's', {last_seen})"))
         .await;
-    let purged = store.purge(Timestamp::from_micros(2_000_000_000)).await.unwrap();
+    let purged = store.purge(Timestamp::from_micros(2_000_000_000), now()).await.unwrap();
     assert_eq!((purged.jobs, purged.workers), (1, 1));
     assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 1);
 }

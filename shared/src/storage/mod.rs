@@ -59,7 +59,21 @@ pub struct NewCustomCsr {
     pub scope: Scope,
     /// What was asked for.
     pub request: CustomCsrRequest,
+    /// The key that makes a repeated request harmless.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
+
+/// An Idempotency-Key, hashed, with the body it came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// SHA-256 of the token's subject and the key.
+    pub key_sha256: Vec<u8>,
+    /// SHA-256 of the body's bytes.
+    pub body_sha256: Vec<u8>,
+}
+
+/// How long an Idempotency-Key is remembered.
+pub const IDEMPOTENCY_KEY_LIFE: Duration = Duration::from_hours(24);
 
 /// What became of an attempt to accept a custom CSR.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +86,10 @@ pub enum Acceptance {
     NoQuota,
     /// The quota, this large, is used up (1465).
     QuotaUsedUp(u32),
+    /// The same key came with the same body before and made this one.
+    Replayed(CustomCsrId),
+    /// The same key came with another body before (1466).
+    KeyReused,
 }
 
 /// In which order a list stands. Ties stand by ID, in the same direction.
@@ -184,6 +202,8 @@ pub struct Purge {
     pub jobs: u64,
     /// Workers that are long gone and named by no job.
     pub workers: u64,
+    /// Idempotency records that no longer count.
+    pub idempotency_keys: u64,
 }
 
 /// The storage that everything works on.
@@ -204,7 +224,8 @@ pub trait Store: Send + Sync {
     /// What a zone or an account was granted; none where it never was.
     async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError>;
 
-    /// Stores a pending custom CSR with its job, if grant and quota allow it: never one more than the quota.
+    /// Stores a pending custom CSR with its job and its idempotency record, if grant and quota allow it: never one more than the quota.
+    /// A key that came before decides first.
     async fn accept_custom_csr(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError>;
 
     /// The custom CSR with this ID in this scope.
@@ -234,8 +255,8 @@ pub trait Store: Send + Sync {
     /// Gives every pending row whose job is gone or dead a new job.
     async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError>;
 
-    /// Deletes jobs that ended before `before` and workers that were last seen before it.
-    async fn purge(&self, before: Timestamp) -> Result<Purge, StoreError>;
+    /// Deletes jobs that ended before `before`, workers that were last seen before it, and idempotency records that no longer count at `now`.
+    async fn purge(&self, before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
 
     /// Gives the jobs of all workers back at once. Only for a process that knows that no other works on this database.
     async fn release_jobs(&self) -> Result<u64, StoreError>;

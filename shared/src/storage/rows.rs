@@ -36,7 +36,7 @@ impl<DB: Dialect> Reader<'_, DB> {
         u32::try_from(self.int(column)?).map_err(|_| corrupt(column))
     }
 
-    fn blob(&self, column: &str) -> Result<Vec<u8>, StoreError> {
+    pub fn blob(&self, column: &str) -> Result<Vec<u8>, StoreError> {
         DB::blob(self.0, column).ok().flatten().ok_or_else(|| corrupt(column))
     }
 

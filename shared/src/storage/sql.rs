@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
 
 use super::{
-    Acceptance, Dialect, Direction, GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCustomCsr, Order, Page, Purge, ScopeGrant,
-    SealedRow, Store, Sweep,
+    Acceptance, Dialect, Direction, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow, NewCustomCsr,
+    Order, Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
     rows::Reader,
     signals::{Signal, Signals},
@@ -98,6 +98,9 @@ impl<DB: Dialect> SqlStore<DB> {
 
     async fn accept(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError> {
         let mut tx = self.begin_write().await?;
+        if let Some(earlier) = self.claim_key(&mut tx, new, now).await? {
+            return Ok(earlier);
+        }
         let taken = self.fetch(&mut tx, sql::TAKE_QUOTA, values![new.scope.to_string()]).await?;
         let Some(row) = taken.first() else {
             let grant = self.fetch(&mut tx, sql::FIND_SCOPE, values![new.scope.to_string()]).await?;
@@ -130,6 +133,27 @@ impl<DB: Dialect> SqlStore<DB> {
         self.commit(tx).await?;
         self.signals.send(Signal::Enqueued);
         Ok(Acceptance::Accepted(Box::new(accepted)))
+    }
+
+    /// Claims the Idempotency-Key of a request, if it has one; what is to be answered where it came before. Of several at once the
+    /// others wait here for the first to commit.
+    async fn claim_key(
+        &self,
+        tx: &mut Transaction<'static, DB>,
+        new: &NewCustomCsr,
+        now: Timestamp,
+    ) -> Result<Option<Acceptance>, StoreError> {
+        let Some(IdempotencyKey { key_sha256, body_sha256 }) = new.idempotency_key.clone() else { return Ok(None) };
+        let (scope, too_old) = (new.scope.to_string(), now.minus(IDEMPOTENCY_KEY_LIFE).micros());
+        let claim = values![scope.clone(), key_sha256.clone(), body_sha256.clone(), new.id.to_string(), now.micros(), too_old];
+        if self.execute(tx, sql::CLAIM_IDEMPOTENCY_KEY, claim).await? > 0 {
+            return Ok(None);
+        }
+        let found = self.fetch(tx, sql::FIND_IDEMPOTENCY_KEY, values![scope, key_sha256]).await?;
+        let Some(row) = found.first() else { return Err(StoreError::Unavailable("the idempotency record went away just now".to_owned())) };
+        let row = Reader::<DB>(row);
+        let same = row.blob("body_sha256")? == body_sha256;
+        Ok(Some(if same { Acceptance::Replayed(row.custom_csr_id()?) } else { Acceptance::KeyReused }))
     }
 
     /// Gives one pending row a new job, unless someone else just did.
@@ -280,12 +304,14 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         }
     }
 
-    async fn purge(&self, before: Timestamp) -> Result<Purge, StoreError> {
+    async fn purge(&self, before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
         let mut tx = self.begin_write().await?;
         let jobs = self.execute(&mut tx, DB::PURGE_JOBS, values![before.secs()]).await?;
         let workers = self.execute(&mut tx, DB::PURGE_WORKERS, values![before.secs()]).await?;
+        let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
+        let idempotency_keys = self.execute(&mut tx, sql::PURGE_IDEMPOTENCY_KEYS, values![too_old]).await?;
         self.commit(tx).await?;
-        Ok(Purge { jobs, workers })
+        Ok(Purge { jobs, workers, idempotency_keys })
     }
 
     async fn release_jobs(&self) -> Result<u64, StoreError> {

@@ -48,6 +48,14 @@ pub(super) const GIVE_BACK_QUOTA: &str = "UPDATE scopes SET used = used - 1 WHER
 pub(super) const INSERT_CUSTOM_CSR: &str = "INSERT INTO custom_csrs (id, scope, account_id, status, created_at, updated_at, country, \
     state, locality, organization, organizational_unit, common_name, name, description, sans, key_type, search_text, job_id) \
     VALUES ($1, $2, $3, 'pending', $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+/// Claims a key, or takes over a record that is too old to count.
+pub(super) const CLAIM_IDEMPOTENCY_KEY: &str = "INSERT INTO idempotency_keys (scope, key_sha256, body_sha256, custom_csr_id, created_at) \
+    VALUES ($1, $2, $3, $4, $5) ON CONFLICT (scope, key_sha256) DO UPDATE SET body_sha256 = excluded.body_sha256, \
+    custom_csr_id = excluded.custom_csr_id, created_at = excluded.created_at WHERE idempotency_keys.created_at < $6";
+pub(super) const FIND_IDEMPOTENCY_KEY: &str =
+    "SELECT body_sha256, custom_csr_id AS id FROM idempotency_keys WHERE scope = $1 AND key_sha256 = $2";
+pub(super) const PURGE_IDEMPOTENCY_KEYS: &str = "DELETE FROM idempotency_keys WHERE created_at < $1";
+
 pub(super) const FIND_CUSTOM_CSR: &str = concat!("SELECT ", csr_columns!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
 pub(super) const DELETE_CUSTOM_CSR: &str = "DELETE FROM custom_csrs WHERE id = $1 AND scope = $2";
 
@@ -97,6 +105,9 @@ pub(super) const ALL: &[&str] = &[
     TAKE_QUOTA,
     GIVE_BACK_QUOTA,
     INSERT_CUSTOM_CSR,
+    CLAIM_IDEMPOTENCY_KEY,
+    FIND_IDEMPOTENCY_KEY,
+    PURGE_IDEMPOTENCY_KEYS,
     FIND_CUSTOM_CSR,
     DELETE_CUSTOM_CSR,
     COUNT_CUSTOM_CSRS,

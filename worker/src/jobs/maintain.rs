@@ -40,7 +40,7 @@ async fn once(store: &dyn Store, clock: &dyn Clock, schedule: Schedule) -> Resul
     if requeued > 0 {
         tracing::info!(requeued, "pending custom CSRs without a live job got a new one");
     }
-    let purged = store.purge(clock.now().minus(schedule.purge_after)).await?;
+    let purged = store.purge(clock.now().minus(schedule.purge_after), clock.now()).await?;
     if purged.jobs + purged.workers > 0 {
         tracing::debug!(jobs = purged.jobs, workers = purged.workers, "purged");
     }

@@ -1,0 +1,109 @@
+//! `Prefer: wait=N` (RFC 7240): the answer waits until a custom CSR is no longer pending.
+
+use std::time::Duration;
+
+use poem::http::{HeaderMap, HeaderName};
+use shared::{
+    error::StoreError,
+    ids::{CustomCsrId, Scope},
+    model::{CustomCsr, Status},
+};
+use tokio::time::Instant;
+
+use crate::state::AppState;
+
+/// What the client prefers.
+pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// The longest wait.
+pub const WAIT_MAX_SECS: u32 = 30;
+
+/// A look at the row now and then, should a signal be missed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The seconds that a request asks to wait, none where it does not or where the preference is malformed.
+///
+/// The first `wait` counts (RFC 7240, 2); more than [`WAIT_MAX_SECS`] counts as that.
+#[must_use]
+pub fn preferred_secs(headers: &HeaderMap) -> Option<u32> {
+    let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = values.flat_map(|value| value.split(','));
+    let wait = preferences.find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim())
+    })?;
+    let digits = wait.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(wait);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    // So many digits that they do not fit are more than the longest wait.
+    Some(digits.parse().unwrap_or(WAIT_MAX_SECS).min(WAIT_MAX_SECS))
+}
+
+/// What a wait ended with.
+pub struct Waited {
+    /// The custom CSR as it was read last; none where it is gone.
+    pub custom_csr: Option<CustomCsr>,
+    /// The seconds that were granted; none where too many wait already.
+    pub applied_secs: Option<u32>,
+}
+
+/// Waits until a custom CSR is no longer pending or gone, for `secs` at most. It holds no connection meanwhile.
+///
+/// # Errors
+///
+/// Where the row cannot be read at first; later, the last state counts.
+pub async fn until_decided(state: &AppState, scope: &Scope, id: CustomCsrId, secs: u32) -> Result<Waited, StoreError> {
+    // Before the first look, so that no change falls between.
+    let mut changed = state.store.signals().changed();
+    let mut custom_csr = state.store.find_custom_csr(scope, id).await?;
+    let Ok(_place) = state.waiting.try_acquire() else { return Ok(Waited { custom_csr, applied_secs: None }) };
+    let end = Instant::now() + Duration::from_secs(u64::from(secs));
+    let mut stopping = state.stopping.clone();
+    while custom_csr.as_ref().is_some_and(|csr| csr.status == Status::Pending) && Instant::now() < end {
+        let next_look = end.min(Instant::now() + TICK);
+        let told = async {
+            // Another's change is not ours; an error is a lag, and then it may have been.
+            while changed.recv().await.is_ok_and(|other| other != id) {}
+        };
+        tokio::select! {
+            () = told => {}
+            () = tokio::time::sleep_until(next_look) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+        }
+        match state.store.find_custom_csr(scope, id).await {
+            Ok(now) => custom_csr = now,
+            Err(error) => tracing::debug!(%error, "the row is looked at again later"),
+        }
+    }
+    Ok(Waited { custom_csr, applied_secs: Some(secs) })
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::http::HeaderValue;
+
+    use super::*;
+
+    fn secs(values: &[&'static str]) -> Option<u32> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(PREFER, HeaderValue::from_static(value));
+        }
+        preferred_secs(&headers)
+    }
+
+    #[test]
+    fn the_first_well_formed_wait_counts_and_thirty_is_the_most() {
+        assert_eq!(secs(&["wait=10"]), Some(10));
+        assert_eq!(secs(&["respond-async, WAIT = 5; x=y"]), Some(5));
+        assert_eq!(secs(&["return=minimal", "wait=\"7\", wait=9"]), Some(7));
+        assert_eq!(secs(&["wait=60"]), Some(30));
+        assert_eq!(secs(&["wait=99999999999999999999"]), Some(30));
+        assert_eq!(secs(&["wait=0"]), Some(0));
+        for malformed in ["wait", "wait=", "wait=-1", "wait=1.5", "wait=soon", "waiting=3", "wait=\"5", ""] {
+            assert_eq!(secs(&[malformed]), None, "{malformed}");
+        }
+        assert_eq!(secs(&[]), None);
+    }
+}
