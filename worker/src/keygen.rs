@@ -155,9 +155,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_panics_or_hangs_does_not_stop_the_only_thread() {
-        let threads = KeyThreads::start(1, Duration::from_millis(200)).unwrap();
+    async fn a_task_that_panics_does_not_stop_the_only_thread() {
+        let threads = KeyThreads::start(1, Duration::from_secs(30)).unwrap();
         assert_eq!(threads.run(|| panic!("as planned")).await, Err::<(), _>(ThreadError::Panicked));
+        assert_eq!(threads.run(|| 1).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_hangs_is_given_up_and_its_thread_replaced() {
+        let threads = KeyThreads::start(1, Duration::from_millis(500)).unwrap();
         let (release, held) = mpsc::channel::<()>();
         assert_eq!(threads.run(move || held.recv().is_ok()).await, Err(ThreadError::TimedOut));
         assert_eq!(threads.run(|| 1).await, Ok(1));

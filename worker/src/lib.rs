@@ -18,6 +18,9 @@ pub use supervise::Heartbeat;
 use supervise::{Supervised, supervise};
 use tokio::{sync::watch, task::JoinSet};
 
+/// How long apalis may take to end once nothing runs.
+const END_TIME: Duration = Duration::from_secs(1);
+
 /// What the workers of one process need.
 pub struct WorkerConfig {
     /// Key generation threads, at least one.
@@ -39,7 +42,9 @@ pub struct WorkerConfig {
 /// The running workers of this process.
 pub struct Workers {
     stop: watch::Sender<bool>,
+    end: watch::Sender<bool>,
     alive: watch::Receiver<bool>,
+    running: watch::Receiver<usize>,
     tasks: JoinSet<()>,
 }
 
@@ -51,7 +56,9 @@ impl Workers {
     /// Where the operating system gives no thread.
     pub fn start(database: &Database, config: WorkerConfig) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
+        let (end, ended) = watch::channel(false);
         let (alive_sender, alive) = watch::channel(false);
+        let (running_sender, running) = watch::channel(0);
         let generator = Arc::new(Generator {
             store: Arc::clone(&database.store),
             sealer: config.sealer,
@@ -70,10 +77,12 @@ impl Workers {
             heartbeat: config.heartbeat,
             alive: alive_sender,
             stop: stopped.clone(),
+            end: ended,
+            running: running_sender,
         };
         tasks.spawn(supervise(supervised));
         tasks.spawn(maintain(Arc::clone(&database.store), config.clock, config.schedule, stopped));
-        Ok(Self { stop, alive, tasks })
+        Ok(Self { stop, end, alive, running, tasks })
     }
 
     /// Says at any time whether a worker takes jobs.
@@ -84,9 +93,14 @@ impl Workers {
 
     /// Takes no more jobs and waits for those in flight, `patience` long. False where some were not finished: they are
     /// run again later.
+    ///
+    /// apalis is told to end only then: a worker that ends reads no more of its jobs' results, and a job that has to wait for
+    /// room for its result would wait for ever. A result that it did not read is no loss: the row decides.
     pub async fn drain(mut self, patience: Duration) -> bool {
         self.stop.send_replace(true);
-        let finished = tokio::time::timeout(patience, async { while self.tasks.join_next().await.is_some() {} }).await.is_ok();
+        let finished = tokio::time::timeout(patience, self.running.wait_for(|running| *running == 0)).await.is_ok();
+        self.end.send_replace(true);
+        let _ = tokio::time::timeout(END_TIME, async { while self.tasks.join_next().await.is_some() {} }).await;
         self.tasks.shutdown().await;
         finished
     }

@@ -8,7 +8,10 @@ use std::{
 
 use apalis::prelude::{PollSnapshot, PollStrategy};
 use futures::Stream;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior},
+};
 
 /// Looks at every event, and at every tick as a backstop.
 ///
@@ -18,19 +21,23 @@ pub struct EventsAndTicks<S> {
     events: S,
     ended: bool,
     tick: Interval,
+    stopped: watch::Receiver<bool>,
 }
 
 impl<S> EventsAndTicks<S> {
-    /// Looks at every event of `events`, and every `period`.
-    pub fn new(events: S, period: Duration) -> Self {
+    /// Looks at every event of `events`, and every `period`, until `stopped`.
+    pub fn new(events: S, period: Duration, stopped: watch::Receiver<bool>) -> Self {
         let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { events, ended: false, tick }
+        Self { events, ended: false, tick, stopped }
     }
 }
 
 impl<S: Stream + Unpin> PollStrategy for EventsAndTicks<S> {
     fn poll_drive(&mut self, cx: &mut Context<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
+        if *self.stopped.borrow() {
+            return Poll::Pending;
+        }
         let mut due = false;
         while !self.ended {
             match Pin::new(&mut self.events).poll_next(cx) {

@@ -65,8 +65,12 @@ pub struct Supervised {
     pub heartbeat: Heartbeat,
     /// Says whether it runs.
     pub alive: watch::Sender<bool>,
-    /// Tells it to stop.
+    /// Tells it to take no more jobs.
     pub stop: watch::Receiver<bool>,
+    /// Tells it to end.
+    pub end: watch::Receiver<bool>,
+    /// Jobs that are being run.
+    pub running: watch::Sender<usize>,
 }
 
 /// Keeps one apalis worker running until told to stop.
@@ -96,7 +100,7 @@ macro_rules! run_worker {
         let alive = $this.alive.clone();
         let worker = WorkerBuilder::new($name)
             .backend($backend)
-            .data(Arc::clone(&$this.generator))
+            .data(Handler { generator: Arc::clone(&$this.generator), stop: $this.stop.clone(), running: $this.running.clone() })
             .concurrency($this.concurrency)
             .on_event(move |_, event| {
                 if matches!(event, Event::Start) {
@@ -104,7 +108,7 @@ macro_rules! run_worker {
                 }
             })
             .build(handle);
-        worker.run_until($this.stopped()).await.map_err(Into::into)
+        worker.run_until($this.ended()).await.map_err(Into::into)
     }};
 }
 
@@ -113,10 +117,9 @@ impl Supervised {
         let events = stream::unfold(self.generator.store.signals().enqueued(), |mut events| async move {
             events.changed().await.ok().map(|()| ((), events))
         });
-        let strategy = EventsAndTicks::new(Box::pin(events), TICK);
+        let strategy = EventsAndTicks::new(Box::pin(events), TICK, self.stop.clone());
         let Heartbeat { interval, .. } = self.heartbeat;
-        // One job at a time: a buffered one sends no heartbeat, and others run it too. No event for the start of a job: a stopping
-        // worker no longer reads events, and a job with two of them to send would wait for ever for room.
+        // One job at a time: a buffered one sends no heartbeat, and others run it too. No event for the start of a job: a write less.
         match &self.queue {
             Queue::Sqlite(pool) => {
                 let config = apalis_sqlite::Config::default()
@@ -139,21 +142,50 @@ impl Supervised {
         }
     }
 
-    fn stopped(&self) -> impl Future<Output = std::io::Result<()>> + Send + use<> {
-        let mut stop = self.stop.clone();
+    fn ended(&self) -> impl Future<Output = std::io::Result<()>> + Send + use<> {
+        let mut end = self.end.clone();
         async move {
-            let _ = stop.wait_for(|stop| *stop).await;
+            let _ = end.wait_for(|end| *end).await;
             Ok(())
         }
     }
 }
 
+/// What runs jobs.
+#[derive(Clone)]
+struct Handler {
+    generator: Arc<Generator>,
+    stop: watch::Receiver<bool>,
+    running: watch::Sender<usize>,
+}
+
+/// Counts a job that is being run.
+struct Running(watch::Sender<usize>);
+
+impl Running {
+    fn new(running: &watch::Sender<usize>) -> Self {
+        running.send_modify(|count| *count += 1);
+        Self(running.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
 /// Everything that can go wrong is dealt with inside: an error that apalis sees would leave the job running.
-async fn handle(job: GenerateCsrJob, generator: Data<Arc<Generator>>) -> Result<(), BoxDynError> {
+async fn handle(job: GenerateCsrJob, handler: Data<Handler>) -> Result<(), BoxDynError> {
+    let _running = Running::new(&handler.running);
+    if *handler.stop.borrow() {
+        // Fetched while the process began to stop: the job dies, and the sweep finds its row.
+        return Err("stopping".into());
+    }
     let Some(id) = job.custom_csr_id() else {
         tracing::error!("a job names no custom CSR and is dropped");
         return Ok(());
     };
-    generator.run(id).await;
+    handler.generator.run(id).await;
     Ok(())
 }
