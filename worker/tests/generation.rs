@@ -49,13 +49,17 @@ impl World {
     }
 
     fn workers(&self, key_generator: impl KeyGenerator, limits: Limits) -> Workers {
+        self.workers_with(key_generator, limits, Schedule::default())
+    }
+
+    fn workers_with(&self, key_generator: impl KeyGenerator, limits: Limits, schedule: Schedule) -> Workers {
         let config = WorkerConfig {
             threads: 2,
             sealer: Arc::clone(&self.sealer),
             key_generator: Arc::new(key_generator),
             clock: Arc::new(SystemClock),
             limits,
-            schedule: Schedule::default(),
+            schedule,
             heartbeat: Heartbeat::default(),
         };
         Workers::start(&self.test.database, config).unwrap()
@@ -177,6 +181,40 @@ async fn a_generation_that_hangs_fails_in_time_and_stops_nobody_else() {
     assert_eq!(csr.error.unwrap(), "Generation failed 3 times, the last time because the key generation did not end in time.");
     assert_eq!(world.ended(world.accept(KeyType::P256v1).await).await.status, Status::Active);
     drop(release);
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_when_the_key_is_made_uses_up_no_attempt() {
+    let world = World::new().await;
+    let (started, begun) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let limits = Limits { retry_delays: Vec::new(), database_patience: Duration::from_millis(100), ..Limits::default() };
+    let schedule = Schedule { sweep_interval: Duration::from_millis(200), ..Schedule::default() };
+    let workers = world.workers_with(
+        scripted(move |call| {
+            if call == 0 {
+                let _ = started.send(());
+                let _ = held.lock().unwrap().recv();
+            }
+            None
+        }),
+        limits,
+        schedule,
+    );
+    let id = world.accept(KeyType::P256v1).await;
+    while begun.try_recv().is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let locked = world.test.lock_writers().await;
+    drop(release);
+    // Longer than a statement waits, and than the worker has patience: the result is given up.
+    let first = world.store().fail_generation(id, "not now", now()).await;
+    assert!(first.is_err(), "writers are kept out");
+    drop(locked);
+    // With one attempt allowed, a counted one would have ended it as failed.
+    assert_eq!(world.ended(id).await.status, Status::Active);
     workers.drain(Duration::from_secs(10)).await;
 }
 

@@ -1,5 +1,6 @@
 //! The commands and their settings.
 
+mod backup;
 mod database;
 mod demo;
 mod jwt;
@@ -37,6 +38,8 @@ enum Action {
     Worker(Box<work::WorkerArgs>),
     /// Bring the database up to date and end
     Migrate(database::DatabaseArgs),
+    /// Copy a live SQLite database to a file
+    Backup(backup::BackupArgs),
     /// Print the OpenAPI document (YAML)
     Openapi,
     /// Make or check the master key, which seals the private keys
@@ -126,6 +129,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Action::Openapi => openapi::print(),
         Action::Serve(args) => runtime()?.block_on(serve::serve(*args)),
         Action::Worker(args) => runtime()?.block_on(work::work(*args)),
+        Action::Backup(args) => runtime()?.block_on(backup::backup(args)),
         Action::Migrate(args) => runtime()?.block_on(database::migrate(&args)),
         Action::Keys(action) => runtime()?.block_on(keys::run(action)),
         Action::Zone(action) => runtime()?.block_on(scopes::zone(action)),

@@ -5,6 +5,7 @@
 mod connect;
 mod dialect;
 mod notify;
+mod parameters;
 mod postgres;
 mod rows;
 mod signals;

@@ -9,6 +9,7 @@ use super::{
     Acceptance, Dialect, Direction, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow, NewCustomCsr,
     Order, Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
+    parameters::{insert_values, search_pattern},
     rows::Reader,
     signals::{Signal, Signals},
     statements as sql,
@@ -156,6 +157,13 @@ impl<DB: Dialect> SqlStore<DB> {
         Ok(Some(if same { Acceptance::Replayed(row.custom_csr_id()?) } else { Acceptance::KeyReused }))
     }
 
+    /// Whether no other process sweeps at this moment.
+    async fn may_sweep(&self, tx: &mut Transaction<'static, DB>) -> Result<bool, StoreError> {
+        let Some(lock) = DB::SWEEP_LOCK else { return Ok(true) };
+        let rows = self.fetch(tx, lock, values![]).await?;
+        Ok(rows.first().map(|row| Reader::<DB>(row).int("locked")).transpose()? == Some(1))
+    }
+
     /// Gives one pending row a new job, unless someone else just did.
     async fn requeue(&self, tx: &mut Transaction<'static, DB>, row: &DB::Row, now: Timestamp) -> Result<u64, StoreError> {
         let row = Reader::<DB>(row);
@@ -290,6 +298,9 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         let mut requeued = 0;
         loop {
             let mut tx = self.begin_write().await?;
+            if !self.may_sweep(&mut tx).await? {
+                return Ok(Sweep { requeued });
+            }
             let rows = self.fetch(&mut tx, DB::JOBLESS, values![SWEEP_BATCH]).await?;
             for row in &rows {
                 requeued += self.requeue(&mut tx, row, now).await?;
@@ -372,54 +383,6 @@ fn store_error<DB: Dialect>(error: &sqlx::Error) -> StoreError {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(text),
         _ => StoreError::Internal(text),
     }
-}
-
-fn insert_values(new: &NewCustomCsr, account: Option<&TenantId>, job_id: &str, now: Timestamp) -> Result<Vec<Value>, StoreError> {
-    let request = &new.request;
-    let subject = &request.subject;
-    let sans = serde_json::to_string(&request.sans).map_err(|error| StoreError::Internal(error.to_string()))?;
-    Ok(values![
-        new.id.to_string(),
-        new.scope.to_string(),
-        account.map(ToString::to_string),
-        now.micros(),
-        subject.country.clone(),
-        subject.state.clone(),
-        subject.locality.clone(),
-        subject.organization.clone(),
-        subject.organizational_unit.clone(),
-        subject.common_name.clone(),
-        request.name.clone(),
-        request.description.clone(),
-        sans,
-        request.key_type.as_str(),
-        search_text(new),
-        job_id,
-    ])
-}
-
-/// Between the parts of the search text stands a character that no part and no pattern has.
-const SEPARATOR: char = '\u{1}';
-
-fn search_text(new: &NewCustomCsr) -> String {
-    let parts = new.request.name.iter().chain([&new.request.subject.common_name]).chain(&new.request.sans);
-    let mut text = parts.fold(String::new(), |text, part| text + part + SEPARATOR.encode_utf8(&mut [0; 4]));
-    text.make_ascii_lowercase();
-    text
-}
-
-/// A LIKE pattern that takes every character literally. No stored part has control characters, so one in the pattern matches nothing.
-fn search_pattern(search: &str) -> String {
-    let mut pattern = String::from("%");
-    for c in search.chars() {
-        match c {
-            '%' | '_' | '\\' => pattern.extend(['\\', c]),
-            c if c.is_control() => pattern.push('\u{2}'),
-            c => pattern.push(c.to_ascii_lowercase()),
-        }
-    }
-    pattern.push('%');
-    pattern
 }
 
 const fn page_statement(query: &ListQuery) -> &'static str {

@@ -1,0 +1,119 @@
+//! What is accepted, and what is refused.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{accept, accept_new, database, granted, query};
+use crate::{
+    model::{KeyType, Status},
+    storage::{Acceptance, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, NewCustomCsr},
+    testing::{account, new_custom_csr, now, zone},
+};
+
+#[tokio::test]
+async fn an_accepted_custom_csr_reads_back_as_it_was_given() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 1).await;
+    let new = new_custom_csr(&scope, KeyType::Rsa2048);
+    let Acceptance::Accepted(accepted) = store.accept_custom_csr(&new, now()).await.unwrap() else { panic!("not accepted") };
+    assert_eq!(accepted.request, new.request);
+    assert_eq!((accepted.status, accepted.account.as_ref()), (Status::Pending, Some(account("a1").id())));
+    assert_eq!(store.find_custom_csr(&scope, new.id).await.unwrap().as_ref(), Some(&*accepted));
+}
+
+#[tokio::test]
+async fn a_custom_csr_of_another_scope_is_neither_found_nor_listed_nor_deleted() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 1).await;
+    let id = accept(&*store, &scope).await;
+    for other in [zone("z2"), account("z1"), account("a1")] {
+        assert_eq!(store.find_custom_csr(&other, id).await.unwrap(), None);
+        assert_eq!(store.list_custom_csrs(&other, &query()).await.unwrap().total, 0);
+        assert!(!store.delete_custom_csr(&other, id).await.unwrap());
+    }
+    assert!(store.find_custom_csr(&scope, id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_without_a_grant_or_without_a_quota_or_beyond_it() {
+    let (_test, store) = database().await;
+    let scope = zone("z1");
+    let attempt = || async { store.accept_custom_csr(&new_custom_csr(&scope, KeyType::P256v1), now()).await.unwrap() };
+    assert_eq!(attempt().await, Acceptance::NotGranted);
+    store.grant_scope(&scope, None, None, now()).await.unwrap();
+    assert_eq!(attempt().await, Acceptance::NoQuota);
+    store.grant_scope(&scope, None, Some(1), now()).await.unwrap();
+    let id = accept(&*store, &scope).await;
+    assert_eq!(attempt().await, Acceptance::QuotaUsedUp(1));
+    assert!(store.delete_custom_csr(&scope, id).await.unwrap());
+    let id = accept(&*store, &scope).await;
+    assert!(store.revoke_scope(&scope, now()).await.unwrap());
+    assert!(!store.revoke_scope(&scope, now()).await.unwrap());
+    assert_eq!(attempt().await, Acceptance::NotGranted);
+    assert!(store.find_custom_csr(&scope, id).await.unwrap().is_some(), "what exists stays readable");
+    store.grant_scope(&scope, None, Some(0), now()).await.unwrap();
+    assert_eq!(attempt().await, Acceptance::QuotaUsedUp(0));
+    assert_eq!(store.find_scope(&scope).await.unwrap().unwrap().used, 1);
+}
+
+#[tokio::test]
+async fn fifty_concurrent_requests_never_get_one_more_than_the_quota() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 20).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (store, new) = (Arc::clone(&store), new_custom_csr(&scope, KeyType::P256v1));
+        tasks.spawn(async move { store.accept_custom_csr(&new, now()).await.unwrap() });
+    }
+    let outcomes = tasks.join_all().await;
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Acceptance::Accepted(_))).count(), 20);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Acceptance::QuotaUsedUp(20)).count(), 30);
+    assert_eq!(store.list_custom_csrs(&scope, &query()).await.unwrap().total, 20);
+}
+
+#[tokio::test]
+async fn a_key_that_came_before_is_replayed_with_the_same_body_and_refused_with_another_until_it_is_too_old() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 2).await;
+    let with_key = |body: u8| NewCustomCsr {
+        idempotency_key: Some(IdempotencyKey { key_sha256: vec![1; 32], body_sha256: vec![body; 32] }),
+        ..new_custom_csr(&scope, KeyType::P256v1)
+    };
+    let id = accept_new(&*store, &with_key(1)).await;
+    assert_eq!(store.accept_custom_csr(&with_key(1), now()).await.unwrap(), Acceptance::Replayed(id));
+    assert_eq!(store.accept_custom_csr(&with_key(2), now()).await.unwrap(), Acceptance::KeyReused);
+    assert!(store.delete_custom_csr(&scope, id).await.unwrap());
+    assert_eq!(store.accept_custom_csr(&with_key(1), now()).await.unwrap(), Acceptance::Replayed(id), "deleted, but remembered");
+    let tomorrow = now().plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1));
+    assert!(matches!(store.accept_custom_csr(&with_key(2), tomorrow).await.unwrap(), Acceptance::Accepted(_)));
+    let purged = store.purge(now(), tomorrow.plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1))).await.unwrap();
+    assert_eq!(purged.idempotency_keys, 1);
+}
+
+#[tokio::test]
+async fn a_key_of_a_refused_request_is_free_again() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 0).await;
+    let key = IdempotencyKey { key_sha256: vec![1; 32], body_sha256: vec![1; 32] };
+    let new = NewCustomCsr { idempotency_key: Some(key), ..new_custom_csr(&scope, KeyType::P256v1) };
+    assert_eq!(store.accept_custom_csr(&new, now()).await.unwrap(), Acceptance::QuotaUsedUp(0));
+    granted(&*store, 1).await;
+    accept_new(&*store, &new).await;
+}
+
+#[tokio::test]
+async fn fifty_equal_requests_at_once_make_one_custom_csr() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 50).await;
+    let key = IdempotencyKey { key_sha256: vec![1; 32], body_sha256: vec![1; 32] };
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let new = NewCustomCsr { idempotency_key: Some(key.clone()), ..new_custom_csr(&scope, KeyType::P256v1) };
+        let store = Arc::clone(&store);
+        tasks.spawn(async move { store.accept_custom_csr(&new, now()).await.unwrap() });
+    }
+    let outcomes = tasks.join_all().await;
+    let accepted: Vec<_> = outcomes.iter().filter_map(|o| if let Acceptance::Accepted(csr) = o { Some(csr.id) } else { None }).collect();
+    let [id] = accepted.as_slice() else { panic!("{accepted:?}") };
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Acceptance::Replayed(*id)).count(), 49);
+    assert_eq!(store.find_scope(&scope).await.unwrap().unwrap().used, 1);
+}

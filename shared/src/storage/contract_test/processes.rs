@@ -1,0 +1,101 @@
+//! Several processes on one database.
+
+use super::{accept, database, generated, granted};
+use crate::{
+    error::StoreError,
+    model::KeyType,
+    storage::{Access, Database, Migrate, OpenError, Queue},
+    testing::{new_custom_csr, now, zone},
+};
+
+#[tokio::test]
+async fn a_second_process_may_not_serve_the_same_file_but_any_number_the_same_server() {
+    let (test, _store) = database().await;
+    let open = |exclusive| Database::open(&test.location, Access { exclusive, ..Access::default() });
+    assert_eq!(matches!(open(true).await, Err(OpenError::InUse(_))), !test.is_postgres());
+    assert!(open(false).await.is_ok(), "a command beside it may work on it");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let (test, _store) = database().await;
+    let (yes, checksum) = if test.is_postgres() { ("TRUE", "'\\x00'") } else { ("1", "x'00'") };
+    test.execute(&format!(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'x', {yes}, {checksum}, 0)"
+    ))
+    .await;
+    for migrate in [Migrate::Always, Migrate::FirstStart] {
+        let access = Access { migrate, ..Access::default() };
+        assert!(matches!(Database::open(&test.location, access).await, Err(OpenError::Newer(9999))));
+    }
+}
+
+#[tokio::test]
+async fn sqlite_keeps_every_commit_and_overwrites_what_is_deleted() {
+    let (test, _store) = database().await;
+    let Queue::Sqlite(pool) = &test.database.queue else { return };
+    for (pragma, value) in [("PRAGMA synchronous", 2), ("PRAGMA secure_delete", 1), ("PRAGMA foreign_keys", 1)] {
+        assert_eq!(test.number(pragma).await, value, "{pragma}");
+    }
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
+    assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn enqueueing_notifies_nobody_within_the_transaction() {
+    let (test, _store) = database().await;
+    if test.is_postgres() {
+        // apalis' trigger would make all commits wait for one lock: an upgrade that brings it back is to be noticed.
+        let triggers = "SELECT COUNT(*) FROM pg_trigger WHERE tgrelid = 'apalis.jobs'::regclass AND NOT tgisinternal";
+        assert_eq!(test.number(triggers).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn other_processes_hear_of_new_jobs_and_of_changes() {
+    let (test, store) = database().await;
+    if !test.is_postgres() {
+        return;
+    }
+    let other = Database::open(&test.location, Access::default()).await.unwrap();
+    let (mut enqueued, mut changed) = (other.store.signals().enqueued(), other.store.signals().changed());
+    // Listening begins with a signal of its own: something may have come before.
+    enqueued.changed().await.unwrap();
+    let scope = granted(&*store, 1).await;
+    let id = accept(&*store, &scope).await;
+    enqueued.changed().await.unwrap();
+    assert!(store.complete_generation(id, &generated(1), now()).await.unwrap());
+    assert_eq!(changed.recv().await.unwrap(), id);
+    other.close().await;
+}
+
+#[tokio::test]
+async fn of_several_processes_that_sweep_at_once_each_row_gets_one_new_job() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 50).await;
+    for _ in 0..50 {
+        accept(&*store, &scope).await;
+    }
+    test.execute("DELETE FROM {jobs}").await;
+    let other = Database::open(&test.location, Access::default()).await.unwrap();
+    let (one, two) = tokio::join!(store.sweep(now()), other.store.sweep(now()));
+    assert_eq!(one.unwrap().requeued + two.unwrap().requeued, 50);
+    assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 50);
+    other.close().await;
+}
+
+#[tokio::test]
+async fn on_postgresql_an_open_transaction_of_one_zone_keeps_no_other_zone_and_no_reader_waiting() {
+    let (test, store) = database().await;
+    let Queue::Postgres(pool) = &test.database.queue else { return };
+    let (busy, free) = (granted(&*store, 5).await, zone("z2"));
+    store.grant_scope(&free, None, Some(5), now()).await.unwrap();
+    let mut tx = pool.begin_with("BEGIN").await.unwrap();
+    sqlx::query("UPDATE scopes SET used = used + 1 WHERE scope = 'zones/z1'").execute(&mut *tx).await.unwrap();
+    accept(&*store, &free).await;
+    assert_eq!(store.find_scope(&busy).await.unwrap().unwrap().used, 0);
+    let blocked = store.accept_custom_csr(&new_custom_csr(&busy, KeyType::P256v1), now()).await;
+    assert!(matches!(blocked, Err(StoreError::Unavailable(_))), "the same zone has to wait: {blocked:?}");
+    tx.rollback().await.unwrap();
+    accept(&*store, &busy).await;
+}
