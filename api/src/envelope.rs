@@ -148,7 +148,7 @@ impl ResponseError for ApiError {
         if self.status() == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(self.code(), ErrorCode::NotReady | ErrorCode::TooManyRequests) && self.should_retry.is_none() {
+        if matches!(self.code(), ErrorCode::NotReady | ErrorCode::TooManyRequests) {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS);
         }
         if let Some(should_retry) = self.should_retry {

@@ -54,6 +54,7 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .at("/openapi.json", get(openapi_json))
         .at("/openapi.yaml", get(openapi_yaml))
         .at("/docs", get(docs))
+        .at("/docs/", get(docs))
         .at("/", get(root))
         .nest_no_strip("/health", health_routes(health))
         .data(Arc::new(state))

@@ -246,7 +246,8 @@ async fn what_was_accepted_before_the_workers_started_or_lost_its_job_becomes_ac
 async fn a_job_for_a_deleted_custom_csr_and_one_that_comes_twice_do_no_harm() {
     let world = World::new().await;
     let (deleted, twice) = (world.accept(KeyType::P256v1).await, world.accept(KeyType::P256v1).await);
-    assert!(world.store().delete_custom_csr(&world.scope, deleted).await.unwrap());
+    // Without its job, as where a worker has it at that moment.
+    world.test.execute(&format!("DELETE FROM custom_csrs WHERE id = '{deleted}'")).await;
     world
         .test
         .execute(&format!(
@@ -268,6 +269,28 @@ async fn a_job_for_a_deleted_custom_csr_and_one_that_comes_twice_do_no_harm() {
     }
     assert_eq!(world.ended(twice).await, csr, "the second run changed nothing");
     assert_eq!(world.store().find_custom_csr(&world.scope, deleted).await.unwrap(), None);
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_delete_that_races_with_generation_leaves_no_row_no_key_and_no_live_job() {
+    let world = World::new().await;
+    let workers = world.workers(AwsLc, Limits::default());
+    for round in 0..500 {
+        let id = world.accept(KeyType::P256v1).await;
+        // At another point of the generation each time.
+        tokio::time::sleep(Duration::from_micros(round % 50 * 100)).await;
+        assert!(world.store().delete_custom_csr(&world.scope, id).await.unwrap());
+        assert_eq!(world.store().find_custom_csr(&world.scope, id).await.unwrap(), None);
+    }
+    let live = "SELECT COUNT(*) FROM {jobs} WHERE status IN ('Pending', 'Queued', 'Running')";
+    let end = Instant::now() + Duration::from_secs(30);
+    while world.test.number(live).await > 0 {
+        assert!(Instant::now() < end, "jobs without a row are still live");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(world.test.number("SELECT COUNT(*) FROM custom_csrs").await, 0, "none came back");
+    assert_eq!(world.store().find_scope(&world.scope).await.unwrap().unwrap().used, 0);
     workers.drain(Duration::from_secs(10)).await;
 }
 

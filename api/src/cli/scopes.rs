@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use shared::{
     clock::{Clock, SystemClock},
     ids::{Scope, TenantId},
@@ -29,18 +29,9 @@ pub enum ZoneAction {
         database: DatabaseArgs,
     },
     /// Take the grant back; what exists stays readable and deletable
-    Revoke {
-        /// The zone's ID
-        #[arg(value_parser = tenant_id)]
-        id: TenantId,
-        #[command(flatten)]
-        database: DatabaseArgs,
-    },
+    Revoke(IdArgs),
     /// List the granted zones: ID, account, quota, used
-    List {
-        #[command(flatten)]
-        database: DatabaseArgs,
-    },
+    List(DatabaseArgs),
 }
 
 /// `csrd account …`
@@ -58,18 +49,19 @@ pub enum AccountAction {
         database: DatabaseArgs,
     },
     /// Take the grant back; what exists stays readable and deletable
-    Revoke {
-        /// The account's ID
-        #[arg(value_parser = tenant_id)]
-        id: TenantId,
-        #[command(flatten)]
-        database: DatabaseArgs,
-    },
+    Revoke(IdArgs),
     /// List the granted accounts: ID, quota, used
-    List {
-        #[command(flatten)]
-        database: DatabaseArgs,
-    },
+    List(DatabaseArgs),
+}
+
+/// Which one is meant.
+#[derive(Args)]
+pub struct IdArgs {
+    /// The ID
+    #[arg(value_parser = tenant_id)]
+    id: TenantId,
+    #[command(flatten)]
+    database: DatabaseArgs,
 }
 
 fn tenant_id(text: &str) -> Result<TenantId, String> {
@@ -80,8 +72,8 @@ fn tenant_id(text: &str) -> Result<TenantId, String> {
 pub async fn zone(action: ZoneAction) -> anyhow::Result<ExitCode> {
     match action {
         ZoneAction::Grant { id, account, quota, database } => grant(&Scope::Zone(id), account.as_ref(), quota, &database).await,
-        ZoneAction::Revoke { id, database } => revoke(&Scope::Zone(id), &database).await,
-        ZoneAction::List { database } => list("zone", &database).await,
+        ZoneAction::Revoke(IdArgs { id, database }) => revoke(&Scope::Zone(id), &database).await,
+        ZoneAction::List(database) => list("zone", &database).await,
     }
 }
 
@@ -89,8 +81,8 @@ pub async fn zone(action: ZoneAction) -> anyhow::Result<ExitCode> {
 pub async fn account(action: AccountAction) -> anyhow::Result<ExitCode> {
     match action {
         AccountAction::Grant { id, quota, database } => grant(&Scope::Account(id), None, quota, &database).await,
-        AccountAction::Revoke { id, database } => revoke(&Scope::Account(id), &database).await,
-        AccountAction::List { database } => list("account", &database).await,
+        AccountAction::Revoke(IdArgs { id, database }) => revoke(&Scope::Account(id), &database).await,
+        AccountAction::List(database) => list("account", &database).await,
     }
 }
 

@@ -11,7 +11,11 @@ use clap::Args;
 use shared::{
     clock::SystemClock,
     storage::Database,
-    x509::{public_suffix::SuffixList, request::Validator, san::SanPolicy},
+    x509::{
+        public_suffix::{SuffixList, SuffixListError},
+        request::Validator,
+        san::SanPolicy,
+    },
 };
 use tokio::{
     net::TcpListener,
@@ -151,9 +155,15 @@ async fn start_workers(args: &ServeArgs, database: &Database) -> anyhow::Result<
     args.process.start_workers(database, sealer, threads).map(Some)
 }
 
+/// A list that is refused leaves the embedded one: a broken update must not stop the service.
 fn suffix_list(path: Option<&std::path::Path>) -> anyhow::Result<SuffixList> {
-    path.map_or_else(
-        || Ok(SuffixList::embedded()),
-        |path| SuffixList::load(path).map_err(|error| bad_setting(format!("--public-suffix-list: {} {error}", path.display()))),
-    )
+    let Some(path) = path else { return Ok(SuffixList::embedded()) };
+    match SuffixList::load(path) {
+        Ok(list) => Ok(list),
+        Err(error @ SuffixListError::Unreadable(_)) => Err(bad_setting(format!("--public-suffix-list: {} {error}", path.display()))),
+        Err(error) => {
+            tracing::error!("--public-suffix-list: {} {error}: refused, the embedded list stays", path.display());
+            Ok(SuffixList::embedded())
+        }
+    }
 }

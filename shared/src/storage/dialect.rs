@@ -36,6 +36,8 @@ pub trait Dialect: Database {
     const BEGIN_READ: &'static str;
     /// IDs and job IDs of up to `$1` pending rows whose job is gone or dead.
     const JOBLESS: &'static str;
+    /// Deletes the job `$1` if no worker has it yet; one that has it finds nothing to do.
+    const CANCEL_JOB: &'static str;
     /// Takes the lock that lets one process at a time sweep, until the transaction ends; `locked` is 1 where it was free.
     /// None where only one process sweeps anyway.
     const SWEEP_LOCK: Option<&'static str>;
@@ -145,6 +147,7 @@ impl Dialect for Sqlite {
     const BEGIN_READ: &'static str = "BEGIN";
     const JOBLESS: &'static str = "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND NOT EXISTS \
         (SELECT 1 FROM Jobs WHERE Jobs.id = custom_csrs.job_id AND Jobs.status IN ('Pending', 'Queued', 'Running')) ORDER BY id LIMIT $1";
+    const CANCEL_JOB: &'static str = "DELETE FROM Jobs WHERE id = $1 AND status = 'Pending'";
     const SWEEP_LOCK: Option<&'static str> = None;
     const PURGE_JOBS: &'static str = "DELETE FROM Jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < $1";
     const PURGE_WORKERS: &'static str =
@@ -191,6 +194,7 @@ impl Dialect for Postgres {
     const BEGIN_READ: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     const JOBLESS: &'static str = "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND NOT EXISTS \
         (SELECT 1 FROM apalis.jobs WHERE jobs.id = custom_csrs.job_id AND jobs.status IN ('Pending', 'Queued', 'Running')) ORDER BY id LIMIT $1";
+    const CANCEL_JOB: &'static str = "DELETE FROM apalis.jobs WHERE id = $1 AND status = 'Pending'";
     // `sweep` in ASCII, cut to what a number holds.
     const SWEEP_LOCK: Option<&'static str> =
         Some("SELECT CAST(CASE WHEN pg_try_advisory_xact_lock(495874041200) THEN 1 ELSE 0 END AS BIGINT) AS locked");

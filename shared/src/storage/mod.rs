@@ -235,7 +235,7 @@ pub trait Store: Send + Sync {
     /// One page of a scope's custom CSRs; empty past the last page.
     async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError>;
 
-    /// Deletes a custom CSR with its sealed key and gives its quota back; false where there is none.
+    /// Deletes a custom CSR with its sealed key and its job and gives its quota back; false where there is none.
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<bool, StoreError>;
 
     /// Counts a start and tells what to make; none where the row is gone or no longer pending.

@@ -238,10 +238,10 @@ impl<DB: Dialect> Store for SqlStore<DB> {
 
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<bool, StoreError> {
         let mut tx = self.begin_write().await?;
-        let deleted = self.execute(&mut tx, sql::DELETE_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
-        if deleted == 0 {
-            return Ok(false);
-        }
+        let deleted = self.fetch(&mut tx, sql::DELETE_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
+        let Some(row) = deleted.first() else { return Ok(false) };
+        let job_id = Reader::<DB>(row).text("job_id")?;
+        self.execute(&mut tx, DB::CANCEL_JOB, values![job_id]).await?;
         self.execute(&mut tx, sql::GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
         self.commit(tx).await?;
         self.signals.send(Signal::Changed(id));

@@ -57,7 +57,7 @@ pub(super) const FIND_IDEMPOTENCY_KEY: &str =
 pub(super) const PURGE_IDEMPOTENCY_KEYS: &str = "DELETE FROM idempotency_keys WHERE created_at < $1";
 
 pub(super) const FIND_CUSTOM_CSR: &str = concat!("SELECT ", csr_columns!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
-pub(super) const DELETE_CUSTOM_CSR: &str = "DELETE FROM custom_csrs WHERE id = $1 AND scope = $2";
+pub(super) const DELETE_CUSTOM_CSR: &str = "DELETE FROM custom_csrs WHERE id = $1 AND scope = $2 RETURNING job_id";
 
 pub(super) const COUNT_CUSTOM_CSRS: &str = concat!("SELECT COUNT(*) AS total ", csr_filter!());
 pub(super) const PAGE_BY_CREATED_AT_ASC: &str = csr_page!("created_at, id");

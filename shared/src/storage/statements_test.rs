@@ -9,7 +9,7 @@ async fn prepare_all<DB: Dialect>(pool: &Pool<DB>)
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    let own = [DB::JOBLESS, DB::PURGE_JOBS, DB::PURGE_WORKERS].into_iter().chain(DB::RELEASE_JOBS).chain(DB::SWEEP_LOCK);
+    let own = [DB::CANCEL_JOB, DB::JOBLESS, DB::PURGE_JOBS, DB::PURGE_WORKERS].into_iter().chain(DB::RELEASE_JOBS).chain(DB::SWEEP_LOCK);
     let mut connection = pool.acquire().await.unwrap();
     for sql in statements::ALL.iter().copied().chain(own) {
         (&mut *connection).prepare(sql.into_sql_str()).await.unwrap_or_else(|error| panic!("{sql}: {error}"));

@@ -1,10 +1,12 @@
 //! Several processes on one database.
 
 use super::{accept, database, generated, granted};
+use std::sync::Arc;
+
 use crate::{
     error::StoreError,
     model::KeyType,
-    storage::{Access, Database, Migrate, OpenError, Queue},
+    storage::{Acceptance, Access, Database, Migrate, OpenError, Queue},
     testing::{new_custom_csr, now, zone},
 };
 
@@ -98,4 +100,31 @@ async fn on_postgresql_an_open_transaction_of_one_zone_keeps_no_other_zone_and_n
     assert!(matches!(blocked, Err(StoreError::Unavailable(_))), "the same zone has to wait: {blocked:?}");
     tx.rollback().await.unwrap();
     accept(&*store, &busy).await;
+}
+
+#[tokio::test]
+async fn two_processes_together_never_get_one_more_than_the_quota() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 50).await;
+    let other = Database::open(&test.location, Access::default()).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..400 {
+        let store = Arc::clone(if number % 2 == 0 { &store } else { &other.store });
+        let new = new_custom_csr(&scope, KeyType::P256v1);
+        tasks.spawn(async move {
+            loop {
+                // A pool that is used up for a moment is no answer.
+                match store.accept_custom_csr(&new, now()).await {
+                    Err(StoreError::Unavailable(_)) => {}
+                    outcome => return outcome.unwrap(),
+                }
+            }
+        });
+    }
+    let outcomes = tasks.join_all().await;
+    let accepted = outcomes.iter().filter(|outcome| matches!(outcome, Acceptance::Accepted(_))).count();
+    let refused = outcomes.iter().filter(|outcome| **outcome == Acceptance::QuotaUsedUp(50)).count();
+    println!("accepted {accepted}, refused {refused}");
+    assert_eq!((accepted, refused), (50, 350));
+    other.close().await;
 }
