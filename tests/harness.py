@@ -197,13 +197,18 @@ class Csrd:
 
     def wait_listening(self, *, ready: bool = True, seconds: float = 60.0) -> "Csrd":
         def listening():
-            assert self.process.poll() is None, f"csrd ended with {self.process.returncode}: {self.log_of_this_start()}"
+            self.check_runs()
             return re.search(r"listening on http://([0-9A-Za-z.:\[\]]+)", self.log_of_this_start())
 
         self.address = wait_until(listening, "csrd names its address", seconds).group(1)
         if ready:
-            wait_until(lambda: self.is_up("/health/ready"), "csrd is ready", seconds)
+            wait_until(lambda: self.check_runs() and self.is_up("/health/ready"), "csrd is ready", seconds)
         return self
+
+    def check_runs(self) -> bool:
+        """Fails at once where the process has ended by itself, or was ended by somebody else."""
+        assert self.process.poll() is None, f"csrd ended with {self.process.returncode}: {self.log_of_this_start()[-2000:]}"
+        return True
 
     def is_up(self, path: str = "/health/live") -> bool:
         try:
