@@ -1,16 +1,17 @@
 //! Custom CSRs of zones and of accounts. Each method parses, asks the store and renders; the two resources differ in their paths.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc, time::Duration};
 
 use poem::{http::HeaderMap, web::Data};
 use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
 use shared::{
-    error::{ErrorCode, Issue},
+    error::{ErrorCode, Issue, StoreError},
     ids::{CustomCsrId, Scope},
     model::CustomCsr,
     storage::{Acceptance, IdempotencyKey, NewCustomCsr},
     x509::request::Accepted,
 };
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     access::Access,
@@ -110,19 +111,43 @@ pub enum Created {
     ),
 }
 
-/// The operations, for any scope.
-struct CustomCsrs<'a>(&'a AppState);
+/// How long the database may keep a request, all its steps together: a client is to be answered within 5 s whatever the database does.
+const DATABASE_TIME: Duration = Duration::from_millis(4_500);
 
-impl CustomCsrs<'_> {
+/// The operations, for any scope, of one request.
+struct CustomCsrs<'a> {
+    state: &'a AppState,
+    database_end: Instant,
+}
+
+impl<'a> CustomCsrs<'a> {
+    fn new(state: &'a AppState) -> Self {
+        Self { state, database_end: Instant::now() + DATABASE_TIME }
+    }
+
+    /// A read, or the error that says that it may be made again.
+    async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let late = |_| Err(StoreError::Unavailable("no answer in time".to_owned()));
+        timeout_at(self.database_end, call).await.unwrap_or_else(late)
+    }
+
+    /// A write, or the error that says that it may have happened.
+    async fn write<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let late = |_| Err(StoreError::Ambiguous("no answer in time".to_owned()));
+        timeout_at(self.database_end, call).await.unwrap_or_else(late)
+    }
+
     async fn create(&self, access: &Access, body: &Body<CustomCsrInput>, headers: &HeaderMap) -> Result<Created, ApiError> {
         let scope = access.scope(CustomCsrsWrite)?;
         self.check_grant(scope).await?;
         let (accepted, idempotency_key) = self.judge(access, body.json()?, headers)?;
-        let now = self.0.clock.now();
+        let now = self.state.clock.now();
         let new = NewCustomCsr { id: CustomCsrId::new(now), scope: scope.clone(), request: accepted.request, idempotency_key };
-        let csr = match self.0.store.accept_custom_csr(&new, now).await? {
+        let csr = match self.write(self.state.store.accept_custom_csr(&new, now)).await? {
             Acceptance::Accepted(csr) => *csr,
-            Acceptance::Replayed(id) => self.0.store.find_custom_csr(scope, id).await?.ok_or(ErrorCode::CustomCsrNotFound)?,
+            Acceptance::Replayed(id) => {
+                self.read(self.state.store.find_custom_csr(scope, id)).await?.ok_or(ErrorCode::CustomCsrNotFound)?
+            }
             Acceptance::KeyReused => return Err(ErrorCode::IdempotencyKeyReused.into()),
             Acceptance::NotGranted => return Err(ErrorCode::AccessNotGranted.into()),
             Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
@@ -136,7 +161,7 @@ impl CustomCsrs<'_> {
 
     /// Faults of the body and of the header come together.
     fn judge(&self, access: &Access, body: &[u8], headers: &HeaderMap) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
-        match (self.0.validator.parse(body), idempotency::parse(headers, access.subject(), body)) {
+        match (self.state.validator.parse(body), idempotency::parse(headers, access.subject(), body)) {
             (Ok(accepted), Ok(key)) => Ok((accepted, key)),
             (Ok(_), Err(issue)) => Err(issue.into()),
             (Err(issues), Ok(_)) => Err(ApiError::new(issues)),
@@ -151,11 +176,11 @@ impl CustomCsrs<'_> {
     /// A POST that was accepted is answered, whatever happens while it waits.
     async fn wait_for(&self, csr: CustomCsr, headers: &HeaderMap) -> (CustomCsr, Option<String>) {
         let preferred = wait::preferred_secs(headers);
-        let secs = preferred.unwrap_or(self.0.create_wait_secs);
+        let secs = preferred.unwrap_or(self.state.create_wait_secs);
         if preferred.is_none() && secs == 0 {
             return (csr, None);
         }
-        match wait::until_decided(self.0, &csr.scope, csr.id, secs).await {
+        match wait::until_decided(self.state, &csr.scope, csr.id, secs).await {
             Ok(waited) => (waited.custom_csr.unwrap_or(csr), preferred.and(waited.applied_secs).map(applied)),
             Err(error) => {
                 tracing::warn!(%error, "answered without waiting");
@@ -166,7 +191,7 @@ impl CustomCsrs<'_> {
 
     /// Comes before the body is judged; the accepting transaction checks again.
     async fn check_grant(&self, scope: &Scope) -> Result<(), ApiError> {
-        match self.0.store.find_scope(scope).await?.filter(|grant| grant.granted) {
+        match self.read(self.state.store.find_scope(scope)).await?.filter(|grant| grant.granted) {
             None => Err(ErrorCode::AccessNotGranted.into()),
             Some(grant) if grant.quota.is_none() => Err(ErrorCode::QuotaNotAllocated.into()),
             Some(_) => Ok(()),
@@ -176,7 +201,7 @@ impl CustomCsrs<'_> {
     async fn list(&self, access: &Access, params: &ListParams) -> Result<Json<CustomCsrListResponse>, ApiError> {
         let scope = access.scope(CustomCsrsRead)?;
         let query = params.parse()?;
-        let page = self.0.store.list_custom_csrs(scope, &query).await?;
+        let page = self.read(self.state.store.list_custom_csrs(scope, &query)).await?;
         let info = ResultInfo::new(&query, &page);
         Ok(Json(CustomCsrListResponse::new(page.rows.into_iter().map(CustomCsrDto::from).collect(), Vec::new(), info)))
     }
@@ -186,10 +211,10 @@ impl CustomCsrs<'_> {
         let id = parse_id(id)?;
         let (found, applied_secs) = match wait::preferred_secs(headers) {
             Some(secs) => {
-                let waited = wait::until_decided(self.0, scope, id, secs).await?;
+                let waited = wait::until_decided(self.state, scope, id, secs).await?;
                 (waited.custom_csr, waited.applied_secs)
             }
-            None => (self.0.store.find_custom_csr(scope, id).await?, None),
+            None => (self.read(self.state.store.find_custom_csr(scope, id)).await?, None),
         };
         let csr = found.ok_or(ErrorCode::CustomCsrNotFound)?;
         Ok(Found::Found(Json(CustomCsrResponse::new(csr.into(), Vec::new())), applied_secs.map(applied)))
@@ -198,7 +223,7 @@ impl CustomCsrs<'_> {
     async fn delete(&self, access: &Access, id: &str) -> Result<Json<DeletedCustomCsrResponse>, ApiError> {
         let scope = access.scope(CustomCsrsWrite)?;
         let id = parse_id(id)?;
-        if !self.0.store.delete_custom_csr(scope, id).await? {
+        if !self.write(self.state.store.delete_custom_csr(scope, id)).await? {
             return Err(ErrorCode::CustomCsrNotFound.into());
         }
         Ok(Json(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: id.to_string() }, Vec::new())))
@@ -244,7 +269,7 @@ macro_rules! resource {
                 body: Body<CustomCsrInput>,
                 headers: &HeaderMap,
             ) -> Result<Created, Failure<CreateErrors>> {
-                Ok(CustomCsrs(state.0).create(&access, &body, headers).await?)
+                Ok(CustomCsrs::new(state.0).create(&access, &body, headers).await?)
             }
 
             /// List custom CSRs
@@ -258,7 +283,7 @@ macro_rules! resource {
                 #[oai(name = "scope_id")] _scope_id: Path<String>,
                 params: ListParams,
             ) -> Result<Json<CustomCsrListResponse>, Failure<ListErrors>> {
-                Ok(CustomCsrs(state.0).list(&access, &params).await?)
+                Ok(CustomCsrs::new(state.0).list(&access, &params).await?)
             }
 
             /// Get a custom CSR
@@ -271,7 +296,7 @@ macro_rules! resource {
                 #[oai(name = "custom_csr_id")] id: Path<String>,
                 headers: &HeaderMap,
             ) -> Result<Found, Failure<OneErrors>> {
-                Ok(CustomCsrs(state.0).get(&access, &id, headers).await?)
+                Ok(CustomCsrs::new(state.0).get(&access, &id, headers).await?)
             }
 
             /// Delete a custom CSR
@@ -285,7 +310,7 @@ macro_rules! resource {
                 #[oai(name = "scope_id")] _scope_id: Path<String>,
                 #[oai(name = "custom_csr_id")] id: Path<String>,
             ) -> Result<Json<DeletedCustomCsrResponse>, Failure<DeleteErrors>> {
-                Ok(CustomCsrs(state.0).delete(&access, &id).await?)
+                Ok(CustomCsrs::new(state.0).delete(&access, &id).await?)
             }
         }
     };
