@@ -9,7 +9,7 @@ use std::{
 };
 
 use sqlx::{
-    Sqlite,
+    Connection, Sqlite,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -52,7 +52,12 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 fn pool(connections: u32, wait: Duration) -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(connections).acquire_timeout(wait)
+    // A COMMIT that finds the disk full rolls back by itself. sqlx's own ROLLBACK then fails, and the connection counts as within a
+    // transaction for ever: it is closed instead of used again.
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(wait)
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 /// SQLite itself would create the file readable for others.

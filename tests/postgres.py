@@ -1,0 +1,110 @@
+"""A PostgreSQL of the tests' own, which they may stop, and a proxy to it that cuts connections."""
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import uuid
+from pathlib import Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Postgres:
+    """A server in a directory of its own, on a free port, run by a user who is not root."""
+
+    def __init__(self):
+        self.bin = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])).parent
+        self.directory = Path(tempfile.mkdtemp(prefix="csrd-postgres-"))
+        self.port = free_port()
+        if os.getuid() == 0:
+            shutil.chown(self.directory, "postgres", "postgres")
+        self._run("initdb", "--pgdata", "data", "--username", "csrd", "--auth", "trust")
+        self.start()
+
+    def _run(self, program: str, *arguments: str) -> str:
+        command = [str(self.bin / program), *arguments]
+        if os.getuid() == 0:
+            command = ["runuser", "--user", "postgres", "--", *command]
+        # A server inherits the streams of pg_ctl: a pipe would stay open as long as it runs.
+        with (self.directory / "commands.log").open("a+") as log:
+            begin = log.tell()
+            done = subprocess.run(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=90, check=False)
+            log.seek(begin)
+            output = log.read()
+        assert done.returncode == 0, output
+        return output
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.directory} -c listen_addresses=127.0.0.1 -c max_connections=200"
+        self._run("pg_ctl", "--pgdata", "data", "--log", "log", "--wait", "--options", options, "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        self._run("pg_ctl", "--pgdata", "data", "--mode", mode, "--wait", "stop")
+
+    def create_database(self) -> str:
+        """The name of a new database."""
+        name = f"test_{uuid.uuid4().hex}"
+        self.sql("postgres", f"CREATE DATABASE {name}")
+        return name
+
+    def url(self, name: str, port: int | None = None) -> str:
+        return f"postgres://csrd@127.0.0.1:{port or self.port}/{name}"
+
+    def sql(self, name: str, statement: str) -> str:
+        """What a statement gives, without decoration."""
+        return self._run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "csrd", "-d", name, "-v", "ON_ERROR_STOP=1", "-Atc", statement)
+
+    def close(self) -> None:
+        try:
+            self.stop("immediate")
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class CuttingProxy:
+    """Passes bytes on to a port and cuts a connection after a random number of them."""
+
+    def __init__(self, target: int, seed: int = 1):
+        self.target, self.random, self.cuts, self.cutting = target, random.Random(seed), 0, True
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                return
+            # From the handshake to some hundred statements.
+            budget = [self.random.randrange(500, 60_000)]
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self._pass_on, args=(source, sink, budget), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, budget: list[int]) -> None:
+        try:
+            while data := source.recv(4096):
+                budget[0] -= len(data)
+                if self.cutting and budget[0] < 0:
+                    self.cuts += 1
+                    break
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        self.listener.close()
