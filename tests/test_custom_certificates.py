@@ -1,0 +1,343 @@
+"""The custom certificates of a zone on both databases: lists, changes, what they protect, who may use them."""
+
+import datetime
+import re
+
+import pytest
+from ca import DAY, SECOND, Authority, Certificates, active, new_csr, now, warnings
+from cryptography import x509
+from databases import either, new_service  # noqa: F401
+from harness import codes, wait_until
+
+ROOT = Authority()
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+UNKNOWN = "0" * 32
+FIELDS = {
+    "id", "zone_id", "status", "custom_csr_id", "hosts", "issuer", "signature", "expires_on", "uploaded_on", "modified_on", "bundle_method", "type",
+    "priority",
+}  # fmt: skip
+
+
+@pytest.fixture
+def zone(either):  # noqa: F811
+    return either.tenant()
+
+
+@pytest.fixture
+def certificates(zone) -> Certificates:
+    return Certificates(zone)
+
+
+def chain(csr: dict, **options) -> str:
+    return ROOT.issue(csr["csr"], **options) + ROOT.pem
+
+
+def rfc3339(text: str) -> datetime.datetime:
+    assert TIME.fullmatch(text), text
+    return datetime.datetime.fromisoformat(text)
+
+
+def test_an_uploaded_certificate_is_shown_with_what_is_in_it(zone, certificates):
+    csr = active(zone, sans=["www.acme-widgets.com", "Shop.Acme-Widgets.com"])
+    leaf = ROOT.issue(csr["csr"])
+    before = now()
+    answer = certificates.post(custom_csr_id=csr["id"], certificate=leaf + ROOT.pem)
+    assert answer.status == 201 and answer.envelope["messages"] == []
+    made = answer.result
+    assert set(made) == FIELDS and re.fullmatch("[0-9a-f]{32}", made["id"])
+    assert answer.headers["Location"] == f"{certificates.path}/{made['id']}"
+    expected = {
+        "zone_id": zone.id, "status": "active", "custom_csr_id": csr["id"], "issuer": "Test CA", "signature": "ECDSAWithSHA256",
+        "hosts": ["www.acme-widgets.com", "shop.acme-widgets.com"], "bundle_method": "ubiquitous", "type": "sni_custom", "priority": 20,
+    }  # fmt: skip
+    assert {name: made[name] for name in expected} == expected
+    assert rfc3339(made["expires_on"]) == x509.load_pem_x509_certificate(leaf.encode()).not_valid_after_utc
+    assert before <= rfc3339(made["uploaded_on"]) <= now() and made["modified_on"] == made["uploaded_on"]
+    assert certificates.get(made["id"]) == made
+    assert certificates.request("GET", f"/{made['id'].upper()}").result == made
+    assert certificates.all() == [made]
+    assert zone.get(csr["id"])["custom_certificate_ids"] == [made["id"]]
+    assert zone.all()[0]["custom_certificate_ids"] == [made["id"]]
+    assert "BEGIN CERTIFICATE-" not in answer.content.decode()
+
+
+def test_hosts_and_issuer_have_a_common_name_to_fall_back_on(zone, certificates):
+    csr, root = active(zone), Authority("Only a common name", organization=None)
+    made = certificates.upload(csr["id"], root.issue(csr["csr"], sans=[]) + root.pem)
+    assert (made["hosts"], made["issuer"]) == (["www.acme-widgets.com"], "Only a common name")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sans": ["www.acme-widgets.com", "a\0b.acme-widgets.com"]}, {"sans": ["a\nb.acme-widgets.com\tx"]}, {"sans": ["x" * 300 + ".com"]},
+        {"sans": [f"{n}.acme-widgets.com" for n in range(900)]}, {"ends": datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)},
+        {"sans": [x509.DirectoryName(ROOT.name), x509.OtherName(x509.ObjectIdentifier("1.2.3"), b"\x05\x00"), x509.RFC822Name("a@b.org")]},
+    ],
+    ids=["NUL", "newline", "long", "many", "year 9999", "other kinds"],
+)  # fmt: skip
+def test_whatever_a_ca_signs_is_stored_and_listed(either, zone, certificates, options):  # noqa: F811
+    csr = active(zone)
+    answer = certificates.post(custom_csr_id=csr["id"], certificate=chain(csr, **options))
+    assert answer.status == 201, answer.content[:1000]
+    made = answer.result
+    assert certificates.all() == [made] == [certificates.get(made["id"])]
+    if "ends" in options:
+        assert made["expires_on"] == "9999-12-31T23:59:59.000000Z" and made["status"] == "active"
+    (line,) = [line for line in either.ok("certificate", "list").split("\n") if made["id"] in line]
+    assert line.startswith(made["id"] + "\t") and f"custom_csr={csr['id']}" in line and line.count("\t") == 5
+    assert all(character.isprintable() or character == "\t" for character in line)
+    assert codes(zone.request("DELETE", f"/{csr['id']}").envelope) == [1420]
+
+
+@pytest.mark.parametrize("organization", ["A\0B", "A\nB\tC", "株式会社 “🔑”", "x" * 64, "\u202e"])
+def test_whatever_a_ca_is_called_is_stored_and_listed(zone, certificates, organization):
+    csr, root = active(zone), Authority(organization=organization)
+    answer = certificates.post(custom_csr_id=csr["id"], certificate=root.issue(csr["csr"]) + root.pem)
+    assert answer.status == 201, answer.content[:1000]
+    assert certificates.all() == [answer.result] and answer.result["issuer"].startswith(organization[0])
+
+
+# Lists
+
+
+def test_certificates_are_listed_newest_first_in_pages_and_by_status(zone, certificates):
+    csrs = [active(zone, name=str(n)) for n in range(2)]
+    made = [certificates.upload(csrs[n % 2]["id"], chain(csrs[n % 2]))["id"] for n in range(11)]
+    brief = certificates.upload(csrs[0]["id"], chain(csrs[0], ends=2 * SECOND))["id"]
+    wait_until(lambda: certificates.get(brief)["status"] == "expired", "it expires")
+
+    def listed(**query):
+        answer = certificates.request("GET", params=query)
+        assert answer.status == 200, answer
+        return [row["id"] for row in answer.result], answer.envelope["result_info"]
+
+    def info(page, per_page, count, total, pages):
+        return {"page": page, "per_page": per_page, "count": count, "total_count": total, "total_pages": pages}
+
+    newest_first = [brief, *made[::-1]]
+    assert listed() == (newest_first, info(1, 20, 12, 12, 1))
+    assert listed(per_page=5, page=2) == (newest_first[5:10], info(2, 5, 5, 12, 3))
+    assert listed(per_page="5.0", page="3.0") == (newest_first[10:], info(3, 5, 2, 12, 3))
+    assert listed(page=9) == ([], info(9, 20, 0, 12, 1))
+    assert listed(status="active", per_page=5, page=3) == (made[:1], info(3, 5, 1, 11, 3))
+    assert listed(status="expired") == ([brief], info(1, 20, 1, 1, 1))
+    assert listed(status="active", match="all")[1]["total_count"] == 11
+    for status in ("deleted", "pending", "initializing"):
+        assert listed(status=status) == ([], info(1, 20, 0, 0, 0))
+    for wrong in ({"status": "revoked"}, {"status": "Active"}, {"page": 0}, {"page": "x"}, {"page": 1.5}, {"per_page": 4}, {"per_page": 51}):
+        answer = certificates.request("GET", params=wrong)
+        assert codes(answer.envelope) == [1464] and answer.status == 400
+        assert next(iter(wrong)) in answer.envelope["errors"][0]["message"]
+    first, second = (zone.get(csr["id"])["custom_certificate_ids"] for csr in csrs)
+    assert (first, second) == ([*made[::2], brief], made[1::2]), "oldest first"
+
+
+# Changes
+
+
+def test_a_dry_run_runs_the_checks_and_stores_nothing(zone, certificates):
+    csr = active(zone)
+    body = {"custom_csr_id": csr["id"], "certificate": ROOT.issue(csr["csr"])}
+    answer = certificates.post(**body, params={"dry_run": "true"})
+    assert answer.status == 200 and warnings(answer)[0][0] == 2003 and "Location" not in answer.headers
+    assert codes(certificates.post(**body | {"certificate": ROOT.issue(new_csr())}, params={"dry_run": "true"}).envelope) == [1429]
+    assert codes(certificates.post(**body, params={"dry_run": "perhaps"}).envelope) == [1464]
+    assert certificates.all() == [] and zone.get(csr["id"])["custom_certificate_ids"] == []
+    assert certificates.post(**body, params={"dry_run": "false"}).status == 201
+    assert len(certificates.all()) == 1
+
+
+def test_a_renewed_certificate_replaces_the_old_one_under_the_same_id(zone, certificates):
+    csr = active(zone)
+    made = certificates.upload(csr["id"], chain(csr, ends=20 * DAY))
+    answer = certificates.patch(made["id"], certificate=ROOT.issue(csr["csr"], ends=10 * DAY, sans=["b.org"]))
+    assert answer.status == 200 and {code for code, _ in warnings(answer)} == {2002, 2003, 2004}
+    renewed = answer.result
+    changed = {name for name in FIELDS if renewed[name] != made[name]}
+    assert changed == {"expires_on", "modified_on", "hosts"} and renewed["hosts"] == ["b.org"]
+    assert rfc3339(renewed["expires_on"]) - rfc3339(made["expires_on"]) < -9 * DAY
+    assert rfc3339(renewed["modified_on"]) > rfc3339(made["modified_on"])
+    assert certificates.get(made["id"]) == renewed and certificates.all() == [renewed]
+    assert zone.get(csr["id"])["custom_certificate_ids"] == [made["id"]]
+
+
+def test_without_a_certificate_a_change_is_one_of_the_bundle_method_alone(zone, certificates):
+    csr = active(zone)
+    made = certificates.upload(csr["id"], chain(csr), bundle_method="force")
+    assert made["bundle_method"] == "force"
+    answer = certificates.patch(made["id"], bundle_method="optimal")
+    assert answer.status == 200 and answer.envelope["messages"] == []
+    assert {name for name in FIELDS if answer.result[name] != made[name]} == {"bundle_method", "modified_on"}
+    assert answer.result["bundle_method"] == "optimal"
+    assert certificates.patch(made["id"], certificate=chain(csr)).result["bundle_method"] == "optimal"
+    for nothing in ({}, {"custom_csr_id": csr["id"]}, {"bundle_method": None}, {"certificate": None, "custom_csr_id": None}):
+        answer = certificates.patch(made["id"], **nothing)
+        assert answer.status == 200 and answer.result["bundle_method"] == "optimal" and answer.result["custom_csr_id"] == csr["id"]
+    assert codes(certificates.patch(made["id"], bundle_method="best").envelope) == [1400]
+
+
+def test_an_expired_certificate_can_be_renewed(zone, certificates):
+    csr = active(zone)
+    made = certificates.upload(csr["id"], chain(csr, ends=1 * SECOND))["id"]
+    wait_until(lambda: certificates.get(made)["status"] == "expired", "it expires")
+    assert certificates.patch(made, certificate=chain(csr)).result["status"] == "active"
+    assert codes(zone.request("DELETE", f"/{csr['id']}").envelope) == [1420]
+
+
+def test_a_change_can_move_to_another_custom_csr_which_frees_the_old_one(zone, certificates):
+    old, new = active(zone), active(zone)
+    made = certificates.upload(old["id"], chain(old))["id"]
+    answer = certificates.patch(made, custom_csr_id=new["id"], certificate=chain(new))
+    assert answer.status == 200 and (answer.result["id"], answer.result["custom_csr_id"]) == (made, new["id"])
+    assert [zone.get(csr["id"])["custom_certificate_ids"] for csr in (old, new)] == [[], [made]]
+    assert zone.request("DELETE", f"/{old['id']}").status == 200
+    assert codes(zone.request("DELETE", f"/{new['id']}").envelope) == [1420]
+    assert codes(certificates.patch(made, custom_csr_id=old["id"], certificate=chain(old)).envelope) == [1431]
+
+
+# What is protected
+
+
+def test_a_custom_csr_is_protected_until_its_last_certificate_is_deleted(zone, certificates):
+    csr = active(zone)
+    made = [certificates.upload(csr["id"], chain(csr))["id"] for _ in range(2)]
+    for certificate_id in made:
+        answer = zone.request("DELETE", f"/{csr['id']}")
+        assert (codes(answer.envelope), answer.status, answer.headers["x-should-retry"]) == ([1420], 409, "false")
+        answer = certificates.request("DELETE", f"/{certificate_id}")
+        assert (answer.status, answer.result) == (200, {"id": certificate_id})
+        for method in ("GET", "PATCH", "DELETE"):
+            answer = certificates.request(method, f"/{certificate_id}", json={} if method == "PATCH" else None)
+            assert codes(answer.envelope) == [1481] and answer.status == 404
+    assert zone.get(csr["id"])["custom_certificate_ids"] == []
+    assert zone.request("DELETE", f"/{csr['id']}").status == 200
+
+
+def test_a_certificate_protects_its_custom_csr_to_the_end_of_its_last_second(zone, certificates):
+    csr = active(zone)
+    made = certificates.upload(csr["id"], chain(csr, ends=3 * SECOND))
+    end = rfc3339(made["expires_on"]) + SECOND
+    seen = set()
+
+    def is_over():
+        before = now()
+        status = certificates.get(made["id"])["status"]
+        listed = [row["status"] for row in certificates.all()]
+        deleted = codes(zone.request("DELETE", f"/{csr['id']}").envelope) if status == "active" else None
+        after = now()
+        assert status == "expired" or before < end, "it is over"
+        assert status == "active" or after >= end, "it is not over yet"
+        if after < end:
+            assert (status, listed, deleted) == ("active", ["active"], [1420])
+            seen.add("protected")
+        return status == "expired" or deleted == []
+
+    wait_until(is_over, "it expires")
+    assert seen == {"protected"}
+    # Where the answer to DELETE was 200, the last second ended just before it.
+    if zone.request("GET", f"/{csr['id']}").status == 200:
+        assert zone.get(csr["id"])["custom_certificate_ids"] == [made["id"]]
+        assert zone.request("DELETE", f"/{csr['id']}").status == 200
+    assert now() >= end
+    # It goes with its custom CSR.
+    assert codes(certificates.request("GET", f"/{made['id']}").envelope) == [1481] and certificates.all() == []
+    assert zone.total() == 0
+
+
+def test_one_active_certificate_protects_among_expired_ones(zone, certificates):
+    csr = active(zone)
+    brief = certificates.upload(csr["id"], chain(csr, ends=1 * SECOND))["id"]
+    kept = certificates.upload(csr["id"], chain(csr))["id"]
+    wait_until(lambda: certificates.get(brief)["status"] == "expired", "it expires")
+    assert codes(zone.request("DELETE", f"/{csr['id']}").envelope) == [1420]
+    assert {row["id"] for row in certificates.all()} == {brief, kept}
+
+
+# Who may
+
+
+def test_an_accounts_custom_csr_is_used_by_its_zones_only(either):  # noqa: F811
+    account, zone, other = either.tenant("account"), either.tenant(), either.tenant()
+    csr = active(account)
+    for tenant in (zone, other):
+        assert codes(Certificates(tenant).post(custom_csr_id=csr["id"], certificate=chain(csr)).envelope) == [1431]
+    either.ok("zone", "grant", zone.id, "--account", account.id, "--quota", "5")
+    made = Certificates(zone).upload(csr["id"], chain(csr))
+    assert (made["zone_id"], made["custom_csr_id"]) == (zone.id, csr["id"])
+    assert codes(Certificates(other).post(custom_csr_id=csr["id"], certificate=chain(csr)).envelope) == [1431]
+    assert codes(account.request("DELETE", f"/{csr['id']}").envelope) == [1420]
+    # The account sees the IDs, but neither the zone's certificates nor a resource of its own.
+    assert account.get(csr["id"])["custom_certificate_ids"] == [made["id"]]
+    assert codes(Certificates(zone).request("GET", f"/{made['id']}", token=account.token).envelope) == [1404]
+    assert codes(Certificates(account).request("GET").envelope) == [7000]
+    # The zone reads and changes its certificate, but not the account's custom CSR.
+    assert codes(zone.request("GET", f"/{csr['id']}").envelope) == [1419]
+    assert Certificates(zone).patch(made["id"], certificate=chain(csr)).status == 200
+    # A zone that went to another account keeps its certificate, and gets no new one for that custom CSR.
+    either.ok("zone", "grant", zone.id, "--account", "another", "--quota", "5")
+    assert codes(Certificates(zone).post(custom_csr_id=csr["id"], certificate=chain(csr)).envelope) == [1431]
+    assert Certificates(zone).get(made["id"])["status"] == "active"
+    assert Certificates(zone).request("DELETE", f"/{made['id']}").status == 200
+    assert account.request("DELETE", f"/{csr['id']}").status == 200
+
+
+def test_another_tenants_certificates_and_custom_csrs_are_not_found(either, zone, certificates):  # noqa: F811
+    other = either.tenant()
+    csr, theirs = active(zone), active(other)
+    made = Certificates(other).upload(theirs["id"], chain(theirs))["id"]
+    both = either.token("--zone", zone.id, other.id)
+    for method in ("GET", "PATCH", "DELETE"):
+        body = {"json": {"bundle_method": "force"}} if method == "PATCH" else {}
+        assert codes(certificates.request(method, f"/{made}", token=both, **body).envelope) == [1481]
+        assert codes(Certificates(other).request(method, f"/{made}", token=zone.token, **body).envelope) == [1404]
+    assert codes(certificates.request("POST", token=both, json={"custom_csr_id": theirs["id"], "certificate": chain(theirs)}).envelope) == [1431]
+    own = certificates.upload(csr["id"], chain(csr))["id"]
+    assert codes(certificates.patch(own, custom_csr_id=theirs["id"], certificate=chain(theirs)).envelope) == [1431]
+    assert [row["id"] for row in certificates.all()] == [own]
+    assert Certificates(other).get(made)["bundle_method"] == "ubiquitous"
+
+
+def test_each_scope_of_a_token_reaches_what_it_names(either, zone, certificates):  # noqa: F811
+    csr = active(zone)
+    made = certificates.upload(csr["id"], chain(csr))["id"]
+    body = {"custom_csr_id": csr["id"], "certificate": chain(csr)}
+    allowed = {
+        "custom_certificates:read": {"read"}, "custom_certificates:write": {"read", "write"}, "custom_csrs:write": {"csr read", "csr write"},
+        "custom_csrs:read": {"csr read"}, "custom_csrs:read custom_certificates:read": {"csr read", "read"}, "email": set(),
+    }  # fmt: skip
+    for scope, words in allowed.items():
+        token = either.token("--zone", zone.id, "--scope", scope)
+        for word, answer in {
+            "read": certificates.request("GET", token=token),
+            "write": certificates.request("POST", token=token, json=body),
+            "csr read": zone.request("GET", "/quota", token=token),
+            "csr write": zone.request("PATCH", f"/{csr['id']}", token=token, json={}),
+        }.items():
+            assert (codes(answer.envelope) == []) if word in words else (codes(answer.envelope) == [1404]), (scope, word, answer)
+        for word, answer in {
+            "read": certificates.request("GET", f"/{made}", token=token),
+            "write": certificates.request("PATCH", f"/{made}", token=token, json={}),
+            "csr write": zone.request("POST", f"/{csr['id']}/rekey", token=token),
+        }.items():
+            assert (codes(answer.envelope) == []) if word in words else (codes(answer.envelope) == [1404]), (scope, word, answer)
+        assert codes(certificates.request("DELETE", f"/{UNKNOWN}", token=token).envelope) == ([1481] if "write" in words else [1404])
+    for method in ("GET", "POST"):
+        answer = certificates.request(method, token=None)
+        assert codes(answer.envelope) == [1402]
+
+
+def test_a_zone_that_is_not_granted_uploads_nothing_but_keeps_what_it_has(either, zone, certificates):  # noqa: F811
+    csr = active(zone)
+    made = certificates.upload(csr["id"], chain(csr))["id"]
+    # No quota is needed.
+    either.ok("zone", "grant", zone.id)
+    certificates.upload(csr["id"], chain(csr))
+    either.ok("zone", "revoke", zone.id)
+    # Before anything about the body.
+    for body in ({}, {"private_key": "x"}, {"custom_csr_id": csr["id"], "certificate": chain(csr)}):
+        assert codes(certificates.post(**body).envelope) == [1404]
+    assert codes(certificates.post(custom_csr_id=csr["id"], certificate=chain(csr), params={"dry_run": "true"}).envelope) == [1404]
+    assert len(certificates.all()) == 2
+    assert certificates.patch(made, certificate=chain(csr)).status == 200
+    assert certificates.request("DELETE", f"/{made}").status == 200
