@@ -42,7 +42,8 @@ def now() -> datetime.datetime:
 
 def openssl(*arguments, cwd: Path | None = None) -> str:
     """Runs openssl, which has to succeed."""
-    done = subprocess.run(["openssl", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    command = ["openssl", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done
     return done.stdout + done.stderr
 

@@ -1,7 +1,7 @@
 """One csrd on SQLite and one on PostgreSQL, for tests of what both have to do alike."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 from harness import Csrd
@@ -57,3 +57,31 @@ def new_service(tmp_path_factory):
 def either(request, new_service) -> OnSqlite | OnPostgres:
     """A service on each database."""
     return new_service(request.param)
+
+
+def audit_table(csrd: OnSqlite | OnPostgres) -> str:
+    """The name of the table, wherever it is."""
+    query = (
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE '%audit%'"
+        if isinstance(csrd, OnSqlite)
+        else "SELECT table_name FROM information_schema.tables WHERE table_name LIKE '%audit%'"
+    )
+    ((name,),) = csrd.sql(query)
+    return name
+
+
+@contextmanager
+def blocked(csrd: OnSqlite | OnPostgres):
+    """The database refuses every new audit entry."""
+    table = audit_table(csrd)
+    if isinstance(csrd, OnSqlite):
+        csrd.sql(f"CREATE TRIGGER test_block BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'blocked by a test'); END")
+    else:
+        csrd.sql(
+            "CREATE FUNCTION test_block() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'blocked by a test'; END $$",
+            f"CREATE TRIGGER test_block BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION test_block()",
+        )
+    try:
+        yield
+    finally:
+        csrd.sql("DROP TRIGGER test_block" if isinstance(csrd, OnSqlite) else "DROP FUNCTION test_block() CASCADE")

@@ -1,0 +1,347 @@
+"""`csrd certificate list` and `csrd certificate export`: the operator hands certificate and private key to a TLS terminator."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from ca import SECOND, Authority, Certificates, active, openssl
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from databases import OnSqlite, blocked, either, new_service  # noqa: F401
+from harness import binary, refused, wait_until
+from test_secrets import PRIVATE_KEY_MARKS, database_files, find_secrets
+
+ROOT = Authority("Root of the exports")
+INTERMEDIATE = Authority("Intermediate of the exports", issuer=ROOT)
+FILES = {".csrd", "fullchain.pem", "privkey.pem"}
+
+
+class Uploaded:
+    """A certificate that was uploaded, and the commands on it."""
+
+    def __init__(self, csrd, key_type: str = "p256v1"):
+        self.csrd, self.zone = csrd, csrd.tenant()
+        self.certificates, self.csr = Certificates(self.zone), active(self.zone, key_type=key_type)
+        self.chain = self.new_chain()
+        self.id = self.certificates.upload(self.csr["id"], self.chain)["id"]
+
+    def new_chain(self, csr: dict | None = None) -> str:
+        return INTERMEDIATE.issue((csr or self.csr)["csr"]) + INTERMEDIATE.chain
+
+    def renew(self) -> None:
+        self.chain = self.new_chain()
+        answer = self.certificates.patch(self.id, certificate=self.chain)
+        assert answer.status == 200, answer
+
+    def export(self, directory: Path, *options: str, certificate_id: str | None = None, env: dict | None = None) -> subprocess.CompletedProcess:
+        return self.csrd.run("certificate", "export", certificate_id or self.id, "--out", str(directory), *options, env=env)
+
+    def exported(self, directory: Path, *options: str) -> None:
+        done = self.export(directory, *options)
+        assert done.returncode == 0, done
+        assert not find_secrets((done.stdout + done.stderr).encode(), PRIVATE_KEY_MARKS)
+        self.check(directory)
+
+    def check(self, directory: Path) -> None:
+        """The directory holds this certificate as it is now, and its private key, for the owner alone."""
+        assert {path.name for path in directory.iterdir()} >= FILES
+        for name in ("fullchain.pem", "privkey.pem"):
+            found = (directory / name).lstat()
+            assert stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o600 and found.st_uid == os.getuid()
+        assert stat.S_ISREG((directory / ".csrd").lstat().st_mode)
+        assert (directory / ".csrd").read_text().strip() == self.id
+        certificates = x509.load_pem_x509_certificates((directory / "fullchain.pem").read_bytes())
+        assert certificates == x509.load_pem_x509_certificates(self.chain.encode()), "the chain is as it was uploaded"
+        key = load_pem_private_key((directory / "privkey.pem").read_bytes(), None)
+        spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        assert key.public_key().public_bytes(*spki) == certificates[0].public_key().public_bytes(*spki)
+
+
+@pytest.fixture
+def uploaded(either) -> Uploaded:  # noqa: F811
+    return Uploaded(either)
+
+
+@pytest.fixture
+def local(service) -> Uploaded:
+    """On SQLite alone, for what the database has no part in."""
+    return Uploaded(service)
+
+
+def exports(csrd, certificate_id: str) -> list[dict]:
+    entries = [json.loads(line) for line in csrd.ok("audit").splitlines()]
+    return [entry for entry in entries if entry["action"] == "export" and entry["resource"] == f"custom_certificate/{certificate_id}"]
+
+
+def contents(directory: Path) -> dict:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+def test_an_export_writes_what_belongs_together_and_is_recorded(uploaded, tmp_path):
+    out = tmp_path / "new"
+    uploaded.exported(out)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700 and {path.name for path in out.iterdir()} == FILES
+    (entry,) = exports(uploaded.csrd, uploaded.id)
+    assert (entry["from"], entry["zone"], entry["request_id"]) == ("local", uploaded.zone.id, None)
+    # An existing empty directory will do, and keeps its mode.
+    (other := tmp_path / "other").mkdir(mode=0o755)
+    uploaded.exported(other)
+    assert stat.S_IMODE(other.stat().st_mode) == 0o755
+    assert len(exports(uploaded.csrd, uploaded.id)) == 2
+
+
+def test_a_renewed_certificate_replaces_the_files_and_one_with_a_new_key_too(uploaded, tmp_path):
+    uploaded.exported(tmp_path / "out")
+    before = contents(tmp_path / "out")
+    uploaded.renew()
+    uploaded.exported(tmp_path / "out")
+    after = contents(tmp_path / "out")
+    assert after["privkey.pem"] == before["privkey.pem"] and after["fullchain.pem"] != before["fullchain.pem"]
+    answer = uploaded.zone.request("POST", f"/{uploaded.csr['id']}/rekey", headers={"Prefer": "wait=30"})
+    uploaded.chain = uploaded.new_chain(answer.result)
+    assert uploaded.certificates.patch(uploaded.id, custom_csr_id=answer.result["id"], certificate=uploaded.chain).status == 200
+    uploaded.exported(tmp_path / "out")
+    assert contents(tmp_path / "out")["privkey.pem"] != before["privkey.pem"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+
+
+def test_the_umask_and_modes_of_old_files_do_not_open_the_private_key(local, tmp_path):
+    local.exported(tmp_path / "out")
+    for name in ("fullchain.pem", "privkey.pem"):
+        (tmp_path / "out" / name).chmod(0o666)
+    old = os.umask(0)
+    try:
+        local.exported(tmp_path / "out")
+        local.exported(tmp_path / "with a new directory")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "with a new directory").stat().st_mode) == 0o700
+
+
+def test_links_are_not_followed(local, tmp_path):
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    local.exported(out)
+    for name in ("fullchain.pem", "privkey.pem"):
+        victim.write_text("precious")
+        (out / name).unlink()
+        (out / name).symlink_to(victim)
+        local.exported(out)
+        assert victim.read_text() == "precious"
+        # Nor is a file changed that has another name elsewhere.
+        (out / name).unlink()
+        os.link(victim, out / name)
+        local.exported(out)
+        assert victim.read_text() == "precious"
+    # The ID may not be somebody else's file either, whatever that says.
+    for text in ("precious", local.id + "\n"):
+        victim.write_text(text)
+        (out / ".csrd").unlink()
+        (out / ".csrd").symlink_to(victim)
+        before = contents(out)
+        done = local.export(out)
+        assert victim.read_text() == text
+        if done.returncode == 0:
+            local.check(out)
+        else:
+            refused(done, 1)
+            assert contents(out) == before
+            (out / ".csrd").unlink()
+            (out / ".csrd").write_text(local.id + "\n")
+    # A link in place of the directory.
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for options in ([], ["--force"]):
+        refused(local.export(tmp_path / "link", *options), 1, "link")
+        assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_no_name_that_somebody_can_guess_is_written_through(local, tmp_path):
+    """Whatever names an export uses on its way, links that lie there already are not followed."""
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    trace = tmp_path / "trace"
+    done = local.export(out)
+    assert done.returncode == 0
+    # Names that programs like to use.
+    victim.write_text("precious")
+    for name in ("fullchain.pem", "privkey.pem", ".csrd"):
+        for pattern in ("{}.tmp", ".{}.tmp", "{}.new", ".{}.new", "{}~", ".{}", ".tmp-{}", ".{}.part", "{}.part"):
+            path = out / pattern.format(name)
+            if not path.exists():
+                path.symlink_to(victim)
+    done = local.export(out)
+    assert victim.read_text() == "precious" and not trace.exists()
+    if done.returncode == 0:
+        local.check(out)
+
+
+def test_a_foreign_directory_is_refused_unless_forced(local, tmp_path):
+    other = Uploaded(local.csrd)
+    (mine := tmp_path / "mine").mkdir()
+    for name in ("fullchain.pem", "privkey.pem", "server.pem", "UPPER.PEM"):
+        (foreign := tmp_path / name.replace(".", "-")).mkdir()
+        (foreign / name).write_text("foreign")
+        refused(local.export(foreign), 1, str(foreign))
+        assert contents(foreign) == {name: b"foreign"}
+        local.exported(foreign, "--force")
+    (mine / "nginx.conf").write_text("no PEM file")
+    local.exported(mine)
+    before = contents(mine)
+    # That of another certificate.
+    refused(other.export(mine), 1, local.id, str(mine))
+    assert contents(mine) == before
+    other.exported(mine, "--force")
+    other.exported(mine)
+    refused(local.export(mine), 1, other.id, str(mine))
+    # An ID that cannot be read is not ours.
+    for text in ("", "garbage", local.id[:-1], local.id + local.id, "\n" + other.id.upper()[:5]):
+        (mine / ".csrd").write_text(text)
+        refused(local.export(mine), 1)
+        assert (mine / ".csrd").read_text() == text
+    (mine / ".csrd").write_bytes(b"\xff\xfe")
+    refused(local.export(mine), 1)
+    local.exported(mine, "--force")
+
+
+def test_what_cannot_be_exported_is_refused_in_one_line_and_writes_nothing(local, tmp_path):
+    out = tmp_path / "out"
+    for wrong in ("x", local.csr["id"], local.id[:-1], "../" + local.id):
+        refused(local.export(out, certificate_id=wrong), None)
+    refused(local.export(out, certificate_id="0" * 32), 1, "0" * 32)
+    refused(local.csrd.run("certificate", "export", local.id), 2, "--out")
+    (file := tmp_path / "file").write_text("kept")
+    refused(local.export(file), 1, str(file))
+    refused(local.export(file / "below"), 1, str(file))
+    assert file.read_text() == "kept"
+    assert local.certificates.request("DELETE", f"/{local.id}").status == 200
+    refused(local.export(out), 1, local.id)
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_an_export_needs_the_master_key(new_csrd, tmp_path):
+    csrd = new_csrd().start()
+    uploaded = Uploaded(csrd)
+    assert csrd.stop() == 0
+    key = (csrd.data_dir / "master.key").rename(tmp_path / "kept.key")
+    refused(uploaded.export(tmp_path / "out"), 1, "master")
+    assert not (csrd.data_dir / "master.key").exists() and not (tmp_path / "out" / "privkey.pem").exists()
+    csrd.ok("keys", "init")
+    refused(uploaded.export(tmp_path / "out"), 1, "master")
+    assert not (tmp_path / "out" / "privkey.pem").exists()
+    shutil.copy(key, csrd.data_dir / "master.key")
+    # Beside no running server too.
+    uploaded.exported(tmp_path / "out")
+
+
+def test_the_audit_entry_is_committed_before_the_private_key_is_unsealed(uploaded, tmp_path):
+    all_but_one = "substr(sealed_private_key, 1, length(sealed_private_key) - 1)"
+    cut = f"CAST({all_but_one} AS BLOB)" if isinstance(uploaded.csrd, OnSqlite) else all_but_one
+    uploaded.csrd.sql(f"UPDATE custom_csrs SET sealed_private_key = {cut} WHERE id = '{uploaded.csr['id']}'")
+    refused(uploaded.export(tmp_path / "out"), 1)
+    assert not (tmp_path / "out" / "privkey.pem").exists()
+    assert len(exports(uploaded.csrd, uploaded.id)) == 1
+
+
+def test_without_its_audit_entry_nothing_is_exported(uploaded, tmp_path):
+    with blocked(uploaded.csrd):
+        done = uploaded.export(tmp_path / "out")
+        assert done.returncode == 1 and "panicked" not in done.stderr
+        assert not (tmp_path / "out" / "privkey.pem").exists()
+    uploaded.exported(tmp_path / "out")
+
+
+def test_an_export_that_failed_halfway_is_repaired_by_repeating_it(new_service, tmp_path):  # noqa: F811
+    # The database is elsewhere, so that a limit on the size of files meets the exported ones alone.
+    uploaded = Uploaded(new_service("postgres"), "rsa2048")
+    out, at_end = tmp_path / "out", {}
+    command = [binary(), "certificate", "export", uploaded.id, "--out", out, "--data-dir", uploaded.csrd.data_dir]
+    for limit in (0, 20, 64, 1000, 1750):
+        done = subprocess.run(
+            command, env=uploaded.csrd.env, capture_output=True, timeout=60, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )  # fmt: skip
+        assert done.returncode != 0, (limit, done)
+        # Each file is whole or not there.
+        for name in ("privkey.pem", "fullchain.pem"):
+            if (out / name).exists():
+                assert (out / name).read_bytes() == at_end.get(name, (out / name).read_bytes()) and b"-----END " in (out / name).read_bytes()[-40:]
+        uploaded.exported(out)
+        at_end = contents(out)
+        assert set(at_end) == FILES, "nothing is left of what failed"
+        if limit < 1000:
+            shutil.rmtree(out)
+    # Where a file cannot be replaced.
+    (out / "fullchain.pem").unlink()
+    (out / "fullchain.pem").mkdir()
+    uploaded.renew()
+    refused(uploaded.export(out), 1, "fullchain.pem")
+    (out / "fullchain.pem").rmdir()
+    uploaded.exported(out)
+    assert set(contents(out)) == FILES
+
+
+# A real handshake
+
+
+def requests_of(port: int, ca: Path) -> subprocess.CompletedProcess:
+    command = ["curl", "--silent", "--show-error", "--max-time", "20", "--noproxy", "*", "--cacert", ca]
+    command += ["--resolve", f"www.acme-widgets.com:{port}:127.0.0.1", f"https://www.acme-widgets.com:{port}/"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("key_type", ["rsa2048", "p256v1"])
+def test_exported_files_serve_a_tls_handshake(either, tmp_path, key_type):  # noqa: F811
+    uploaded = Uploaded(either, key_type)
+    uploaded.exported(out := tmp_path / "out")
+    (ca := tmp_path / "ca.pem").write_text(ROOT.pem)
+    (stranger := tmp_path / "stranger.pem").write_text(Authority("A stranger").pem)
+    command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-www", "-cert", out / "fullchain.pem", "-cert_chain", out / "fullchain.pem"]
+    command += ["-key", out / "privkey.pem"]
+    with (log := tmp_path / "server.log").open("w") as output:
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        port = int(wait_until(lambda: re.search(r"ACCEPT 127\.0\.0\.1:(\d+)", log.read_text()), "openssl listens").group(1))
+        done = requests_of(port, ca)
+        assert done.returncode == 0 and "Ciphers supported" in done.stdout, done
+        assert requests_of(port, stranger).returncode == 60
+        verified = openssl("s_client", "-connect", f"127.0.0.1:{port}", "-CAfile", ca, "-verify_return_error", "-verify_hostname", "www.acme-widgets.com", "-brief")
+        assert "Verification: OK" in verified
+        assert ("ECDSA" if key_type == "p256v1" else "RSA") in verified
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+# The list
+
+
+def test_the_list_has_a_line_for_each_certificate(uploaded):
+    brief = uploaded.certificates.upload(uploaded.csr["id"], INTERMEDIATE.issue(uploaded.csr["csr"], ends=SECOND, sans=["b.org", "a.org"]))["id"]
+    wait_until(lambda: uploaded.certificates.get(brief)["status"] == "expired", "it expires")
+    lines = [line.split("\t") for line in uploaded.csrd.ok("certificate", "list").splitlines()]
+    for certificate_id, hosts in ((uploaded.id, "www.acme-widgets.com"), (brief, "b.org,a.org")):
+        shown = uploaded.certificates.get(certificate_id)
+        (line,) = [line for line in lines if line[0] == certificate_id]
+        assert line[1:] == [f"zone={uploaded.zone.id}", f"custom_csr={uploaded.csr['id']}", f"status={shown['status']}",
+                            f"expires={shown['expires_on']}", f"hosts={hosts}"]  # fmt: skip
+    assert all(len(line) == 6 for line in lines)
+
+
+def test_no_private_key_is_left_in_a_log_or_a_table(new_csrd, tmp_path):
+    csrd = new_csrd("--log-level", "trace").start()
+    made = [Uploaded(csrd, key_type) for key_type in ("rsa2048", "p256v1")]
+    printed = b""
+    for number, uploaded in enumerate(made):
+        done = uploaded.export(tmp_path / str(number), env={"CSRD_LOG_LEVEL": "trace"} if number else None)
+        printed += (done.stdout + done.stderr).encode()
+        uploaded.exported(tmp_path / str(number))
+    printed += csrd.ok("audit").encode() + csrd.ok("certificate", "list").encode()
+    assert csrd.stop() == 0
+    said = printed + csrd.log_path.read_bytes() + b"".join(database_files(csrd.data_dir).values())
+    keys = {f"line {n}": line.encode() for number in (0, 1) for n, line in enumerate((tmp_path / str(number) / "privkey.pem").read_text().splitlines()[1:-1])}
+    assert find_secrets(said, PRIVATE_KEY_MARKS | keys) == []
