@@ -8,6 +8,7 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 use shared::{
+    audit::Actor,
     error::ErrorCode,
     ids::{Scope, TenantId},
 };
@@ -15,7 +16,7 @@ use shared::{
 use crate::{
     auth::{Caller, Permission},
     envelope::ApiError,
-    middleware::{BodyTooLarge, PlainPath},
+    middleware::{BodyTooLarge, PlainPath, RequestId},
     state::AppState,
 };
 
@@ -27,6 +28,7 @@ pub struct Access {
     caller: Caller,
     scope: Scope,
     path: String,
+    actor: Actor,
 }
 
 impl Access {
@@ -45,6 +47,12 @@ impl Access {
         self.caller.subject()
     }
 
+    /// Who acts, for the audit table.
+    #[must_use]
+    pub const fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
     /// The path of the request, with its prefix.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -60,7 +68,10 @@ impl Access {
         if req.extensions().get::<BodyTooLarge>().is_some() {
             return Err(ErrorCode::BodyTooLarge.into());
         }
-        Ok(Self { caller, scope, path })
+        let peer = req.remote_addr().as_socket_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
+        let request_id = req.extensions().get().map(|RequestId(id)| id.clone());
+        let actor = Actor { who: caller.subject().to_owned(), from: peer, request_id };
+        Ok(Self { caller, scope, path, actor })
     }
 }
 

@@ -4,10 +4,13 @@ use poem_openapi::{Enum, Object};
 use shared::{
     ids::Scope,
     model::{self, CustomCsr},
-    storage::{ListQuery, Page},
+    storage::ScopeGrant,
 };
 
+pub use self::certificates::{CustomCertificateDto, CustomCertificateEditInput, CustomCertificateInput, DeletedCustomCertificate};
 use crate::envelope::Message;
+
+mod certificates;
 
 /// The key pair to make.
 #[derive(Debug, Clone, Copy, Enum)]
@@ -131,11 +134,15 @@ pub struct CustomCsrDto {
     pub key_type: KeyType,
     /// The certification request, PEM (PKCS#10); null until `status` is `active`.
     pub csr: Option<String>,
+    /// The custom CSR that this one is to replace: set by a rekey. It may be gone.
+    pub replaces: Option<String>,
+    /// The custom certificates that use its private key, the oldest first.
+    pub custom_certificate_ids: Vec<String>,
 }
 
 impl From<CustomCsr> for CustomCsrDto {
     fn from(csr: CustomCsr) -> Self {
-        let CustomCsr { id, scope, account, status, error, created_at, updated_at, request, csr_pem } = csr;
+        let CustomCsr { id, scope, account, status, error, created_at, updated_at, request, csr_pem, replaces, certificate_ids } = csr;
         let model::CustomCsrRequest { subject, name, description, sans, key_type } = request;
         let model::Subject { country, state, locality, organization, organizational_unit, common_name } = subject;
         let zone_id = match scope {
@@ -161,7 +168,37 @@ impl From<CustomCsr> for CustomCsrDto {
             sans,
             key_type: key_type.into(),
             csr: csr_pem,
+            replaces: replaces.map(|id| id.to_string()),
+            custom_certificate_ids: certificate_ids.iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+/// New words on a custom CSR. An absent member keeps what is there, `null` and the empty string clear it.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCsrEdit")]
+pub struct CustomCsrEditInput {
+    /// Your own name for it.
+    #[oai(validator(max_length = 255))]
+    pub name: Option<String>,
+    /// Your own words on it.
+    #[oai(validator(max_length = 1024))]
+    pub description: Option<String>,
+}
+
+/// How many custom CSRs there may be, and are.
+#[derive(Debug, Object)]
+pub struct Quota {
+    /// Those that there may be; 0 where no quota is allocated.
+    pub allocated: u32,
+    /// Those that there are, failed ones included.
+    pub used: u32,
+}
+
+impl From<Option<ScopeGrant>> for Quota {
+    fn from(grant: Option<ScopeGrant>) -> Self {
+        let allocated = grant.as_ref().filter(|grant| grant.granted).and_then(|grant| grant.quota).unwrap_or_default();
+        Self { allocated, used: grant.map_or(0, |grant| grant.used) }
     }
 }
 
@@ -177,27 +214,21 @@ pub struct DeletedCustomCsr {
 pub struct ResultInfo {
     /// The page, from 1.
     pub page: u32,
-    /// Custom CSRs a page.
+    /// Entries a page.
     pub per_page: u32,
-    /// Custom CSRs on this page.
+    /// Entries on this page.
     pub count: u64,
-    /// Custom CSRs on all pages.
+    /// Entries on all pages.
     pub total_count: u64,
     /// Pages; 0 where there is nothing.
     pub total_pages: u64,
 }
 
 impl ResultInfo {
-    /// Of this page of this query.
+    /// Of page `page`, which has `count` of `total` entries.
     #[must_use]
-    pub fn new(query: &ListQuery, page: &Page) -> Self {
-        Self {
-            page: query.page,
-            per_page: query.per_page,
-            count: page.rows.len() as u64,
-            total_count: page.total,
-            total_pages: page.total.div_ceil(u64::from(query.per_page)),
-        }
+    pub fn new(page: u32, per_page: u32, count: usize, total: u64) -> Self {
+        Self { page, per_page, count: count as u64, total_count: total, total_pages: total.div_ceil(u64::from(per_page)) }
     }
 }
 
@@ -238,4 +269,15 @@ envelopes! {
     }
     /// What was deleted.
     DeletedCustomCsrResponse(DeletedCustomCsr) {}
+    /// The quota of a zone or an account.
+    QuotaResponse(Quota) {}
+    /// One custom certificate.
+    CustomCertificateResponse(CustomCertificateDto) {}
+    /// A page of custom certificates.
+    CustomCertificateListResponse(Vec<CustomCertificateDto>) {
+        /// Where this page stands.
+        result_info: ResultInfo
+    }
+    /// What was deleted.
+    DeletedCustomCertificateResponse(DeletedCustomCertificate) {}
 }

@@ -49,7 +49,7 @@ impl From<&Issue> for Message {
 impl From<&Warning> for Message {
     fn from(warning: &Warning) -> Self {
         let source = Some(Source { pointer: warning.pointer.clone() });
-        Self { code: warning.code.number(), message: warning.code.template().to_owned(), source }
+        Self { code: warning.code.number(), message: warning.message(), source }
     }
 }
 
@@ -70,7 +70,8 @@ pub struct ErrorResponse {
 #[derive(Debug, Clone)]
 pub struct ApiError {
     issues: Vec<Issue>,
-    should_retry: Option<bool>,
+    /// Whether the request may have taken effect all the same.
+    is_unknown: bool,
     allow: Option<HeaderValue>,
 }
 
@@ -79,7 +80,7 @@ impl ApiError {
     #[must_use]
     pub fn new(mut issues: Vec<Issue>) -> Self {
         issues.sort_by_key(|issue| issue.code);
-        Self { issues, should_retry: None, allow: None }
+        Self { issues, is_unknown: false, allow: None }
     }
 
     /// The route exists, the method does not: `allow` lists those that do.
@@ -96,6 +97,12 @@ impl ApiError {
 impl From<Issue> for ApiError {
     fn from(issue: Issue) -> Self {
         Self::new(vec![issue])
+    }
+}
+
+impl From<Vec<Issue>> for ApiError {
+    fn from(issues: Vec<Issue>) -> Self {
+        Self::new(issues)
     }
 }
 
@@ -117,7 +124,7 @@ impl From<StoreError> for ApiError {
                 tracing::warn!(%error, "answered 1471, not to be repeated blindly");
                 let issue =
                     Issue::new(ErrorCode::NotReady).because("whether the request took effect is not known, so look before you repeat it");
-                Self { should_retry: Some(false), ..Self::from(issue) }
+                Self { is_unknown: true, ..Self::from(issue) }
             }
             StoreError::Corrupt(_) | StoreError::Internal(_) => {
                 tracing::error!(%error, "answered 1500");
@@ -151,8 +158,9 @@ impl ResponseError for ApiError {
         if matches!(self.code(), ErrorCode::NotReady | ErrorCode::TooManyRequests) {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS);
         }
-        if let Some(should_retry) = self.should_retry {
-            headers.insert(SHOULD_RETRY, HeaderValue::from_static(if should_retry { "true" } else { "false" }));
+        // A conflict does not go away by itself, and the official clients repeat a 409.
+        if self.is_unknown || self.status() == StatusCode::CONFLICT {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if let Some(allow) = &self.allow {
             headers.insert(header::ALLOW, allow.clone());

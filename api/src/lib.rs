@@ -3,6 +3,7 @@
 pub mod access;
 pub mod auth;
 pub mod body;
+pub mod deadline;
 pub mod dto;
 pub mod envelope;
 pub mod idempotency;
@@ -101,12 +102,14 @@ impl PanicHandler for PanicToEnvelope {
     }
 }
 
-/// The methods of a route that exists: all have GET, and so HEAD.
+/// The methods of a route that exists; with GET comes HEAD.
 fn allowed(path: &str) -> HeaderValue {
     let mut segments = path.rsplit('/');
     HeaderValue::from_static(match (segments.next(), segments.next()) {
-        (Some("custom_csrs"), _) => "GET, HEAD, POST",
-        (_, Some("custom_csrs")) => "GET, HEAD, DELETE",
+        (Some("custom_csrs" | "custom_certificates"), _) => "GET, HEAD, POST",
+        (Some("rekey"), _) => "POST",
+        (Some("quota"), Some("custom_csrs")) => "GET, HEAD",
+        (_, Some("custom_csrs" | "custom_certificates")) => "GET, HEAD, PATCH, DELETE",
         _ => "GET, HEAD",
     })
 }

@@ -29,6 +29,10 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy)]
 pub struct BodyTooLarge;
 
+/// The ID of a request: the client's own, or a new one.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
 /// The whole path, with plain segments.
 #[derive(Debug, Clone)]
 pub struct PlainPath(pub String);
@@ -37,8 +41,9 @@ pub struct PlainPath(pub String);
 const NO_ID: &str = "~";
 
 /// Gives every request an ID, a span that carries it through the log, and a last line.
-pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, req: Request) -> poem::Result<Response> {
+pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
     let id = req.header(REQUEST_ID).and_then(TenantId::parse).map_or_else(|| Uuid::now_v7().to_string(), |id| id.to_string());
+    req.extensions_mut().insert(RequestId(id.clone()));
     let span = tracing::info_span!("request", request_id = %id);
     async move {
         let (method, path, started) = (req.method().clone(), req.uri().path().to_owned(), Instant::now());

@@ -10,12 +10,15 @@ use crate::{
     idempotency::KEY_MAX_CHARS,
     pagination::{PER_PAGE, SEARCH_MAX_CHARS},
     prefix::CANONICAL,
-    routes::custom_csrs::{AccountCustomCsrs, ZoneCustomCsrs},
+    routes::{
+        custom_certificates::ZoneCustomCertificates,
+        custom_csrs::{AccountCustomCsrs, ZoneCustomCsrs},
+    },
     wait::WAIT_MAX_SECS,
 };
 
 /// The operations as a service, without a prefix.
-pub type Service = OpenApiService<(ZoneCustomCsrs, AccountCustomCsrs), ()>;
+pub type Service = OpenApiService<(ZoneCustomCsrs, AccountCustomCsrs, ZoneCustomCertificates), ()>;
 
 const DESCRIPTION: &str = "Makes private keys and certificate signing requests (CSRs) for the tenants of a platform. The private key never \
 leaves the service. The API is that of Cloudflare's custom CSRs: existing clients work with another base URL (`/client/v4` answers like `/api/v4`).
@@ -27,7 +30,7 @@ Every response has the same envelope. Errors carry one of these codes:
 /// The service around the operations.
 #[must_use]
 pub fn service() -> Service {
-    OpenApiService::new((ZoneCustomCsrs, AccountCustomCsrs), "csrd", env!("CARGO_PKG_VERSION")).server(CANONICAL)
+    OpenApiService::new((ZoneCustomCsrs, AccountCustomCsrs, ZoneCustomCertificates), "csrd", env!("CARGO_PKG_VERSION")).server(CANONICAL)
 }
 
 /// The document.
@@ -126,28 +129,28 @@ fn mend_paths(document: &mut Value) {
         .map(|(path, mut operations)| {
             let (kind, id) = if path.starts_with("/zones/") { ("zone", "zone_id") } else { ("account", "account_id") };
             for (method, operation) in operations.as_object_mut().into_iter().flatten() {
-                mend_operation(method, operation, kind, id, path.ends_with("/custom_csrs"));
+                mend_operation(method, operation, kind, id, &path);
             }
             (path.replace("scope_id", id), operations)
         })
         .collect();
 }
 
-fn mend_operation(method: &str, operation: &mut Value, kind: &str, id: &str, is_collection: bool) {
-    operation["tags"] = json!([format!("{kind} custom CSRs")]);
+fn mend_operation(method: &str, operation: &mut Value, kind: &str, id: &str, path: &str) {
+    let is_certificate = path.contains("/custom_certificates");
+    operation["tags"] = json!([format!("{kind} custom {}", if is_certificate { "certificates" } else { "CSRs" })]);
     if let Some(parameters) = operation["parameters"].as_array_mut() {
         for parameter in parameters.iter_mut() {
             mend_path_parameter(parameter, kind, id);
         }
-        if method == "post" || (method == "get" && !is_collection) {
-            parameters.push(prefer_parameter());
-        }
-        if method == "post" {
-            parameters.push(idempotency_key_parameter());
-        }
-        if method == "get" && is_collection {
-            parameters.extend(list_parameters());
-        }
+        parameters.extend(match (method, path.rsplit('/').next().unwrap_or_default()) {
+            ("post", "custom_csrs" | "rekey") => vec![prefer_parameter(), idempotency_key_parameter()],
+            ("get", "custom_csrs") => list_parameters(),
+            ("get", "{custom_csr_id}") => vec![prefer_parameter()],
+            ("post", "custom_certificates") => vec![dry_run_parameter()],
+            ("get", "custom_certificates") => certificate_list_parameters(),
+            _ => Vec::new(),
+        });
     }
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
         mend_response(status, response);
@@ -162,6 +165,9 @@ fn mend_path_parameter(parameter: &mut Value, kind: &str, id: &str) {
         parameter["name"] = json!(id);
         parameter["description"] = json!(format!("The {kind}'s ID."));
         parameter["schema"] = json!({ "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._-]+$" });
+    } else if parameter["name"] == "custom_certificate_id" {
+        parameter["description"] = json!("The custom certificate's ID.");
+        parameter["schema"] = json!({ "type": "string", "minLength": 32, "maxLength": 32, "pattern": "^[0-9A-Fa-f]+$" });
     } else {
         parameter["description"] = json!("The custom CSR's ID.");
         parameter["schema"] = json!({ "type": "string", "format": "uuid" });
@@ -184,26 +190,48 @@ fn idempotency_key_parameter() -> Value {
     })
 }
 
-fn list_parameters() -> Vec<Value> {
+#[expect(clippy::needless_pass_by_value, reason = "json! takes what it is given")]
+fn query_parameter(name: &str, description: &str, schema: Value) -> Value {
+    json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema })
+}
+
+fn page_parameters() -> [Value; 2] {
     let (fewest, most, usual) = PER_PAGE;
-    let parameter = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema });
-    vec![
-        parameter("page", "The page, from 1.", json!({ "type": "integer", "minimum": 1, "default": 1 })),
-        parameter("per_page", "Custom CSRs a page.", json!({ "type": "integer", "minimum": fewest, "maximum": most, "default": usual })),
-        parameter(
+    [
+        query_parameter("page", "The page, from 1.", json!({ "type": "integer", "minimum": 1, "default": 1 })),
+        query_parameter("per_page", "Entries a page.", json!({ "type": "integer", "minimum": fewest, "maximum": most, "default": usual })),
+    ]
+}
+
+fn list_parameters() -> Vec<Value> {
+    let mut parameters = page_parameters().to_vec();
+    parameters.extend([
+        query_parameter(
             "order",
             "What to sort by. Text by code point, null last, ties by ID.",
             json!({ "type": "string", "enum": ["name", "account_tag", "created_at"], "default": "created_at" }),
         ),
-        parameter("direction", "Which way.", json!({ "type": "string", "enum": ["asc", "desc"], "default": "desc" })),
-        parameter("status", "Only those with this status.", json!({ "$ref": "#/components/schemas/Status" })),
-        parameter("key_type", "Only those with this key type.", json!({ "$ref": "#/components/schemas/KeyType" })),
-        parameter(
+        query_parameter("direction", "Which way.", json!({ "type": "string", "enum": ["asc", "desc"], "default": "desc" })),
+        query_parameter("status", "Only those with this status.", json!({ "$ref": "#/components/schemas/Status" })),
+        query_parameter("key_type", "Only those with this key type.", json!({ "$ref": "#/components/schemas/KeyType" })),
+        query_parameter(
             "search",
             "Only those with this text in name, common name or a SAN, ASCII case ignored.",
             json!({ "type": "string", "maxLength": SEARCH_MAX_CHARS }),
         ),
-    ]
+    ]);
+    parameters
+}
+
+fn certificate_list_parameters() -> Vec<Value> {
+    let mut parameters = page_parameters().to_vec();
+    parameters.push(query_parameter("status", "Only those with this status.", json!({ "$ref": "#/components/schemas/CertificateStatus" })));
+    parameters
+}
+
+fn dry_run_parameter() -> Value {
+    let schema = json!({ "type": "boolean", "default": false });
+    query_parameter("dry_run", "Run every check, store nothing, and answer 200.", schema)
 }
 
 fn mend_response(status: &str, response: &mut Value) {

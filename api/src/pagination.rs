@@ -1,65 +1,90 @@
-//! The query of a list.
+//! Query parameters.
 
 use poem::{FromRequest, Request, RequestBody};
 use shared::{
+    clock::Timestamp,
     error::{ErrorCode, Issue},
-    model::{KeyType, Status},
-    storage::{Direction, ListQuery, Order},
+    model::{CertificateStatus, KeyType, Status},
+    storage::{CertificateQuery, Direction, ListQuery, Order},
 };
 
 use crate::envelope::ApiError;
 
-/// Custom CSRs a page: the fewest, the most, and without a wish.
+/// Entries a page: the fewest, the most, and without a wish.
 pub const PER_PAGE: (u32, u32, u32) = (5, 50, 20);
 
 /// Characters that a search may have.
 pub const SEARCH_MAX_CHARS: usize = 255;
 
-/// The raw query of a list request.
-pub struct ListParams(Vec<(String, String)>);
+/// The raw query of a request.
+pub struct Query(Vec<(String, String)>);
 
-impl<'a> FromRequest<'a> for ListParams {
+impl<'a> FromRequest<'a> for Query {
     async fn from_request(req: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         let query = req.uri().query().unwrap_or_default();
         Ok(Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
     }
 }
 
-impl ListParams {
-    /// The query that is meant.
+impl Query {
+    /// The list of custom CSRs that is meant.
     ///
     /// # Errors
     ///
     /// 1464 for every parameter that is out of range.
-    pub fn parse(&self) -> Result<ListQuery, ApiError> {
-        let mut issues = Vec::new();
-        let mut fault = |reason: String| issues.push(Issue::new(ErrorCode::ParameterOutOfRange).because(reason));
-        let (fewest, most, usual) = PER_PAGE;
+    pub fn custom_csrs(&self) -> Result<ListQuery, ApiError> {
+        let mut faults = Faults::default();
+        let (page, per_page) = self.pages(&mut faults);
         let query = ListQuery {
-            page: self
-                .number("page", 1..=u32::MAX)
-                .unwrap_or_else(|()| {
-                    fault("query parameter page must be a whole number from 1".to_owned());
-                    Some(1)
-                })
-                .unwrap_or(1),
-            per_page: self
-                .number("per_page", fewest..=most)
-                .unwrap_or_else(|()| {
-                    fault(format!("query parameter per_page must be a whole number from {fewest} to {most}"));
-                    None
-                })
-                .unwrap_or(usual),
-            order: self.word("order", &["name", "account_tag", "created_at"], parse_order, &mut fault).unwrap_or(Order::CreatedAt),
-            direction: self.word("direction", &["asc", "desc"], parse_direction, &mut fault).unwrap_or(Direction::Desc),
-            status: self.word("status", &["pending", "active", "failed"], Status::parse, &mut fault),
-            key_type: self.word("key_type", &["rsa2048", "p256v1"], KeyType::parse, &mut fault),
+            page,
+            per_page,
+            order: self.word("order", &["name", "account_tag", "created_at"], parse_order, &mut faults).unwrap_or(Order::CreatedAt),
+            direction: self.word("direction", &["asc", "desc"], parse_direction, &mut faults).unwrap_or(Direction::Desc),
+            status: self.word("status", &["pending", "active", "failed"], Status::parse, &mut faults),
+            key_type: self.word("key_type", &["rsa2048", "p256v1"], KeyType::parse, &mut faults),
             search: self.value("search").map(str::to_owned),
         };
         if query.search.as_ref().is_some_and(|search| search.chars().count() > SEARCH_MAX_CHARS) {
-            fault(format!("query parameter search must have at most {SEARCH_MAX_CHARS} characters"));
+            faults.add(&format!("search must have at most {SEARCH_MAX_CHARS} characters"));
         }
-        if issues.is_empty() { Ok(query) } else { Err(ApiError::new(issues)) }
+        faults.none_or(query)
+    }
+
+    /// The list of custom certificates that is meant, as it stands `now`.
+    ///
+    /// # Errors
+    ///
+    /// 1464 for every parameter that is out of range.
+    pub fn certificates(&self, now: Timestamp) -> Result<CertificateQuery, ApiError> {
+        let mut faults = Faults::default();
+        let (page, per_page) = self.pages(&mut faults);
+        let words: Vec<&str> = CertificateStatus::ALL.iter().map(|status| status.as_str()).collect();
+        let status = self.word("status", &words, CertificateStatus::parse, &mut faults);
+        faults.none_or(CertificateQuery { page, per_page, status, now })
+    }
+
+    /// Whether a flag is set: `true`, or else `false` or absent.
+    ///
+    /// # Errors
+    ///
+    /// 1464 where it is another word.
+    pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        let mut faults = Faults::default();
+        let flag = self.word(name, &["true", "false"], |word| word.parse().ok(), &mut faults).unwrap_or_default();
+        faults.none_or(flag)
+    }
+
+    fn pages(&self, faults: &mut Faults) -> (u32, u32) {
+        let (fewest, most, usual) = PER_PAGE;
+        let page = self.number("page", 1..=u32::MAX).unwrap_or_else(|()| {
+            faults.add("page must be a whole number from 1");
+            None
+        });
+        let per_page = self.number("per_page", fewest..=most).unwrap_or_else(|()| {
+            faults.add(&format!("per_page must be a whole number from {fewest} to {most}"));
+            None
+        });
+        (page.unwrap_or(1), per_page.unwrap_or(usual))
     }
 
     /// The first value of this name; an empty one is none.
@@ -81,13 +106,27 @@ impl ListParams {
         whole.parse().ok().filter(|number| range.contains(number)).map(Some).ok_or(())
     }
 
-    fn word<T>(&self, name: &str, words: &[&str], parse: impl Fn(&str) -> Option<T>, fault: &mut impl FnMut(String)) -> Option<T> {
+    fn word<T>(&self, name: &str, words: &[&str], parse: impl Fn(&str) -> Option<T>, faults: &mut Faults) -> Option<T> {
         let value = self.value(name)?;
         let parsed = parse(value);
         if parsed.is_none() {
-            fault(format!("query parameter {name} must be one of {}", words.join(", ")));
+            faults.add(&format!("{name} must be one of {}", words.join(", ")));
         }
         parsed
+    }
+}
+
+/// The query parameters that are out of range.
+#[derive(Default)]
+struct Faults(Vec<Issue>);
+
+impl Faults {
+    fn add(&mut self, what: &str) {
+        self.0.push(Issue::new(ErrorCode::ParameterOutOfRange).because(format!("query parameter {what}")));
+    }
+
+    fn none_or<T>(self, value: T) -> Result<T, ApiError> {
+        if self.0.is_empty() { Ok(value) } else { Err(ApiError::new(self.0)) }
     }
 }
 
@@ -115,7 +154,7 @@ mod tests {
     use super::*;
 
     fn parse(query: &str) -> Result<ListQuery, ApiError> {
-        ListParams(form_urlencoded::parse(query.as_bytes()).into_owned().collect()).parse()
+        Query(form_urlencoded::parse(query.as_bytes()).into_owned().collect()).custom_csrs()
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use shared::{clock::Clock, storage::Store, x509::request::Validator};
+use shared::{
+    clock::Clock,
+    storage::Store,
+    x509::{certificate::TrustAnchors, request::Validator},
+};
 use tokio::sync::{Semaphore, watch};
 
 use crate::auth::Authenticator;
@@ -16,6 +20,8 @@ pub struct AppState {
     pub store: Arc<dyn Store>,
     /// Judges bodies.
     pub validator: Validator,
+    /// The roots that uploaded certificates have to lead to; none: any will do.
+    pub trust_anchors: Option<TrustAnchors>,
     /// Judges tokens.
     pub authenticator: Authenticator,
     /// The time.

@@ -93,6 +93,22 @@ code_table! {
         CustomCsrNotFound = 1419, 404, "The custom CSR was not found.";
         /// An active certificate uses the custom CSR.
         CustomCsrInUse = 1420, 409, "The custom CSR is associated with an active certificate pack. You will need to delete all associated active certificate packs before you can delete the custom CSR.";
+        /// `certificate` holds something else than certificates in PEM.
+        CertificateUnparsable = 1426, 400, "Unable to parse the certificate: :reason. Send certificates in PEM, the leaf first.";
+        /// `certificate` is missing or empty.
+        CertificateMissing = 1427, 400, "Certificate field is required: the certificate that the CA issued, in PEM. Check your input and try again.";
+        /// The leaf is for another key.
+        CertificateKeyMismatch = 1429, 400, "The certificate is not for the private key of this custom CSR. Send the certificate that the CA issued for its CSR, or the ID of the right custom CSR.";
+        /// `custom_csr_id` is no UUID.
+        CertificateCsrIdInvalid = 1430, 400, "The custom_csr_id is not a UUID. Send the ID of the custom CSR that the certificate was issued for.";
+        /// `custom_csr_id` names no custom CSR of this zone or its account.
+        CertificateCsrNotFound = 1431, 404, "The custom CSR of custom_csr_id was not found in this zone or its account.";
+        /// Several certificates are no CA's.
+        SeveralLeaves = 1444, 400, "The certificate field holds several leaf certificates. Send one leaf certificate, followed by its intermediates.";
+        /// All certificates are a CA's.
+        NoLeaf = 1445, 400, "The certificate field holds CA certificates only. Send the leaf certificate first, followed by its intermediates.";
+        /// SHA-1, MD5 or something unknown.
+        SignatureUnsupported = 1447, 400, "The signature algorithm is not supported: :reason. Have the CA issue a certificate that is signed with SHA-256 or better.";
         /// `country` is no ISO 3166-1 alpha-2 code.
         CountryUnknown = 1460, 400, "The specified Country is not an ISO 3166-1 alpha-2 code. Check your input and try again.";
         /// A field is longer than its upper bound.
@@ -113,6 +129,26 @@ code_table! {
         TooManyRequests = 1470, 429, "Too many requests. Try again later.";
         /// The database or a part of the service is not ready.
         NotReady = 1471, 503, "The service is not ready: :reason. Try again later.";
+        /// `custom_csr_id` is missing.
+        CertificateCsrIdMissing = 1472, 400, "The custom_csr_id field is required: the ID of the custom CSR that the certificate was issued for.";
+        /// `private_key` was sent.
+        PrivateKeyRefused = 1473, 400, "A private key is never uploaded: private keys are made here and do not leave. Remove private_key, send custom_csr_id, and take the key that was sent for compromised.";
+        /// The custom CSR is not `active`.
+        CustomCsrNotActive = 1474, 409, "The custom CSR is not active: :reason.";
+        /// The leaf is expired or not yet valid.
+        LeafNotValid = 1475, 400, "The certificate :reason. Send one that is valid now.";
+        /// The only certificate for the custom CSR's key is a CA's.
+        CaForKey = 1476, 400, "The certificate for this custom CSR's key is a CA certificate. Have the CA issue a leaf certificate (basicConstraints without CA).";
+        /// A link of the chain is not signed by the next.
+        ChainBroken = 1477, 400, "The chain is broken: :reason. Send the leaf first, followed by each issuer in turn.";
+        /// An RSA key under 2048 bits.
+        RsaKeyTooSmall = 1478, 400, "An RSA key is too small: :reason. At least 2048 bits are needed: have the CA use larger keys.";
+        /// No path to a trust anchor.
+        NoTrustedPath = 1479, 400, "The certificate does not lead to a trust anchor of this service: :reason. Send the intermediates too, or use a CA that is trusted here.";
+        /// The custom certificate ID in the path is not 32 hexadecimal digits.
+        CustomCertificateIdInvalid = 1480, 400, "The custom certificate ID is invalid: it has 32 hexadecimal digits. Check your input and try again.";
+        /// No such custom certificate in this zone.
+        CustomCertificateNotFound = 1481, 404, "The custom certificate was not found.";
         /// A fault of ours.
         Internal = 1500, 500, "Internal Server Error";
         /// No such route.
@@ -129,6 +165,14 @@ code_table! {
         CommonNameNotInSans = 2000, 200, "The Common Name is not among the subject alternative names (SANs): public CAs refuse such a request.";
         /// A SAN has an underscore.
         SanUnderscore = 2001, 200, "The subject alternative name (SAN) has a ‘_’: public CAs refuse such a name.";
+        /// The certificate's names are not those of the CSR.
+        CertificateSansDiffer = 2002, 200, "The certificate's subject alternative names (SANs) are not those of the CSR: :reason.";
+        /// A leaf came without its issuers.
+        LeafAlone = 2003, 200, "Only a leaf certificate was sent: most clients need the intermediates too.";
+        /// The certificate is over soon.
+        ExpiresSoon = 2004, 200, "The certificate has less than 14 days left.";
+        /// A member that does nothing here.
+        NoEffect = 2005, 200, "This has no effect here: it is ignored.";
         /// A SAN is longer than DNS allows.
         SanOverDnsLength = 2006, 200, "The subject alternative name (SAN) has over 253 characters: DNS stops there.";
     }
@@ -179,6 +223,22 @@ pub struct Warning {
     pub code: WarningCode,
     /// Which member of the body is meant, as a JSON pointer (RFC 6901).
     pub pointer: String,
+    /// What stands for `:reason` in the code's text.
+    pub reason: Option<String>,
+}
+
+impl Warning {
+    /// A remark on one member of the body.
+    #[must_use]
+    pub fn at(code: WarningCode, pointer: impl Into<String>) -> Self {
+        Self { code, pointer: pointer.into(), reason: None }
+    }
+
+    /// The text that the client reads.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.code.template().replace(":reason", self.reason.as_deref().unwrap_or_default())
+    }
 }
 
 /// Why a storage operation did not happen, as far as its caller must know.

@@ -102,6 +102,30 @@ impl fmt::Display for CustomCsrId {
     }
 }
 
+/// The ID of a custom certificate: 32 hexadecimal digits, those of a UUID, version 7 (RFC 9562).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CustomCertificateId(Uuid);
+
+impl CustomCertificateId {
+    /// A fresh ID, ordered by the time it was made.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self(CustomCsrId::new(now).0)
+    }
+
+    /// Takes an ID from outside: 32 hexadecimal digits, in either case; none otherwise.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 32).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
+    }
+}
+
+impl fmt::Display for CustomCertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +140,18 @@ mod tests {
             ["", "1", "0190163d86946739aea5966c26f8ad91", "{0190163d-8694-6739-aea5-966c26f8ad9}", "0190163d-8694-6739-aea5-966c26f8ad9g"]
         {
             assert_eq!(CustomCsrId::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_custom_certificate_id_is_32_hexadecimal_digits() {
+        let id = CustomCertificateId::new(Timestamp::from_micros(1_700_000_000_000_000));
+        assert_eq!(id.to_string().len(), 32);
+        assert_eq!(CustomCertificateId::parse(&id.to_string()), Some(id));
+        assert_eq!(CustomCertificateId::parse(&id.to_string().to_uppercase()), Some(id));
+        for bad in ["", "1", "0190163d-8694-6739-aea5-966c26f8ad91", "0190163d86946739aea5966c26f8ad9g", "{190163d86946739aea5966c26f8ad9}"]
+        {
+            assert_eq!(CustomCertificateId::parse(bad), None, "{bad}");
         }
     }
 

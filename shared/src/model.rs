@@ -1,8 +1,10 @@
-//! The custom CSR and its legal states.
+//! The custom CSR and its legal states, and the custom certificate that closes its loop.
+
+use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    ids::{CustomCsrId, Scope, TenantId},
+    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
 };
 
 /// Where a custom CSR stands. It is born `pending` and ends `active` or `failed`, once.
@@ -120,4 +122,115 @@ pub struct CustomCsr {
     pub request: CustomCsrRequest,
     /// The certification request, PEM with a newline at the end, once active.
     pub csr_pem: Option<String>,
+    /// The custom CSR that this one is to replace, by a rekey. It may be gone.
+    pub replaces: Option<CustomCsrId>,
+    /// The certificates that use its private key, the oldest first.
+    pub certificate_ids: Vec<CustomCertificateId>,
+}
+
+/// Declares an enum of words that the API and the database use.
+macro_rules! words {
+    ($($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ })+) => { $(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every one of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// Reads the word; none where it is not one.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == text)
+            }
+        }
+    )+ };
+}
+
+words! {
+    /// How a chain is to be built, in the Cloudflare v4 API. It is stored and returned; a chain is never rewritten here.
+    BundleMethod {
+        /// For the oldest clients.
+        Ubiquitous = "ubiquitous",
+        /// The shortest chain.
+        Optimal = "optimal",
+        /// As it was sent.
+        Force = "force",
+    }
+
+    /// What a certificate is for, in the Cloudflare v4 API. It is stored and returned.
+    CertificateType {
+        /// For clients that name the host.
+        SniCustom = "sni_custom",
+        /// For clients that do not.
+        LegacyCustom = "legacy_custom",
+    }
+
+    /// Where a custom certificate stands. Only the first two occur here; the others are those of the Cloudflare v4 API.
+    CertificateStatus {
+        /// In use.
+        Active = "active",
+        /// Over.
+        Expired = "expired",
+        /// Never here: what is deleted is gone.
+        Deleted = "deleted",
+        /// Never here: a certificate is active at once.
+        Pending = "pending",
+        /// Never here.
+        Initializing = "initializing",
+    }
+}
+
+/// A certificate is valid until the end of the second that its notAfter names (RFC 5280, 4.1.2.5).
+pub const LAST_SECOND: Duration = Duration::from_secs(1);
+
+/// What is stored of a chain of certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateChain {
+    /// The certificates as they were sent, in PEM, the leaf first.
+    pub pem: String,
+    /// The leaf's names.
+    pub hosts: Vec<String>,
+    /// Who issued the leaf.
+    pub issuer: String,
+    /// The leaf's signature algorithm, such as `SHA256WithRSA`.
+    pub signature: String,
+    /// The leaf's notAfter.
+    pub not_after: Timestamp,
+}
+
+/// A custom certificate as its tenant sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomCertificate {
+    /// Its ID.
+    pub id: CustomCertificateId,
+    /// The zone that it belongs to.
+    pub zone: Scope,
+    /// The custom CSR whose private key it is for.
+    pub custom_csr_id: CustomCsrId,
+    /// The chain.
+    pub chain: CertificateChain,
+    /// How the chain is to be built.
+    pub bundle_method: BundleMethod,
+    /// What it is for.
+    pub certificate_type: CertificateType,
+    /// When it was first uploaded.
+    pub uploaded_at: Timestamp,
+    /// When it last changed.
+    pub modified_at: Timestamp,
+}
+
+impl CustomCertificate {
+    /// Where it stands at this time.
+    #[must_use]
+    pub fn status(&self, now: Timestamp) -> CertificateStatus {
+        if now < self.chain.not_after.plus(LAST_SECOND) { CertificateStatus::Active } else { CertificateStatus::Expired }
+    }
 }

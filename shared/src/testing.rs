@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use ulid::Ulid;
 
 use crate::{
+    audit::Actor,
     clock::{Clock, SystemClock, Timestamp},
     ids::{CustomCsrId, Scope, TenantId},
     model::{CustomCsrRequest, KeyType, Subject},
@@ -180,6 +181,12 @@ pub fn now() -> Timestamp {
     SystemClock.now()
 }
 
+/// Someone who acts.
+#[must_use]
+pub fn actor() -> Actor {
+    Actor { who: "tester".into(), from: "127.0.0.1".into(), request_id: Some("test".into()) }
+}
+
 /// A request that passes every check.
 #[must_use]
 pub fn request(key_type: KeyType) -> CustomCsrRequest {
@@ -202,5 +209,5 @@ pub fn request(key_type: KeyType) -> CustomCsrRequest {
 /// A custom CSR about to be accepted, with a fresh ID.
 #[must_use]
 pub fn new_custom_csr(scope: &Scope, key_type: KeyType) -> NewCustomCsr {
-    NewCustomCsr { id: CustomCsrId::new(now()), scope: scope.clone(), request: request(key_type), idempotency_key: None }
+    NewCustomCsr { id: CustomCsrId::new(now()), scope: scope.clone(), request: request(key_type), idempotency_key: None, replaces: None }
 }

@@ -15,7 +15,7 @@ use shared::{
     clock::SystemClock,
     model::KeyType,
     seal::{MasterKey, Sealer},
-    testing::{TestDatabase, new_custom_csr, now, zone},
+    testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
 use worker::{
     Heartbeat, WorkerConfig, Workers,
@@ -42,7 +42,7 @@ async fn main() {
     let sealer = Arc::new(Sealer::new(MasterKey::generate().unwrap(), Vec::new()));
     store.register_master_key(&sealer.current_id(), now()).await.unwrap();
     let scope = zone("z");
-    store.grant_scope(&scope, None, Some(u32::MAX), now()).await.unwrap();
+    store.grant_scope(&scope, None, Some(u32::MAX), &actor(), now()).await.unwrap();
     let (sender, started) = mpsc::channel();
     let config = WorkerConfig {
         threads: 1,
@@ -56,7 +56,7 @@ async fn main() {
     let workers = Workers::start(&test.database, config).unwrap();
     let mut waits = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
-        store.accept_custom_csr(&new_custom_csr(&scope, KeyType::P256v1), now()).await.unwrap();
+        store.accept_custom_csr(&new_custom_csr(&scope, KeyType::P256v1), &actor(), now()).await.unwrap();
         let committed = Instant::now();
         let begun = tokio::task::block_in_place(|| started.recv()).unwrap();
         waits.push(begun.saturating_duration_since(committed));

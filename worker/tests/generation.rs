@@ -17,8 +17,8 @@ use shared::{
     ids::{CustomCsrId, Scope},
     model::{CustomCsr, KeyType, Status},
     seal::{Binding, MasterKey, Sealer},
-    storage::{Acceptance, Store},
-    testing::{TestDatabase, new_custom_csr, now, zone},
+    storage::{Acceptance, Deletion, Store},
+    testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
 use tokio::time::Instant;
 use worker::{
@@ -40,7 +40,7 @@ impl World {
         let sealer = Arc::new(Sealer::new(MasterKey::generate().unwrap(), Vec::new()));
         let scope = zone("z");
         test.database.store.register_master_key(&sealer.current_id(), now()).await.unwrap();
-        test.database.store.grant_scope(&scope, None, Some(1_000), now()).await.unwrap();
+        test.database.store.grant_scope(&scope, None, Some(1_000), &actor(), now()).await.unwrap();
         Self { test, sealer, scope }
     }
 
@@ -66,7 +66,7 @@ impl World {
     }
 
     async fn accept(&self, key_type: KeyType) -> CustomCsrId {
-        match self.store().accept_custom_csr(&new_custom_csr(&self.scope, key_type), now()).await.unwrap() {
+        match self.store().accept_custom_csr(&new_custom_csr(&self.scope, key_type), &actor(), now()).await.unwrap() {
             Acceptance::Accepted(csr) => csr.id,
             other => panic!("not accepted: {other:?}"),
         }
@@ -280,7 +280,7 @@ async fn a_delete_that_races_with_generation_leaves_no_row_no_key_and_no_live_jo
         let id = world.accept(KeyType::P256v1).await;
         // At another point of the generation each time.
         tokio::time::sleep(Duration::from_micros(round % 50 * 100)).await;
-        assert!(world.store().delete_custom_csr(&world.scope, id).await.unwrap());
+        assert_eq!(world.store().delete_custom_csr(&world.scope, id, &actor(), now()).await.unwrap(), Deletion::Deleted);
         assert_eq!(world.store().find_custom_csr(&world.scope, id).await.unwrap(), None);
     }
     let live = "SELECT COUNT(*) FROM {jobs} WHERE status IN ('Pending', 'Queued', 'Running')";

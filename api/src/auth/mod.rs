@@ -48,6 +48,10 @@ pub enum Permission {
     CustomCsrsRead,
     /// `custom_csrs:write`, which includes reading.
     CustomCsrsWrite,
+    /// `custom_certificates:read`
+    CustomCertificatesRead,
+    /// `custom_certificates:write`, which includes reading.
+    CustomCertificatesWrite,
 }
 
 impl Permission {
@@ -56,6 +60,8 @@ impl Permission {
         match self {
             Self::CustomCsrsRead => &["custom_csrs:read", "custom_csrs:write"],
             Self::CustomCsrsWrite => &["custom_csrs:write"],
+            Self::CustomCertificatesRead => &["custom_certificates:read", "custom_certificates:write"],
+            Self::CustomCertificatesWrite => &["custom_certificates:write"],
         }
     }
 }

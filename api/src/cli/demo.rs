@@ -17,7 +17,7 @@ use shared::{
     storage::Store,
 };
 
-use super::{bad_setting, database::create_private_dir};
+use super::{actor, bad_setting, database::create_private_dir, token};
 
 const DEMO_ZONE: &str = "demo";
 const DEMO_QUOTA: u32 = 100;
@@ -62,7 +62,7 @@ pub async fn find_or_make(data_dir: &Path, store: &dyn Store) -> anyhow::Result<
     }
     create_private_dir(data_dir)?;
     let secret = create_demo_secret(&path).with_context(|| format!("{} cannot be created", path.display()))?;
-    store.grant_scope(&demo_zone()?, None, Some(DEMO_QUOTA), SystemClock.now()).await?;
+    store.grant_scope(&demo_zone()?, None, Some(DEMO_QUOTA), &actor::local(), SystemClock.now()).await?;
     Ok(Demo { secret, is_new: true })
 }
 
@@ -84,7 +84,7 @@ fn demo_zone() -> anyhow::Result<Scope> {
 }
 
 /// Tells how to begin.
-pub fn print_welcome(address: SocketAddr, settings: &JwtSettings, is_new: bool) -> anyhow::Result<()> {
+pub async fn print_welcome(address: SocketAddr, settings: &JwtSettings, is_new: bool, store: &dyn Store) -> anyhow::Result<()> {
     println!("Swagger UI: http://{address}/docs");
     if !is_new {
         println!("A token for the demo zone: csrd token issue --zone {DEMO_ZONE} (with this --data-dir)");
@@ -92,6 +92,7 @@ pub fn print_welcome(address: SocketAddr, settings: &JwtSettings, is_new: bool) 
     }
     let request = TokenRequest { zones: vec![DEMO_ZONE.into()], accounts: vec![], scope: None, subject: "demo".into(), ttl: TOKEN_TTL };
     let token = issue(settings, &request, SystemClock.now())?;
+    token::record(store, &request).await?;
     println!("A first request, for the demo zone (its token is valid for a day):");
     println!(
         "curl -sS -X POST http://{address}/api/v4/zones/{DEMO_ZONE}/custom_csrs -H 'Authorization: Bearer {token}' \

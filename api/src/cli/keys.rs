@@ -77,6 +77,14 @@ fn load(data_dir: &Path) -> anyhow::Result<Option<MasterKey>> {
     }
 }
 
+/// What opens records, for a command that seals nothing.
+pub fn opener(data_dir: &Path) -> anyhow::Result<Sealer> {
+    match load(data_dir)? {
+        Some(key) => Ok(Sealer::new(key, Vec::new())),
+        None => bail!("there is no {}: run this where the workers run, with their master key", path(data_dir).display()),
+    }
+}
+
 /// What to do where there is no master key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Lacking {

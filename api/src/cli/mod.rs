@@ -1,8 +1,12 @@
 //! The commands and their settings.
 
+mod actor;
+mod audit;
 mod backup;
+mod certificate;
 mod database;
 mod demo;
+mod export;
 mod jwt;
 mod keys;
 mod log;
@@ -54,6 +58,11 @@ enum Action {
     /// Issue tokens
     #[command(subcommand)]
     Token(token::TokenAction),
+    /// List certificates that came back, or export one with its private key
+    #[command(subcommand)]
+    Certificate(certificate::CertificateAction),
+    /// Print who did what, as lines of JSON
+    Audit(audit::AuditArgs),
 }
 
 /// A setting is wrong: exit status 2. The text names the setting.
@@ -134,7 +143,9 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Action::Keys(action) => runtime()?.block_on(keys::run(action)),
         Action::Zone(action) => runtime()?.block_on(scopes::zone(action)),
         Action::Account(action) => runtime()?.block_on(scopes::account(action)),
-        Action::Token(action) => token::run(action),
+        Action::Token(action) => runtime()?.block_on(token::run(action)),
+        Action::Certificate(action) => runtime()?.block_on(certificate::run(action)),
+        Action::Audit(args) => runtime()?.block_on(audit::audit(args)),
     }
 }
 

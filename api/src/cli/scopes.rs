@@ -9,7 +9,7 @@ use shared::{
     storage::ScopeGrant,
 };
 
-use super::database::DatabaseArgs;
+use super::{actor, database::DatabaseArgs};
 
 /// `csrd zone …`
 #[derive(Subcommand)]
@@ -64,7 +64,8 @@ pub struct IdArgs {
     database: DatabaseArgs,
 }
 
-fn tenant_id(text: &str) -> Result<TenantId, String> {
+/// An ID from the command line.
+pub fn tenant_id(text: &str) -> Result<TenantId, String> {
     TenantId::parse(text).ok_or_else(|| "an ID is 1 to 64 of A-Z a-z 0-9 . _ -".to_owned())
 }
 
@@ -87,7 +88,7 @@ pub async fn account(action: AccountAction) -> anyhow::Result<ExitCode> {
 }
 
 async fn grant(scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    database.open().await?.store.grant_scope(scope, account, quota, SystemClock.now()).await?;
+    database.open().await?.store.grant_scope(scope, account, quota, &actor::local(), SystemClock.now()).await?;
     let quota =
         quota.map_or_else(|| "without a quota: give --quota to let it make any".to_owned(), |quota| format!("with a quota of {quota}"));
     println!("granted custom CSRs to {} {} {quota}", scope.kind(), scope.id());
@@ -95,7 +96,7 @@ async fn grant(scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, da
 }
 
 async fn revoke(scope: &Scope, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    let revoked = database.open().await?.store.revoke_scope(scope, SystemClock.now()).await?;
+    let revoked = database.open().await?.store.revoke_scope(scope, &actor::local(), SystemClock.now()).await?;
     if revoked {
         println!("revoked the grant of {} {}: what it has stays readable and deletable", scope.kind(), scope.id());
         return Ok(ExitCode::SUCCESS);

@@ -12,6 +12,7 @@ use shared::{
     clock::SystemClock,
     storage::Database,
     x509::{
+        certificate::TrustAnchors,
         public_suffix::{SuffixList, SuffixListError},
         request::Validator,
         san::SanPolicy,
@@ -56,6 +57,9 @@ pub struct ServeArgs {
     /// A newer public suffix list than the embedded one
     #[arg(long, env = "CSRD_PUBLIC_SUFFIX_LIST", hide_env_values = true, value_name = "FILE")]
     public_suffix_list: Option<PathBuf>,
+    /// Root certificates (PEM) that uploaded certificates must lead to; without it any CA will do
+    #[arg(long, env = "CSRD_TRUST_ANCHORS", hide_env_values = true, value_name = "FILE")]
+    trust_anchors: Option<PathBuf>,
     #[command(flatten)]
     jwt: JwtArgs,
     #[command(flatten)]
@@ -69,6 +73,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let listen = resolve("--listen", &args.listen).await?;
     let source = args.jwt.source()?;
     let suffixes = suffix_list(args.public_suffix_list.as_deref())?;
+    let trust_anchors = args.trust_anchors.as_deref().map(trust_anchors).transpose()?;
     // Before anything is made: a bad setting leaves nothing behind.
     let clock = Arc::new(SystemClock);
     let authenticator =
@@ -96,6 +101,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let state = AppState {
         store: Arc::clone(&database.store),
         validator: Validator::new(SanPolicy { allow_wildcards: args.allow_wildcard_sans, suffixes }),
+        trust_anchors,
         authenticator,
         clock,
         worker_alive: workers.as_ref().map(Workers::alive),
@@ -105,7 +111,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     };
     log::listening(address);
     if let Some((settings, is_new)) = welcome {
-        demo::print_welcome(address, &settings, is_new)?;
+        demo::print_welcome(address, &settings, is_new, &*database.store).await?;
     }
     let code = run(listener, state, workers, stop, args.process.shutdown_timeout).await?;
     database.close().await;
@@ -153,6 +159,13 @@ async fn start_workers(args: &ServeArgs, database: &Database) -> anyhow::Result<
         tracing::info!(released, "jobs that an earlier process had begun are run again");
     }
     args.process.start_workers(database, sealer, threads).map(Some)
+}
+
+/// Unlike a suffix list, roots have no others to fall back to.
+fn trust_anchors(path: &std::path::Path) -> anyhow::Result<TrustAnchors> {
+    let bad = |problem: String| bad_setting(format!("--trust-anchors: {}: {problem}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+    TrustAnchors::parse(&pem).map_err(|error| bad(error.to_string()))
 }
 
 /// A list that is refused leaves the embedded one: a broken update must not stop the service.

@@ -1,6 +1,10 @@
-//! The environment: the one place that reads it.
+//! What goes into commands and comes out of them; the one place that reads the environment.
 
-use std::{collections::HashSet, ffi::OsString};
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    io::{BufWriter, ErrorKind, Stdout, Write, stdout},
+};
 
 use clap::Command;
 
@@ -20,6 +24,33 @@ pub fn unknown_variable(command: &Command) -> Option<String> {
 /// Reads a duration such as `30s`, `5m` or `1h`.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write a duration such as 30s, 5m or 1h"))
+}
+
+/// Many lines on standard output. Whoever reads them may stop at any time, as `head` does.
+pub struct Output(Option<BufWriter<Stdout>>);
+
+impl Output {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self(Some(BufWriter::new(stdout())))
+    }
+
+    /// Prints a line, if anyone still reads.
+    pub fn line(&mut self, line: &str) -> std::io::Result<()> {
+        let Some(output) = &mut self.0 else { return Ok(()) };
+        match writeln!(output, "{line}") {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.0 = None;
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    /// Whether nobody reads any more.
+    pub const fn is_closed(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 #[cfg(test)]

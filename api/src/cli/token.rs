@@ -6,11 +6,13 @@ use anyhow::{Context, bail};
 use api::auth::signing::{TokenRequest, issue, load_demo_secret};
 use clap::{Args, Subcommand};
 use shared::{
+    audit::{Action, AuditScope, NewEntry},
     clock::{Clock, SystemClock},
-    ids::TenantId,
+    ids::{Scope, TenantId},
+    storage::Store,
 };
 
-use super::{bad_setting, database::DatabaseArgs, demo::signing_key_path, jwt::JwtArgs, settings::duration};
+use super::{actor, bad_setting, database::DatabaseArgs, demo::signing_key_path, jwt::JwtArgs, settings::duration};
 
 /// `csrd token …`
 #[derive(Subcommand)]
@@ -52,7 +54,7 @@ fn tenant_id_or_all(text: &str) -> Result<String, String> {
 }
 
 /// Runs `csrd token …`.
-pub fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
+pub async fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
     let TokenAction::Issue(args) = action;
     if args.zones.is_empty() && args.accounts.is_empty() {
         return Err(bad_setting("--zone or --account: a token must reach at least one"));
@@ -69,6 +71,22 @@ pub fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
         }
     };
     let request = TokenRequest { zones: args.zones, accounts: args.accounts, scope: args.scope, subject: args.subject, ttl: args.ttl };
-    println!("{}", issue(&settings, &request, SystemClock.now())?);
+    let token = issue(&settings, &request, SystemClock.now())?;
+    let database = args.database.open().await?;
+    record(&*database.store, &request).await?;
+    database.close().await;
+    println!("{token}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Records that a token was issued, once for each zone and account that it reaches.
+pub async fn record(store: &dyn Store, request: &TokenRequest) -> anyhow::Result<()> {
+    let scopes = |ids: &[String], all: AuditScope, one: fn(TenantId) -> Scope| -> Vec<AuditScope> {
+        let scope = |id: &String| TenantId::parse(id).map_or_else(|| all.clone(), |id| (&one(id)).into());
+        ids.iter().map(scope).collect()
+    };
+    let mut reached = scopes(&request.zones, AuditScope::all_zones(), Scope::Zone);
+    reached.extend(scopes(&request.accounts, AuditScope::all_accounts(), Scope::Account));
+    let entries: Vec<_> = reached.into_iter().map(|scope| NewEntry::scope(Action::TokenIssue, scope)).collect();
+    Ok(store.record_entries(&entries, &actor::local(), SystemClock.now()).await?)
 }

@@ -1,86 +1,36 @@
 //! Custom CSRs of zones and of accounts. Each method parses, asks the store and renders; the two resources differ in their paths.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use poem::{http::HeaderMap, web::Data};
 use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
 use shared::{
-    error::{ErrorCode, Issue, StoreError},
+    error::{ErrorCode, Issue},
     ids::{CustomCsrId, Scope},
-    model::CustomCsr,
-    storage::{Acceptance, IdempotencyKey, NewCustomCsr},
-    x509::request::Accepted,
+    model::{CustomCsr, CustomCsrRequest, Status},
+    storage::{Acceptance, Deletion, IdempotencyKey, NewCustomCsr},
+    x509::{edit::Edit, request::Accepted},
 };
-use tokio::time::{Instant, timeout_at};
 
+use super::{
+    custom_certificates::not_active,
+    statuses::{CreateErrors, DeleteErrors, EditErrors, ListErrors, OneErrors, QuotaErrors, RekeyErrors},
+};
 use crate::{
     access::Access,
     auth::Permission::{CustomCsrsRead, CustomCsrsWrite},
     body::Body,
-    dto::{CustomCsrDto, CustomCsrInput, CustomCsrListResponse, CustomCsrResponse, DeletedCustomCsr, DeletedCustomCsrResponse, ResultInfo},
-    envelope::{ApiError, Failure, Message, Statuses},
+    deadline::Deadline,
+    dto::{
+        CustomCsrDto, CustomCsrEditInput, CustomCsrInput, CustomCsrListResponse, CustomCsrResponse, DeletedCustomCsr,
+        DeletedCustomCsrResponse, QuotaResponse, ResultInfo,
+    },
+    envelope::{ApiError, Failure, Message},
     idempotency,
-    pagination::ListParams,
+    pagination::Query,
     state::AppState,
     wait,
 };
-
-/// Declares which statuses an operation's errors have.
-macro_rules! statuses {
-    ($($name:ident: [$($status:literal $description:literal),* $(,)?])*) => { $(
-        #[doc = concat!("The errors of an operation: ", stringify!($name), ".")]
-        pub struct $name;
-        impl Statuses for $name {
-            const LIST: &'static [(u16, &'static str)] = &[$(($status, $description)),*];
-        }
-    )* };
-}
-
-statuses! {
-    CreateErrors: [
-        400 "The request is wrong: 1400 to 1402, 1405 to 1417, 1460 to 1464. Several faults are reported together.",
-        401 "The token is not accepted: 1000 to 1005.",
-        403 "No access (1404), no quota allocated (1403), or the quota is used up (1465).",
-        404 "No such route (7000), or the custom CSR that the Idempotency-Key made was deleted (1419).",
-        405 "Method not allowed: 7001.",
-        422 "The Idempotency-Key was used before with another body: 1466.",
-        413 "The body is larger than 64 KiB: 1467.",
-        429 "Too many requests: 1470.",
-        500 "A fault of the service: 1500.",
-        503 "The database cannot be reached, or a part of the service is not ready: 1471.",
-    ]
-    ListErrors: [
-        400 "The request is wrong: 1401, 1402, 1464.",
-        401 "The token is not accepted: 1000 to 1005.",
-        403 "No access: 1404.",
-        404 "No such route: 7000.",
-        405 "Method not allowed: 7001.",
-        429 "Too many requests: 1470.",
-        500 "A fault of the service: 1500.",
-        503 "The database cannot be reached, or a part of the service is not ready: 1471.",
-    ]
-    OneErrors: [
-        400 "The request is wrong: 1401, 1402, 1418.",
-        401 "The token is not accepted: 1000 to 1005.",
-        403 "No access: 1404.",
-        404 "No such custom CSR in this scope (1419), or no such route (7000).",
-        405 "Method not allowed: 7001.",
-        429 "Too many requests: 1470.",
-        500 "A fault of the service: 1500.",
-        503 "The database cannot be reached, or a part of the service is not ready: 1471.",
-    ]
-    DeleteErrors: [
-        400 "The request is wrong: 1401, 1402, 1418.",
-        401 "The token is not accepted: 1000 to 1005.",
-        403 "No access: 1404.",
-        404 "No such custom CSR in this scope (1419), or no such route (7000).",
-        405 "Method not allowed: 7001.",
-        409 "An active certificate uses the custom CSR: 1420.",
-        429 "Too many requests: 1470.",
-        500 "A fault of the service: 1500.",
-        503 "The database cannot be reached, or a part of the service is not ready: 1471.",
-    ]
-}
 
 /// What GET of one answers.
 #[derive(ApiResponse)]
@@ -111,52 +61,87 @@ pub enum Created {
     ),
 }
 
-/// How long the database may keep a request, all its steps together: a client is to be answered within 5 s whatever the database does.
-const DATABASE_TIME: Duration = Duration::from_millis(4_500);
-
 /// The operations, for any scope, of one request.
 struct CustomCsrs<'a> {
     state: &'a AppState,
-    database_end: Instant,
+    deadline: Deadline,
 }
 
 impl<'a> CustomCsrs<'a> {
     fn new(state: &'a AppState) -> Self {
-        Self { state, database_end: Instant::now() + DATABASE_TIME }
-    }
-
-    /// A read, or the error that says that it may be made again.
-    async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let late = |_| Err(StoreError::Unavailable("no answer in time".to_owned()));
-        timeout_at(self.database_end, call).await.unwrap_or_else(late)
-    }
-
-    /// A write, or the error that says that it may have happened.
-    async fn write<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let late = |_| Err(StoreError::Ambiguous("no answer in time".to_owned()));
-        timeout_at(self.database_end, call).await.unwrap_or_else(late)
+        Self { state, deadline: Deadline::default() }
     }
 
     async fn create(&self, access: &Access, body: &Body<CustomCsrInput>, headers: &HeaderMap) -> Result<Created, ApiError> {
         let scope = access.scope(CustomCsrsWrite)?;
         self.check_grant(scope).await?;
         let (accepted, idempotency_key) = self.judge(access, body.json()?, headers)?;
-        let now = self.state.clock.now();
-        let new = NewCustomCsr { id: CustomCsrId::new(now), scope: scope.clone(), request: accepted.request, idempotency_key };
-        let csr = match self.write(self.state.store.accept_custom_csr(&new, now)).await? {
+        let messages = accepted.warnings.iter().map(Message::from).collect();
+        let new = NewCustomCsr { idempotency_key, ..self.new_custom_csr(scope, accepted.request) };
+        self.accept(access, new, headers, messages, access.path()).await
+    }
+
+    fn new_custom_csr(&self, scope: &Scope, request: CustomCsrRequest) -> NewCustomCsr {
+        NewCustomCsr { id: CustomCsrId::new(self.state.clock.now()), scope: scope.clone(), request, idempotency_key: None, replaces: None }
+    }
+
+    /// Accepts what was judged, and waits for it where that is asked for.
+    async fn accept(
+        &self,
+        access: &Access,
+        new: NewCustomCsr,
+        headers: &HeaderMap,
+        messages: Vec<Message>,
+        collection: &str,
+    ) -> Result<Created, ApiError> {
+        let accepting = self.state.store.accept_custom_csr(&new, access.actor(), self.state.clock.now());
+        let csr = match self.deadline.write(accepting).await? {
             Acceptance::Accepted(csr) => *csr,
-            Acceptance::Replayed(id) => {
-                self.read(self.state.store.find_custom_csr(scope, id)).await?.ok_or(ErrorCode::CustomCsrNotFound)?
-            }
+            Acceptance::Replayed(id) => self.find(&new.scope, id).await?,
             Acceptance::KeyReused => return Err(ErrorCode::IdempotencyKeyReused.into()),
             Acceptance::NotGranted => return Err(ErrorCode::AccessNotGranted.into()),
             Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
-            Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(scope, quota)),
+            Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(&new.scope, quota)),
         };
         let (csr, applied) = self.wait_for(csr, headers).await;
-        let location = format!("{}/{}", access.path().trim_end_matches('/'), csr.id);
-        let messages = accepted.warnings.iter().map(Message::from).collect();
+        let location = format!("{}/{}", collection.trim_end_matches('/'), csr.id);
         Ok(Created::Created(Json(CustomCsrResponse::new(csr.into(), messages)), location, applied))
+    }
+
+    /// A new custom CSR with the same subject and names and a new key.
+    async fn rekey(&self, access: &Access, id: &str, headers: &HeaderMap) -> Result<Created, ApiError> {
+        let scope = access.scope(CustomCsrsWrite)?;
+        self.check_grant(scope).await?;
+        let id = parse_id(id)?;
+        let old = self.find(scope, id).await?;
+        // The old one's ID stands for the body: the same key for another one is another request.
+        let idempotency_key = idempotency::parse(headers, access.subject(), id.to_string().as_bytes())?;
+        if old.status == Status::Pending {
+            return Err(not_active(old.status).into());
+        }
+        let new = NewCustomCsr { idempotency_key, replaces: Some(id), ..self.new_custom_csr(scope, old.request) };
+        let collection = access.path().rsplit_once("/custom_csrs/").map_or("", |(before, _)| before);
+        self.accept(access, new, headers, Vec::new(), &format!("{collection}/custom_csrs")).await
+    }
+
+    async fn find(&self, scope: &Scope, id: CustomCsrId) -> Result<CustomCsr, ApiError> {
+        let found = self.deadline.read(self.state.store.find_custom_csr(scope, id)).await?;
+        found.ok_or_else(|| ErrorCode::CustomCsrNotFound.into())
+    }
+
+    async fn edit(&self, access: &Access, id: &str, body: &Body<CustomCsrEditInput>) -> Result<Json<CustomCsrResponse>, ApiError> {
+        let (scope, id) = (access.scope(CustomCsrsWrite)?, parse_id(id)?);
+        self.find(scope, id).await?;
+        let (edit, warnings) = Edit::parse(body.json()?)?;
+        let editing = self.state.store.edit_custom_csr(scope, id, &edit, access.actor(), self.state.clock.now());
+        let edited = self.deadline.write(editing).await?.ok_or(ErrorCode::CustomCsrNotFound)?;
+        Ok(Json(CustomCsrResponse::new(edited.into(), warnings.iter().map(Message::from).collect())))
+    }
+
+    async fn quota(&self, access: &Access) -> Result<Json<QuotaResponse>, ApiError> {
+        let scope = access.scope(CustomCsrsRead)?;
+        let grant = self.deadline.read(self.state.store.find_scope(scope)).await?;
+        Ok(Json(QuotaResponse::new(grant.into(), Vec::new())))
     }
 
     /// Faults of the body and of the header come together.
@@ -191,18 +176,18 @@ impl<'a> CustomCsrs<'a> {
 
     /// Comes before the body is judged; the accepting transaction checks again.
     async fn check_grant(&self, scope: &Scope) -> Result<(), ApiError> {
-        match self.read(self.state.store.find_scope(scope)).await?.filter(|grant| grant.granted) {
+        match self.deadline.read(self.state.store.find_scope(scope)).await?.filter(|grant| grant.granted) {
             None => Err(ErrorCode::AccessNotGranted.into()),
             Some(grant) if grant.quota.is_none() => Err(ErrorCode::QuotaNotAllocated.into()),
             Some(_) => Ok(()),
         }
     }
 
-    async fn list(&self, access: &Access, params: &ListParams) -> Result<Json<CustomCsrListResponse>, ApiError> {
+    async fn list(&self, access: &Access, query: &Query) -> Result<Json<CustomCsrListResponse>, ApiError> {
         let scope = access.scope(CustomCsrsRead)?;
-        let query = params.parse()?;
-        let page = self.read(self.state.store.list_custom_csrs(scope, &query)).await?;
-        let info = ResultInfo::new(&query, &page);
+        let query = query.custom_csrs()?;
+        let page = self.deadline.read(self.state.store.list_custom_csrs(scope, &query)).await?;
+        let info = ResultInfo::new(query.page, query.per_page, page.rows.len(), page.total);
         Ok(Json(CustomCsrListResponse::new(page.rows.into_iter().map(CustomCsrDto::from).collect(), Vec::new(), info)))
     }
 
@@ -214,7 +199,7 @@ impl<'a> CustomCsrs<'a> {
                 let waited = wait::until_decided(self.state, scope, id, secs).await?;
                 (waited.custom_csr, waited.applied_secs)
             }
-            None => (self.read(self.state.store.find_custom_csr(scope, id)).await?, None),
+            None => (self.deadline.read(self.state.store.find_custom_csr(scope, id)).await?, None),
         };
         let csr = found.ok_or(ErrorCode::CustomCsrNotFound)?;
         Ok(Found::Found(Json(CustomCsrResponse::new(csr.into(), Vec::new())), applied_secs.map(applied)))
@@ -223,8 +208,11 @@ impl<'a> CustomCsrs<'a> {
     async fn delete(&self, access: &Access, id: &str) -> Result<Json<DeletedCustomCsrResponse>, ApiError> {
         let scope = access.scope(CustomCsrsWrite)?;
         let id = parse_id(id)?;
-        if !self.write(self.state.store.delete_custom_csr(scope, id)).await? {
-            return Err(ErrorCode::CustomCsrNotFound.into());
+        let deleting = self.state.store.delete_custom_csr(scope, id, access.actor(), self.state.clock.now());
+        match self.deadline.write(deleting).await? {
+            Deletion::Deleted => {}
+            Deletion::NotFound => return Err(ErrorCode::CustomCsrNotFound.into()),
+            Deletion::InUse => return Err(ErrorCode::CustomCsrInUse.into()),
         }
         Ok(Json(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: id.to_string() }, Vec::new())))
     }
@@ -249,9 +237,10 @@ fn quota_used_up(scope: &Scope, quota: u32) -> ApiError {
     Issue::new(ErrorCode::QuotaUsedUp).because(reason).into()
 }
 
-/// Declares the four operations under one kind of scope.
+/// Declares the operations under one kind of scope: the paths, then the IDs of the operations.
 macro_rules! resource {
-    ($(#[$doc:meta])* $name:ident, $collection:literal, $one:literal, $create:literal, $list:literal, $get:literal, $delete:literal) => {
+    ($(#[$doc:meta])* $name:ident, $collection:literal, $one:literal, $rekey_path:literal, $quota_path:literal;
+     $create:literal, $list:literal, $get:literal, $edit:literal, $delete:literal, $rekey:literal, $quota:literal) => {
         $(#[$doc])*
         pub struct $name;
 
@@ -281,9 +270,22 @@ macro_rules! resource {
                 state: Data<&Arc<AppState>>,
                 access: Access,
                 #[oai(name = "scope_id")] _scope_id: Path<String>,
-                params: ListParams,
+                query: Query,
             ) -> Result<Json<CustomCsrListResponse>, Failure<ListErrors>> {
-                Ok(CustomCsrs::new(state.0).list(&access, &params).await?)
+                Ok(CustomCsrs::new(state.0).list(&access, &query).await?)
+            }
+
+            /// Get the quota
+            ///
+            /// How many custom CSRs there may be, and are.
+            #[oai(path = $quota_path, method = "get", operation_id = $quota)]
+            async fn quota(
+                &self,
+                state: Data<&Arc<AppState>>,
+                access: Access,
+                #[oai(name = "scope_id")] _scope_id: Path<String>,
+            ) -> Result<Json<QuotaResponse>, Failure<QuotaErrors>> {
+                Ok(CustomCsrs::new(state.0).quota(&access).await?)
             }
 
             /// Get a custom CSR
@@ -299,6 +301,21 @@ macro_rules! resource {
                 Ok(CustomCsrs::new(state.0).get(&access, &id, headers).await?)
             }
 
+            /// Rename a custom CSR
+            ///
+            /// Changes `name` and `description`, and nothing else: the key and the CSR stay.
+            #[oai(path = $one, method = "patch", operation_id = $edit)]
+            async fn edit(
+                &self,
+                state: Data<&Arc<AppState>>,
+                access: Access,
+                #[oai(name = "scope_id")] _scope_id: Path<String>,
+                #[oai(name = "custom_csr_id")] id: Path<String>,
+                body: Body<CustomCsrEditInput>,
+            ) -> Result<Json<CustomCsrResponse>, Failure<EditErrors>> {
+                Ok(CustomCsrs::new(state.0).edit(&access, &id, &body).await?)
+            }
+
             /// Delete a custom CSR
             ///
             /// Destroys the private key with it and gives its quota back.
@@ -312,6 +329,22 @@ macro_rules! resource {
             ) -> Result<Json<DeletedCustomCsrResponse>, Failure<DeleteErrors>> {
                 Ok(CustomCsrs::new(state.0).delete(&access, &id).await?)
             }
+
+            /// Rekey a custom CSR
+            ///
+            /// Makes a new custom CSR with the same subject and names and a new key; `replaces` names the old one, which stays until it is deleted.
+            /// It counts against the quota.
+            #[oai(path = $rekey_path, method = "post", operation_id = $rekey)]
+            async fn rekey(
+                &self,
+                state: Data<&Arc<AppState>>,
+                access: Access,
+                #[oai(name = "scope_id")] _scope_id: Path<String>,
+                #[oai(name = "custom_csr_id")] id: Path<String>,
+                headers: &HeaderMap,
+            ) -> Result<Created, Failure<RekeyErrors>> {
+                Ok(CustomCsrs::new(state.0).rekey(&access, &id, headers).await?)
+            }
         }
     };
 }
@@ -319,10 +352,14 @@ macro_rules! resource {
 resource!(
     /// The custom CSRs of a zone.
     ZoneCustomCsrs, "/zones/:scope_id/custom_csrs", "/zones/:scope_id/custom_csrs/:custom_csr_id",
-    "zone-custom-csrs-create", "zone-custom-csrs-list", "zone-custom-csrs-get", "zone-custom-csrs-delete"
+    "/zones/:scope_id/custom_csrs/:custom_csr_id/rekey", "/zones/:scope_id/custom_csrs/quota";
+    "zone-custom-csrs-create", "zone-custom-csrs-list", "zone-custom-csrs-get", "zone-custom-csrs-edit", "zone-custom-csrs-delete",
+    "zone-custom-csrs-rekey", "zone-custom-csrs-quota"
 );
 resource!(
     /// The custom CSRs of an account.
     AccountCustomCsrs, "/accounts/:scope_id/custom_csrs", "/accounts/:scope_id/custom_csrs/:custom_csr_id",
-    "account-custom-csrs-create", "account-custom-csrs-list", "account-custom-csrs-get", "account-custom-csrs-delete"
+    "/accounts/:scope_id/custom_csrs/:custom_csr_id/rekey", "/accounts/:scope_id/custom_csrs/quota";
+    "account-custom-csrs-create", "account-custom-csrs-list", "account-custom-csrs-get", "account-custom-csrs-edit",
+    "account-custom-csrs-delete", "account-custom-csrs-rekey", "account-custom-csrs-quota"
 );

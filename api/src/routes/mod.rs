@@ -1,4 +1,6 @@
 //! The operations.
 
+pub mod custom_certificates;
 pub mod custom_csrs;
 pub mod health;
+pub mod statuses;

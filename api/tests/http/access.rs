@@ -17,8 +17,15 @@ fn operations() -> Vec<(Method, String)> {
             all.push((Method::POST, collection.clone()));
             all.push((Method::GET, collection.clone()));
             all.push((Method::GET, format!("{collection}/{NO_ID}")));
+            all.push((Method::PATCH, format!("{collection}/{NO_ID}")));
             all.push((Method::DELETE, format!("{collection}/{NO_ID}")));
+            all.push((Method::POST, format!("{collection}/{NO_ID}/rekey")));
+            all.push((Method::GET, format!("{collection}/quota")));
         }
+        let certificates = format!("{prefix}/zones/z/custom_certificates");
+        let certificate = format!("{certificates}/{}", NO_ID.replace('-', ""));
+        all.extend([(Method::POST, certificates.clone()), (Method::GET, certificates)]);
+        all.extend([Method::GET, Method::PATCH, Method::DELETE].map(|method| (method, certificate.clone())));
     }
     all
 }
@@ -69,12 +76,21 @@ async fn a_token_of_another_tenant_is_1404_everywhere_and_learns_nothing() {
 #[tokio::test]
 async fn a_token_without_the_permission_is_1404_and_write_includes_read() {
     let api = Api::start().await;
-    for (scope, may_read, may_write) in
-        [("custom_csrs:read", true, false), ("custom_csrs:write", true, true), ("zones:read", false, false), ("", false, false)]
-    {
+    let scopes = [
+        "",
+        "zones:read",
+        "custom_csrs:read",
+        "custom_csrs:write",
+        "custom_certificates:read",
+        "custom_certificates:write custom_csrs:read",
+    ];
+    for scope in scopes {
         let token = format!("Bearer {}", api.token(&["z"], &["a"], Some(scope), HOUR));
         for (method, path) in operations() {
-            let allowed = if method == Method::GET { may_read } else { may_write };
+            let resource = if path.contains("custom_certificates") { "custom_certificates" } else { "custom_csrs" };
+            let words: Vec<&str> = scope.split(' ').collect();
+            let writes = words.contains(&&*format!("{resource}:write"));
+            let allowed = writes || (method == Method::GET && words.contains(&&*format!("{resource}:read")));
             let refused = code(&api, method.clone(), &path, Some(&token)).await == (403, 1404);
             assert_eq!(refused, !allowed, "{method} {path} {scope:?}");
         }

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::testing::{now, zone};
+use shared::testing::{actor, now, zone};
 
 use crate::support::{Answer, Api, NO_ID, PREFIXES, valid, with};
 
@@ -25,6 +25,7 @@ async fn a_post_answers_201_pending_with_every_field_and_a_location_under_its_ow
             let mut expected = json!({
                 "id": id, "status": "pending", "created_at": result["created_at"], "updated_at": result["created_at"],
                 "account_tag": "a", "zone_id": zone_id, "organizational_unit": null, "name": null, "csr": null,
+                "replaces": null, "custom_certificate_ids": [],
             });
             for (name, value) in body.as_object().unwrap().iter().filter(|(name, _)| *name != "name") {
                 expected[name] = value.clone();
@@ -145,7 +146,7 @@ async fn without_grant_quota_or_room_a_post_is_refused_before_its_body_is_judged
     let full = api.post(path, &valid()).await;
     assert_eq!(full.code(), (403, 1465));
     assert!(full.body["errors"][0]["message"].as_str().unwrap().contains("all 1 custom CSRs"), "{full:?}");
-    assert!(api.store.revoke_scope(&zone("new"), now()).await.unwrap());
+    assert!(api.store.revoke_scope(&zone("new"), &actor(), now()).await.unwrap());
     assert_eq!(api.post(path, &valid()).await.code(), (403, 1404));
     let id = api.get(path).await.result()[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(api.send(Method::DELETE, &format!("{path}/{id}")).await.status, 200, "reads and DELETE go on");
@@ -196,14 +197,25 @@ async fn what_is_no_route_is_7000_and_what_is_no_method_7001_with_allow() {
         let answer = Answer::of(api.request(Method::GET, &path).send().await.unwrap()).await;
         assert_eq!(answer.code(), (404, 7000), "{path}: a route is judged before the token");
     }
-    for (path, allow) in [("custom_csrs", "GET, HEAD, POST"), (&*format!("custom_csrs/{NO_ID}"), "GET, HEAD, DELETE")] {
+    let paths = [
+        ("custom_csrs".to_owned(), "GET, HEAD, POST"),
+        (format!("custom_csrs/{NO_ID}"), "GET, HEAD, PATCH, DELETE"),
+        (format!("custom_csrs/{NO_ID}/rekey"), "POST"),
+        ("custom_csrs/quota".to_owned(), "GET, HEAD"),
+    ];
+    for (path, allow) in paths {
         for scope in ["zones/z", "accounts/a"] {
-            for method in [Method::PUT, Method::PATCH, Method::OPTIONS] {
+            for method in [Method::PUT, Method::TRACE, Method::OPTIONS] {
                 let answer = api.send(method, &format!("/api/v4/{scope}/{path}")).await;
                 assert_eq!(answer.code(), (405, 7001));
                 assert_eq!(answer.headers["allow"], allow);
             }
         }
+    }
+    for (path, allow) in [("custom_certificates", "GET, HEAD, POST"), ("custom_certificates/x", "GET, HEAD, PATCH, DELETE")] {
+        let answer = api.send(Method::PUT, &format!("/client/v4/zones/z/{path}")).await;
+        assert_eq!((answer.code(), answer.headers["allow"].to_str().unwrap()), ((405, 7001), allow));
+        assert_eq!(api.get(&format!("/client/v4/accounts/a/{path}")).await.code(), (404, 7000), "zones only");
     }
     assert_eq!(api.send(Method::DELETE, "/health/live").await.headers["allow"], "GET, HEAD");
 }

@@ -17,7 +17,7 @@ use shared::{
     ids::{Scope, TenantId},
     seal::{MasterKey, Sealer},
     storage::Store,
-    testing::{TestDatabase, account, now, zone},
+    testing::{TestDatabase, account, actor, now, zone},
     x509::{public_suffix::SuffixList, request::Validator, san::SanPolicy},
 };
 use tokio::{
@@ -105,8 +105,8 @@ impl Api {
     pub async fn with_workers(has_workers: bool) -> Self {
         let test = TestDatabase::new().await;
         let store = Arc::clone(&test.database.store);
-        store.grant_scope(&zone("z"), Some(account("a").id()), Some(1_000), now()).await.unwrap();
-        store.grant_scope(&account("a"), None, Some(1_000), now()).await.unwrap();
+        store.grant_scope(&zone("z"), Some(account("a").id()), Some(1_000), &actor(), now()).await.unwrap();
+        store.grant_scope(&account("a"), None, Some(1_000), &actor(), now()).await.unwrap();
         let sealer = Arc::new(Sealer::new(MasterKey::generate().unwrap(), Vec::new()));
         store.register_master_key(&sealer.current_id(), now()).await.unwrap();
         let workers = has_workers.then(|| {
@@ -137,6 +137,7 @@ impl Api {
         let state = AppState {
             store: Arc::clone(&store),
             validator: Validator::new(SanPolicy { allow_wildcards: false, suffixes: SuffixList::embedded() }),
+            trust_anchors: None,
             authenticator: Authenticator::new(&settings, Arc::new(SystemClock)).unwrap(),
             clock: Arc::new(SystemClock),
             worker_alive: workers.as_ref().map(Workers::alive),
@@ -210,7 +211,7 @@ impl Api {
 
     /// Grants a zone.
     pub async fn grant(&self, id: &str, quota: Option<u32>) {
-        self.store.grant_scope(&Scope::Zone(TenantId::parse(id).unwrap()), None, quota, now()).await.unwrap();
+        self.store.grant_scope(&Scope::Zone(TenantId::parse(id).unwrap()), None, quota, &actor(), now()).await.unwrap();
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Each method is one transaction: what it writes is written together or not at all. Times come from the caller.
 
+mod audit;
+mod certificates;
 mod connect;
 mod dialect;
 mod notify;
@@ -24,16 +26,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::{
+    audit::{AuditQuery, AuditStore},
+    certificates::{
+        CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Export, NewCertificate, NewChain, Replacement, UsableCsr,
+    },
     connect::{Access, Database, Location, Migrate, OpenError, Queue},
     dialect::Dialect,
     signals::{Signal, Signals},
     sql::SqlStore,
 };
 use crate::{
+    audit::Actor,
     clock::Timestamp,
     error::StoreError,
     ids::{CustomCsrId, Scope, TenantId},
     model::{CustomCsr, CustomCsrRequest, KeyType, Status},
+    x509::edit::Edit,
 };
 
 /// What a zone or an account was granted.
@@ -62,6 +70,8 @@ pub struct NewCustomCsr {
     pub request: CustomCsrRequest,
     /// The key that makes a repeated request harmless.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// The custom CSR that this one is to replace.
+    pub replaces: Option<CustomCsrId>,
 }
 
 /// An Idempotency-Key, hashed, with the body it came with.
@@ -91,6 +101,17 @@ pub enum Acceptance {
     Replayed(CustomCsrId),
     /// The same key came with another body before (1466).
     KeyReused,
+}
+
+/// What became of an attempt to delete a custom CSR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is gone, and its sealed key, its job and its expired certificates with it.
+    Deleted,
+    /// There is none.
+    NotFound,
+    /// A certificate that is not expired uses it (1420).
+    InUse,
 }
 
 /// In which order a list stands. Ties stand by ID, in the same direction.
@@ -210,14 +231,22 @@ pub struct Purge {
 /// The storage that everything works on.
 ///
 /// Every method is one transaction. [`StoreError::Unavailable`] means that nothing is known to be wrong with the call
-/// and that it may be made again; [`StoreError::Ambiguous`] that it may have happened or not.
+/// and that it may be made again; [`StoreError::Ambiguous`] that it may have happened or not. What an [`Actor`] does is recorded in the
+/// audit table in the same transaction.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: CertificateStore + AuditStore + Send + Sync {
     /// Grants custom CSRs to a zone or an account, or changes what was granted. A quota below use stops new ones only.
-    async fn grant_scope(&self, scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, now: Timestamp) -> Result<(), StoreError>;
+    async fn grant_scope(
+        &self,
+        scope: &Scope,
+        account: Option<&TenantId>,
+        quota: Option<u32>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
 
     /// Takes the grant back; false where there was none. What exists stays readable and deletable.
-    async fn revoke_scope(&self, scope: &Scope, now: Timestamp) -> Result<bool, StoreError>;
+    async fn revoke_scope(&self, scope: &Scope, actor: &Actor, now: Timestamp) -> Result<bool, StoreError>;
 
     /// All granted zones, or all granted accounts, by ID. `kind` is [`Scope::kind`]'s word.
     async fn list_scopes(&self, kind: &str) -> Result<Vec<ScopeGrant>, StoreError>;
@@ -227,7 +256,7 @@ pub trait Store: Send + Sync {
 
     /// Stores a pending custom CSR with its job and its idempotency record, if grant and quota allow it: never one more than the quota.
     /// A key that came before decides first.
-    async fn accept_custom_csr(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError>;
+    async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError>;
 
     /// The custom CSR with this ID in this scope.
     async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError>;
@@ -235,8 +264,19 @@ pub trait Store: Send + Sync {
     /// One page of a scope's custom CSRs; empty past the last page.
     async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError>;
 
-    /// Deletes a custom CSR with its sealed key and its job and gives its quota back; false where there is none.
-    async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<bool, StoreError>;
+    /// Changes name and description; none where there is no such custom CSR.
+    async fn edit_custom_csr(
+        &self,
+        scope: &Scope,
+        id: CustomCsrId,
+        edit: &Edit,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<CustomCsr>, StoreError>;
+
+    /// Deletes a custom CSR with its sealed key, its job and its expired certificates and gives its quota back, unless a certificate
+    /// that is not expired at `now` uses it.
+    async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError>;
 
     /// Counts a start and tells what to make; none where the row is gone or no longer pending.
     async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError>;

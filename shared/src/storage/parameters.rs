@@ -4,7 +4,7 @@ use super::{
     NewCustomCsr,
     value::{Value, values},
 };
-use crate::{clock::Timestamp, error::StoreError, ids::TenantId};
+use crate::{clock::Timestamp, error::StoreError, ids::TenantId, model::CustomCsrRequest};
 
 /// The parameters of the statement that inserts a custom CSR.
 pub(super) fn insert_values(
@@ -31,17 +31,19 @@ pub(super) fn insert_values(
         request.description.clone(),
         sans,
         request.key_type.as_str(),
-        search_text(new),
+        search_text(request.name.as_deref(), request),
         job_id,
+        new.replaces.map(|id| id.to_string()),
     ])
 }
 
 /// Between the parts of the search text stands a character that no part and no pattern has.
 const SEPARATOR: char = '\u{1}';
 
-fn search_text(new: &NewCustomCsr) -> String {
-    let parts = new.request.name.iter().chain([&new.request.subject.common_name]).chain(&new.request.sans);
-    let mut text = parts.fold(String::new(), |text, part| text + part + SEPARATOR.encode_utf8(&mut [0; 4]));
+/// What a list's search looks into: the name, which may be a new one, the common name and the SANs.
+pub(super) fn search_text(name: Option<&str>, request: &CustomCsrRequest) -> String {
+    let rest = std::iter::once(&request.subject.common_name).chain(&request.sans).map(String::as_str);
+    let mut text = name.into_iter().chain(rest).fold(String::new(), |text, part| text + part + SEPARATOR.encode_utf8(&mut [0; 4]));
     text.make_ascii_lowercase();
     text
 }

@@ -1,11 +1,12 @@
 //! Rows into domain types. A row that breaks the schema's promises is [`StoreError::Corrupt`], never a guess.
 
-use super::{Dialect, MasterKeyRow, ScopeGrant, SealedRow};
+use super::{Dialect, MasterKeyRow, ScopeGrant, SealedRow, UsableCsr};
 use crate::{
+    audit::{Actor, AuditScope, Entry},
     clock::Timestamp,
     error::StoreError,
-    ids::{CustomCsrId, Scope, TenantId},
-    model::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
+    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
+    model::{BundleMethod, CertificateChain, CertificateType, CustomCertificate, CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
 };
 
 /// Reads columns by name.
@@ -44,17 +45,20 @@ impl<DB: Dialect> Reader<'_, DB> {
         parse(&self.text(column)?).ok_or_else(|| corrupt(column))
     }
 
+    fn optional<T>(&self, column: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
+        self.optional_text(column)?.map(|text| parse(&text).ok_or_else(|| corrupt(column))).transpose()
+    }
+
     pub fn custom_csr_id(&self) -> Result<CustomCsrId, StoreError> {
         self.parsed("id", CustomCsrId::parse)
     }
 
-    fn scope(&self) -> Result<Scope, StoreError> {
+    pub fn scope(&self) -> Result<Scope, StoreError> {
         self.parsed("scope", Scope::parse)
     }
 
     pub fn account(&self) -> Result<Option<TenantId>, StoreError> {
-        let account = self.optional_text("account_id")?;
-        account.map(|id| TenantId::parse(&id).ok_or_else(|| corrupt("account_id"))).transpose()
+        self.optional("account_id", TenantId::parse)
     }
 
     pub fn custom_csr(&self) -> Result<CustomCsr, StoreError> {
@@ -81,6 +85,55 @@ impl<DB: Dialect> Reader<'_, DB> {
                 key_type: self.parsed("key_type", KeyType::parse)?,
             },
             csr_pem: self.optional_text("csr_pem")?,
+            replaces: self.optional("replaces", CustomCsrId::parse)?,
+            certificate_ids: self
+                .optional("certificate_ids", |ids| ids.split(',').map(CustomCertificateId::parse).collect())?
+                .unwrap_or_default(),
+        })
+    }
+
+    pub fn certificate_id(&self) -> Result<CustomCertificateId, StoreError> {
+        self.parsed("id", CustomCertificateId::parse)
+    }
+
+    pub fn certificate(&self) -> Result<CustomCertificate, StoreError> {
+        let time = |column| self.int(column).map(Timestamp::from_micros);
+        Ok(CustomCertificate {
+            id: self.certificate_id()?,
+            zone: self.scope()?,
+            custom_csr_id: self.parsed("custom_csr_id", CustomCsrId::parse)?,
+            chain: CertificateChain {
+                pem: self.text("chain_pem")?,
+                hosts: self.parsed("hosts", |json| serde_json::from_str(json).ok())?,
+                issuer: self.text("issuer")?,
+                signature: self.text("signature")?,
+                not_after: time("not_after")?,
+            },
+            bundle_method: self.parsed("bundle_method", BundleMethod::parse)?,
+            certificate_type: self.parsed("certificate_type", CertificateType::parse)?,
+            uploaded_at: time("uploaded_at")?,
+            modified_at: time("modified_at")?,
+        })
+    }
+
+    pub fn usable_csr(&self) -> Result<UsableCsr, StoreError> {
+        let spki = DB::blob(self.0, "spki_sha256").map_err(|_| corrupt("spki_sha256"))?;
+        Ok(UsableCsr {
+            id: self.custom_csr_id()?,
+            status: self.parsed("status", Status::parse)?,
+            sans: self.parsed("sans", |json| serde_json::from_str(json).ok())?,
+            spki_sha256: spki.map(|spki| spki.try_into().map_err(|_| corrupt("spki_sha256"))).transpose()?,
+        })
+    }
+
+    pub fn audit_entry(&self) -> Result<Entry, StoreError> {
+        Ok(Entry {
+            number: self.int("number")?,
+            at: Timestamp::from_micros(self.int("at")?),
+            actor: Actor { who: self.text("who")?, from: self.text("origin")?, request_id: self.optional_text("request_id")? },
+            action: self.text("action")?,
+            resource: self.text("resource")?,
+            scope: self.parsed("scope", AuditScope::parse)?,
         })
     }
 

@@ -6,21 +6,23 @@ use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
 
 use super::{
-    Acceptance, Dialect, Direction, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow, NewCustomCsr,
-    Order, Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
+    Acceptance, Deletion, Dialect, Direction, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow,
+    NewCustomCsr, Order, Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
-    parameters::{insert_values, search_pattern},
+    parameters::{insert_values, search_pattern, search_text},
     rows::Reader,
     signals::{Signal, Signals},
     statements as sql,
     value::{Value, values},
 };
 use crate::{
+    audit::{Action, Actor, NewEntry},
     clock::Timestamp,
     error::StoreError,
     ids::{CustomCsrId, Scope, TenantId},
     job::GenerateCsrJob,
     model::{CustomCsr, Status},
+    x509::edit::Edit,
 };
 
 /// Rows that one transaction of a sweep looks at: a long outage must not make one long transaction.
@@ -47,11 +49,16 @@ impl<DB: Dialect> SqlStore<DB> {
         Self { read, write, signals, statement_time }
     }
 
-    async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
+    pub(super) async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
         self.write.begin_with(DB::BEGIN_WRITE).await.map_err(|error| store_error::<DB>(&error))
     }
 
-    async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
+    /// A transaction whose reads all see one state.
+    pub(super) async fn begin_read(&self) -> Result<Transaction<'static, DB>, StoreError> {
+        self.read.begin_with(DB::BEGIN_READ).await.map_err(|error| store_error::<DB>(&error))
+    }
+
+    pub(super) async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
         let mut connection = self.read.acquire().await.map_err(|error| store_error::<DB>(&error))?;
         self.fetch(&mut connection, statement, values).await
     }
@@ -64,7 +71,7 @@ impl<DB: Dialect> SqlStore<DB> {
         Ok(changed)
     }
 
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         connection: &mut DB::Connection,
         statement: &'static str,
@@ -73,7 +80,12 @@ impl<DB: Dialect> SqlStore<DB> {
         self.in_time(DB::fetch(connection, statement, values)).await
     }
 
-    async fn execute(&self, connection: &mut DB::Connection, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+    pub(super) async fn execute(
+        &self,
+        connection: &mut DB::Connection,
+        statement: &'static str,
+        values: Vec<Value>,
+    ) -> Result<u64, StoreError> {
         self.in_time(DB::execute(connection, statement, values)).await
     }
 
@@ -88,7 +100,7 @@ impl<DB: Dialect> SqlStore<DB> {
         }
     }
 
-    async fn commit(&self, tx: Transaction<'static, DB>) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self, tx: Transaction<'static, DB>) -> Result<(), StoreError> {
         match tokio::time::timeout(self.statement_time, tx.commit()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if DB::is_ambiguous(&error) => Err(StoreError::Ambiguous(error.to_string())),
@@ -97,7 +109,7 @@ impl<DB: Dialect> SqlStore<DB> {
         }
     }
 
-    async fn accept(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError> {
+    async fn accept(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
         let mut tx = self.begin_write().await?;
         if let Some(earlier) = self.claim_key(&mut tx, new, now).await? {
             return Ok(earlier);
@@ -120,6 +132,8 @@ impl<DB: Dialect> SqlStore<DB> {
         let job = NewJob::new(GenerateCsrJob::new(new.id), now.minus(BACKDATE));
         self.execute(&mut tx, sql::INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
         self.push(&mut tx, job).await?;
+        let action = if new.replaces.is_some() { Action::Rekey } else { Action::Create };
+        self.record(&mut tx, &NewEntry::custom_csr(action, new.id, &new.scope), actor, now).await?;
         let accepted = CustomCsr {
             id: new.id,
             scope: new.scope.clone(),
@@ -130,6 +144,8 @@ impl<DB: Dialect> SqlStore<DB> {
             updated_at: now,
             request: new.request.clone(),
             csr_pem: None,
+            replaces: new.replaces,
+            certificate_ids: Vec::new(),
         };
         self.commit(tx).await?;
         self.signals.send(Signal::Enqueued);
@@ -179,14 +195,30 @@ impl<DB: Dialect> SqlStore<DB> {
 
 #[async_trait]
 impl<DB: Dialect> Store for SqlStore<DB> {
-    async fn grant_scope(&self, scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, now: Timestamp) -> Result<(), StoreError> {
+    async fn grant_scope(
+        &self,
+        scope: &Scope,
+        account: Option<&TenantId>,
+        quota: Option<u32>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let account = account.map(ToString::to_string);
         let values = values![scope.to_string(), scope.kind(), account, quota.map(i64::from), now.micros()];
-        self.write(sql::GRANT_SCOPE, values).await.map(drop)
+        let mut tx = self.begin_write().await?;
+        self.execute(&mut tx, sql::GRANT_SCOPE, values).await?;
+        self.record(&mut tx, &NewEntry::scope(Action::Grant, scope.into()), actor, now).await?;
+        self.commit(tx).await
     }
 
-    async fn revoke_scope(&self, scope: &Scope, now: Timestamp) -> Result<bool, StoreError> {
-        Ok(self.write(sql::REVOKE_SCOPE, values![scope.to_string(), now.micros()]).await? > 0)
+    async fn revoke_scope(&self, scope: &Scope, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.begin_write().await?;
+        if self.execute(&mut tx, sql::REVOKE_SCOPE, values![scope.to_string(), now.micros()]).await? == 0 {
+            return Ok(false);
+        }
+        self.record(&mut tx, &NewEntry::scope(Action::Revoke, scope.into()), actor, now).await?;
+        self.commit(tx).await?;
+        Ok(true)
     }
 
     async fn list_scopes(&self, kind: &str) -> Result<Vec<ScopeGrant>, StoreError> {
@@ -197,8 +229,8 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         self.rows(sql::FIND_SCOPE, values![scope.to_string()]).await?.first().map(|row| Reader::<DB>(row).grant()).transpose()
     }
 
-    async fn accept_custom_csr(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError> {
-        match self.accept(new, now).await {
+    async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
+        match self.accept(new, actor, now).await {
             // The commit's answer was lost: what is there now decides, seen by a fresh connection.
             Err(StoreError::Ambiguous(lost)) => match self.find_custom_csr(&new.scope, new.id).await {
                 Ok(Some(found)) => {
@@ -217,7 +249,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {
-        let mut tx = self.read.begin_with(DB::BEGIN_READ).await.map_err(|error| store_error::<DB>(&error))?;
+        let mut tx = self.begin_read().await?;
         let mut filter = values![
             scope.to_string(),
             query.status.map(|status| status.as_str().to_owned()),
@@ -236,16 +268,49 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         Ok(Page { rows, total: total.unsigned_abs() })
     }
 
-    async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<bool, StoreError> {
+    async fn edit_custom_csr(
+        &self,
+        scope: &Scope,
+        id: CustomCsrId,
+        edit: &Edit,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<CustomCsr>, StoreError> {
         let mut tx = self.begin_write().await?;
-        let deleted = self.fetch(&mut tx, sql::DELETE_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
-        let Some(row) = deleted.first() else { return Ok(false) };
+        let key = values![id.to_string(), scope.to_string()];
+        let rows = self.fetch(&mut tx, sql::FIND_CUSTOM_CSR, key.clone()).await?;
+        let Some(before) = rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()? else { return Ok(None) };
+        if *edit == Edit::default() {
+            return Ok(Some(before));
+        }
+        let (name, description) = (edit.name.clone(), edit.description.clone());
+        let searched = search_text(name.clone().flatten().as_deref(), &before.request);
+        let mut values = key.clone();
+        values.extend(values![i64::from(name.is_some()), name.flatten(), searched]);
+        values.extend(values![i64::from(description.is_some()), description.flatten(), now.micros()]);
+        self.execute(&mut tx, sql::EDIT_CUSTOM_CSR, values).await?;
+        let rows = self.fetch(&mut tx, sql::FIND_CUSTOM_CSR, key).await?;
+        let Some(after) = rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()? else { return Ok(None) };
+        self.record(&mut tx, &NewEntry::custom_csr(Action::Edit, id, scope), actor, now).await?;
+        self.commit(tx).await?;
+        Ok(Some(after))
+    }
+
+    async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError> {
+        let mut tx = self.begin_write().await?;
+        let locked = self.fetch(&mut tx, sql::LOCK_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
+        let Some(row) = locked.first() else { return Ok(Deletion::NotFound) };
         let job_id = Reader::<DB>(row).text("job_id")?;
+        if !self.delete_expired_certificates(&mut tx, id, actor, now).await? {
+            return Ok(Deletion::InUse);
+        }
+        self.execute(&mut tx, sql::DELETE_CUSTOM_CSR, values![id.to_string()]).await?;
         self.execute(&mut tx, DB::CANCEL_JOB, values![job_id]).await?;
         self.execute(&mut tx, sql::GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
+        self.record(&mut tx, &NewEntry::custom_csr(Action::Delete, id, scope), actor, now).await?;
         self.commit(tx).await?;
         self.signals.send(Signal::Changed(id));
-        Ok(true)
+        Ok(Deletion::Deleted)
     }
 
     async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {

@@ -4,7 +4,33 @@
 macro_rules! csr_columns {
     () => {
         "id, scope, account_id, status, error, created_at, updated_at, country, state, locality, organization, \
-         organizational_unit, common_name, name, description, sans, key_type, csr_pem"
+         organizational_unit, common_name, name, description, sans, key_type, csr_pem, replaces"
+    };
+}
+
+/// The same, with the IDs of the certificates that use the row, the oldest first.
+macro_rules! csr_columns_with_certificates {
+    () => {
+        concat!(
+            csr_columns!(),
+            ", (SELECT string_agg(c.id, ',' ORDER BY c.uploaded_at, c.id) FROM custom_certificates c \
+             WHERE c.custom_csr_id = custom_csrs.id) AS certificate_ids"
+        )
+    };
+}
+
+/// The columns that a [`crate::model::CustomCertificate`] is read from.
+macro_rules! certificate_columns {
+    () => {
+        "id, scope, custom_csr_id, chain_pem, hosts, issuer, signature, not_after, bundle_method, certificate_type, uploaded_at, modified_at"
+    };
+}
+
+/// The certificates of a zone that a list's filter leaves: `$1` zone, `$2` status, `$3` the first notAfter that is not over.
+macro_rules! certificate_filter {
+    () => {
+        "FROM custom_certificates WHERE scope = $1 AND (CAST($2 AS TEXT) IS NULL OR ($2 = 'active' AND not_after >= $3) \
+         OR ($2 = 'expired' AND not_after < $3))"
     };
 }
 
@@ -21,7 +47,7 @@ macro_rules! csr_page {
     ($order:literal) => {
         concat!(
             "SELECT ",
-            csr_columns!(),
+            csr_columns_with_certificates!(),
             " FROM custom_csrs WHERE id IN (SELECT id ",
             csr_filter!(),
             " ORDER BY ",
@@ -46,8 +72,8 @@ pub(super) const TAKE_QUOTA: &str =
 pub(super) const GIVE_BACK_QUOTA: &str = "UPDATE scopes SET used = used - 1 WHERE scope = $1";
 
 pub(super) const INSERT_CUSTOM_CSR: &str = "INSERT INTO custom_csrs (id, scope, account_id, status, created_at, updated_at, country, \
-    state, locality, organization, organizational_unit, common_name, name, description, sans, key_type, search_text, job_id) \
-    VALUES ($1, $2, $3, 'pending', $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+    state, locality, organization, organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces) \
+    VALUES ($1, $2, $3, 'pending', $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 /// Claims a key, or takes over a record that is too old to count.
 pub(super) const CLAIM_IDEMPOTENCY_KEY: &str = "INSERT INTO idempotency_keys (scope, key_sha256, body_sha256, custom_csr_id, created_at) \
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (scope, key_sha256) DO UPDATE SET body_sha256 = excluded.body_sha256, \
@@ -56,8 +82,15 @@ pub(super) const FIND_IDEMPOTENCY_KEY: &str =
     "SELECT body_sha256, custom_csr_id AS id FROM idempotency_keys WHERE scope = $1 AND key_sha256 = $2";
 pub(super) const PURGE_IDEMPOTENCY_KEYS: &str = "DELETE FROM idempotency_keys WHERE created_at < $1";
 
-pub(super) const FIND_CUSTOM_CSR: &str = concat!("SELECT ", csr_columns!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
-pub(super) const DELETE_CUSTOM_CSR: &str = "DELETE FROM custom_csrs WHERE id = $1 AND scope = $2 RETURNING job_id";
+pub(super) const FIND_CUSTOM_CSR: &str =
+    concat!("SELECT ", csr_columns_with_certificates!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
+/// Keeps others from deleting the row, and from using it for a certificate, until the transaction ends.
+pub(super) const LOCK_CUSTOM_CSR: &str = "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND scope = $2 RETURNING job_id";
+pub(super) const DELETE_CUSTOM_CSR: &str = "DELETE FROM custom_csrs WHERE id = $1";
+/// Name and description, each changed where the flag before it is 1. The search text has the name in it.
+pub(super) const EDIT_CUSTOM_CSR: &str = "UPDATE custom_csrs SET name = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $4 ELSE name END, \
+    search_text = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $5 ELSE search_text END, \
+    description = CASE WHEN CAST($6 AS BIGINT) = 1 THEN $7 ELSE description END, updated_at = $8 WHERE id = $1 AND scope = $2";
 
 pub(super) const COUNT_CUSTOM_CSRS: &str = concat!("SELECT COUNT(*) AS total ", csr_filter!());
 pub(super) const PAGE_BY_CREATED_AT_ASC: &str = csr_page!("created_at, id");
@@ -70,7 +103,7 @@ pub(super) const PAGE_BY_ACCOUNT_DESC: &str = csr_page!("account_id IS NULL, acc
 pub(super) const START_GENERATION: &str = concat!(
     "UPDATE custom_csrs SET starts = starts + 1 WHERE id = $1 AND status = 'pending' RETURNING ",
     csr_columns!(),
-    ", attempts, starts"
+    ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts"
 );
 pub(super) const COMPLETE_GENERATION: &str = "UPDATE custom_csrs SET status = 'active', csr_pem = $2, spki_sha256 = $3, \
     master_key_id = $4, sealed_private_key = $5, updated_at = $6 WHERE id = $1 AND status = 'pending'";
@@ -93,6 +126,48 @@ pub(super) const REGISTER_MASTER_KEY: &str =
 pub(super) const SAMPLE_SEALED: &str =
     "SELECT id, scope, spki_sha256, sealed_private_key FROM custom_csrs WHERE master_key_id = $1 ORDER BY id LIMIT 1";
 
+/// The custom CSR `$1` where the zone `$2` may use it: its own, or its account's.
+pub(super) const FIND_USABLE_CSR: &str = "SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND (scope = $2 \
+    OR scope = (SELECT 'accounts/' || account_id FROM scopes WHERE scope = $2 AND granted = 1))";
+/// Keeps an active custom CSR from being deleted until the transaction ends. Another key is not the one that was checked.
+pub(super) const LOCK_USED_CSR: &str =
+    "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND status = 'active' AND spki_sha256 = $2";
+pub(super) const INSERT_CERTIFICATE: &str =
+    concat!("INSERT INTO custom_certificates (", certificate_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)");
+pub(super) const FIND_CERTIFICATE: &str =
+    concat!("SELECT ", certificate_columns!(), " FROM custom_certificates WHERE id = $1 AND scope = $2");
+pub(super) const REPLACE_CERTIFICATE: &str = concat!(
+    "UPDATE custom_certificates SET custom_csr_id = $3, chain_pem = $4, hosts = $5, issuer = $6, signature = $7, not_after = $8, \
+     bundle_method = COALESCE($9, bundle_method), certificate_type = COALESCE($10, certificate_type), modified_at = $11 \
+     WHERE id = $1 AND scope = $2 RETURNING ",
+    certificate_columns!()
+);
+pub(super) const EDIT_CERTIFICATE: &str = concat!(
+    "UPDATE custom_certificates SET bundle_method = COALESCE($3, bundle_method), certificate_type = COALESCE($4, certificate_type), \
+     modified_at = $5 WHERE id = $1 AND scope = $2 RETURNING ",
+    certificate_columns!()
+);
+pub(super) const DELETE_CERTIFICATE: &str = "DELETE FROM custom_certificates WHERE id = $1 AND scope = $2";
+/// Those of a custom CSR that are over: `$2` is the first notAfter that is not.
+pub(super) const DELETE_EXPIRED_CERTIFICATES: &str =
+    "DELETE FROM custom_certificates WHERE custom_csr_id = $1 AND not_after < $2 RETURNING id, scope";
+pub(super) const FIND_CERTIFICATE_OF_CSR: &str = "SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT 1";
+pub(super) const COUNT_CERTIFICATES: &str = concat!("SELECT COUNT(*) AS total ", certificate_filter!());
+pub(super) const PAGE_OF_CERTIFICATES: &str =
+    concat!("SELECT ", certificate_columns!(), " ", certificate_filter!(), " ORDER BY uploaded_at DESC, id DESC LIMIT $4 OFFSET $5");
+/// The next `$2` certificates of all zones after the ID `$1`.
+pub(super) const ALL_CERTIFICATES: &str =
+    concat!("SELECT ", certificate_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");
+pub(super) const EXPORT_CERTIFICATE: &str = concat!("SELECT ", certificate_columns!(), " FROM custom_certificates WHERE id = $1");
+pub(super) const SEALED_OF_CSR: &str =
+    "SELECT id, scope, spki_sha256, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active'";
+
+pub(super) const INSERT_AUDIT: &str =
+    "INSERT INTO audit (at, who, origin, action, resource, scope, request_id) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+/// The next `$4` entries after the number `$1`, since `$2`, of the zone `$3` and of all zones.
+pub(super) const LIST_AUDIT: &str = "SELECT number, at, who, origin, action, resource, scope, request_id FROM audit WHERE number > $1 \
+    AND at >= $2 AND (CAST($3 AS TEXT) IS NULL OR scope = $3 OR scope = 'zones/*') ORDER BY number LIMIT $4";
+
 pub(super) const PING: &str = "SELECT scope FROM scopes LIMIT 1";
 
 /// All of the above, for the test that prepares them.
@@ -109,7 +184,9 @@ pub(super) const ALL: &[&str] = &[
     FIND_IDEMPOTENCY_KEY,
     PURGE_IDEMPOTENCY_KEYS,
     FIND_CUSTOM_CSR,
+    LOCK_CUSTOM_CSR,
     DELETE_CUSTOM_CSR,
+    EDIT_CUSTOM_CSR,
     COUNT_CUSTOM_CSRS,
     PAGE_BY_CREATED_AT_ASC,
     PAGE_BY_CREATED_AT_DESC,
@@ -128,5 +205,21 @@ pub(super) const ALL: &[&str] = &[
     FORGET_UNUSED_MASTER_KEYS,
     REGISTER_MASTER_KEY,
     SAMPLE_SEALED,
+    FIND_USABLE_CSR,
+    LOCK_USED_CSR,
+    INSERT_CERTIFICATE,
+    FIND_CERTIFICATE,
+    REPLACE_CERTIFICATE,
+    EDIT_CERTIFICATE,
+    DELETE_CERTIFICATE,
+    DELETE_EXPIRED_CERTIFICATES,
+    FIND_CERTIFICATE_OF_CSR,
+    COUNT_CERTIFICATES,
+    PAGE_OF_CERTIFICATES,
+    ALL_CERTIFICATES,
+    EXPORT_CERTIFICATE,
+    SEALED_OF_CSR,
+    INSERT_AUDIT,
+    LIST_AUDIT,
     PING,
 ];

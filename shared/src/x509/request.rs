@@ -22,8 +22,8 @@ pub struct Accepted {
 }
 
 /// A member of the body that holds text, and its rules.
-struct TextField {
-    name: &'static str,
+pub(super) struct TextField {
+    pub name: &'static str,
     /// What it is where the member is missing; none for optional ones.
     missing: Option<ErrorCode>,
     /// The upper bound in characters (RFC 5280, appendix A; our own for name and description).
@@ -46,10 +46,10 @@ const LOCALITY: usize = 2;
 const ORGANIZATION: usize = 3;
 const ORGANIZATIONAL_UNIT: usize = 4;
 const COMMON_NAME: usize = 5;
-const NAME: usize = 6;
-const DESCRIPTION: usize = 7;
+pub(super) const NAME: usize = 6;
+pub(super) const DESCRIPTION: usize = 7;
 
-const TEXT_FIELDS: [TextField; 8] = [
+pub(super) const TEXT_FIELDS: [TextField; 8] = [
     required("country", ErrorCode::CountryMissing, None),
     required("state", ErrorCode::StateMissing, Some(128)),
     required("locality", ErrorCode::LocalityMissing, Some(128)),
@@ -67,13 +67,13 @@ pub struct Validator {
 
 /// What was found in a body so far.
 #[derive(Default)]
-struct Draft {
-    texts: [Option<String>; 8],
+pub(super) struct Draft {
+    pub texts: [Option<String>; 8],
     /// Which required members have a wrong type: they are not missing too.
     mistyped: [bool; 8],
     sans: Vec<String>,
     key_type: KeyType,
-    issues: Vec<Issue>,
+    pub issues: Vec<Issue>,
 }
 
 impl Validator {
@@ -151,7 +151,7 @@ fn take_key_type(value: Json, draft: &mut Draft) {
     }
 }
 
-fn take_text(index: usize, value: Json, draft: &mut Draft) {
+pub(super) fn take_text(index: usize, value: Json, draft: &mut Draft) {
     let field = &TEXT_FIELDS[index];
     let pointer = format!("/{}", field.name);
     match value {
@@ -232,10 +232,10 @@ impl Draft {
 fn warnings(request: &CustomCsrRequest) -> Vec<Warning> {
     let common_name = &request.subject.common_name;
     let absent = !request.sans.iter().any(|san| san.eq_ignore_ascii_case(common_name));
-    let absent = absent.then(|| Warning { code: WarningCode::CommonNameNotInSans, pointer: "/common_name".to_owned() });
+    let absent = absent.then(|| Warning::at(WarningCode::CommonNameNotInSans, "/common_name"));
     let of_sans = |code: WarningCode, remarkable: fn(&str) -> bool| {
         let sans = request.sans.iter().enumerate().filter(move |(_, san)| remarkable(san));
-        sans.map(move |(index, _)| Warning { code, pointer: format!("/sans/{index}") })
+        sans.map(move |(index, _)| Warning::at(code, format!("/sans/{index}")))
     };
     let underscores = of_sans(WarningCode::SanUnderscore, |san| san.contains('_'));
     let overlong = of_sans(WarningCode::SanOverDnsLength, |san| san.chars().count() > DNS_MAX_CHARS);

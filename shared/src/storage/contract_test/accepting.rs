@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::{accept, accept_new, database, granted, query};
 use crate::{
     model::{KeyType, Status},
-    storage::{Acceptance, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, NewCustomCsr},
-    testing::{account, new_custom_csr, now, zone},
+    storage::{Acceptance, Deletion, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, NewCustomCsr},
+    testing::{account, actor, new_custom_csr, now, zone},
 };
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn an_accepted_custom_csr_reads_back_as_it_was_given() {
     let (_test, store) = database().await;
     let scope = granted(&*store, 1).await;
     let new = new_custom_csr(&scope, KeyType::Rsa2048);
-    let Acceptance::Accepted(accepted) = store.accept_custom_csr(&new, now()).await.unwrap() else { panic!("not accepted") };
+    let Acceptance::Accepted(accepted) = store.accept_custom_csr(&new, &actor(), now()).await.unwrap() else { panic!("not accepted") };
     assert_eq!(accepted.request, new.request);
     assert_eq!((accepted.status, accepted.account.as_ref()), (Status::Pending, Some(account("a1").id())));
     assert_eq!(store.find_custom_csr(&scope, new.id).await.unwrap().as_ref(), Some(&*accepted));
@@ -28,7 +28,7 @@ async fn a_custom_csr_of_another_scope_is_neither_found_nor_listed_nor_deleted()
     for other in [zone("z2"), account("z1"), account("a1")] {
         assert_eq!(store.find_custom_csr(&other, id).await.unwrap(), None);
         assert_eq!(store.list_custom_csrs(&other, &query()).await.unwrap().total, 0);
-        assert!(!store.delete_custom_csr(&other, id).await.unwrap());
+        assert_eq!(store.delete_custom_csr(&other, id, &actor(), now()).await.unwrap(), Deletion::NotFound);
     }
     assert!(store.find_custom_csr(&scope, id).await.unwrap().is_some());
 }
@@ -37,20 +37,20 @@ async fn a_custom_csr_of_another_scope_is_neither_found_nor_listed_nor_deleted()
 async fn nothing_is_accepted_without_a_grant_or_without_a_quota_or_beyond_it() {
     let (_test, store) = database().await;
     let scope = zone("z1");
-    let attempt = || async { store.accept_custom_csr(&new_custom_csr(&scope, KeyType::P256v1), now()).await.unwrap() };
+    let attempt = || async { store.accept_custom_csr(&new_custom_csr(&scope, KeyType::P256v1), &actor(), now()).await.unwrap() };
     assert_eq!(attempt().await, Acceptance::NotGranted);
-    store.grant_scope(&scope, None, None, now()).await.unwrap();
+    store.grant_scope(&scope, None, None, &actor(), now()).await.unwrap();
     assert_eq!(attempt().await, Acceptance::NoQuota);
-    store.grant_scope(&scope, None, Some(1), now()).await.unwrap();
+    store.grant_scope(&scope, None, Some(1), &actor(), now()).await.unwrap();
     let id = accept(&*store, &scope).await;
     assert_eq!(attempt().await, Acceptance::QuotaUsedUp(1));
-    assert!(store.delete_custom_csr(&scope, id).await.unwrap());
+    assert_eq!(store.delete_custom_csr(&scope, id, &actor(), now()).await.unwrap(), Deletion::Deleted);
     let id = accept(&*store, &scope).await;
-    assert!(store.revoke_scope(&scope, now()).await.unwrap());
-    assert!(!store.revoke_scope(&scope, now()).await.unwrap());
+    assert!(store.revoke_scope(&scope, &actor(), now()).await.unwrap());
+    assert!(!store.revoke_scope(&scope, &actor(), now()).await.unwrap());
     assert_eq!(attempt().await, Acceptance::NotGranted);
     assert!(store.find_custom_csr(&scope, id).await.unwrap().is_some(), "what exists stays readable");
-    store.grant_scope(&scope, None, Some(0), now()).await.unwrap();
+    store.grant_scope(&scope, None, Some(0), &actor(), now()).await.unwrap();
     assert_eq!(attempt().await, Acceptance::QuotaUsedUp(0));
     assert_eq!(store.find_scope(&scope).await.unwrap().unwrap().used, 1);
 }
@@ -62,7 +62,7 @@ async fn fifty_concurrent_requests_never_get_one_more_than_the_quota() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..50 {
         let (store, new) = (Arc::clone(&store), new_custom_csr(&scope, KeyType::P256v1));
-        tasks.spawn(async move { store.accept_custom_csr(&new, now()).await.unwrap() });
+        tasks.spawn(async move { store.accept_custom_csr(&new, &actor(), now()).await.unwrap() });
     }
     let outcomes = tasks.join_all().await;
     assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Acceptance::Accepted(_))).count(), 20);
@@ -79,12 +79,12 @@ async fn a_key_that_came_before_is_replayed_with_the_same_body_and_refused_with_
         ..new_custom_csr(&scope, KeyType::P256v1)
     };
     let id = accept_new(&*store, &with_key(1)).await;
-    assert_eq!(store.accept_custom_csr(&with_key(1), now()).await.unwrap(), Acceptance::Replayed(id));
-    assert_eq!(store.accept_custom_csr(&with_key(2), now()).await.unwrap(), Acceptance::KeyReused);
-    assert!(store.delete_custom_csr(&scope, id).await.unwrap());
-    assert_eq!(store.accept_custom_csr(&with_key(1), now()).await.unwrap(), Acceptance::Replayed(id), "deleted, but remembered");
+    assert_eq!(store.accept_custom_csr(&with_key(1), &actor(), now()).await.unwrap(), Acceptance::Replayed(id));
+    assert_eq!(store.accept_custom_csr(&with_key(2), &actor(), now()).await.unwrap(), Acceptance::KeyReused);
+    assert_eq!(store.delete_custom_csr(&scope, id, &actor(), now()).await.unwrap(), Deletion::Deleted);
+    assert_eq!(store.accept_custom_csr(&with_key(1), &actor(), now()).await.unwrap(), Acceptance::Replayed(id), "deleted, but remembered");
     let tomorrow = now().plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1));
-    assert!(matches!(store.accept_custom_csr(&with_key(2), tomorrow).await.unwrap(), Acceptance::Accepted(_)));
+    assert!(matches!(store.accept_custom_csr(&with_key(2), &actor(), tomorrow).await.unwrap(), Acceptance::Accepted(_)));
     let purged = store.purge(now(), tomorrow.plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1))).await.unwrap();
     assert_eq!(purged.idempotency_keys, 1);
 }
@@ -95,7 +95,7 @@ async fn a_key_of_a_refused_request_is_free_again() {
     let scope = granted(&*store, 0).await;
     let key = IdempotencyKey { key_sha256: vec![1; 32], body_sha256: vec![1; 32] };
     let new = NewCustomCsr { idempotency_key: Some(key), ..new_custom_csr(&scope, KeyType::P256v1) };
-    assert_eq!(store.accept_custom_csr(&new, now()).await.unwrap(), Acceptance::QuotaUsedUp(0));
+    assert_eq!(store.accept_custom_csr(&new, &actor(), now()).await.unwrap(), Acceptance::QuotaUsedUp(0));
     granted(&*store, 1).await;
     accept_new(&*store, &new).await;
 }
@@ -109,7 +109,7 @@ async fn fifty_equal_requests_at_once_make_one_custom_csr() {
     for _ in 0..50 {
         let new = NewCustomCsr { idempotency_key: Some(key.clone()), ..new_custom_csr(&scope, KeyType::P256v1) };
         let store = Arc::clone(&store);
-        tasks.spawn(async move { store.accept_custom_csr(&new, now()).await.unwrap() });
+        tasks.spawn(async move { store.accept_custom_csr(&new, &actor(), now()).await.unwrap() });
     }
     let outcomes = tasks.join_all().await;
     let accepted: Vec<_> = outcomes.iter().filter_map(|o| if let Acceptance::Accepted(csr) = o { Some(csr.id) } else { None }).collect();

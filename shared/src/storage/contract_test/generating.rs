@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use super::{MASTER_KEY, accept, database, generated, granted};
-use crate::{clock::Timestamp, error::StoreError, model::Status, testing::now};
+use crate::{
+    clock::Timestamp,
+    error::StoreError,
+    model::Status,
+    storage::Deletion,
+    testing::{actor, now},
+};
 
 #[tokio::test]
 async fn a_generation_completes_once_and_the_second_result_is_discarded() {
@@ -35,7 +41,7 @@ async fn a_deleted_custom_csr_is_never_brought_back_by_a_late_result() {
     let scope = granted(&*store, 1).await;
     let id = accept(&*store, &scope).await;
     assert!(store.start_generation(id).await.unwrap().is_some());
-    assert!(store.delete_custom_csr(&scope, id).await.unwrap());
+    assert_eq!(store.delete_custom_csr(&scope, id, &actor(), now()).await.unwrap(), Deletion::Deleted);
     assert!(!store.complete_generation(id, &generated(1), now()).await.unwrap());
     assert!(!store.retry_generation(id, 0, Duration::ZERO, now()).await.unwrap());
     assert_eq!(store.find_custom_csr(&scope, id).await.unwrap(), None);

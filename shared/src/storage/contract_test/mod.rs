@@ -1,6 +1,8 @@
 //! The contract of [`Store`], one suite for every database.
 
 mod accepting;
+mod auditing;
+mod certificates;
 mod generating;
 mod listing;
 mod processes;
@@ -11,7 +13,7 @@ use crate::{
     ids::{CustomCsrId, Scope},
     model::KeyType,
     storage::{Acceptance, Direction, GeneratedCsr, ListQuery, NewCustomCsr, Order, Store},
-    testing::{TestDatabase, account, new_custom_csr, now, zone},
+    testing::{TestDatabase, account, actor, new_custom_csr, now, zone},
 };
 
 const MASTER_KEY: &str = "0123456789abcdef";
@@ -25,7 +27,7 @@ async fn database() -> (TestDatabase, Arc<dyn Store>) {
 
 async fn granted(store: &dyn Store, quota: u32) -> Scope {
     let scope = zone("z1");
-    store.grant_scope(&scope, account("a1").id().into(), Some(quota), now()).await.unwrap();
+    store.grant_scope(&scope, account("a1").id().into(), Some(quota), &actor(), now()).await.unwrap();
     scope
 }
 
@@ -34,7 +36,7 @@ async fn accept(store: &dyn Store, scope: &Scope) -> CustomCsrId {
 }
 
 async fn accept_new(store: &dyn Store, new: &NewCustomCsr) -> CustomCsrId {
-    match store.accept_custom_csr(new, now()).await.unwrap() {
+    match store.accept_custom_csr(new, &actor(), now()).await.unwrap() {
         Acceptance::Accepted(csr) => csr.id,
         other => panic!("not accepted: {other:?}"),
     }

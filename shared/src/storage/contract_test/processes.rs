@@ -7,7 +7,7 @@ use crate::{
     error::StoreError,
     model::KeyType,
     storage::{Acceptance, Access, Database, Migrate, OpenError, Queue},
-    testing::{new_custom_csr, now, zone},
+    testing::{actor, new_custom_csr, now, zone},
 };
 
 #[tokio::test]
@@ -91,12 +91,12 @@ async fn on_postgresql_an_open_transaction_of_one_zone_keeps_no_other_zone_and_n
     let (test, store) = database().await;
     let Queue::Postgres(pool) = &test.database.queue else { return };
     let (busy, free) = (granted(&*store, 5).await, zone("z2"));
-    store.grant_scope(&free, None, Some(5), now()).await.unwrap();
+    store.grant_scope(&free, None, Some(5), &actor(), now()).await.unwrap();
     let mut tx = pool.begin_with("BEGIN").await.unwrap();
     sqlx::query("UPDATE scopes SET used = used + 1 WHERE scope = 'zones/z1'").execute(&mut *tx).await.unwrap();
     accept(&*store, &free).await;
     assert_eq!(store.find_scope(&busy).await.unwrap().unwrap().used, 0);
-    let blocked = store.accept_custom_csr(&new_custom_csr(&busy, KeyType::P256v1), now()).await;
+    let blocked = store.accept_custom_csr(&new_custom_csr(&busy, KeyType::P256v1), &actor(), now()).await;
     assert!(matches!(blocked, Err(StoreError::Unavailable(_))), "the same zone has to wait: {blocked:?}");
     tx.rollback().await.unwrap();
     accept(&*store, &busy).await;
@@ -114,7 +114,7 @@ async fn two_processes_together_never_get_one_more_than_the_quota() {
         tasks.spawn(async move {
             loop {
                 // A pool that is used up for a moment is no answer.
-                match store.accept_custom_csr(&new, now()).await {
+                match store.accept_custom_csr(&new, &actor(), now()).await {
                     Err(StoreError::Unavailable(_)) => {}
                     outcome => return outcome.unwrap(),
                 }

@@ -1,0 +1,41 @@
+//! How long the database may keep a request, all its steps together.
+
+use std::{future::Future, time::Duration};
+
+use shared::error::StoreError;
+use tokio::time::{Instant, timeout_at};
+
+/// A client is to be answered within 5 s whatever the database does.
+const DATABASE_TIME: Duration = Duration::from_millis(4_500);
+
+/// The end of the time that the database has for one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self(Instant::now() + DATABASE_TIME)
+    }
+}
+
+impl Deadline {
+    /// A read, or the error that says that it may be made again.
+    ///
+    /// # Errors
+    ///
+    /// The read's own, and [`StoreError::Unavailable`] where it is late.
+    pub async fn read<T>(self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let late = |_| Err(StoreError::Unavailable("no answer in time".to_owned()));
+        timeout_at(self.0, call).await.unwrap_or_else(late)
+    }
+
+    /// A write, or the error that says that it may have happened.
+    ///
+    /// # Errors
+    ///
+    /// The write's own, and [`StoreError::Ambiguous`] where it is late.
+    pub async fn write<T>(self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let late = |_| Err(StoreError::Ambiguous("no answer in time".to_owned()));
+        timeout_at(self.0, call).await.unwrap_or_else(late)
+    }
+}

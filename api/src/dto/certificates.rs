@@ -1,0 +1,184 @@
+//! Custom certificates on the wire.
+
+use poem_openapi::{Enum, Object};
+use shared::{
+    clock::Timestamp,
+    model::{self, CustomCertificate},
+};
+
+/// How a chain is to be built. It is stored and returned; a chain is never rewritten here.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "lowercase")]
+pub enum BundleMethod {
+    /// For the oldest clients.
+    Ubiquitous,
+    /// The shortest chain.
+    Optimal,
+    /// As it was sent.
+    Force,
+}
+
+impl From<model::BundleMethod> for BundleMethod {
+    fn from(method: model::BundleMethod) -> Self {
+        match method {
+            model::BundleMethod::Ubiquitous => Self::Ubiquitous,
+            model::BundleMethod::Optimal => Self::Optimal,
+            model::BundleMethod::Force => Self::Force,
+        }
+    }
+}
+
+/// What a certificate is for. It is stored and returned, and has no effect here.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "snake_case")]
+pub enum CertificateType {
+    /// For clients that name the host.
+    SniCustom,
+    /// For clients that do not.
+    LegacyCustom,
+}
+
+impl From<model::CertificateType> for CertificateType {
+    fn from(certificate_type: model::CertificateType) -> Self {
+        match certificate_type {
+            model::CertificateType::SniCustom => Self::SniCustom,
+            model::CertificateType::LegacyCustom => Self::LegacyCustom,
+        }
+    }
+}
+
+/// Where a custom certificate stands. Only `active` and `expired` occur; the others are those of the Cloudflare v4 API.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "lowercase")]
+pub enum CertificateStatus {
+    /// Valid.
+    Active,
+    /// Its notAfter is over.
+    Expired,
+    /// Does not occur.
+    Deleted,
+    /// Does not occur.
+    Pending,
+    /// Does not occur.
+    Initializing,
+}
+
+impl From<model::CertificateStatus> for CertificateStatus {
+    fn from(status: model::CertificateStatus) -> Self {
+        match status {
+            model::CertificateStatus::Active => Self::Active,
+            model::CertificateStatus::Expired => Self::Expired,
+            model::CertificateStatus::Deleted => Self::Deleted,
+            model::CertificateStatus::Pending => Self::Pending,
+            model::CertificateStatus::Initializing => Self::Initializing,
+        }
+    }
+}
+
+/// A certificate that a CA issued for a custom CSR. Private keys are made here and never uploaded: `private_key` is refused.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCertificateRequest")]
+pub struct CustomCertificateInput {
+    /// The certificate in PEM: the leaf, then each issuer in turn.
+    #[oai(validator(min_length = 1))]
+    pub certificate: String,
+    /// The custom CSR that it was issued for: the zone's own, or its account's.
+    pub custom_csr_id: String,
+    /// How the chain is to be built.
+    #[oai(default = "default_bundle_method")]
+    pub bundle_method: BundleMethod,
+    /// What it is for.
+    #[oai(default = "default_type", rename = "type")]
+    pub certificate_type: CertificateType,
+}
+
+const fn default_bundle_method() -> BundleMethod {
+    BundleMethod::Ubiquitous
+}
+
+const fn default_type() -> CertificateType {
+    CertificateType::SniCustom
+}
+
+/// A renewed certificate, or other settings.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCertificateEdit")]
+pub struct CustomCertificateEditInput {
+    /// The renewed certificate in PEM: the leaf, then each issuer in turn. It replaces the old one at once.
+    pub certificate: Option<String>,
+    /// Another custom CSR that the renewed certificate was issued for; the old one is free then.
+    pub custom_csr_id: Option<String>,
+    /// How the chain is to be built.
+    pub bundle_method: Option<BundleMethod>,
+    /// What it is for.
+    #[oai(rename = "type")]
+    pub certificate_type: Option<CertificateType>,
+}
+
+/// The place of every certificate among others of its zone, as at Cloudflare without another wish.
+const PRIORITY: u32 = 20;
+
+/// A custom certificate.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCertificate")]
+pub struct CustomCertificateDto {
+    /// Its ID, 32 hexadecimal digits. It stays when the certificate is renewed.
+    pub id: String,
+    /// The zone that it belongs to.
+    pub zone_id: String,
+    /// Where it stands now.
+    pub status: CertificateStatus,
+    /// The custom CSR whose private key it is for.
+    pub custom_csr_id: String,
+    /// The DNS names in it; without any, its common name.
+    pub hosts: Vec<String>,
+    /// Who issued it: the organization, else the common name.
+    pub issuer: String,
+    /// Its signature algorithm.
+    pub signature: String,
+    /// Its notAfter: RFC 3339, UTC.
+    pub expires_on: String,
+    /// When it was first uploaded: RFC 3339, UTC.
+    pub uploaded_on: String,
+    /// When it last changed: RFC 3339, UTC.
+    pub modified_on: String,
+    /// How the chain is to be built.
+    pub bundle_method: BundleMethod,
+    /// What it is for.
+    #[oai(rename = "type")]
+    pub certificate_type: CertificateType,
+    /// Always 20.
+    pub priority: u32,
+}
+
+impl CustomCertificateDto {
+    /// As it stands at this time.
+    #[must_use]
+    pub fn new(certificate: CustomCertificate, now: Timestamp) -> Self {
+        let status = certificate.status(now).into();
+        let CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, uploaded_at, modified_at } = certificate;
+        let model::CertificateChain { pem: _, hosts, issuer, signature, not_after } = chain;
+        Self {
+            id: id.to_string(),
+            zone_id: zone.id().to_string(),
+            status,
+            custom_csr_id: custom_csr_id.to_string(),
+            hosts,
+            issuer,
+            signature,
+            expires_on: not_after.rfc3339(),
+            uploaded_on: uploaded_at.rfc3339(),
+            modified_on: modified_at.rfc3339(),
+            bundle_method: bundle_method.into(),
+            certificate_type: certificate_type.into(),
+            priority: PRIORITY,
+        }
+    }
+}
+
+/// The ID of what was deleted.
+#[derive(Debug, Object)]
+pub struct DeletedCustomCertificate {
+    /// Its ID.
+    pub id: String,
+}

@@ -1,0 +1,295 @@
+//! Custom certificates of zones: what comes back from the CA, judged and kept with the custom CSR that it is for.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
+use shared::{
+    clock::Timestamp,
+    error::{ErrorCode, Issue, Warning},
+    ids::{CustomCertificateId, CustomCsrId, Scope},
+    model::{BundleMethod, CertificateType, CustomCertificate, Status},
+    storage::{CertificateChange, NewCertificate, NewChain, Replacement, UsableCsr},
+    x509::{
+        certificate::{Expected, PemChain},
+        upload::Upload,
+    },
+};
+
+use super::statuses::{ListErrors, OneCertificateErrors, ReplaceErrors, UploadErrors};
+use crate::{
+    access::Access,
+    auth::Permission::{CustomCertificatesRead, CustomCertificatesWrite},
+    body::Body,
+    deadline::Deadline,
+    dto::{
+        CustomCertificateDto, CustomCertificateEditInput, CustomCertificateInput, CustomCertificateListResponse, CustomCertificateResponse,
+        DeletedCustomCertificate, DeletedCustomCertificateResponse, ResultInfo,
+    },
+    envelope::{ApiError, Failure, Message},
+    pagination::Query,
+    state::AppState,
+};
+
+/// What an upload answers.
+#[derive(ApiResponse)]
+pub enum Uploaded {
+    /// With `dry_run=true`: every check passed, and nothing was stored; the ID is not kept.
+    #[oai(status = 200)]
+    Checked(Json<CustomCertificateResponse>),
+    /// Stored, and active.
+    #[oai(status = 201)]
+    Stored(
+        Json<CustomCertificateResponse>,
+        /// Where to read it: an absolute path.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+/// The operations of one request.
+struct CustomCertificates<'a> {
+    state: &'a AppState,
+    deadline: Deadline,
+    now: Timestamp,
+}
+
+impl<'a> CustomCertificates<'a> {
+    fn new(state: &'a AppState) -> Self {
+        Self { state, deadline: Deadline::default(), now: state.clock.now() }
+    }
+
+    async fn create(&self, access: &Access, body: &Body<CustomCertificateInput>, query: &Query) -> Result<Uploaded, ApiError> {
+        let zone = access.scope(CustomCertificatesWrite)?;
+        self.check_grant(zone).await?;
+        let upload = Upload::parse(body.json()?)?;
+        let is_dry_run = query.flag("dry_run")?;
+        check_private_key(&upload)?;
+        let csr_id = upload.custom_csr_id.as_deref().ok_or_else(|| Issue::at(ErrorCode::CertificateCsrIdMissing, "/custom_csr_id"))?;
+        let csr = self.find_csr(zone, csr_id).await?;
+        let (chain, warnings) = self.judge(&csr, &upload)?;
+        let new = NewCertificate {
+            id: CustomCertificateId::new(self.now),
+            zone: zone.clone(),
+            chain,
+            bundle_method: upload.bundle_method.unwrap_or(BundleMethod::Ubiquitous),
+            certificate_type: upload.certificate_type.unwrap_or(CertificateType::SniCustom),
+        };
+        if !is_dry_run && !self.deadline.write(self.state.store.accept_certificate(&new, access.actor(), self.now)).await? {
+            return Err(csr_not_found());
+        }
+        let location = format!("{}/{}", access.path().trim_end_matches('/'), new.id);
+        let response = self.response(made(new, self.now), &warnings);
+        Ok(if is_dry_run { Uploaded::Checked(response) } else { Uploaded::Stored(response, location) })
+    }
+
+    async fn edit(
+        &self,
+        access: &Access,
+        id: &str,
+        body: &Body<CustomCertificateEditInput>,
+    ) -> Result<Json<CustomCertificateResponse>, ApiError> {
+        let (zone, id) = (access.scope(CustomCertificatesWrite)?, parse_id(id)?);
+        let present = self.find(zone, id).await?;
+        let upload = Upload::parse(body.json()?)?;
+        check_private_key(&upload)?;
+        let (chain, warnings) = self.judge_replacement(zone, &present, &upload).await?;
+        let change = CertificateChange { chain, bundle_method: upload.bundle_method, certificate_type: upload.certificate_type };
+        if change.chain.is_none() && change.bundle_method.is_none() && change.certificate_type.is_none() {
+            return Ok(self.response(present, &warnings));
+        }
+        let replacing = self.state.store.replace_certificate(zone, id, &change, access.actor(), self.now);
+        match self.deadline.write(replacing).await? {
+            Replacement::Replaced(replaced) => Ok(self.response(*replaced, &warnings)),
+            Replacement::NotFound => Err(ErrorCode::CustomCertificateNotFound.into()),
+            Replacement::CsrGone => Err(csr_not_found()),
+        }
+    }
+
+    /// The chain of a renewal, if there is one: for the custom CSR that it names, or for the present one.
+    async fn judge_replacement(
+        &self,
+        zone: &Scope,
+        present: &CustomCertificate,
+        upload: &Upload,
+    ) -> Result<(Option<NewChain>, Vec<Warning>), ApiError> {
+        let present_csr = present.custom_csr_id.to_string();
+        let named = upload.custom_csr_id.as_deref().filter(|id| !id.eq_ignore_ascii_case(&present_csr));
+        if named.is_none() && upload.certificate.is_none() {
+            return Ok((None, upload.warnings.clone()));
+        }
+        let csr = self.find_csr(zone, named.unwrap_or(&present_csr)).await?;
+        let (chain, warnings) = self.judge(&csr, upload)?;
+        Ok((Some(chain), warnings))
+    }
+
+    async fn list(&self, access: &Access, query: &Query) -> Result<Json<CustomCertificateListResponse>, ApiError> {
+        let zone = access.scope(CustomCertificatesRead)?;
+        let query = query.certificates(self.now)?;
+        let page = self.deadline.read(self.state.store.list_certificates(zone, &query)).await?;
+        let info = ResultInfo::new(query.page, query.per_page, page.rows.len(), page.total);
+        let rows = page.rows.into_iter().map(|row| CustomCertificateDto::new(row, self.now)).collect();
+        Ok(Json(CustomCertificateListResponse::new(rows, Vec::new(), info)))
+    }
+
+    async fn get(&self, access: &Access, id: &str) -> Result<Json<CustomCertificateResponse>, ApiError> {
+        let (zone, id) = (access.scope(CustomCertificatesRead)?, parse_id(id)?);
+        Ok(self.response(self.find(zone, id).await?, &[]))
+    }
+
+    async fn delete(&self, access: &Access, id: &str) -> Result<Json<DeletedCustomCertificateResponse>, ApiError> {
+        let (zone, id) = (access.scope(CustomCertificatesWrite)?, parse_id(id)?);
+        if !self.deadline.write(self.state.store.delete_certificate(zone, id, access.actor(), self.now)).await? {
+            return Err(ErrorCode::CustomCertificateNotFound.into());
+        }
+        Ok(Json(DeletedCustomCertificateResponse::new(DeletedCustomCertificate { id: id.to_string() }, Vec::new())))
+    }
+
+    async fn check_grant(&self, zone: &Scope) -> Result<(), ApiError> {
+        let grant = self.deadline.read(self.state.store.find_scope(zone)).await?;
+        if grant.is_some_and(|grant| grant.granted) { Ok(()) } else { Err(ErrorCode::AccessNotGranted.into()) }
+    }
+
+    async fn find(&self, zone: &Scope, id: CustomCertificateId) -> Result<CustomCertificate, ApiError> {
+        let found = self.deadline.read(self.state.store.find_certificate(zone, id)).await?;
+        found.ok_or_else(|| ErrorCode::CustomCertificateNotFound.into())
+    }
+
+    async fn find_csr(&self, zone: &Scope, id: &str) -> Result<UsableCsr, ApiError> {
+        let id = CustomCsrId::parse(id).ok_or_else(|| Issue::at(ErrorCode::CertificateCsrIdInvalid, "/custom_csr_id"))?;
+        self.deadline.read(self.state.store.find_usable_csr(zone, id)).await?.ok_or_else(csr_not_found)
+    }
+
+    /// The certificates of an upload against the custom CSR that they are to be for.
+    fn judge(&self, csr: &UsableCsr, upload: &Upload) -> Result<(NewChain, Vec<Warning>), Issue> {
+        let pem = upload.certificate.as_deref().filter(|pem| !pem.is_empty());
+        let chain = PemChain::parse(pem.ok_or_else(|| Issue::at(ErrorCode::CertificateMissing, "/certificate"))?)?;
+        let (Status::Active, Some(spki_sha256)) = (csr.status, csr.spki_sha256) else { return Err(not_active(csr.status)) };
+        let expected = Expected { spki_sha256: &spki_sha256, sans: &csr.sans };
+        let (chain, mut warnings) = chain.judge(expected, self.state.trust_anchors.as_ref(), self.now)?;
+        warnings.extend(upload.warnings.iter().cloned());
+        Ok((NewChain { custom_csr_id: csr.id, spki_sha256, chain }, warnings))
+    }
+
+    fn response(&self, certificate: CustomCertificate, warnings: &[Warning]) -> Json<CustomCertificateResponse> {
+        let messages = warnings.iter().map(Message::from).collect();
+        Json(CustomCertificateResponse::new(CustomCertificateDto::new(certificate, self.now), messages))
+    }
+}
+
+fn made(new: NewCertificate, now: Timestamp) -> CustomCertificate {
+    let NewCertificate { id, zone, chain, bundle_method, certificate_type } = new;
+    let NewChain { custom_csr_id, spki_sha256: _, chain } = chain;
+    CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, uploaded_at: now, modified_at: now }
+}
+
+fn parse_id(id: &str) -> Result<CustomCertificateId, ErrorCode> {
+    CustomCertificateId::parse(id).ok_or(ErrorCode::CustomCertificateIdInvalid)
+}
+
+fn check_private_key(upload: &Upload) -> Result<(), Issue> {
+    if upload.has_private_key { Err(Issue::at(ErrorCode::PrivateKeyRefused, "/private_key")) } else { Ok(()) }
+}
+
+fn csr_not_found() -> ApiError {
+    Issue::at(ErrorCode::CertificateCsrNotFound, "/custom_csr_id").into()
+}
+
+/// 1474, with what to do.
+#[must_use]
+pub fn not_active(status: Status) -> Issue {
+    Issue::new(ErrorCode::CustomCsrNotActive).because(match status {
+        Status::Pending => "it is still pending, so read it until its status is active and try again then",
+        Status::Active | Status::Failed => "its key could not be made, so rekey it and have the new CSR signed",
+    })
+}
+
+/// The custom certificates of a zone.
+pub struct ZoneCustomCertificates;
+
+#[OpenApi]
+impl ZoneCustomCertificates {
+    /// Upload a certificate
+    ///
+    /// Matches it to the private key of its custom CSR. The first check that fails is the only error. While it is not expired, its custom CSR
+    /// cannot be deleted. With `dry_run=true` nothing is stored.
+    #[oai(path = "/zones/:scope_id/custom_certificates", method = "post", operation_id = "zone-custom-certificates-create")]
+    async fn create(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "scope_id")] _scope_id: Path<String>,
+        body: Body<CustomCertificateInput>,
+        query: Query,
+    ) -> Result<Uploaded, Failure<UploadErrors>> {
+        Ok(CustomCertificates::new(state.0).create(&access, &body, &query).await?)
+    }
+
+    /// List custom certificates
+    ///
+    /// Newest first. Past the last page: an empty array.
+    #[oai(path = "/zones/:scope_id/custom_certificates", method = "get", operation_id = "zone-custom-certificates-list")]
+    async fn list(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "scope_id")] _scope_id: Path<String>,
+        query: Query,
+    ) -> Result<Json<CustomCertificateListResponse>, Failure<ListErrors>> {
+        Ok(CustomCertificates::new(state.0).list(&access, &query).await?)
+    }
+
+    /// Get a custom certificate
+    #[oai(
+        path = "/zones/:scope_id/custom_certificates/:custom_certificate_id",
+        method = "get",
+        operation_id = "zone-custom-certificates-get"
+    )]
+    async fn get(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "scope_id")] _scope_id: Path<String>,
+        #[oai(name = "custom_certificate_id")] id: Path<String>,
+    ) -> Result<Json<CustomCertificateResponse>, Failure<OneCertificateErrors>> {
+        Ok(CustomCertificates::new(state.0).get(&access, &id).await?)
+    }
+
+    /// Renew a certificate, or change its settings
+    ///
+    /// A renewed certificate replaces the old one at once, under the same ID. With `custom_csr_id` it moves to another custom CSR, after a
+    /// rekey. Without `certificate` only the settings change.
+    #[oai(
+        path = "/zones/:scope_id/custom_certificates/:custom_certificate_id",
+        method = "patch",
+        operation_id = "zone-custom-certificates-edit"
+    )]
+    async fn edit(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "scope_id")] _scope_id: Path<String>,
+        #[oai(name = "custom_certificate_id")] id: Path<String>,
+        body: Body<CustomCertificateEditInput>,
+    ) -> Result<Json<CustomCertificateResponse>, Failure<ReplaceErrors>> {
+        Ok(CustomCertificates::new(state.0).edit(&access, &id, &body).await?)
+    }
+
+    /// Delete a custom certificate
+    ///
+    /// Its custom CSR can then be deleted, unless another certificate uses it.
+    #[oai(
+        path = "/zones/:scope_id/custom_certificates/:custom_certificate_id",
+        method = "delete",
+        operation_id = "zone-custom-certificates-delete"
+    )]
+    async fn delete(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "scope_id")] _scope_id: Path<String>,
+        #[oai(name = "custom_certificate_id")] id: Path<String>,
+    ) -> Result<Json<DeletedCustomCertificateResponse>, Failure<OneCertificateErrors>> {
+        Ok(CustomCertificates::new(state.0).delete(&access, &id).await?)
+    }
+}

@@ -1,0 +1,192 @@
+//! Who did what: the entries of the append-only audit table.
+
+use crate::{
+    clock::Timestamp,
+    ids::{CustomCertificateId, CustomCsrId, Scope},
+};
+
+/// Who acts, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// The token's subject, or `os:USER` for commands.
+    pub who: String,
+    /// The peer's address, or `local` for commands.
+    pub from: String,
+    /// The request's ID; none for commands.
+    pub request_id: Option<String>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A custom CSR was accepted.
+    Create,
+    /// Name or description of a custom CSR, or the settings of a custom certificate, were changed.
+    Edit,
+    /// A custom CSR or a custom certificate was deleted.
+    Delete,
+    /// A custom certificate was uploaded.
+    Upload,
+    /// A custom certificate got another certificate.
+    Replace,
+    /// A custom CSR was accepted in place of another one.
+    Rekey,
+    /// A certificate and its private key were written to files.
+    Export,
+    /// A zone or an account was granted custom CSRs.
+    Grant,
+    /// The grant was taken back.
+    Revoke,
+    /// A token was signed.
+    TokenIssue,
+}
+
+impl Action {
+    /// The word in the table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Edit => "edit",
+            Self::Delete => "delete",
+            Self::Upload => "upload",
+            Self::Replace => "replace",
+            Self::Rekey => "rekey",
+            Self::Export => "export",
+            Self::Grant => "grant",
+            Self::Revoke => "revoke",
+            Self::TokenIssue => "token_issue",
+        }
+    }
+}
+
+/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `zone/ID` or `account/ID`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// A custom CSR.
+    CustomCsr(CustomCsrId),
+    /// A custom certificate.
+    CustomCertificate(CustomCertificateId),
+    /// A zone or an account, or, with the ID `*`, all of them.
+    Scope,
+}
+
+/// Which zone or account an entry belongs to, in the table's form: `zones/ID` or `accounts/ID`, where the ID may be `*` for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditScope(String);
+
+impl From<&Scope> for AuditScope {
+    fn from(scope: &Scope) -> Self {
+        Self(scope.to_string())
+    }
+}
+
+impl AuditScope {
+    /// All zones.
+    #[must_use]
+    pub fn all_zones() -> Self {
+        Self("zones/*".to_owned())
+    }
+
+    /// All accounts.
+    #[must_use]
+    pub fn all_accounts() -> Self {
+        Self("accounts/*".to_owned())
+    }
+
+    /// Reads the table's form; none where it is not one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_one = Scope::parse(text).is_some() || matches!(text, "zones/*" | "accounts/*");
+        is_one.then(|| Self(text.to_owned()))
+    }
+
+    /// The table's form.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `zone` or `account`, and the ID.
+    #[must_use]
+    pub fn parts(&self) -> (&str, &str) {
+        let (kind, id) = self.0.split_once('/').unwrap_or_default();
+        (kind.trim_end_matches('s'), id)
+    }
+}
+
+/// An entry about to be written, by an [`Actor`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEntry {
+    /// What was done.
+    pub action: Action,
+    /// To what.
+    pub resource: Resource,
+    /// In which zone or account.
+    pub scope: AuditScope,
+}
+
+impl NewEntry {
+    /// An entry on a custom CSR.
+    #[must_use]
+    pub fn custom_csr(action: Action, id: CustomCsrId, scope: &Scope) -> Self {
+        Self { action, resource: Resource::CustomCsr(id), scope: scope.into() }
+    }
+
+    /// An entry on a custom certificate.
+    #[must_use]
+    pub fn custom_certificate(action: Action, id: CustomCertificateId, zone: &Scope) -> Self {
+        Self { action, resource: Resource::CustomCertificate(id), scope: zone.into() }
+    }
+
+    /// An entry on a zone or an account.
+    #[must_use]
+    pub const fn scope(action: Action, scope: AuditScope) -> Self {
+        Self { action, resource: Resource::Scope, scope }
+    }
+
+    /// The resource as text.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        match &self.resource {
+            Resource::CustomCsr(id) => format!("custom_csr/{id}"),
+            Resource::CustomCertificate(id) => format!("custom_certificate/{id}"),
+            Resource::Scope => {
+                let (kind, id) = self.scope.parts();
+                format!("{kind}/{id}")
+            }
+        }
+    }
+}
+
+/// An entry of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number: entries are read in this order.
+    pub number: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What: an [`Action`]'s word.
+    pub action: String,
+    /// To what.
+    pub resource: String,
+    /// In which zone or account.
+    pub scope: AuditScope,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{account, zone};
+
+    #[test]
+    fn a_resource_is_written_with_its_kind() {
+        let id = CustomCsrId::new(Timestamp::from_micros(0));
+        assert_eq!(NewEntry::custom_csr(Action::Create, id, &zone("z")).resource(), format!("custom_csr/{id}"));
+        assert_eq!(NewEntry::scope(Action::Grant, (&zone("z")).into()).resource(), "zone/z");
+        assert_eq!(NewEntry::scope(Action::Revoke, (&account("a")).into()).resource(), "account/a");
+        assert_eq!(NewEntry::scope(Action::TokenIssue, AuditScope::all_zones()).resource(), "zone/*");
+    }
+}

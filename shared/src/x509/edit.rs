@@ -1,0 +1,79 @@
+//! The request body that changes a custom CSR's name and description, and nothing else.
+
+use super::{
+    json::Json,
+    request::{DESCRIPTION, Draft, NAME, TEXT_FIELDS, take_text},
+};
+use crate::error::{ErrorCode, Issue, Warning, WarningCode};
+
+/// What becomes of a member: kept where none, cleared where `Some(None)`.
+pub type Change = Option<Option<String>>;
+
+/// New words on a custom CSR.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Edit {
+    /// The tenant's own name for it.
+    pub name: Change,
+    /// The tenant's own words on it.
+    pub description: Change,
+}
+
+impl Edit {
+    /// Reads a body. Absent members keep what is there, `null` and blank ones clear it.
+    ///
+    /// The members of a custom CSR that never change are ignored like unknown ones, but with a warning.
+    ///
+    /// # Errors
+    ///
+    /// 1400, 1461 and 1462.
+    pub fn parse(body: &[u8]) -> Result<(Self, Vec<Warning>), Vec<Issue>> {
+        let Some(Json::Object(members)) = Json::parse(body) else { return Err(vec![Issue::new(ErrorCode::BodyUndecodable)]) };
+        let (mut edit, mut draft, mut warnings) = (Self::default(), Draft::default(), Vec::new());
+        for (name, value) in members {
+            match TEXT_FIELDS.iter().position(|field| field.name == name) {
+                Some(field @ (NAME | DESCRIPTION)) => {
+                    take_text(field, value, &mut draft);
+                    let change = Some(draft.texts[field].take());
+                    if field == NAME { edit.name = change } else { edit.description = change }
+                }
+                None if !matches!(name.as_str(), "sans" | "key_type") => {}
+                _ => warnings.push(Warning::at(WarningCode::NoEffect, format!("/{name}"))),
+            }
+        }
+        // A stable sort: faults of one code stay in the body's order.
+        draft.issues.sort_by_key(|issue| issue.code);
+        if draft.issues.is_empty() { Ok((edit, warnings)) } else { Err(draft.issues) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_members_keep_and_null_and_blank_ones_clear() {
+        let edit = |body: &str| Edit::parse(body.as_bytes()).unwrap().0;
+        assert_eq!(edit("{}"), Edit::default());
+        assert_eq!(edit(r#"{"name":null,"description":" "}"#), Edit { name: Some(None), description: Some(None) });
+        assert_eq!(edit(r#"{"name":" shop ","x":1}"#), Edit { name: Some(Some(" shop ".into())), description: None });
+    }
+
+    #[test]
+    fn members_that_never_change_are_warned_of() {
+        let (edit, warnings) = Edit::parse(br#"{"name":"a","country":"US","sans":[],"key_type":5,"unknown":1}"#).unwrap();
+        assert_eq!(edit.name, Some(Some("a".into())));
+        let pointers: Vec<_> = warnings.iter().map(|warning| warning.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/country", "/sans", "/key_type"]);
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        let body = format!(r#"{{"description":"a\u0000","name":"{}"}}"#, "x".repeat(256));
+        let codes: Vec<_> =
+            Edit::parse(body.as_bytes()).unwrap_err().into_iter().map(|issue| (issue.code.number(), issue.pointer)).collect();
+        assert_eq!(codes, [(1461, Some("/name".into())), (1462, Some("/description".into()))]);
+        for (body, pointer) in [(r#"{"name":5}"#, Some("/name".to_owned())), ("[]", None)] {
+            assert_eq!(Edit::parse(body.as_bytes()).unwrap_err()[0].pointer, pointer);
+        }
+    }
+}

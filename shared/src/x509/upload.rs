@@ -1,0 +1,124 @@
+//! The request body of a certificate's upload.
+
+use super::json::Json;
+use crate::{
+    error::{ErrorCode, Issue, Warning, WarningCode},
+    model::{BundleMethod, CertificateType},
+};
+
+/// What an upload's body says, as far as its shape goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Upload {
+    /// Whether a private key came along.
+    pub has_private_key: bool,
+    /// `custom_csr_id`; none where absent or blank.
+    pub custom_csr_id: Option<String>,
+    /// `certificate`; none where absent, `Some("")` where empty or blank.
+    pub certificate: Option<String>,
+    /// `bundle_method`.
+    pub bundle_method: Option<BundleMethod>,
+    /// `type`.
+    pub certificate_type: Option<CertificateType>,
+    /// On members that have no effect here.
+    pub warnings: Vec<Warning>,
+}
+
+/// Members of the Cloudflare v4 API that mean something about Cloudflare's own machines.
+const WITHOUT_EFFECT: [&str; 4] = ["deploy", "geo_restrictions", "policy", "policy_restrictions"];
+
+impl Upload {
+    /// Reads a body.
+    ///
+    /// # Errors
+    ///
+    /// 1400: alone where the body is no JSON object without repeated members, else for every member of a wrong type or with an unknown word.
+    pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
+        let Some(Json::Object(members)) = Json::parse(body) else { return Err(vec![Issue::new(ErrorCode::BodyUndecodable)]) };
+        let (mut upload, mut issues) = (Self::default(), Vec::new());
+        for (name, value) in members {
+            if value == Json::Null {
+                continue;
+            }
+            let outcome = match name.as_str() {
+                "private_key" => {
+                    upload.has_private_key = string(value).as_deref() != Ok("");
+                    Ok(())
+                }
+                "custom_csr_id" => string(value).map(|id| upload.custom_csr_id = Some(id).filter(|id| !id.is_empty())),
+                "certificate" => string(value).map(|pem| upload.certificate = Some(pem)),
+                "bundle_method" => word(value, BundleMethod::parse).map(|method| upload.bundle_method = method),
+                "type" => word(value, CertificateType::parse).map(|word| upload.certificate_type = word),
+                other if WITHOUT_EFFECT.contains(&other) => {
+                    upload.warnings.push(Warning::at(WarningCode::NoEffect, format!("/{other}")));
+                    Ok(())
+                }
+                _ => Ok(()),
+            };
+            if outcome == Err(()) {
+                issues.push(Issue::at(ErrorCode::BodyUndecodable, format!("/{name}")));
+            }
+        }
+        if upload.certificate_type == Some(CertificateType::LegacyCustom) {
+            upload.warnings.push(Warning::at(WarningCode::NoEffect, "/type"));
+        }
+        if issues.is_empty() { Ok(upload) } else { Err(issues) }
+    }
+}
+
+/// A text, where blank is empty.
+fn string(value: Json) -> Result<String, ()> {
+    match value {
+        Json::String(text) if text.chars().all(char::is_whitespace) => Ok(String::new()),
+        Json::String(text) => Ok(text),
+        Json::Null | Json::Other | Json::Array(_) | Json::Object(_) => Err(()),
+    }
+}
+
+/// One of a few words; none where blank.
+fn word<T>(value: Json, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ()> {
+    let text = string(value)?;
+    if text.is_empty() { Ok(None) } else { parse(&text).map(Some).ok_or(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointers(body: &str) -> Vec<Option<String>> {
+        Upload::parse(body.as_bytes()).unwrap_err().into_iter().map(|issue| issue.pointer).collect()
+    }
+
+    #[test]
+    fn an_upload_is_read_with_blank_members_as_empty_and_null_ones_as_absent() {
+        let upload = Upload::parse(
+            br#"{"certificate":" \n","custom_csr_id":" ","private_key":"","bundle_method":null,"type":"sni_custom","x":[1]}"#,
+        );
+        let expected = Upload { certificate: Some(String::new()), certificate_type: Some(CertificateType::SniCustom), ..Upload::default() };
+        assert_eq!(upload, Ok(expected));
+    }
+
+    #[test]
+    fn a_private_key_of_any_type_was_sent() {
+        for body in [r#"{"private_key":"x"}"#, r#"{"private_key":5}"#, r#"{"private_key":[]}"#] {
+            assert!(Upload::parse(body.as_bytes()).unwrap().has_private_key, "{body}");
+        }
+        assert!(!Upload::parse(br#"{"private_key":null}"#).unwrap().has_private_key);
+    }
+
+    #[test]
+    fn every_member_of_a_wrong_type_or_with_an_unknown_word_is_named() {
+        let body = r#"{"certificate":5,"custom_csr_id":{},"bundle_method":"best","type":[]}"#;
+        assert_eq!(pointers(body), ["/certificate", "/custom_csr_id", "/bundle_method", "/type"].map(|pointer| Some(pointer.to_owned())));
+        for body in ["", "[]", r#"{"a":1,"a":2}"#] {
+            assert_eq!(pointers(body), [None], "{body}");
+        }
+    }
+
+    #[test]
+    fn members_that_do_nothing_here_are_warned_of() {
+        let upload =
+            Upload::parse(br#"{"deploy":"staging","geo_restrictions":{"label":"us"},"policy":"x","type":"legacy_custom"}"#).unwrap();
+        let pointers: Vec<_> = upload.warnings.iter().map(|warning| (warning.code.number(), warning.pointer.as_str())).collect();
+        assert_eq!(pointers, [(2005, "/deploy"), (2005, "/geo_restrictions"), (2005, "/policy"), (2005, "/type")]);
+    }
+}
