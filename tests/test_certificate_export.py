@@ -75,7 +75,7 @@ def local(service) -> Uploaded:
 
 
 def exports(csrd, certificate_id: str) -> list[dict]:
-    entries = [json.loads(line) for line in csrd.ok("audit").splitlines()]
+    entries = [json.loads(line) for line in csrd.ok("audit").split("\n")[:-1]]
     return [entry for entry in entries if entry["action"] == "export" and entry["resource"] == f"custom_certificate/{certificate_id}"]
 
 
