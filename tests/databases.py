@@ -9,6 +9,13 @@ from postgres import Postgres
 from test_faults import Api
 
 
+# Makes a custom CSR one whose key could not be generated.
+FAIL = (
+    "UPDATE custom_csrs SET status = 'failed', error = 'by a test', csr_pem = NULL, spki_sha256 = NULL, master_key_id = NULL, "
+    "sealed_private_key = NULL WHERE id = '{}'"
+)
+
+
 class OnSqlite(Csrd):
     def sql(self, *statements: str) -> list[tuple]:
         """Runs statements in one transaction, beside the service; returns the rows of the last."""

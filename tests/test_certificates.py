@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from databases import FAIL
 from harness import codes, faults, refused
 from test_secrets import PRIVATE_KEY_MARKS, database_files, find_secrets
 
@@ -131,9 +132,8 @@ def test_a_certificate_is_refused_for_its_first_fault_alone(material, name, meth
 
 
 def fail(csrd, csr_id: str) -> None:
-    """Makes a custom CSR one whose key could not be generated."""
     with closing(sqlite3.connect(csrd.data_dir / "csrd.db", timeout=15)) as database, database:
-        assert database.execute("UPDATE custom_csrs SET status = 'failed' WHERE id = ?", [csr_id]).rowcount == 1
+        assert database.execute(FAIL.format(csr_id)).rowcount == 1
 
 
 def test_a_body_is_refused_for_its_first_fault_alone(new_csrd):

@@ -4,7 +4,7 @@ import pytest
 from ca import Authority, Certificates, active, warnings
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from databases import either, new_service  # noqa: F401
+from databases import FAIL, either, new_service  # noqa: F401
 from harness import codes, faults, subject
 
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -145,7 +145,7 @@ def test_only_what_is_no_longer_pending_is_rekeyed(new_service):  # noqa: F811
     made = zone.create()["id"]
     answer = rekey(zone, made)
     assert (codes(answer.envelope), answer.status, answer.headers["x-should-retry"]) == ([1474], 409, "false")
-    csrd.sql(f"UPDATE custom_csrs SET status = 'failed' WHERE id = '{made}'")
+    csrd.sql(FAIL.format(made))
     assert rekey(zone, made).result["replaces"] == made
     assert codes(rekey(zone, made).envelope) == [1465]
 
