@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     Dialect, SqlStore,
-    connect::{API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, migrate},
+    connect::{API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, START_WAIT, TURN_WAIT, migrate},
     notify,
     signals::Signals,
 };
@@ -25,19 +25,18 @@ const QUEUE_CONNECTIONS: u32 = 3;
 /// Opens the database on this server.
 pub(super) async fn open(options: &PgConnectOptions, access: Access) -> Result<Database, OpenError> {
     let options = options.clone().application_name("csrd");
-    let pool = PgPoolOptions::new().max_connections(access.pool_size).acquire_timeout(API_WAIT);
-    let pool = pool.connect_with(options.clone()).await.map_err(server_error)?;
-    prepare(&pool, access.migrate).await?;
-
-    let lazily = |connections: u32| PgPoolOptions::new().max_connections(connections).acquire_timeout(QUEUE_WAIT);
-    let signal_pool = lazily(SIGNAL_CONNECTIONS).connect_lazy_with(options.clone());
-    let queue = lazily(QUEUE_CONNECTIONS).connect_lazy_with(options);
+    prepare(&options, access.migrate).await?;
+    let lazily =
+        |connections, wait| PgPoolOptions::new().max_connections(connections).acquire_timeout(wait).connect_lazy_with(options.clone());
+    let pool = lazily(access.pool_size, API_WAIT);
+    let signal_pool = lazily(SIGNAL_CONNECTIONS, QUEUE_WAIT);
+    let queue = lazily(QUEUE_CONNECTIONS, QUEUE_WAIT);
     let (others, outbox) = mpsc::unbounded_channel();
     let signals = Arc::new(Signals::new(Some(others)));
     let mut tasks = JoinSet::new();
     tasks.spawn(notify::send(signal_pool.clone(), outbox));
     tasks.spawn(notify::receive(signal_pool, Arc::clone(&signals)));
-    let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, API_WAIT);
+    let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, TURN_WAIT);
     Ok(Database { store: Arc::new(store), queue: Queue::Postgres(queue), _held: Held { tasks, ..Held::default() } })
 }
 
@@ -47,7 +46,16 @@ fn server_error(error: sqlx::Error) -> OpenError {
 }
 
 /// Under one lock, so that of several processes that start at once one migrates and the others find it done.
-async fn prepare(pool: &PgPool, when: Migrate) -> Result<(), OpenError> {
+async fn prepare(options: &PgConnectOptions, when: Migrate) -> Result<(), OpenError> {
+    // One connection holds the lock, the other migrates, whatever the size of the pool to be.
+    let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(START_WAIT);
+    let pool = pool.connect_with(options.clone()).await.map_err(server_error)?;
+    let prepared = prepare_with(&pool, when).await;
+    pool.close().await;
+    prepared
+}
+
+async fn prepare_with(pool: &PgPool, when: Migrate) -> Result<(), OpenError> {
     let mut connection = pool.acquire().await.map_err(server_error)?;
     lock(&mut connection, "SELECT pg_advisory_lock($1)").await?;
     let prepared = prepare_locked(pool, &mut connection, when).await;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::{
     error::StoreError,
     model::KeyType,
-    storage::{Acceptance, Access, Database, Migrate, OpenError, Queue},
-    testing::{new_custom_csr, now, zone},
+    storage::{Acceptance, Access, Database, Dialect, Migrate, OpenError, Queue},
+    testing::{TestDatabase, new_custom_csr, now, zone},
 };
 
 #[tokio::test]
@@ -33,6 +33,12 @@ async fn a_database_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
+async fn a_first_start_needs_no_more_than_its_pool_of_one_connection() {
+    let test = TestDatabase::opened(Access { exclusive: true, pool_size: 1, migrate: Migrate::FirstStart }).await;
+    granted(&*test.database.store, 1).await;
+}
+
+#[tokio::test]
 async fn sqlite_keeps_every_commit_and_overwrites_what_is_deleted() {
     let (test, _store) = database().await;
     let Queue::Sqlite(pool) = &test.database.queue else { return };
@@ -51,6 +57,18 @@ async fn enqueueing_notifies_nobody_within_the_transaction() {
         let triggers = "SELECT COUNT(*) FROM pg_trigger WHERE tgrelid = 'apalis.jobs'::regclass AND NOT tgisinternal";
         assert_eq!(test.number(triggers).await, 0);
     }
+}
+
+/// Our migration drops the trigger that stands at the end of apalis' migrations of today. One that an upgrade adds runs after ours
+/// where a database exists already, and before it in a fresh one, where its trigger would go unnoticed.
+#[test]
+fn no_migration_of_apalis_brings_the_trigger_back() {
+    let with_trigger: Vec<i64> = <sqlx::Postgres as Dialect>::queue_migrations()
+        .iter()
+        .filter(|migration| migration.sql.as_str().to_uppercase().contains("TRIGGER"))
+        .map(|migration| migration.version)
+        .collect();
+    assert_eq!(with_trigger, [20_220_530_084_123, 20_250_722_071_207, 20_251_018_165_121], "drop it again in a migration of ours");
 }
 
 #[tokio::test]
