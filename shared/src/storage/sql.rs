@@ -26,6 +26,9 @@ use crate::{
 /// Rows that one transaction of a sweep looks at: a long outage must not make one long transaction.
 const SWEEP_BATCH: i64 = 500;
 
+/// Rows that one transaction of a purge deletes: a long one would keep writers waiting, or never come to its end.
+const PURGE_BATCH: u64 = 1_000;
+
 /// A job that is due now is dated back: the queue's clock has whole seconds, and its trigger compares with the transaction's start.
 const BACKDATE: Duration = Duration::from_mins(1);
 
@@ -48,7 +51,7 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
-        self.write.begin_with(DB::BEGIN_WRITE).await.map_err(|error| store_error::<DB>(&error))
+        self.in_time(self.write.begin_with(DB::BEGIN_WRITE)).await
     }
 
     async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
@@ -157,7 +160,24 @@ impl<DB: Dialect> SqlStore<DB> {
         Ok(Some(if same { Acceptance::Replayed(row.custom_csr_id()?) } else { Acceptance::KeyReused }))
     }
 
-    /// Whether no other process sweeps at this moment.
+    /// Deletes in batches what is older than `before`, in what the statement counts in; the number of rows.
+    async fn purge_batches(&self, statement: &'static str, before: i64) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        loop {
+            let mut tx = self.begin_write().await?;
+            if !self.may_sweep(&mut tx).await? {
+                return Ok(purged);
+            }
+            let deleted = self.execute(&mut tx, statement, values![before, i64::try_from(PURGE_BATCH).unwrap_or(i64::MAX)]).await?;
+            self.commit(tx).await?;
+            purged += deleted;
+            if deleted < PURGE_BATCH {
+                return Ok(purged);
+            }
+        }
+    }
+
+    /// Whether no other process sweeps or purges at this moment.
     async fn may_sweep(&self, tx: &mut Transaction<'static, DB>) -> Result<bool, StoreError> {
         let Some(lock) = DB::SWEEP_LOCK else { return Ok(true) };
         let rows = self.fetch(tx, lock, values![]).await?;
@@ -217,7 +237,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {
-        let mut tx = self.read.begin_with(DB::BEGIN_READ).await.map_err(|error| store_error::<DB>(&error))?;
+        let mut tx = self.in_time(self.read.begin_with(DB::BEGIN_READ)).await?;
         let mut filter = values![
             scope.to_string(),
             query.status.map(|status| status.as_str().to_owned()),
@@ -315,13 +335,11 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         }
     }
 
-    async fn purge(&self, before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let jobs = self.execute(&mut tx, DB::PURGE_JOBS, values![before.secs()]).await?;
-        let workers = self.execute(&mut tx, DB::PURGE_WORKERS, values![before.secs()]).await?;
+    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
+        let jobs = self.purge_batches(DB::PURGE_JOBS, ended_before.secs()).await?;
+        let workers = self.purge_batches(DB::PURGE_WORKERS, seen_before.secs()).await?;
         let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
-        let idempotency_keys = self.execute(&mut tx, sql::PURGE_IDEMPOTENCY_KEYS, values![too_old]).await?;
-        self.commit(tx).await?;
+        let idempotency_keys = self.purge_batches(sql::PURGE_IDEMPOTENCY_KEYS, too_old).await?;
         Ok(Purge { jobs, workers, idempotency_keys })
     }
 
