@@ -4,16 +4,18 @@ import base64
 import hashlib
 import json
 import re
+import sqlite3
 import stat
 import subprocess
 import time
+from contextlib import closing
 
 import jwt
 import pytest
 from harness import ROOT, SECRET, binary, codes, environment, refused, run, subject
 
 COMMANDS = [
-    [], ["serve"], ["migrate"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
+    [], ["serve"], ["worker"], ["migrate"], ["backup"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
     ["zone", "list"], ["account"], ["account", "grant"], ["account", "revoke"], ["account", "list"], ["token"], ["token", "issue"],
 ]  # fmt: skip
 
@@ -365,6 +367,16 @@ def test_every_line_of_a_request_has_its_request_id(new_csrd):
         assert lines and all("find-me-42" in line for line in lines)
         if log_format == "json":
             assert all(isinstance(json.loads(line), dict) for line in csrd.log().splitlines())
+
+
+def test_a_warning_about_a_request_has_its_request_id_whatever_the_log_level(new_csrd):
+    csrd = new_csrd("--log-level", "warn").start(seconds=15)
+    zone = csrd.tenant("zone")
+    with closing(sqlite3.connect(csrd.data_dir / "csrd.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert zone.request("POST", json=subject(), headers={"X-Request-Id": "find-me-43"}).status == 503
+    (line,) = [line for line in csrd.log().splitlines() if "1471" in line]
+    assert "find-me-43" in line
 
 
 def test_log_level_says_how_much_is_logged(new_csrd):
