@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use sqlx::{
-    PgConnection, PgPool, Postgres,
+    Connection, PgConnection, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -47,31 +47,24 @@ fn server_error(error: sqlx::Error) -> OpenError {
 
 /// Under one lock, so that of several processes that start at once one migrates and the others find it done.
 async fn prepare(options: &PgConnectOptions, when: Migrate) -> Result<(), OpenError> {
-    // One connection holds the lock, the other migrates, whatever the size of the pool to be.
-    let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(START_WAIT);
-    let pool = pool.connect_with(options.clone()).await.map_err(server_error)?;
-    let prepared = prepare_with(&pool, when).await;
-    pool.close().await;
+    // Not of the pool: that would only say that it timed out, and may have no more than one connection.
+    let connected = tokio::time::timeout(START_WAIT, PgConnection::connect_with(options)).await;
+    let mut connection = connected.map_err(|_| OpenError::Server("no answer in time".to_owned()))?.map_err(server_error)?;
+    sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await.map_err(server_error)?;
+    let prepared = prepare_locked(options, &mut connection, when).await;
+    // The lock goes with its connection, however that ends.
+    let _ = connection.close().await;
     prepared
 }
 
-async fn prepare_with(pool: &PgPool, when: Migrate) -> Result<(), OpenError> {
-    let mut connection = pool.acquire().await.map_err(server_error)?;
-    lock(&mut connection, "SELECT pg_advisory_lock($1)").await?;
-    let prepared = prepare_locked(pool, &mut connection, when).await;
-    lock(&mut connection, "SELECT pg_advisory_unlock($1)").await?;
-    prepared
-}
-
-async fn lock(connection: &mut PgConnection, statement: &'static str) -> Result<(), OpenError> {
-    sqlx::query(statement).bind(MIGRATION_LOCK).execute(connection).await.map(drop).map_err(server_error)
-}
-
-async fn prepare_locked(pool: &PgPool, connection: &mut PgConnection, when: Migrate) -> Result<(), OpenError> {
+async fn prepare_locked(options: &PgConnectOptions, connection: &mut PgConnection, when: Migrate) -> Result<(), OpenError> {
     let ours: Option<String> =
         sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&mut *connection).await.map_err(server_error)?;
     if when == Migrate::Always || ours.is_none() {
-        return migrate(pool).await;
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(START_WAIT).connect_lazy_with(options.clone());
+        let migrated = migrate(&pool).await;
+        pool.close().await;
+        return migrated;
     }
     let applied = "SELECT version FROM _sqlx_migrations WHERE success";
     check(&Postgres::migrations(), applied, connection).await?;

@@ -51,7 +51,15 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
-        self.in_time(self.write.begin_with(DB::BEGIN_WRITE)).await
+        self.begin(&self.write, DB::BEGIN_WRITE).await
+    }
+
+    /// Begins in a task of its own, so that a caller who goes away does not end it half-way: the connection would go back to the pool
+    /// within a transaction that sqlx knows nothing of, and show every later reader this one's state, or 25P02 for ever.
+    async fn begin(&self, pool: &Pool<DB>, statement: &'static str) -> Result<Transaction<'static, DB>, StoreError> {
+        let pool = pool.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+        self.in_time(async { begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed)) }).await
     }
 
     async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
@@ -237,7 +245,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {
-        let mut tx = self.in_time(self.read.begin_with(DB::BEGIN_READ)).await?;
+        let mut tx = self.begin(&self.read, DB::BEGIN_READ).await?;
         let mut filter = values![
             scope.to_string(),
             query.status.map(|status| status.as_str().to_owned()),

@@ -1,8 +1,11 @@
 //! Several processes on one database.
 
-use super::{accept, database, generated, granted};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use super::{accept, database, generated, granted, query};
 use crate::{
     error::StoreError,
     model::KeyType,
@@ -118,6 +121,40 @@ async fn on_postgresql_an_open_transaction_of_one_zone_keeps_no_other_zone_and_n
     assert!(matches!(blocked, Err(StoreError::Unavailable(_))), "the same zone has to wait: {blocked:?}");
     tx.rollback().await.unwrap();
     accept(&*store, &busy).await;
+}
+
+/// A client that goes away, or a time limit, may end a call at any point.
+#[tokio::test]
+async fn a_call_that_is_given_up_at_any_point_leaves_no_transaction_open() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 10_000).await;
+    for round in 0..60_u64 {
+        let patience = Duration::from_micros(round * 100);
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..8 {
+            let (store, scope) = (Arc::clone(&store), scope.clone());
+            calls.spawn(tokio::time::timeout(patience, async move {
+                if number % 2 == 0 {
+                    let _ = store.list_custom_csrs(&scope, &query()).await;
+                } else {
+                    let _ = store.accept_custom_csr(&new_custom_csr(&scope, KeyType::P256v1), now()).await;
+                }
+            }));
+        }
+        calls.join_all().await;
+        if test.is_postgres() {
+            let open = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+            let end = Instant::now() + Duration::from_secs(5);
+            while test.number(open).await > 0 {
+                assert!(Instant::now() < end, "a transaction stays open");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    let total = store.list_custom_csrs(&scope, &query()).await.unwrap().total;
+    accept(&*store, &scope).await;
+    assert_eq!(store.list_custom_csrs(&scope, &query()).await.unwrap().total, total + 1);
+    assert_eq!(u64::from(store.find_scope(&scope).await.unwrap().unwrap().used), total + 1);
 }
 
 #[tokio::test]
