@@ -13,6 +13,7 @@ from contextlib import closing
 import jwt
 import pytest
 from harness import ROOT, SECRET, binary, codes, environment, refused, run, subject
+from postgres import free_port
 
 COMMANDS = [
     [], ["serve"], ["worker"], ["migrate"], ["backup"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
@@ -100,6 +101,18 @@ def test_a_variable_that_no_command_knows_is_a_bad_setting(tmp_path, command):
 def test_a_bad_value_of_a_variable_is_a_bad_setting(tmp_path, variable):
     done = run("serve", cwd=tmp_path, env={f"CSRD_{variable}": "no-good-value"})
     refused(done, 2, f"CSRD_{variable}", "--" + variable.lower().replace("_", "-"))
+
+
+def test_a_variable_that_is_no_text_is_a_bad_setting(tmp_path):
+    done = subprocess.run(
+        [binary(), "serve"], env=environment() | {b"CSRD_LISTEN": b"\xff"}, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    refused(done, 2, "CSRD_LISTEN")
+
+
+def test_a_server_that_is_not_there_is_an_error_that_says_so(tmp_path):
+    done = run("zone", "list", "--database-url", f"postgres://127.0.0.1:{free_port()}/csrd", cwd=tmp_path)
+    refused(done, 1, "refused")
 
 
 def test_two_sources_of_keys_for_tokens_are_a_bad_setting(tmp_path, secret_file):
