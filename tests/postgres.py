@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -58,6 +59,20 @@ class Postgres:
 
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "--pgdata", "data", "--mode", mode, "--wait", "stop")
+
+    def freeze(self) -> None:
+        """Stops it from answering, with all its connections open."""
+        postmaster = int((self.directory / "data/postmaster.pid").read_text().splitlines()[0])
+        # It first: awake it might start others.
+        os.kill(postmaster, signal.SIGSTOP)
+        children = subprocess.run(["pgrep", "--parent", str(postmaster)], capture_output=True, text=True, check=True).stdout.split()
+        self.frozen = [postmaster, *map(int, children)]
+        for process in self.frozen[1:]:
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for process in reversed(self.frozen):
+            os.kill(process, signal.SIGCONT)
 
     def create_database(self) -> str:
         """The name of a new database."""
