@@ -44,7 +44,8 @@ const NO_ID: &str = "~";
 pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
     let id = req.header(REQUEST_ID).and_then(TenantId::parse).map_or_else(|| Uuid::now_v7().to_string(), |id| id.to_string());
     req.extensions_mut().insert(RequestId(id.clone()));
-    let span = tracing::info_span!("request", request_id = %id);
+    // Of the highest level: at --log-level warn the lines that are left have the ID too.
+    let span = tracing::error_span!("request", request_id = %id);
     async move {
         let (method, path, started) = (req.method().clone(), req.uri().path().to_owned(), Instant::now());
         let mut response = endpoint.get_response(req).await;

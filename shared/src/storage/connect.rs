@@ -137,7 +137,12 @@ where
     Ok(())
 }
 
-/// How long the API waits for a connection, and then for a lock or an answer: a read and a write stay under 5 s together.
+/// How long the API waits for a connection.
 pub(super) const API_WAIT: Duration = Duration::from_millis(1_500);
-/// How long the job queue's own connections wait: a worker has time, and an error ends it.
-pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(15);
+/// How long it waits for its turn to write: for the lock of its zone on PostgreSQL, for the one writing connection on SQLite. Short
+/// enough to say within a request's time that nothing was written, long enough for the queue that a slow disk makes.
+pub(super) const TURN_WAIT: Duration = Duration::from_millis(2_500);
+/// How long a start waits for its first connection.
+pub(super) const START_WAIT: Duration = Duration::from_secs(5);
+/// How long the job queue waits for a connection: a worker has time, and an error ends it.
+pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(30);

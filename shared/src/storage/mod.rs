@@ -296,8 +296,9 @@ pub trait Store: CertificateStore + AuditStore + Send + Sync {
     /// Gives every pending row whose job is gone or dead a new job.
     async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError>;
 
-    /// Deletes jobs that ended before `before`, workers that were last seen before it, and idempotency records that no longer count at `now`.
-    async fn purge(&self, before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
+    /// Deletes jobs that ended before `ended_before`, workers that were last seen before `seen_before` and that no job names, and
+    /// idempotency records that no longer count at `now`; in batches, each a transaction. One process at a time; to the others there is nothing to do.
+    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
 
     /// Gives the jobs of all workers back at once. Only for a process that knows that no other works on this database.
     async fn release_jobs(&self) -> Result<u64, StoreError>;

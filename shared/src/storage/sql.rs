@@ -28,6 +28,9 @@ use crate::{
 /// Rows that one transaction of a sweep looks at: a long outage must not make one long transaction.
 const SWEEP_BATCH: i64 = 500;
 
+/// Rows that one transaction of a purge deletes: a long one would keep writers waiting, or never come to its end.
+const PURGE_BATCH: u64 = 1_000;
+
 /// A job that is due now is dated back: the queue's clock has whole seconds, and its trigger compares with the transaction's start.
 const BACKDATE: Duration = Duration::from_mins(1);
 
@@ -50,12 +53,20 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     pub(super) async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
-        self.write.begin_with(DB::BEGIN_WRITE).await.map_err(|error| store_error::<DB>(&error))
+        self.begin(&self.write, DB::BEGIN_WRITE).await
+    }
+
+    /// Begins in a task of its own, so that a caller who goes away does not end it half-way: the connection would go back to the pool
+    /// within a transaction that sqlx knows nothing of, and show every later reader this one's state, or 25P02 for ever.
+    async fn begin(&self, pool: &Pool<DB>, statement: &'static str) -> Result<Transaction<'static, DB>, StoreError> {
+        let pool = pool.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+        self.in_time(async { begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed)) }).await
     }
 
     /// A transaction whose reads all see one state.
     pub(super) async fn begin_read(&self) -> Result<Transaction<'static, DB>, StoreError> {
-        self.read.begin_with(DB::BEGIN_READ).await.map_err(|error| store_error::<DB>(&error))
+        self.begin(&self.read, DB::BEGIN_READ).await
     }
 
     pub(super) async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
@@ -173,7 +184,24 @@ impl<DB: Dialect> SqlStore<DB> {
         Ok(Some(if same { Acceptance::Replayed(row.custom_csr_id()?) } else { Acceptance::KeyReused }))
     }
 
-    /// Whether no other process sweeps at this moment.
+    /// Deletes in batches what is older than `before`, in what the statement counts in; the number of rows.
+    async fn purge_batches(&self, statement: &'static str, before: i64) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        loop {
+            let mut tx = self.begin_write().await?;
+            if !self.may_sweep(&mut tx).await? {
+                return Ok(purged);
+            }
+            let deleted = self.execute(&mut tx, statement, values![before, i64::try_from(PURGE_BATCH).unwrap_or(i64::MAX)]).await?;
+            self.commit(tx).await?;
+            purged += deleted;
+            if deleted < PURGE_BATCH {
+                return Ok(purged);
+            }
+        }
+    }
+
+    /// Whether no other process sweeps or purges at this moment.
     async fn may_sweep(&self, tx: &mut Transaction<'static, DB>) -> Result<bool, StoreError> {
         let Some(lock) = DB::SWEEP_LOCK else { return Ok(true) };
         let rows = self.fetch(tx, lock, values![]).await?;
@@ -380,13 +408,11 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         }
     }
 
-    async fn purge(&self, before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let jobs = self.execute(&mut tx, DB::PURGE_JOBS, values![before.secs()]).await?;
-        let workers = self.execute(&mut tx, DB::PURGE_WORKERS, values![before.secs()]).await?;
+    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
+        let jobs = self.purge_batches(DB::PURGE_JOBS, ended_before.secs()).await?;
+        let workers = self.purge_batches(DB::PURGE_WORKERS, seen_before.secs()).await?;
         let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
-        let idempotency_keys = self.execute(&mut tx, sql::PURGE_IDEMPOTENCY_KEYS, values![too_old]).await?;
-        self.commit(tx).await?;
+        let idempotency_keys = self.purge_batches(sql::PURGE_IDEMPOTENCY_KEYS, too_old).await?;
         Ok(Purge { jobs, workers, idempotency_keys })
     }
 

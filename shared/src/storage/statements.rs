@@ -80,7 +80,8 @@ pub(super) const CLAIM_IDEMPOTENCY_KEY: &str = "INSERT INTO idempotency_keys (sc
     custom_csr_id = excluded.custom_csr_id, created_at = excluded.created_at WHERE idempotency_keys.created_at < $6";
 pub(super) const FIND_IDEMPOTENCY_KEY: &str =
     "SELECT body_sha256, custom_csr_id AS id FROM idempotency_keys WHERE scope = $1 AND key_sha256 = $2";
-pub(super) const PURGE_IDEMPOTENCY_KEYS: &str = "DELETE FROM idempotency_keys WHERE created_at < $1";
+pub(super) const PURGE_IDEMPOTENCY_KEYS: &str = "DELETE FROM idempotency_keys WHERE (scope, key_sha256) IN \
+    (SELECT scope, key_sha256 FROM idempotency_keys WHERE created_at < $1 LIMIT $2)";
 
 pub(super) const FIND_CUSTOM_CSR: &str =
     concat!("SELECT ", csr_columns_with_certificates!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
