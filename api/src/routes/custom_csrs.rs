@@ -139,16 +139,25 @@ impl<'a> CustomCsrs<'a> {
 
     async fn create(&self, access: &Access, body: &Body<CustomCsrInput>, headers: &HeaderMap) -> Result<Created, ApiError> {
         let scope = access.scope(CustomCsrsWrite)?;
-        self.check_grant(scope).await?;
-        let (accepted, idempotency_key) = self.judge(access, body.json()?, headers)?;
+        let (accepted, idempotency_key) = match self.judge(access, body, headers) {
+            Ok(judged) => judged,
+            Err(faults) => {
+                self.check_grant(scope).await?;
+                return Err(faults);
+            }
+        };
         let now = self.state.clock.now();
         let new = NewCustomCsr { id: CustomCsrId::new(now), scope: scope.clone(), request: accepted.request, idempotency_key };
         let csr = match self.write(self.state.store.accept_custom_csr(&new, now)).await? {
             Acceptance::Accepted(csr) => *csr,
             Acceptance::Replayed(id) => {
+                self.check_grant(scope).await?;
                 self.read(self.state.store.find_custom_csr(scope, id)).await?.ok_or(ErrorCode::CustomCsrNotFound)?
             }
-            Acceptance::KeyReused => return Err(ErrorCode::IdempotencyKeyReused.into()),
+            Acceptance::KeyReused => {
+                self.check_grant(scope).await?;
+                return Err(ErrorCode::IdempotencyKeyReused.into());
+            }
             Acceptance::NotGranted => return Err(ErrorCode::AccessNotGranted.into()),
             Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
             Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(scope, quota)),
@@ -160,7 +169,13 @@ impl<'a> CustomCsrs<'a> {
     }
 
     /// Faults of the body and of the header come together.
-    fn judge(&self, access: &Access, body: &[u8], headers: &HeaderMap) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
+    fn judge(
+        &self,
+        access: &Access,
+        body: &Body<CustomCsrInput>,
+        headers: &HeaderMap,
+    ) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
+        let body = body.json()?;
         match (self.state.validator.parse(body), idempotency::parse(headers, access.subject(), body)) {
             (Ok(accepted), Ok(key)) => Ok((accepted, key)),
             (Ok(_), Err(issue)) => Err(issue.into()),
@@ -189,7 +204,7 @@ impl<'a> CustomCsrs<'a> {
         }
     }
 
-    /// Comes before the body is judged; the accepting transaction checks again.
+    /// Comes before any fault of the body or of its key is told. The accepting transaction checks it too, so a good request needs it not.
     async fn check_grant(&self, scope: &Scope) -> Result<(), ApiError> {
         match self.read(self.state.store.find_scope(scope)).await?.filter(|grant| grant.granted) {
             None => Err(ErrorCode::AccessNotGranted.into()),
