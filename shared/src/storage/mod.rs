@@ -4,6 +4,7 @@
 
 mod connect;
 mod dialect;
+mod kept;
 mod notify;
 mod parameters;
 mod postgres;

@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     Dialect, SqlStore,
-    connect::{API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, migrate},
+    connect::{API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, migrate, pool},
     notify,
     signals::Signals,
 };
@@ -25,8 +25,7 @@ const QUEUE_CONNECTIONS: u32 = 3;
 /// Opens the database on this server.
 pub(super) async fn open(options: &PgConnectOptions, access: Access) -> Result<Database, OpenError> {
     let options = options.clone().application_name("csrd");
-    let pool = PgPoolOptions::new().max_connections(access.pool_size).acquire_timeout(API_WAIT);
-    let pool = pool.connect_with(options.clone()).await.map_err(server_error)?;
+    let pool = pool(access.pool_size, API_WAIT).connect_with(options.clone()).await.map_err(server_error)?;
     prepare(&pool, access.migrate).await?;
 
     let lazily = |connections: u32| PgPoolOptions::new().max_connections(connections).acquire_timeout(QUEUE_WAIT);

@@ -9,6 +9,7 @@ use super::{
     Acceptance, Dialect, Direction, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow, NewCustomCsr,
     Order, Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
+    kept::Kept,
     parameters::{insert_values, search_pattern},
     rows::Reader,
     signals::{Signal, Signals},
@@ -33,6 +34,8 @@ const BACKDATE: Duration = Duration::from_mins(1);
 pub struct SqlStore<DB: Dialect> {
     /// For reads.
     read: Pool<DB>,
+    /// Of those, what single statements use.
+    kept: Kept<DB>,
     /// For writes. On SQLite one connection, so that writers queue here, in order, instead of polling for the file's lock.
     write: Pool<DB>,
     signals: Arc<Signals>,
@@ -43,8 +46,8 @@ pub struct SqlStore<DB: Dialect> {
 impl<DB: Dialect> SqlStore<DB> {
     /// A store on these pools, which may be the same one; a statement may take `statement_time`.
     #[must_use]
-    pub const fn new(read: Pool<DB>, write: Pool<DB>, signals: Arc<Signals>, statement_time: Duration) -> Self {
-        Self { read, write, signals, statement_time }
+    pub fn new(read: Pool<DB>, write: Pool<DB>, signals: Arc<Signals>, statement_time: Duration) -> Self {
+        Self { kept: Kept::new(read.clone()), read, write, signals, statement_time }
     }
 
     async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
@@ -52,8 +55,10 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
-        let mut connection = self.read.acquire().await.map_err(|error| store_error::<DB>(&error))?;
-        self.fetch(&mut connection, statement, values).await
+        let mut connection = self.kept.acquire().await.map_err(|error| store_error::<DB>(&error))?;
+        let rows = self.fetch(&mut connection, statement, values).await?;
+        self.kept.keep(connection);
+        Ok(rows)
     }
 
     /// Runs one writing statement in a transaction of its own; the number of rows that it changed.
@@ -353,7 +358,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn close(&self) {
-        self.read.close().await;
+        self.kept.close().await;
         // Connections that close at the same time may each take the other for the last one, and leave the log.
         if let (Some(checkpoint), Ok(mut connection)) = (DB::CHECKPOINT, self.write.acquire().await)
             && let Err(error) = DB::fetch(&mut connection, checkpoint, values![]).await
