@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
 
 use super::{
-    Acceptance, Dialect, Direction, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow, NewCustomCsr,
-    Order, Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
+    Acceptance, Dialect, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow, NewCustomCsr, Page,
+    Purge, ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
     kept::Kept,
-    parameters::{insert_values, search_pattern},
+    parameters::{Cut, insert_values, page_statement, search_pattern},
     rows::Reader,
     signals::{Signal, Signals},
     statements as sql,
@@ -229,15 +229,18 @@ impl<DB: Dialect> Store for SqlStore<DB> {
             query.key_type.map(|key_type| key_type.as_str().to_owned()),
             query.search.as_deref().map(search_pattern),
         ];
-        let count = self.fetch(&mut tx, sql::COUNT_CUSTOM_CSRS, filter.clone()).await?;
+        // Without a filter all of the scope's rows count, and their number is kept.
+        let (count, values) =
+            if query.is_filtered() { (sql::COUNT_CUSTOM_CSRS, filter.clone()) } else { (sql::COUNT_OF_SCOPE, values![scope.to_string()]) };
+        let count = self.fetch(&mut tx, count, values).await?;
         let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default();
-        let offset = i64::from(query.page.saturating_sub(1)) * i64::from(query.per_page);
-        if offset >= total {
-            return Ok(Page { rows: Vec::new(), total: total.unsigned_abs() });
+        let Some(cut) = Cut::of(query, total) else { return Ok(Page { rows: Vec::new(), total: total.unsigned_abs() }) };
+        filter.extend(values![cut.limit, cut.offset]);
+        let rows = self.fetch(&mut tx, page_statement(query.order, cut.direction), filter).await?;
+        let mut rows = rows.iter().map(|row| Reader::<DB>(row).custom_csr()).collect::<Result<Vec<_>, _>>()?;
+        if cut.direction != query.direction {
+            rows.reverse();
         }
-        filter.extend(values![i64::from(query.per_page), offset]);
-        let rows = self.fetch(&mut tx, page_statement(query), filter).await?;
-        let rows = rows.iter().map(|row| Reader::<DB>(row).custom_csr()).collect::<Result<_, _>>()?;
         Ok(Page { rows, total: total.unsigned_abs() })
     }
 
@@ -387,16 +390,5 @@ fn store_error<DB: Dialect>(error: &sqlx::Error) -> StoreError {
         | sqlx::Error::BeginFailed => StoreError::Unavailable(text),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(text),
         _ => StoreError::Internal(text),
-    }
-}
-
-const fn page_statement(query: &ListQuery) -> &'static str {
-    match (query.order, query.direction) {
-        (Order::CreatedAt, Direction::Asc) => sql::PAGE_BY_CREATED_AT_ASC,
-        (Order::CreatedAt, Direction::Desc) => sql::PAGE_BY_CREATED_AT_DESC,
-        (Order::Name, Direction::Asc) => sql::PAGE_BY_NAME_ASC,
-        (Order::Name, Direction::Desc) => sql::PAGE_BY_NAME_DESC,
-        (Order::AccountTag, Direction::Asc) => sql::PAGE_BY_ACCOUNT_ASC,
-        (Order::AccountTag, Direction::Desc) => sql::PAGE_BY_ACCOUNT_DESC,
     }
 }

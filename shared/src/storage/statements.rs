@@ -59,6 +59,8 @@ pub(super) const PURGE_IDEMPOTENCY_KEYS: &str = "DELETE FROM idempotency_keys WH
 pub(super) const FIND_CUSTOM_CSR: &str = concat!("SELECT ", csr_columns!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
 pub(super) const DELETE_CUSTOM_CSR: &str = "DELETE FROM custom_csrs WHERE id = $1 AND scope = $2 RETURNING job_id";
 
+/// The transactions that accept and delete keep this number.
+pub(super) const COUNT_OF_SCOPE: &str = "SELECT used AS total FROM scopes WHERE scope = $1";
 pub(super) const COUNT_CUSTOM_CSRS: &str = concat!("SELECT COUNT(*) AS total ", csr_filter!());
 pub(super) const PAGE_BY_CREATED_AT_ASC: &str = csr_page!("created_at, id");
 pub(super) const PAGE_BY_CREATED_AT_DESC: &str = csr_page!("created_at DESC, id DESC");
@@ -110,6 +112,7 @@ pub(super) const ALL: &[&str] = &[
     PURGE_IDEMPOTENCY_KEYS,
     FIND_CUSTOM_CSR,
     DELETE_CUSTOM_CSR,
+    COUNT_OF_SCOPE,
     COUNT_CUSTOM_CSRS,
     PAGE_BY_CREATED_AT_ASC,
     PAGE_BY_CREATED_AT_DESC,
