@@ -271,7 +271,7 @@ def test_connections_that_are_cut_at_random_leave_at_most_one_custom_csr_a_reque
     tenant = cluster.apis[0].tenant(quota=100_000)
     proxy.cutting = True
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        outcomes = list(pool.map(lambda n: post(tenant, f"request {n}"), range(600)))
+        outcomes = list(pool.map(lambda n: post(tenant, f"request {n}"), range(1_200)))
     proxy.cutting = False
     wait_until(lambda: cluster.apis[0].is_up("/health/ready"), "the API is ready again")
     rows = settle(tenant)

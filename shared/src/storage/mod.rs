@@ -6,6 +6,7 @@ mod audit;
 mod certificates;
 mod connect;
 mod dialect;
+mod kept;
 mod notify;
 mod parameters;
 mod postgres;
@@ -134,6 +135,17 @@ pub enum Direction {
     Desc,
 }
 
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::Asc => Self::Desc,
+            Self::Desc => Self::Asc,
+        }
+    }
+}
+
 /// One page of a list.
 #[derive(Debug, Clone)]
 pub struct ListQuery {
@@ -151,6 +163,14 @@ pub struct ListQuery {
     pub key_type: Option<KeyType>,
     /// Only those with this text in name, common name or a SAN, ASCII case ignored.
     pub search: Option<String>,
+}
+
+impl ListQuery {
+    /// Whether it may leave some rows of the scope out.
+    #[must_use]
+    pub const fn is_filtered(&self) -> bool {
+        self.status.is_some() || self.key_type.is_some() || self.search.is_some()
+    }
 }
 
 /// A page's rows and how many rows all pages have together.

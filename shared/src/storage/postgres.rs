@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     Dialect, SqlStore,
-    connect::{API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, START_WAIT, TURN_WAIT, migrate},
+    connect::{API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, START_WAIT, TURN_WAIT, migrate, pool},
     notify,
     signals::Signals,
 };
@@ -26,8 +26,7 @@ const QUEUE_CONNECTIONS: u32 = 3;
 pub(super) async fn open(options: &PgConnectOptions, access: Access) -> Result<Database, OpenError> {
     let options = options.clone().application_name("csrd");
     prepare(&options, access.migrate).await?;
-    let lazily =
-        |connections, wait| PgPoolOptions::new().max_connections(connections).acquire_timeout(wait).connect_lazy_with(options.clone());
+    let lazily = |connections, wait| pool(connections, wait).connect_lazy_with(options.clone());
     let pool = lazily(access.pool_size, API_WAIT);
     let signal_pool = lazily(SIGNAL_CONNECTIONS, QUEUE_WAIT);
     let queue = lazily(QUEUE_CONNECTIONS, QUEUE_WAIT);

@@ -9,13 +9,13 @@ use std::{
 };
 
 use sqlx::{
-    Connection, Sqlite,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    Sqlite,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use super::{
     SqlStore,
-    connect::{API_WAIT, Access, Database, Held, OpenError, QUEUE_WAIT, Queue, TURN_WAIT, migrate},
+    connect::{API_WAIT, Access, Database, Held, OpenError, QUEUE_WAIT, Queue, TURN_WAIT, migrate, pool},
     signals::Signals,
 };
 
@@ -51,15 +51,6 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .pragma("secure_delete", "ON")
         .pragma("journal_size_limit", "67108864")
-}
-
-fn pool(connections: u32, wait: Duration) -> SqlitePoolOptions {
-    // A COMMIT that finds the disk full rolls back by itself. sqlx's own ROLLBACK then fails, and the connection counts as within a
-    // transaction for ever: it is closed instead of used again.
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(wait)
-        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 /// SQLite itself would create the file readable for others.
