@@ -4,16 +4,19 @@ import base64
 import hashlib
 import json
 import re
+import sqlite3
 import stat
 import subprocess
 import time
+from contextlib import closing
 
 import jwt
 import pytest
 from harness import ROOT, SECRET, binary, codes, environment, refused, run, subject
+from postgres import free_port
 
 COMMANDS = [
-    [], ["serve"], ["migrate"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
+    [], ["serve"], ["worker"], ["migrate"], ["backup"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
     ["zone", "list"], ["account"], ["account", "grant"], ["account", "revoke"], ["account", "list"], ["token"], ["token", "issue"],
 ]  # fmt: skip
 
@@ -98,6 +101,18 @@ def test_a_variable_that_no_command_knows_is_a_bad_setting(tmp_path, command):
 def test_a_bad_value_of_a_variable_is_a_bad_setting(tmp_path, variable):
     done = run("serve", cwd=tmp_path, env={f"CSRD_{variable}": "no-good-value"})
     refused(done, 2, f"CSRD_{variable}", "--" + variable.lower().replace("_", "-"))
+
+
+def test_a_variable_that_is_no_text_is_a_bad_setting(tmp_path):
+    done = subprocess.run(
+        [binary(), "serve"], env=environment() | {b"CSRD_LISTEN": b"\xff"}, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    refused(done, 2, "CSRD_LISTEN")
+
+
+def test_a_server_that_is_not_there_is_an_error_that_says_so(tmp_path):
+    done = run("zone", "list", "--database-url", f"postgres://127.0.0.1:{free_port()}/csrd", cwd=tmp_path)
+    refused(done, 1, "refused")
 
 
 def test_two_sources_of_keys_for_tokens_are_a_bad_setting(tmp_path, secret_file):
@@ -365,6 +380,16 @@ def test_every_line_of_a_request_has_its_request_id(new_csrd):
         assert lines and all("find-me-42" in line for line in lines)
         if log_format == "json":
             assert all(isinstance(json.loads(line), dict) for line in csrd.log().splitlines())
+
+
+def test_a_warning_about_a_request_has_its_request_id_whatever_the_log_level(new_csrd):
+    csrd = new_csrd("--log-level", "warn").start(seconds=15)
+    zone = csrd.tenant("zone")
+    with closing(sqlite3.connect(csrd.data_dir / "csrd.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert zone.request("POST", json=subject(), headers={"X-Request-Id": "find-me-43"}).status == 503
+    (line,) = [line for line in csrd.log().splitlines() if "1471" in line]
+    assert "find-me-43" in line
 
 
 def test_log_level_says_how_much_is_logged(new_csrd):

@@ -2,13 +2,18 @@
 
 import base64
 import concurrent.futures
+import itertools
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -65,7 +70,9 @@ class Api(Csrd):
 class Cluster:
     """API and worker processes on one database."""
 
-    def __init__(self, postgres: Postgres, directory: Path, *, apis: int, workers: int, api_port: int | None = None):
+    def __init__(
+        self, postgres: Postgres, directory: Path, *, apis: int, workers: int, api_port: int | None = None, pool_size: int = 10
+    ):
         self.postgres, self.directory, self.database = postgres, directory, postgres.create_database()
         secret = directory / "secret"
         secret.write_text(base64.b64encode(os.urandom(48)).decode())
@@ -74,6 +81,7 @@ class Cluster:
         self.master_key = key_dir / "master.key"
         self.worker_env = environment(CSRD_DATABASE_URL=postgres.url(self.database), **HASTE)
         api_env = {"CSRD_DATABASE_URL": postgres.url(self.database, api_port), "CSRD_JWT_SECRET_FILE": str(secret)}
+        api_env["CSRD_POOL_SIZE"] = str(pool_size)
         self.apis = [Api(directory / f"api{n}", "--workers", "0", env=api_env | HASTE).start() for n in range(apis)]
         self.workers = [Worker(self, f"worker{n}") for n in range(workers)]
         self.started = workers
@@ -112,13 +120,67 @@ def new_cluster(postgres, tmp_path):
         cluster.close()
 
 
-def post(tenant: Tenant, **changes) -> httpx.Response | None:
-    """One POST; none where no answer came."""
+@dataclass
+class Outcome:
+    """What became of one POST."""
+
+    name: str
+    kind: str  # 201, 503/1471, another status with its code, or why no answer came
+    seconds: float
+    id: str | None = None
+    told_unknown: bool = False  # the answer says that the custom CSR may have been made all the same
+
+    @property
+    def is_refused(self) -> bool:
+        """A clean 503/1471: nothing was made, and the request may be made again."""
+        return self.kind == "503/1471" and not self.told_unknown
+
+
+def post(tenant: Tenant, name: str, **changes) -> Outcome:
+    """One POST, its name its mark."""
+    began = time.monotonic()
     try:
         headers = {"Authorization": f"Bearer {tenant.token}"}
-        return tenant.service.client.post(tenant.service.url + tenant.path, headers=headers, json=subject(**changes))
-    except httpx.TransportError:
-        return None
+        answer = tenant.service.client.post(tenant.service.url + tenant.path, headers=headers, json=subject(name=name, **changes))
+    except httpx.TransportError as error:
+        return Outcome(name, f"no answer: {error!r}", time.monotonic() - began)
+    seconds, envelope = time.monotonic() - began, answer.json()
+    if answer.status_code == 201:
+        return Outcome(name, "201", seconds, envelope["result"]["id"])
+    kind = f"{answer.status_code}/{envelope['errors'][0]['code']}"
+    return Outcome(name, kind, seconds, told_unknown=answer.headers.get("x-should-retry") == "false")
+
+
+def post_until_accepted(tenants: list[Tenant], name: str, **changes) -> list[Outcome]:
+    """A POST, repeated by another process where it is cleanly refused, as `Retry-After` asks for."""
+    outcomes = []
+    for tenant in itertools.islice(itertools.cycle(tenants), 20):
+        outcomes.append(post(tenant, name, **changes))
+        if not outcomes[-1].is_refused:
+            break
+        time.sleep(1)
+    return outcomes
+
+
+def tally(outcomes: list[Outcome]) -> str:
+    """How many there were of each kind."""
+    kinds = Counter(f"{outcome.kind}, outcome unknown" if outcome.told_unknown else outcome.kind for outcome in outcomes)
+    return ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
+
+
+def check_nothing_lost(outcomes: list[Outcome], rows: list[dict]) -> str:
+    """Every accepted request has its active row, every other row belongs to an answer that says so, and no key is there twice."""
+    accepted = {outcome.id for outcome in outcomes if outcome.id}
+    active = {row["id"] for row in rows if row["status"] == "active"}
+    figures = f"answers {tally(outcomes)}; accepted {len(accepted)}, active {len(active)}, lost {len(accepted - active)}, failed {len(rows) - len(active)}"
+    assert {outcome.kind for outcome in outcomes} <= {"201", "503/1471"}, figures
+    assert len(active) == len(rows) and accepted <= active, figures
+    names = [row["name"] for row in rows]
+    assert len(names) == len(set(names)), f"no request made two: {figures}"
+    told = {outcome.name for outcome in outcomes if outcome.told_unknown}
+    assert {row["name"] for row in rows if row["id"] not in accepted} <= told, figures
+    assert len(public_keys(rows)) == len(rows), figures
+    return figures
 
 
 def public_keys(rows: list[dict]) -> set[bytes]:
@@ -145,67 +207,61 @@ def test_worker_processes_that_are_killed_every_second_lose_nothing_and_make_no_
             cluster.replace(random.choice(cluster.workers))
             kills += 1
 
+    def create(number: int) -> list[Outcome]:
+        tenants = [cluster.on(number % 2, tenant), cluster.on((number + 1) % 2, tenant)]
+        return post_until_accepted(tenants, f"request {number}", key_type=kinds[number])
+
     killer = threading.Thread(target=kill_workers)
     killer.start()
     try:
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(lambda n: post(cluster.on(n % 2, tenant), key_type=kinds[n]), range(len(kinds))))
+            outcomes = [outcome for made in pool.map(create, range(len(kinds))) for outcome in made]
         wait_until(lambda: tenant.total(status="pending") < 200, "most are made while workers are killed", 120)
     finally:
         done.set()
         killer.join()
-    accepted = [answer.json()["result"]["id"] for answer in answers if answer is not None and answer.status_code == 201]
     rows = settle(tenant)
-    active = {row["id"] for row in rows if row["status"] == "active"}
-    failed = [row for row in rows if row["status"] == "failed"]
-    record_property("figures", f"{kills} kills: accepted {len(accepted)}, active {len(active)}, failed {len(failed)}, lost {len(set(accepted) - active)}")
-    assert len(accepted) == len(kinds) and set(accepted) == active and not failed
-    assert len(public_keys(rows)) == len(rows)
+    record_property("figures", f"{kills} kills: {check_nothing_lost(outcomes, rows)}, slowest answer {max(o.seconds for o in outcomes):.1f} s")
+    unknown = {outcome.name for outcome in outcomes if outcome.told_unknown}
+    assert {row["name"] for row in rows} | unknown == {f"request {n}" for n in range(len(kinds))}
 
 
-def test_an_outage_of_the_database_is_1471_in_time_and_nothing_accepted_is_lost(postgres, new_cluster, record_property):
+@pytest.mark.parametrize("outage", ["stopped", "frozen"])
+def test_an_outage_of_the_database_is_1471_in_time_and_nothing_accepted_is_lost(postgres, new_cluster, outage, record_property):
+    """A stopped server refuses connections, a frozen one keeps them open and never answers."""
     cluster = new_cluster(apis=1, workers=1)
     api, worker = cluster.apis[0], cluster.workers[0]
     tenant = api.tenant(quota=100_000)
     wait_until(worker.is_ready, "the worker is ready")
-    answers, done = [], threading.Event()
+    outcomes, numbers, done = [], itertools.count(), threading.Event()
 
     def load():
         while not done.is_set():
-            began = time.monotonic()
-            answer = post(tenant)
-            answers.append((time.monotonic() - began, answer))
+            outcomes.append(post(tenant, f"request {next(numbers)}"))
 
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: len(answers) > 50, "the load is on")
-        postgres.stop()
-        wait_until(lambda: not api.is_up("/health/ready") and not worker.is_ready(), "both say that they are not ready", 10)
-        time.sleep(10)
-        postgres.start()
+        wait_until(lambda: len(outcomes) > 50, "the load is on")
+        postgres.stop() if outage == "stopped" else postgres.freeze()
+        try:
+            wait_until(lambda: not api.is_up("/health/ready") and not worker.is_ready(), "both say that they are not ready", 20)
+            time.sleep(10)
+        finally:
+            postgres.start() if outage == "stopped" else postgres.thaw()
         wait_until(lambda: api.is_up("/health/ready") and worker.is_ready(), "both are ready again", 60)
-        before = len(answers)
-        wait_until(lambda: len(answers) > before + 50, "the load goes on")
+        before = len(outcomes)
+        wait_until(lambda: len(outcomes) > before + 50, "the load goes on")
     finally:
         done.set()
         for thread in threads:
             thread.join()
-    statuses = [answer.status_code if answer else None for _, answer in answers]
-    accepted = {answer.json()["result"]["id"] for _, answer in answers if answer and answer.status_code == 201}
     rows = settle(tenant)
-    active = {row["id"] for row in rows if row["status"] == "active"}
-    slowest = max(seconds for seconds, _ in answers)
-    record_property(
-        "figures",
-        f"outage: accepted {len(accepted)}, refused {statuses.count(503)}, active {len(active)}, "
-        f"failed {len(rows) - len(active)}, lost {len(accepted - active)}, slowest answer {slowest:.1f} s",
-    )
-    assert set(statuses) == {201, 503}
-    assert all(answer.json()["errors"][0]["code"] == 1471 for _, answer in answers if answer.status_code == 503)
+    slowest = max(outcome.seconds for outcome in outcomes)
+    record_property("figures", f"{outage}: {check_nothing_lost(outcomes, rows)}, slowest answer {slowest:.1f} s")
+    assert any(outcome.kind == "503/1471" for outcome in outcomes)
     assert slowest < 5
-    assert accepted <= active and len(active) == len(rows)
 
 
 def test_connections_that_are_cut_at_random_leave_at_most_one_custom_csr_a_request(postgres, new_cluster, record_property):
@@ -215,39 +271,33 @@ def test_connections_that_are_cut_at_random_leave_at_most_one_custom_csr_a_reque
     tenant = cluster.apis[0].tenant(quota=100_000)
     proxy.cutting = True
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: post(tenant, name=f"request {n}"), range(600)))
+        outcomes = list(pool.map(lambda n: post(tenant, f"request {n}"), range(1_200)))
     proxy.cutting = False
     wait_until(lambda: cluster.apis[0].is_up("/health/ready"), "the API is ready again")
     rows = settle(tenant)
     proxy.close()
-    accepted = {answer.json()["result"]["id"] for answer in answers if answer is not None and answer.status_code == 201}
-    names = [row["name"] for row in rows]
     orphans = cluster.number(
         "SELECT count(*) FROM apalis.jobs WHERE status IN ('Pending', 'Queued', 'Running') "
         "AND NOT EXISTS (SELECT 1 FROM custom_csrs WHERE custom_csrs.job_id = jobs.id)"
     )
-    record_property("figures", f"{proxy.cuts} cuts: accepted {len(accepted)} of {len(answers)}, rows {len(rows)}, jobs without a row {orphans}")
-    assert proxy.cuts > 20
-    assert {answer.status_code for answer in answers} <= {201, 503}
-    assert accepted <= {row["id"] for row in rows}
-    assert len(names) == len(set(names)), "no request made two"
-    assert all(row["status"] == "active" for row in rows) and orphans == 0
-    unknown = {row["name"] for row in rows if row["id"] not in accepted}
-    told = {f"request {n}" for n, answer in enumerate(answers) if answer.headers.get("x-should-retry") == "false"}
-    assert unknown <= told, "a row without a 201 belongs to an answer that says so"
+    figures = check_nothing_lost(outcomes, rows)
+    record_property("figures", f"{proxy.cuts} cuts and {proxy.commits_cut} of commits: {figures}, jobs without a row {orphans}")
+    assert proxy.cuts > 20 and proxy.commits_cut > 20 and orphans == 0
 
 
 def test_a_worker_that_was_stopped_and_goes_on_finds_its_result_discarded(new_cluster, record_property):
     cluster = new_cluster(apis=1, workers=1)
     tenant, stopped = cluster.apis[0].tenant(quota=100), cluster.workers[0]
     wait_until(stopped.is_ready, "the worker is ready")
-    ids = [tenant.create(key_type="rsa2048")["id"] for _ in range(20)]
+    ids = [tenant.create(key_type="rsa2048")["id"] for _ in range(40)]
     wait_until(lambda: tenant.total(status="active") > 0, "the worker has begun")
     stopped.process.send_signal(signal.SIGSTOP)
     cluster.workers.append(Worker(cluster, "second"))
     before = {row["id"]: row["csr"] for row in settle(tenant)}
     stopped.process.send_signal(signal.SIGCONT)
     wait_until(stopped.is_ready, "the stopped worker goes on")
+    # What it had in the making when it was stopped comes to its end only now.
+    wait_until(lambda: "stored=false" in stopped.log_path.read_text(), "its late result is discarded")
     last = tenant.create()["id"]
     tenant.wait_active(last)
     rows = settle(tenant)
@@ -255,6 +305,71 @@ def test_a_worker_that_was_stopped_and_goes_on_finds_its_result_discarded(new_cl
     record_property("figures", f"stopped: accepted {len(ids) + 1}, active {len(rows)}, run twice and discarded {discarded}")
     assert {row["id"]: row["csr"] for row in rows if row["id"] != last} == before
     assert set(before) == set(ids) and len(public_keys(rows)) == len(rows)
+
+
+class Alone:
+    """One process on SQLite, with what a cluster has."""
+
+    def __init__(self, csrd: Csrd):
+        self.apis = [csrd.start()]
+
+    def on(self, number: int, tenant: Tenant) -> Tenant:
+        return tenant
+
+    def number(self, query: str) -> int:
+        with closing(sqlite3.connect(self.apis[0].data_dir / "csrd.db")) as database:
+            return database.execute(query.replace("apalis.jobs", "Jobs")).fetchone()[0]
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+def service_of(request, new_cluster, new_csrd):
+    """The service on each database: two API processes and two workers, or one process."""
+    return new_cluster(apis=2, workers=2) if request.param == "postgres" else Alone(new_csrd())
+
+
+def test_a_delete_that_races_with_generation_leaves_nothing_or_an_active_row(service_of, record_property):
+    tenant = service_of.apis[0].tenant(quota=1000)
+    chance = random.Random(2)
+    pauses = [chance.uniform(0, 0.06) for _ in range(500)]
+
+    def create_and_delete(number: int) -> tuple[str, int, str | None]:
+        """Its ID, what DELETE answered, and in which state it was just before."""
+        here, there = service_of.on(number % 2, tenant), service_of.on((number + 1) % 2, tenant)
+        csr_id = here.create(name=f"request {number}", key_type="rsa2048" if number % 10 == 0 else "p256v1")["id"]
+        time.sleep(pauses[number])
+        before = there.get(csr_id)["status"]
+        return csr_id, there.request("DELETE", f"/{csr_id}").status, before
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(create_and_delete, range(500)))
+    deleted = {csr_id for csr_id, status, _ in made if status == 200}
+    rows = settle(tenant)
+    live = "SELECT count(*) FROM apalis.jobs WHERE status IN ('Pending', 'Queued', 'Running')"
+    wait_until(lambda: service_of.number(live) == 0, "no job is live", 60)
+    pending = sum(before == "pending" for _, _, before in made)
+    record_property("figures", f"500 deletes, {pending} of them of pending ones: {len(deleted)} answered 200, {len(rows)} rows left")
+    assert {status for _, status, _ in made} <= {200, 503}
+    # What was not deleted is active; what was is gone, with its key, and stays so.
+    assert {row["id"] for row in rows} == {csr_id for csr_id, _, _ in made} - deleted
+    assert all(row["status"] == "active" for row in rows)
+    assert service_of.number("SELECT count(*) FROM custom_csrs") == len(rows)
+    assert service_of.number(f"SELECT used FROM scopes WHERE scope = 'zones/{tenant.id}'") == len(rows)
+    assert 0 < pending < 500, "the deletes came too early or too late to race"
+
+
+def test_four_hundred_creates_at_once_never_get_one_more_than_the_quota_of_fifty(service_of, record_property):
+    tenant = service_of.apis[0].tenant(quota=50)
+
+    def create(number: int) -> list[Outcome]:
+        return post_until_accepted([service_of.on(number % 2, tenant), service_of.on((number + 1) % 2, tenant)], f"request {number}")
+
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        outcomes = [outcome for made in pool.map(create, range(400)) for outcome in made]
+    record_property("figures", f"quota of 50: {tally(outcomes)}")
+    kinds = Counter(outcome.kind for outcome in outcomes if not outcome.is_refused)
+    assert kinds == {"201": 50, "403/1465": 350}
+    rows = settle(tenant)
+    assert {row["id"] for row in rows if row["status"] == "active"} == {outcome.id for outcome in outcomes if outcome.id}
 
 
 @pytest.fixture

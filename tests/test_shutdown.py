@@ -41,6 +41,21 @@ def test_a_request_in_flight_is_answered(new_csrd):
     assert zone.wait_active(created["id"], 120)["id"] == created["id"]
 
 
+def test_a_request_that_never_ends_keeps_the_process_no_longer_than_the_shutdown_timeout(new_csrd):
+    csrd = new_csrd("--shutdown-timeout", "1s").start()
+    zone = csrd.tenant("zone")
+    head = f"POST {zone.path} HTTP/1.1\r\nHost: {csrd.address}\r\nAuthorization: Bearer {zone.token}\r\nContent-Length: 100\r\n\r\n"
+    with csrd.connection() as connection:
+        connection.sendall(f"GET /health/live HTTP/1.1\r\nHost: {csrd.address}\r\n\r\n".encode())
+        assert read_response(connection)[0] == 200
+        connection.sendall(head.encode())
+        assert csrd.is_up()
+        csrd.terminate()
+        # A body has 30 seconds to arrive, and the default timeout is as long.
+        assert csrd.wait(15) == 0
+    assert "still unanswered" in csrd.log()
+
+
 def test_keys_in_the_making_are_finished_or_given_back(new_csrd):
     csrd = new_csrd("--workers", "2").start()
     zone = csrd.tenant("zone")

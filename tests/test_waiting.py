@@ -1,9 +1,11 @@
 """Answers that wait, for clients that ask for it and for those that cannot."""
 
+import concurrent.futures
+
 import cloudflare
 import httpx
 import pytest
-from harness import subject
+from harness import subject, wait_until
 from test_faults import new_cluster, postgres  # noqa: F401
 
 
@@ -37,3 +39,17 @@ def test_equal_posts_with_one_key_to_two_processes_make_one_custom_csr(new_clust
     other = cluster.apis[0].token("--zone", tenant.id, "--subject", "somebody-else")
     answer = httpx.post(cluster.apis[0].url + tenant.path, headers=headers | {"Authorization": f"Bearer {other}"}, json=subject(), trust_env=False)
     assert answer.json()["result"]["id"] != answers[0].json()["result"]["id"]
+
+
+def test_requests_that_wait_hold_no_connection(new_cluster):  # noqa: F811
+    cluster = new_cluster(apis=1, workers=0, pool_size=1)
+    tenant = cluster.apis[0].tenant()
+    made = tenant.create()["id"]
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(tenant.request, "GET", f"/{made}", headers={"Prefer": "wait=30"}) for _ in range(20)]
+        wait_until(lambda: all(request.running() for request in waiting), "all are under way")
+        for _ in range(20):
+            tenant.create()
+        assert not any(request.done() for request in waiting)
+        assert tenant.request("DELETE", f"/{made}").status == 200
+        assert {request.result().status for request in waiting} == {404}

@@ -25,7 +25,7 @@ pub const SECURITY_SCHEME: &str = "bearerAuth";
 
 /// An authenticated caller and the scope in the path: steps 1 and 2 of the order of checks.
 pub struct Access {
-    caller: Caller,
+    caller: Arc<Caller>,
     scope: Scope,
     path: String,
     actor: Actor,

@@ -44,7 +44,8 @@ const NO_ID: &str = "~";
 pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
     let id = req.header(REQUEST_ID).and_then(TenantId::parse).map_or_else(|| Uuid::now_v7().to_string(), |id| id.to_string());
     req.extensions_mut().insert(RequestId(id.clone()));
-    let span = tracing::info_span!("request", request_id = %id);
+    // Of the highest level: at --log-level warn the lines that are left have the ID too.
+    let span = tracing::error_span!("request", request_id = %id);
     async move {
         let (method, path, started) = (req.method().clone(), req.uri().path().to_owned(), Instant::now());
         let mut response = endpoint.get_response(req).await;
@@ -63,10 +64,12 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
 /// Decodes percent-encoded path segments, so that routes and handlers meet plain ones; one that decodes to something that no
 /// ID has, as `%ff` and `%2F` do, becomes [`NO_ID`].
 pub async fn with_plain_path<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
-    let path: Vec<_> = req.uri().path().split('/').map(plain_segment).collect();
-    let path = path.join("/");
-    if let Some(uri) = with_path(req.uri(), &path) {
-        *req.uri_mut() = uri;
+    let mut path = req.uri().path().to_owned();
+    if path.contains('%') {
+        path = path.split('/').map(plain_segment).collect::<Vec<_>>().join("/");
+        if let Some(uri) = with_path(req.uri(), &path) {
+            *req.uri_mut() = uri;
+        }
     }
     req.extensions_mut().insert(PlainPath(path));
     Ok(endpoint.call(req).await?.into_response())
@@ -90,6 +93,10 @@ fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
 /// Reads the body, at most [`BODY_LIMIT_BYTES`] of it into memory.
 pub async fn with_bounded_body<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
     let body = req.take_body();
+    // As most requests have it: no timer, no reading.
+    if body.is_empty() {
+        return Ok(endpoint.call(req).await?.into_response());
+    }
     match tokio::time::timeout(BODY_TIME, read(body)).await {
         Ok(Ok(Some(bytes))) => req.set_body(bytes),
         Ok(Ok(None)) => {

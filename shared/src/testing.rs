@@ -35,14 +35,22 @@ impl TestDatabase {
     /// # Panics
     ///
     /// Where there is no room for one, or no server.
-    #[expect(clippy::expect_used, reason = "for tests only: without a database there is nothing to test")]
     pub async fn new() -> Self {
+        Self::opened(Access { exclusive: true, pool_size: 8, migrate: Migrate::Always }).await
+    }
+
+    /// A fresh database, opened in this way.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no room for one, or no server.
+    #[expect(clippy::expect_used, reason = "for tests only: without a database there is nothing to test")]
+    pub async fn opened(access: Access) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let (location, dropped) = match server() {
             Some(server) => postgres_database(server).await,
             None => (Location::Sqlite(directory.path().join("csrd.db")), None),
         };
-        let access = Access { exclusive: true, pool_size: 8, migrate: Migrate::Always };
         let database = Database::open(&location, access).await.expect("a fresh database");
         Self { database, location, directory, _dropped: dropped }
     }

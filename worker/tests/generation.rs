@@ -232,6 +232,17 @@ async fn a_row_that_was_started_fifty_times_without_a_result_is_failed() {
 }
 
 #[tokio::test]
+async fn a_row_beyond_its_attempts_whose_job_is_gone_is_failed_and_not_made() {
+    let world = World::new().await;
+    let id = world.accept(KeyType::P256v1).await;
+    world.test.execute("UPDATE custom_csrs SET attempts = 3").await;
+    world.test.execute("DELETE FROM {jobs}").await;
+    let workers = world.workers(AwsLc, Limits::default());
+    assert_eq!(world.ended(id).await.error.unwrap(), "Generation failed 3 times.");
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
 async fn what_was_accepted_before_the_workers_started_or_lost_its_job_becomes_active() {
     let world = World::new().await;
     let (queued, lost) = (world.accept(KeyType::P256v1).await, world.accept(KeyType::P256v1).await);

@@ -1,5 +1,7 @@
 //! What a token claims.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use shared::{clock::Timestamp, error::ErrorCode};
 
@@ -12,6 +14,15 @@ pub(super) struct Claims {
     zones_claim: String,
     accounts_claim: String,
     leeway_secs: f64,
+}
+
+/// What a token says, once it was accepted.
+pub(super) struct Judged {
+    pub caller: Arc<Caller>,
+    /// `exp`, in seconds since the Unix epoch.
+    expires_secs: f64,
+    /// `nbf`, likewise.
+    not_before_secs: Option<f64>,
 }
 
 /// A claim that is there, but not of its type.
@@ -37,7 +48,7 @@ impl Claims {
     }
 
     /// First that every claim is of its type (1004), then that none is absent (1005), then what they say (1003).
-    pub fn judge(&self, payload: &Map<String, Value>, now: Timestamp) -> Result<Caller, ErrorCode> {
+    pub fn judge(&self, payload: &Map<String, Value>, now: Timestamp) -> Result<Judged, ErrorCode> {
         let (expires, not_before) = (number(payload, "exp")?, number(payload, "nbf")?);
         number(payload, "iat")?;
         let (subject, issuer) = (text(payload, "sub")?, text(payload, "iss")?);
@@ -53,17 +64,24 @@ impl Claims {
             return Err(ErrorCode::ClaimsMissing);
         }
 
-        #[expect(clippy::cast_precision_loss, reason = "microseconds of this century fit")]
-        let now_secs = now.micros() as f64 / 1e6;
-        let is_over = expires + self.leeway_secs <= now_secs;
-        let early = not_before.is_some_and(|not_before| not_before - self.leeway_secs > now_secs);
         let wrong_issuer = self.issuer.is_some() && issuer != self.issuer;
         let wrong_audience = self.audience.as_ref().is_some_and(|wanted| audience.is_none_or(|audience| !audience.contains(wanted)));
-        if is_over || early || wrong_issuer || wrong_audience {
+        let words = |scope: String| scope.split(' ').map(str::to_owned).collect();
+        let caller = Caller { subject, zones: zones.unwrap_or_default(), accounts: accounts.unwrap_or_default(), scope: scope.map(words) };
+        let judged = Judged { caller: Arc::new(caller), expires_secs: expires, not_before_secs: not_before };
+        if wrong_issuer || wrong_audience || !self.is_in_time(&judged, now) {
             return Err(ErrorCode::TokenUnverified);
         }
-        let words = |scope: String| scope.split(' ').map(str::to_owned).collect();
-        Ok(Caller { subject, zones: zones.unwrap_or_default(), accounts: accounts.unwrap_or_default(), scope: scope.map(words) })
+        Ok(judged)
+    }
+
+    /// Whether the token is neither expired nor early, give or take the leeway.
+    pub fn is_in_time(&self, judged: &Judged, now: Timestamp) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of this century fit")]
+        let now_secs = now.micros() as f64 / 1e6;
+        let is_over = judged.expires_secs + self.leeway_secs <= now_secs;
+        let is_early = judged.not_before_secs.is_some_and(|not_before| not_before - self.leeway_secs > now_secs);
+        !is_over && !is_early
     }
 }
 

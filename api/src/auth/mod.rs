@@ -1,5 +1,6 @@
 //! Authentication: who a token names, and what it reaches. It knows no HTTP framework.
 
+mod accepted;
 mod claims;
 mod keys;
 mod public_keys;
@@ -19,7 +20,11 @@ use shared::{
 };
 
 pub use self::keys::{KeyError, KeySource};
-use self::{claims::Claims, keys::KeySet};
+use self::{
+    accepted::{AcceptedTokens, TokenHash},
+    claims::{Claims, Judged},
+    keys::KeySet,
+};
 
 /// The longest token that is looked at, in bytes.
 const TOKEN_MAX_BYTES: usize = 16 * 1024;
@@ -99,9 +104,21 @@ impl Caller {
 /// Judges tokens.
 pub struct Authenticator {
     /// Replaced as a whole; a request is judged by the keys that it found first.
-    keys: RwLock<Arc<KeySet>>,
+    keys: RwLock<Arc<Keys>>,
     claims: Claims,
     clock: Arc<dyn Clock>,
+}
+
+/// Keys, and the tokens that they verified. Other keys begin with none: what the former ones accepted, even just now, goes with them.
+struct Keys {
+    set: KeySet,
+    accepted: AcceptedTokens,
+}
+
+impl Keys {
+    fn load(source: &KeySource) -> Result<Arc<Self>, KeyError> {
+        Ok(Arc::new(Self { set: KeySet::load(source)?, accepted: AcceptedTokens::default() }))
+    }
 }
 
 impl Authenticator {
@@ -111,8 +128,7 @@ impl Authenticator {
     ///
     /// [`KeyError`], which names the setting and the file.
     pub fn new(settings: &JwtSettings, clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
-        let keys = RwLock::new(Arc::new(KeySet::load(&settings.source)?));
-        Ok(Self { keys, claims: Claims::new(settings), clock })
+        Ok(Self { keys: RwLock::new(Keys::load(&settings.source)?), claims: Claims::new(settings), clock })
     }
 
     /// Loads the keys anew, and judges by them from now on. Where that fails, the present ones stay.
@@ -121,7 +137,7 @@ impl Authenticator {
     ///
     /// [`KeyError`], which names the setting and the file.
     pub fn reload(&self, source: &KeySource) -> Result<(), KeyError> {
-        let keys = Arc::new(KeySet::load(source)?);
+        let keys = Keys::load(source)?;
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
@@ -131,15 +147,37 @@ impl Authenticator {
     /// # Errors
     ///
     /// 1402 and 1000 to 1005.
-    pub fn authenticate(&self, authorization: &[&[u8]]) -> Result<Caller, ErrorCode> {
+    pub fn authenticate(&self, authorization: &[&[u8]]) -> Result<Arc<Caller>, ErrorCode> {
         let header = match authorization {
             [] => return Err(ErrorCode::AuthorizationMissing),
             [one] => *one,
             _ => return Err(ErrorCode::BearerMissing),
         };
         let token = bearer(header).ok_or(ErrorCode::BearerMissing)?;
+        self.judge(&self.keys(), token)
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Judges a token by these keys. Only what does not change about an accepted one is remembered: its time is looked at again.
+    fn judge(&self, keys: &Keys, token: &str) -> Result<Arc<Caller>, ErrorCode> {
+        let Some(hash) = TokenHash::of(token) else { return Ok(self.verify(&keys.set, token)?.caller) };
+        let Some(judged) = keys.accepted.find(&hash) else {
+            let judged = Arc::new(self.verify(&keys.set, token)?);
+            keys.accepted.insert(hash, Arc::clone(&judged));
+            return Ok(Arc::clone(&judged.caller));
+        };
+        if !self.claims.is_in_time(&judged, self.clock.now()) {
+            keys.accepted.remove(&hash);
+            return Err(ErrorCode::TokenUnverified);
+        }
+        Ok(Arc::clone(&judged.caller))
+    }
+
+    fn verify(&self, keys: &KeySet, token: &str) -> Result<Judged, ErrorCode> {
         let Token { header, payload, signed, signature } = Token::parse(token).ok_or(ErrorCode::TokenUnparsable)?;
-        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
         let key = object(&header).and_then(|header| keys.select(&header)).ok_or(ErrorCode::TokenHeaderBad)?;
         if !key.verifies(signed, signature) {
             return Err(ErrorCode::TokenUnverified);

@@ -11,6 +11,7 @@ use super::{
     *,
 };
 
+mod accepted;
 mod keys;
 
 const NOW_SECS: i64 = 1_800_000_000;
@@ -58,7 +59,7 @@ fn hs256(claims: &Value) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }
 
-fn judge(settings: &JwtSettings, token: &str) -> Result<Caller, u16> {
+fn judge(settings: &JwtSettings, token: &str) -> Result<Arc<Caller>, u16> {
     authenticator(settings).authenticate(&[format!("Bearer {token}").as_bytes()]).map_err(ErrorCode::number)
 }
 
@@ -254,7 +255,7 @@ fn an_issued_token_is_accepted_by_the_settings_it_was_issued_with() {
     };
     let token = issue(&settings, &request, FixedClock.now()).unwrap();
     let caller = judge(&settings, &token).unwrap();
-    assert_eq!((caller.subject.as_str(), caller.zones, caller.accounts), ("ops", vec!["z".to_owned()], vec!["a".to_owned()]));
+    assert_eq!((caller.subject(), &*caller.zones, &*caller.accounts), ("ops", &["z".to_owned()][..], &["a".to_owned()][..]));
     let files = Files::new();
     let public = JwtSettings { source: KeySource::PublicKeyFile(files.write("")), ..settings };
     assert_eq!(issue(&public, &request, FixedClock.now()), Err(SigningError::NoSecret));

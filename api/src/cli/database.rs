@@ -34,12 +34,24 @@ impl DatabaseArgs {
         Ok(Database::open(&self.location()?, access).await?)
     }
 
-    /// Where the database is. The data directory is created where a file lies in it.
+    /// Opens the database where there is one already; a file that is missing is not made.
+    pub async fn open_existing(&self) -> anyhow::Result<Option<Database>> {
+        match self.named()? {
+            Location::Sqlite(path) if !path.exists() => Ok(None),
+            Location::Sqlite(_) | Location::Postgres(_) => self.open().await.map(Some),
+        }
+    }
+
+    /// Where the database is. The data directory is created where the file lies in it.
     pub fn location(&self) -> anyhow::Result<Location> {
-        let Some(url) = &self.database_url else {
+        if self.database_url.is_none() {
             create_private_dir(&self.data_dir)?;
-            return Ok(Location::Sqlite(self.data_dir.join("csrd.db")));
-        };
+        }
+        self.named()
+    }
+
+    fn named(&self) -> anyhow::Result<Location> {
+        let Some(url) = &self.database_url else { return Ok(Location::Sqlite(self.data_dir.join("csrd.db"))) };
         if let Some(rest) = url.strip_prefix("sqlite:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             if path.is_empty() || path.contains('?') || path.starts_with(':') {

@@ -66,17 +66,20 @@ pub async fn find_or_make(data_dir: &Path, store: &dyn Store) -> anyhow::Result<
     Ok(Demo { secret, is_new: true })
 }
 
-/// Nothing but what other commands make lies there, and no process has sealed on this database.
+/// Nothing lies there, wherever the database is and whoever sealed on it; or nothing but what other commands make, and no process has
+/// sealed on this database.
 async fn is_first_start(data_dir: &Path, store: &dyn Store) -> anyhow::Result<bool> {
+    let mut is_empty = true;
     if data_dir.exists() {
         for entry in std::fs::read_dir(data_dir).with_context(|| format!("--data-dir: {}", data_dir.display()))? {
             let name = entry?.file_name();
             if !FIRST_START_FILES.iter().any(|known| name == *known) {
                 return Ok(false);
             }
+            is_empty = false;
         }
     }
-    Ok(store.list_master_keys().await?.is_empty())
+    Ok(is_empty || store.list_master_keys().await?.is_empty())
 }
 
 fn demo_zone() -> anyhow::Result<Scope> {

@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, anyhow, bail};
@@ -23,23 +23,25 @@ const OWNER: &str = ".csrd";
 const TEMPORARY: &str = ".csrd.tmp";
 
 /// A directory that may be written to, locked against other exports.
-pub struct Directory<'a> {
-    path: &'a Path,
+pub struct Directory {
+    path: PathBuf,
     directory: File,
 }
 
-impl<'a> Directory<'a> {
+impl Directory {
     /// Takes a directory for the certificate with this ID; makes it where it is missing.
     ///
     /// One of another certificate, and one with PEM files of nobody's, is refused unless `force`.
-    pub fn claim(path: &'a Path, id: &str, force: bool) -> anyhow::Result<Self> {
-        let name = path.display();
+    pub fn claim(path: &Path, id: &str, force: bool) -> anyhow::Result<Self> {
+        // Without `/` and `/.` at its end, which would follow a link.
+        let path: PathBuf = path.components().collect();
+        let name = path.display().to_string();
         if path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
             bail!("--out: {name} is a link, and links are not followed: name the directory itself");
         }
-        create_private_dir(path).map_err(|error| anyhow!("--out: {name} cannot be made: {}", error.root_cause()))?;
+        create_private_dir(&path).map_err(|error| anyhow!("--out: {name} cannot be made: {}", error.root_cause()))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("--out: {name} cannot be opened"))?;
+        let opened = rustix::fs::open(&path, flags, Mode::empty()).with_context(|| format!("--out: {name} cannot be opened"))?;
         let this = Self { path, directory: File::from(opened) };
         flock(&this.directory, FlockOperation::NonBlockingLockExclusive)
             .with_context(|| format!("--out: another export writes to {name}"))?;

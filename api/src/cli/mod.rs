@@ -123,6 +123,10 @@ fn refusal(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing: see --help".to_owned();
     }
+    // clap does not say which.
+    if let (ErrorKind::InvalidUtf8, Some(name)) = (error.kind(), settings::variable_without_text()) {
+        return format!("{name} is set to something that is not UTF-8");
+    }
     let text = error.render().to_string();
     let message = text.split("\n\n").next().unwrap_or_default();
     one_line(message.trim_start_matches("error: "))

@@ -67,7 +67,11 @@ impl ProcessArgs {
             key_generator: Arc::new(AwsLc),
             clock: Arc::new(SystemClock),
             limits: Limits::default(),
-            schedule: Schedule { sweep_interval: self.sweep_interval, purge_after: self.purge_after },
+            schedule: Schedule {
+                sweep_interval: self.sweep_interval,
+                purge_after: self.purge_after,
+                worker_gone_after: self.orphan_after * 2,
+            },
             heartbeat: Heartbeat { interval: self.heartbeat_interval, orphan_after: self.orphan_after },
         };
         Workers::start(database, config).context("the key generation threads cannot be started")

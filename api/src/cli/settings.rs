@@ -21,6 +21,13 @@ pub fn unknown_variable(command: &Command) -> Option<String> {
     unknown.into_iter().next()
 }
 
+/// A `CSRD_…` variable whose value is not UTF-8.
+#[expect(clippy::disallowed_methods, reason = "settings are read here")]
+pub fn variable_without_text() -> Option<String> {
+    let mut names = std::env::vars_os().filter(|(_, value)| value.to_str().is_none()).map(|(name, _)| name.to_string_lossy().into_owned());
+    names.find(|name| name.starts_with("CSRD_"))
+}
+
 /// Reads a duration such as `30s`, `5m` or `1h`.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write a duration such as 30s, 5m or 1h"))

@@ -74,8 +74,13 @@ impl<'a> CustomCsrs<'a> {
 
     async fn create(&self, access: &Access, body: &Body<CustomCsrInput>, headers: &HeaderMap) -> Result<Created, ApiError> {
         let scope = access.scope(CustomCsrsWrite)?;
-        self.check_grant(scope).await?;
-        let (accepted, idempotency_key) = self.judge(access, body.json()?, headers)?;
+        let (accepted, idempotency_key) = match self.judge(access, body, headers) {
+            Ok(judged) => judged,
+            Err(faults) => {
+                self.check_grant(scope).await?;
+                return Err(faults);
+            }
+        };
         let messages = accepted.warnings.iter().map(Message::from).collect();
         let new = NewCustomCsr { idempotency_key, ..self.new_custom_csr(scope, accepted.request) };
         self.accept(access, new, headers, messages, access.path()).await
@@ -97,8 +102,14 @@ impl<'a> CustomCsrs<'a> {
         let accepting = self.state.store.accept_custom_csr(&new, access.actor(), self.state.clock.now());
         let csr = match self.deadline.write(accepting).await? {
             Acceptance::Accepted(csr) => *csr,
-            Acceptance::Replayed(id) => self.find(&new.scope, id).await?,
-            Acceptance::KeyReused => return Err(ErrorCode::IdempotencyKeyReused.into()),
+            Acceptance::Replayed(id) => {
+                self.check_grant(&new.scope).await?;
+                self.find(&new.scope, id).await?
+            }
+            Acceptance::KeyReused => {
+                self.check_grant(&new.scope).await?;
+                return Err(ErrorCode::IdempotencyKeyReused.into());
+            }
             Acceptance::NotGranted => return Err(ErrorCode::AccessNotGranted.into()),
             Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
             Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(&new.scope, quota)),
@@ -145,7 +156,13 @@ impl<'a> CustomCsrs<'a> {
     }
 
     /// Faults of the body and of the header come together.
-    fn judge(&self, access: &Access, body: &[u8], headers: &HeaderMap) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
+    fn judge(
+        &self,
+        access: &Access,
+        body: &Body<CustomCsrInput>,
+        headers: &HeaderMap,
+    ) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
+        let body = body.json()?;
         match (self.state.validator.parse(body), idempotency::parse(headers, access.subject(), body)) {
             (Ok(accepted), Ok(key)) => Ok((accepted, key)),
             (Ok(_), Err(issue)) => Err(issue.into()),
@@ -174,7 +191,7 @@ impl<'a> CustomCsrs<'a> {
         }
     }
 
-    /// Comes before the body is judged; the accepting transaction checks again.
+    /// Comes before any fault of the body or of its key is told. The accepting transaction checks it too, so a good request needs it not.
     async fn check_grant(&self, scope: &Scope) -> Result<(), ApiError> {
         match self.deadline.read(self.state.store.find_scope(scope)).await?.filter(|grant| grant.granted) {
             None => Err(ErrorCode::AccessNotGranted.into()),

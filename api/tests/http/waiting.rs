@@ -85,6 +85,28 @@ async fn over_the_bound_a_wait_is_answered_at_once_and_a_stop_ends_the_others() 
 }
 
 #[tokio::test]
+async fn a_wait_ends_when_its_client_goes_away() {
+    let api = Api::start().await;
+    let id = api.create().await;
+    let (url, token) = (format!("{}{PATH}/{id}", api.base), api.all());
+    let waiting: Vec<_> =
+        (0..2).map(|_| tokio::spawn(reqwest::Client::new().get(&url).bearer_auth(&token).header("prefer", "wait=30").send())).collect();
+    while applied(&get_waiting(&api, &id, "wait=0").await).is_some() {
+        tokio::task::yield_now().await;
+    }
+    for request in waiting {
+        request.abort();
+    }
+    // Long before their 30 seconds are over, their places are free again.
+    let freed = async {
+        while applied(&get_waiting(&api, &id, "wait=0").await).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), freed).await.expect("both places are still taken");
+}
+
+#[tokio::test]
 async fn a_repeated_key_answers_with_the_same_custom_csr_and_uses_no_quota() {
     let api = Api::start().await;
     api.grant("z", Some(1)).await;

@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use sqlx::{PgPool, Pool, SqlitePool, migrate::MigrateError, postgres::PgConnectOptions};
+use sqlx::{
+    Connection, PgPool, Pool, SqlitePool,
+    migrate::MigrateError,
+    pool::{PoolConnectionMetadata, PoolOptions},
+    postgres::PgConnectOptions,
+};
 use tokio::task::JoinSet;
 
 use super::{Dialect, Store, postgres, sqlite};
@@ -137,7 +142,33 @@ where
     Ok(())
 }
 
-/// How long the API waits for a connection, and then for a lock or an answer: a read and a write stay under 5 s together.
+/// How long the API waits for a connection.
 pub(super) const API_WAIT: Duration = Duration::from_millis(1_500);
-/// How long the job queue's own connections wait: a worker has time, and an error ends it.
-pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(15);
+/// How long it waits for its turn to write: for the lock of its zone on PostgreSQL, for the one writing connection on SQLite. Short
+/// enough to say within a request's time that nothing was written, long enough for the queue that a slow disk makes.
+pub(super) const TURN_WAIT: Duration = Duration::from_millis(2_500);
+/// How long a start waits for its first connection.
+pub(super) const START_WAIT: Duration = Duration::from_secs(5);
+/// How long the job queue waits for a connection: a worker has time, and an error ends it.
+pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(30);
+/// A connection that was used a moment ago needs no asking whether it lives: that takes as long as a statement.
+pub(super) const FRESH: Duration = Duration::from_secs(1);
+
+/// A pool whose connections are asked whether they live only where they were idle for a while.
+pub(super) fn pool<DB: sqlx::Database>(connections: u32, wait: Duration) -> PoolOptions<DB> {
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(wait)
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| Box::pin(is_usable::<DB>(connection, metadata)))
+}
+
+/// An error makes the pool take another connection.
+async fn is_usable<DB: sqlx::Database>(connection: &mut DB::Connection, metadata: PoolConnectionMetadata) -> sqlx::Result<bool> {
+    if metadata.idle_for > FRESH {
+        connection.ping().await?;
+    }
+    // On SQLite, a COMMIT that finds the disk full rolls back by itself. sqlx's own ROLLBACK then fails, and the connection counts as
+    // within a transaction for ever: it is closed instead of used again.
+    Ok(!connection.is_in_transaction())
+}

@@ -38,12 +38,12 @@ pub trait Dialect: Database {
     const JOBLESS: &'static str;
     /// Deletes the job `$1` if no worker has it yet; one that has it finds nothing to do.
     const CANCEL_JOB: &'static str;
-    /// Takes the lock that lets one process at a time sweep, until the transaction ends; `locked` is 1 where it was free.
+    /// Takes the lock that lets one process at a time sweep or purge, until the transaction ends; `locked` is 1 where it was free.
     /// None where only one process sweeps anyway.
     const SWEEP_LOCK: Option<&'static str>;
-    /// Deletes jobs that ended before `$1` (seconds since the Unix epoch).
+    /// Deletes up to `$2` jobs that ended before `$1` (seconds since the Unix epoch).
     const PURGE_JOBS: &'static str;
-    /// Deletes workers last seen before `$1` (seconds since the Unix epoch) that no job names.
+    /// Deletes up to `$2` workers last seen before `$1` (seconds since the Unix epoch) that no job names.
     const PURGE_WORKERS: &'static str;
     /// Gives back the jobs that workers hold, where one process has all workers.
     const RELEASE_JOBS: Option<&'static str>;
@@ -149,9 +149,10 @@ impl Dialect for Sqlite {
         (SELECT 1 FROM Jobs WHERE Jobs.id = custom_csrs.job_id AND Jobs.status IN ('Pending', 'Queued', 'Running')) ORDER BY id LIMIT $1";
     const CANCEL_JOB: &'static str = "DELETE FROM Jobs WHERE id = $1 AND status = 'Pending'";
     const SWEEP_LOCK: Option<&'static str> = None;
-    const PURGE_JOBS: &'static str = "DELETE FROM Jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < $1";
-    const PURGE_WORKERS: &'static str =
-        "DELETE FROM Workers WHERE last_seen < $1 AND NOT EXISTS (SELECT 1 FROM Jobs WHERE Jobs.lock_by = Workers.id)";
+    const PURGE_JOBS: &'static str =
+        "DELETE FROM Jobs WHERE id IN (SELECT id FROM Jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < $1 LIMIT $2)";
+    const PURGE_WORKERS: &'static str = "DELETE FROM Workers WHERE id IN (SELECT id FROM Workers WHERE last_seen < $1 \
+        AND NOT EXISTS (SELECT 1 FROM Jobs WHERE Jobs.lock_by = Workers.id) LIMIT $2)";
     const RELEASE_JOBS: Option<&'static str> =
         Some("UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL WHERE status IN ('Queued', 'Running')");
 
@@ -198,10 +199,10 @@ impl Dialect for Postgres {
     // `sweep` in ASCII, cut to what a number holds.
     const SWEEP_LOCK: Option<&'static str> =
         Some("SELECT CAST(CASE WHEN pg_try_advisory_xact_lock(495874041200) THEN 1 ELSE 0 END AS BIGINT) AS locked");
-    const PURGE_JOBS: &'static str =
-        "DELETE FROM apalis.jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < to_timestamp(CAST($1 AS BIGINT))";
-    const PURGE_WORKERS: &'static str = "DELETE FROM apalis.workers WHERE last_seen < to_timestamp(CAST($1 AS BIGINT)) \
-        AND NOT EXISTS (SELECT 1 FROM apalis.jobs WHERE jobs.lock_by = workers.id)";
+    const PURGE_JOBS: &'static str = "DELETE FROM apalis.jobs WHERE id IN (SELECT id FROM apalis.jobs \
+        WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < to_timestamp(CAST($1 AS BIGINT)) LIMIT $2)";
+    const PURGE_WORKERS: &'static str = "DELETE FROM apalis.workers WHERE id IN (SELECT id FROM apalis.workers \
+        WHERE last_seen < to_timestamp(CAST($1 AS BIGINT)) AND NOT EXISTS (SELECT 1 FROM apalis.jobs WHERE jobs.lock_by = workers.id) LIMIT $2)";
     const RELEASE_JOBS: Option<&'static str> = None;
     const CHECKPOINT: Option<&'static str> = None;
 

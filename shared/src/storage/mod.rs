@@ -6,6 +6,7 @@ mod audit;
 mod certificates;
 mod connect;
 mod dialect;
+mod kept;
 mod notify;
 mod parameters;
 mod postgres;
@@ -134,6 +135,17 @@ pub enum Direction {
     Desc,
 }
 
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::Asc => Self::Desc,
+            Self::Desc => Self::Asc,
+        }
+    }
+}
+
 /// One page of a list.
 #[derive(Debug, Clone)]
 pub struct ListQuery {
@@ -151,6 +163,14 @@ pub struct ListQuery {
     pub key_type: Option<KeyType>,
     /// Only those with this text in name, common name or a SAN, ASCII case ignored.
     pub search: Option<String>,
+}
+
+impl ListQuery {
+    /// Whether it may leave some rows of the scope out.
+    #[must_use]
+    pub const fn is_filtered(&self) -> bool {
+        self.status.is_some() || self.key_type.is_some() || self.search.is_some()
+    }
 }
 
 /// A page's rows and how many rows all pages have together.
@@ -296,8 +316,9 @@ pub trait Store: CertificateStore + AuditStore + Send + Sync {
     /// Gives every pending row whose job is gone or dead a new job.
     async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError>;
 
-    /// Deletes jobs that ended before `before`, workers that were last seen before it, and idempotency records that no longer count at `now`.
-    async fn purge(&self, before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
+    /// Deletes jobs that ended before `ended_before`, workers that were last seen before `seen_before` and that no job names, and
+    /// idempotency records that no longer count at `now`; in batches, each a transaction. One process at a time; to the others there is nothing to do.
+    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
 
     /// Gives the jobs of all workers back at once. Only for a process that knows that no other works on this database.
     async fn release_jobs(&self) -> Result<u64, StoreError>;

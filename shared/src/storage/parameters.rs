@@ -1,7 +1,7 @@
-//! What goes into the larger statements.
+//! What goes into the larger statements, and which one it is.
 
 use super::{
-    NewCustomCsr,
+    Direction, ListQuery, NewCustomCsr, Order, statements as sql,
     value::{Value, values},
 };
 use crate::{clock::Timestamp, error::StoreError, ids::TenantId, model::CustomCsrRequest};
@@ -35,6 +35,45 @@ pub(super) fn insert_values(
         job_id,
         new.replaces.map(|id| id.to_string()),
     ])
+}
+
+/// Which rows of a list make a page, and from which of its ends they are counted: what is passed over is read too, so the nearer one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// Not the query's own where the rows are counted from the far end; then they come in reverse.
+    pub direction: Direction,
+    pub limit: i64,
+    pub offset: i64,
+}
+
+impl Cut {
+    /// None past the last page of a list of `total` rows.
+    pub fn of(query: &ListQuery, total: i64) -> Option<Self> {
+        let per_page = i64::from(query.per_page);
+        let offset = i64::from(query.page.saturating_sub(1)) * per_page;
+        let limit = per_page.min(total - offset);
+        if limit <= 0 {
+            return None;
+        }
+        let after = total - offset - limit;
+        // The other orders have their nulls last either way, so one direction is not the other in reverse.
+        if query.order == Order::CreatedAt && after < offset {
+            return Some(Self { direction: query.direction.reversed(), limit, offset: after });
+        }
+        Some(Self { direction: query.direction, limit, offset })
+    }
+}
+
+/// The statement that reads one page.
+pub(super) const fn page_statement(order: Order, direction: Direction) -> &'static str {
+    match (order, direction) {
+        (Order::CreatedAt, Direction::Asc) => sql::PAGE_BY_CREATED_AT_ASC,
+        (Order::CreatedAt, Direction::Desc) => sql::PAGE_BY_CREATED_AT_DESC,
+        (Order::Name, Direction::Asc) => sql::PAGE_BY_NAME_ASC,
+        (Order::Name, Direction::Desc) => sql::PAGE_BY_NAME_DESC,
+        (Order::AccountTag, Direction::Asc) => sql::PAGE_BY_ACCOUNT_ASC,
+        (Order::AccountTag, Direction::Desc) => sql::PAGE_BY_ACCOUNT_DESC,
+    }
 }
 
 /// Between the parts of the search text stands a character that no part and no pattern has.

@@ -3,14 +3,14 @@
 use std::{collections::HashSet, sync::Arc};
 
 use sqlx::{
-    PgConnection, PgPool, Postgres,
+    Connection, PgConnection, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     Dialect, SqlStore,
-    connect::{API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, migrate},
+    connect::{API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, START_WAIT, TURN_WAIT, migrate, pool},
     notify,
     signals::Signals,
 };
@@ -25,19 +25,17 @@ const QUEUE_CONNECTIONS: u32 = 3;
 /// Opens the database on this server.
 pub(super) async fn open(options: &PgConnectOptions, access: Access) -> Result<Database, OpenError> {
     let options = options.clone().application_name("csrd");
-    let pool = PgPoolOptions::new().max_connections(access.pool_size).acquire_timeout(API_WAIT);
-    let pool = pool.connect_with(options.clone()).await.map_err(server_error)?;
-    prepare(&pool, access.migrate).await?;
-
-    let lazily = |connections: u32| PgPoolOptions::new().max_connections(connections).acquire_timeout(QUEUE_WAIT);
-    let signal_pool = lazily(SIGNAL_CONNECTIONS).connect_lazy_with(options.clone());
-    let queue = lazily(QUEUE_CONNECTIONS).connect_lazy_with(options);
+    prepare(&options, access.migrate).await?;
+    let lazily = |connections, wait| pool(connections, wait).connect_lazy_with(options.clone());
+    let pool = lazily(access.pool_size, API_WAIT);
+    let signal_pool = lazily(SIGNAL_CONNECTIONS, QUEUE_WAIT);
+    let queue = lazily(QUEUE_CONNECTIONS, QUEUE_WAIT);
     let (others, outbox) = mpsc::unbounded_channel();
     let signals = Arc::new(Signals::new(Some(others)));
     let mut tasks = JoinSet::new();
     tasks.spawn(notify::send(signal_pool.clone(), outbox));
     tasks.spawn(notify::receive(signal_pool, Arc::clone(&signals)));
-    let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, API_WAIT);
+    let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, TURN_WAIT);
     Ok(Database { store: Arc::new(store), queue: Queue::Postgres(queue), _held: Held { tasks, ..Held::default() } })
 }
 
@@ -47,23 +45,25 @@ fn server_error(error: sqlx::Error) -> OpenError {
 }
 
 /// Under one lock, so that of several processes that start at once one migrates and the others find it done.
-async fn prepare(pool: &PgPool, when: Migrate) -> Result<(), OpenError> {
-    let mut connection = pool.acquire().await.map_err(server_error)?;
-    lock(&mut connection, "SELECT pg_advisory_lock($1)").await?;
-    let prepared = prepare_locked(pool, &mut connection, when).await;
-    lock(&mut connection, "SELECT pg_advisory_unlock($1)").await?;
+async fn prepare(options: &PgConnectOptions, when: Migrate) -> Result<(), OpenError> {
+    // Not of the pool: that would only say that it timed out, and may have no more than one connection.
+    let connected = tokio::time::timeout(START_WAIT, PgConnection::connect_with(options)).await;
+    let mut connection = connected.map_err(|_| OpenError::Server("no answer in time".to_owned()))?.map_err(server_error)?;
+    sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await.map_err(server_error)?;
+    let prepared = prepare_locked(options, &mut connection, when).await;
+    // The lock goes with its connection, however that ends.
+    let _ = connection.close().await;
     prepared
 }
 
-async fn lock(connection: &mut PgConnection, statement: &'static str) -> Result<(), OpenError> {
-    sqlx::query(statement).bind(MIGRATION_LOCK).execute(connection).await.map(drop).map_err(server_error)
-}
-
-async fn prepare_locked(pool: &PgPool, connection: &mut PgConnection, when: Migrate) -> Result<(), OpenError> {
+async fn prepare_locked(options: &PgConnectOptions, connection: &mut PgConnection, when: Migrate) -> Result<(), OpenError> {
     let ours: Option<String> =
         sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&mut *connection).await.map_err(server_error)?;
     if when == Migrate::Always || ours.is_none() {
-        return migrate(pool).await;
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(START_WAIT).connect_lazy_with(options.clone());
+        let migrated = migrate(&pool).await;
+        pool.close().await;
+        return migrated;
     }
     let applied = "SELECT version FROM _sqlx_migrations WHERE success";
     check(&Postgres::migrations(), applied, connection).await?;

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
 
 use super::{
-    Acceptance, Deletion, Dialect, Direction, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow,
-    NewCustomCsr, Order, Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
+    Acceptance, Deletion, Dialect, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow, NewCustomCsr,
+    Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
-    parameters::{insert_values, search_pattern, search_text},
+    kept::Kept,
+    parameters::{Cut, insert_values, page_statement, search_pattern, search_text},
     rows::Reader,
     signals::{Signal, Signals},
     statements as sql,
@@ -28,6 +29,9 @@ use crate::{
 /// Rows that one transaction of a sweep looks at: a long outage must not make one long transaction.
 const SWEEP_BATCH: i64 = 500;
 
+/// Rows that one transaction of a purge deletes: a long one would keep writers waiting, or never come to its end.
+const PURGE_BATCH: u64 = 1_000;
+
 /// A job that is due now is dated back: the queue's clock has whole seconds, and its trigger compares with the transaction's start.
 const BACKDATE: Duration = Duration::from_mins(1);
 
@@ -35,6 +39,8 @@ const BACKDATE: Duration = Duration::from_mins(1);
 pub struct SqlStore<DB: Dialect> {
     /// For reads.
     read: Pool<DB>,
+    /// Of those, what single statements use.
+    kept: Kept<DB>,
     /// For writes. On SQLite one connection, so that writers queue here, in order, instead of polling for the file's lock.
     write: Pool<DB>,
     signals: Arc<Signals>,
@@ -45,22 +51,32 @@ pub struct SqlStore<DB: Dialect> {
 impl<DB: Dialect> SqlStore<DB> {
     /// A store on these pools, which may be the same one; a statement may take `statement_time`.
     #[must_use]
-    pub const fn new(read: Pool<DB>, write: Pool<DB>, signals: Arc<Signals>, statement_time: Duration) -> Self {
-        Self { read, write, signals, statement_time }
+    pub fn new(read: Pool<DB>, write: Pool<DB>, signals: Arc<Signals>, statement_time: Duration) -> Self {
+        Self { kept: Kept::new(read.clone()), read, write, signals, statement_time }
     }
 
     pub(super) async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
-        self.write.begin_with(DB::BEGIN_WRITE).await.map_err(|error| store_error::<DB>(&error))
+        self.begin(&self.write, DB::BEGIN_WRITE).await
+    }
+
+    /// Begins in a task of its own, so that a caller who goes away does not end it half-way: the connection would go back to the pool
+    /// within a transaction that sqlx knows nothing of, and show every later reader this one's state, or 25P02 for ever.
+    async fn begin(&self, pool: &Pool<DB>, statement: &'static str) -> Result<Transaction<'static, DB>, StoreError> {
+        let pool = pool.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+        self.in_time(async { begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed)) }).await
     }
 
     /// A transaction whose reads all see one state.
     pub(super) async fn begin_read(&self) -> Result<Transaction<'static, DB>, StoreError> {
-        self.read.begin_with(DB::BEGIN_READ).await.map_err(|error| store_error::<DB>(&error))
+        self.begin(&self.read, DB::BEGIN_READ).await
     }
 
     pub(super) async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
-        let mut connection = self.read.acquire().await.map_err(|error| store_error::<DB>(&error))?;
-        self.fetch(&mut connection, statement, values).await
+        let mut connection = self.kept.acquire().await.map_err(|error| store_error::<DB>(&error))?;
+        let rows = self.fetch(&mut connection, statement, values).await?;
+        self.kept.keep(connection);
+        Ok(rows)
     }
 
     /// Runs one writing statement in a transaction of its own; the number of rows that it changed.
@@ -173,7 +189,24 @@ impl<DB: Dialect> SqlStore<DB> {
         Ok(Some(if same { Acceptance::Replayed(row.custom_csr_id()?) } else { Acceptance::KeyReused }))
     }
 
-    /// Whether no other process sweeps at this moment.
+    /// Deletes in batches what is older than `before`, in what the statement counts in; the number of rows.
+    async fn purge_batches(&self, statement: &'static str, before: i64) -> Result<u64, StoreError> {
+        let mut purged = 0;
+        loop {
+            let mut tx = self.begin_write().await?;
+            if !self.may_sweep(&mut tx).await? {
+                return Ok(purged);
+            }
+            let deleted = self.execute(&mut tx, statement, values![before, i64::try_from(PURGE_BATCH).unwrap_or(i64::MAX)]).await?;
+            self.commit(tx).await?;
+            purged += deleted;
+            if deleted < PURGE_BATCH {
+                return Ok(purged);
+            }
+        }
+    }
+
+    /// Whether no other process sweeps or purges at this moment.
     async fn may_sweep(&self, tx: &mut Transaction<'static, DB>) -> Result<bool, StoreError> {
         let Some(lock) = DB::SWEEP_LOCK else { return Ok(true) };
         let rows = self.fetch(tx, lock, values![]).await?;
@@ -256,15 +289,18 @@ impl<DB: Dialect> Store for SqlStore<DB> {
             query.key_type.map(|key_type| key_type.as_str().to_owned()),
             query.search.as_deref().map(search_pattern),
         ];
-        let count = self.fetch(&mut tx, sql::COUNT_CUSTOM_CSRS, filter.clone()).await?;
+        // Without a filter all of the scope's rows count, and their number is kept.
+        let (count, values) =
+            if query.is_filtered() { (sql::COUNT_CUSTOM_CSRS, filter.clone()) } else { (sql::COUNT_OF_SCOPE, values![scope.to_string()]) };
+        let count = self.fetch(&mut tx, count, values).await?;
         let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default();
-        let offset = i64::from(query.page.saturating_sub(1)) * i64::from(query.per_page);
-        if offset >= total {
-            return Ok(Page { rows: Vec::new(), total: total.unsigned_abs() });
+        let Some(cut) = Cut::of(query, total) else { return Ok(Page { rows: Vec::new(), total: total.unsigned_abs() }) };
+        filter.extend(values![cut.limit, cut.offset]);
+        let rows = self.fetch(&mut tx, page_statement(query.order, cut.direction), filter).await?;
+        let mut rows = rows.iter().map(|row| Reader::<DB>(row).custom_csr()).collect::<Result<Vec<_>, _>>()?;
+        if cut.direction != query.direction {
+            rows.reverse();
         }
-        filter.extend(values![i64::from(query.per_page), offset]);
-        let rows = self.fetch(&mut tx, page_statement(query), filter).await?;
-        let rows = rows.iter().map(|row| Reader::<DB>(row).custom_csr()).collect::<Result<_, _>>()?;
         Ok(Page { rows, total: total.unsigned_abs() })
     }
 
@@ -380,13 +416,11 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         }
     }
 
-    async fn purge(&self, before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let jobs = self.execute(&mut tx, DB::PURGE_JOBS, values![before.secs()]).await?;
-        let workers = self.execute(&mut tx, DB::PURGE_WORKERS, values![before.secs()]).await?;
+    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
+        let jobs = self.purge_batches(DB::PURGE_JOBS, ended_before.secs()).await?;
+        let workers = self.purge_batches(DB::PURGE_WORKERS, seen_before.secs()).await?;
         let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
-        let idempotency_keys = self.execute(&mut tx, sql::PURGE_IDEMPOTENCY_KEYS, values![too_old]).await?;
-        self.commit(tx).await?;
+        let idempotency_keys = self.purge_batches(sql::PURGE_IDEMPOTENCY_KEYS, too_old).await?;
         Ok(Purge { jobs, workers, idempotency_keys })
     }
 
@@ -418,7 +452,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn close(&self) {
-        self.read.close().await;
+        self.kept.close().await;
         // Connections that close at the same time may each take the other for the last one, and leave the log.
         if let (Some(checkpoint), Ok(mut connection)) = (DB::CHECKPOINT, self.write.acquire().await)
             && let Err(error) = DB::fetch(&mut connection, checkpoint, values![]).await
@@ -447,16 +481,5 @@ fn store_error<DB: Dialect>(error: &sqlx::Error) -> StoreError {
         | sqlx::Error::BeginFailed => StoreError::Unavailable(text),
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(text),
         _ => StoreError::Internal(text),
-    }
-}
-
-const fn page_statement(query: &ListQuery) -> &'static str {
-    match (query.order, query.direction) {
-        (Order::CreatedAt, Direction::Asc) => sql::PAGE_BY_CREATED_AT_ASC,
-        (Order::CreatedAt, Direction::Desc) => sql::PAGE_BY_CREATED_AT_DESC,
-        (Order::Name, Direction::Asc) => sql::PAGE_BY_NAME_ASC,
-        (Order::Name, Direction::Desc) => sql::PAGE_BY_NAME_DESC,
-        (Order::AccountTag, Direction::Asc) => sql::PAGE_BY_ACCOUNT_ASC,
-        (Order::AccountTag, Direction::Desc) => sql::PAGE_BY_ACCOUNT_DESC,
     }
 }

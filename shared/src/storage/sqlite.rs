@@ -9,13 +9,13 @@ use std::{
 };
 
 use sqlx::{
-    Connection, Sqlite,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    Sqlite,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use super::{
     SqlStore,
-    connect::{API_WAIT, Access, Database, Held, OpenError, QUEUE_WAIT, Queue, migrate},
+    connect::{API_WAIT, Access, Database, Held, OpenError, QUEUE_WAIT, Queue, TURN_WAIT, migrate, pool},
     signals::Signals,
 };
 
@@ -23,6 +23,8 @@ use super::{
 const READERS: u32 = 4;
 /// Connections of the job queue.
 const QUEUE_CONNECTIONS: u32 = 2;
+/// How long the job queue waits for the file's lock.
+const QUEUE_BUSY_TIME: Duration = Duration::from_secs(15);
 /// SQLite answers or says that it is busy; this only bounds what should not happen.
 const STATEMENT_TIME: Duration = Duration::from_secs(30);
 
@@ -32,10 +34,10 @@ pub(super) async fn open(path: &Path, access: Access) -> Result<Database, OpenEr
     create_private(path)?;
     let file_error = |error: sqlx::Error| OpenError::File { path: path.to_owned(), reason: error.to_string() };
     let options = options(path);
-    let write = pool(1, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
+    let write = pool(1, TURN_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
     migrate(&write).await?;
     let read = pool(READERS, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
-    let queue = pool(QUEUE_CONNECTIONS, QUEUE_WAIT).connect_with(options.busy_timeout(QUEUE_WAIT)).await.map_err(file_error)?;
+    let queue = pool(QUEUE_CONNECTIONS, QUEUE_WAIT).connect_with(options.busy_timeout(QUEUE_BUSY_TIME)).await.map_err(file_error)?;
     let store = SqlStore::<Sqlite>::new(read, write, Arc::new(Signals::new(None)), STATEMENT_TIME);
     Ok(Database { store: Arc::new(store), queue: Queue::Sqlite(queue), _held: Held { lock, ..Held::default() } })
 }
@@ -49,15 +51,6 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .pragma("secure_delete", "ON")
         .pragma("journal_size_limit", "67108864")
-}
-
-fn pool(connections: u32, wait: Duration) -> SqlitePoolOptions {
-    // A COMMIT that finds the disk full rolls back by itself. sqlx's own ROLLBACK then fails, and the connection counts as within a
-    // transaction for ever: it is closed instead of used again.
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(wait)
-        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 /// SQLite itself would create the file readable for others.

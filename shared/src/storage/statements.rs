@@ -80,7 +80,8 @@ pub(super) const CLAIM_IDEMPOTENCY_KEY: &str = "INSERT INTO idempotency_keys (sc
     custom_csr_id = excluded.custom_csr_id, created_at = excluded.created_at WHERE idempotency_keys.created_at < $6";
 pub(super) const FIND_IDEMPOTENCY_KEY: &str =
     "SELECT body_sha256, custom_csr_id AS id FROM idempotency_keys WHERE scope = $1 AND key_sha256 = $2";
-pub(super) const PURGE_IDEMPOTENCY_KEYS: &str = "DELETE FROM idempotency_keys WHERE created_at < $1";
+pub(super) const PURGE_IDEMPOTENCY_KEYS: &str = "DELETE FROM idempotency_keys WHERE (scope, key_sha256) IN \
+    (SELECT scope, key_sha256 FROM idempotency_keys WHERE created_at < $1 LIMIT $2)";
 
 pub(super) const FIND_CUSTOM_CSR: &str =
     concat!("SELECT ", csr_columns_with_certificates!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
@@ -92,6 +93,8 @@ pub(super) const EDIT_CUSTOM_CSR: &str = "UPDATE custom_csrs SET name = CASE WHE
     search_text = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $5 ELSE search_text END, \
     description = CASE WHEN CAST($6 AS BIGINT) = 1 THEN $7 ELSE description END, updated_at = $8 WHERE id = $1 AND scope = $2";
 
+/// The transactions that accept and delete keep this number.
+pub(super) const COUNT_OF_SCOPE: &str = "SELECT used AS total FROM scopes WHERE scope = $1";
 pub(super) const COUNT_CUSTOM_CSRS: &str = concat!("SELECT COUNT(*) AS total ", csr_filter!());
 pub(super) const PAGE_BY_CREATED_AT_ASC: &str = csr_page!("created_at, id");
 pub(super) const PAGE_BY_CREATED_AT_DESC: &str = csr_page!("created_at DESC, id DESC");
@@ -187,6 +190,7 @@ pub(super) const ALL: &[&str] = &[
     LOCK_CUSTOM_CSR,
     DELETE_CUSTOM_CSR,
     EDIT_CUSTOM_CSR,
+    COUNT_OF_SCOPE,
     COUNT_CUSTOM_CSRS,
     PAGE_BY_CREATED_AT_ASC,
     PAGE_BY_CREATED_AT_DESC,

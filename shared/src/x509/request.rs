@@ -125,13 +125,13 @@ impl Validator {
             return true;
         }
         for (index, item) in items.into_iter().enumerate() {
-            let pointer = format!("/sans/{index}");
+            let pointer = || format!("/sans/{index}");
             let Json::String(san) = item else {
-                draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer));
+                draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer()));
                 continue;
             };
             if let Err((code, reason)) = self.sans.judge(&san) {
-                draft.issues.push(Issue { code, pointer: Some(pointer), reason });
+                draft.issues.push(Issue { code, pointer: Some(pointer()), reason });
             }
             draft.sans.push(san);
         }
@@ -153,27 +153,27 @@ fn take_key_type(value: Json, draft: &mut Draft) {
 
 pub(super) fn take_text(index: usize, value: Json, draft: &mut Draft) {
     let field = &TEXT_FIELDS[index];
-    let pointer = format!("/{}", field.name);
+    let pointer = || format!("/{}", field.name);
     match value {
         Json::Null => {}
         Json::String(text) if is_blank(&text) => {}
         Json::String(text) => {
             if field.max_chars.is_some_and(|most| text.chars().count() > most) {
-                draft.issues.push(too_long(index, pointer.clone()));
+                draft.issues.push(too_long(index, pointer()));
             }
             if index == COUNTRY && !is_country(&text) {
-                draft.issues.push(Issue::at(ErrorCode::CountryUnknown, pointer.clone()));
+                draft.issues.push(Issue::at(ErrorCode::CountryUnknown, pointer()));
             }
             if text.contains(|c: char| c.is_control() && !field.allowed_controls.contains(&c)) {
                 draft
                     .issues
-                    .push(Issue::at(ErrorCode::FieldHasControls, pointer).because(format!("{} has control characters", field.name)));
+                    .push(Issue::at(ErrorCode::FieldHasControls, pointer()).because(format!("{} has control characters", field.name)));
             }
             draft.texts[index] = Some(text);
         }
         Json::Other | Json::Array(_) | Json::Object(_) => {
             draft.mistyped[index] = true;
-            draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer));
+            draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer()));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Subject alternative names: which ones are accepted, and what the CSR gets.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use super::public_suffix::SuffixList;
 use crate::error::ErrorCode;
@@ -46,7 +46,7 @@ impl SanPolicy {
         if has_bad_labels(name) {
             return Err((ErrorCode::SanInvalid, None));
         }
-        let name = name.to_ascii_lowercase();
+        let name = lower_case(name);
         if RESERVED_TOP_DOMAINS.contains(&last_label(&name)) {
             return Err((ErrorCode::SanReserved, None));
         }
@@ -68,6 +68,11 @@ fn has_bad_form(name: &str) -> bool {
 fn has_bad_labels(name: &str) -> bool {
     let bad = |label: &str| label.len() > LABEL_MAX_CHARS || label.starts_with('-') || label.ends_with('-');
     name.split('.').any(bad) || is_number(last_label(name))
+}
+
+/// ASCII only; most names are in lower case already and need no copy.
+fn lower_case(name: &str) -> Cow<'_, str> {
+    if name.bytes().any(|b| b.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
 fn last_label(name: &str) -> &str {

@@ -101,6 +101,9 @@ impl Generator {
             let reason = format!("Generation was started {} times and never came to a result.", self.limits.starts);
             return self.fail(id, &reason).await;
         }
+        if attempts >= self.limits.attempts() {
+            return self.fail(id, &format!("Generation failed {attempts} times.")).await;
+        }
         let key_type = custom_csr.request.key_type;
         match self.attempt(custom_csr).await {
             Ok(made) => {

@@ -12,11 +12,13 @@ pub struct Schedule {
     pub sweep_interval: Duration,
     /// How long a finished job stays.
     pub purge_after: Duration,
+    /// How long a worker is silent before its row may go as well, if that is longer: a living one needs its row.
+    pub worker_gone_after: Duration,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { sweep_interval: Duration::from_secs(30), purge_after: Duration::from_hours(1) }
+        Self { sweep_interval: Duration::from_secs(30), purge_after: Duration::from_hours(1), worker_gone_after: Duration::from_mins(1) }
     }
 }
 
@@ -40,7 +42,9 @@ async fn once(store: &dyn Store, clock: &dyn Clock, schedule: Schedule) -> Resul
     if requeued > 0 {
         tracing::info!(requeued, "pending custom CSRs without a live job got a new one");
     }
-    let purged = store.purge(clock.now().minus(schedule.purge_after), clock.now()).await?;
+    let now = clock.now();
+    let seen_before = now.minus(schedule.purge_after.max(schedule.worker_gone_after));
+    let purged = store.purge(now.minus(schedule.purge_after), seen_before, now).await?;
     if purged.jobs + purged.workers > 0 {
         tracing::debug!(jobs = purged.jobs, workers = purged.workers, "purged");
     }

@@ -85,7 +85,7 @@ async fn a_key_that_came_before_is_replayed_with_the_same_body_and_refused_with_
     assert_eq!(store.accept_custom_csr(&with_key(1), &actor(), now()).await.unwrap(), Acceptance::Replayed(id), "deleted, but remembered");
     let tomorrow = now().plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1));
     assert!(matches!(store.accept_custom_csr(&with_key(2), &actor(), tomorrow).await.unwrap(), Acceptance::Accepted(_)));
-    let purged = store.purge(now(), tomorrow.plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1))).await.unwrap();
+    let purged = store.purge(now(), now(), tomorrow.plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1))).await.unwrap();
     assert_eq!(purged.idempotency_keys, 1);
 }
 

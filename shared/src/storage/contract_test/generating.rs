@@ -86,18 +86,26 @@ async fn the_sweep_gives_a_new_job_to_rows_whose_job_is_gone_and_to_no_others() 
 }
 
 #[tokio::test]
-async fn the_purge_deletes_finished_jobs_and_leaves_live_ones() {
+async fn the_purge_deletes_finished_jobs_in_batches_and_leaves_live_ones() {
     let (test, store) = database().await;
     let scope = granted(&*store, 2).await;
     accept(&*store, &scope).await;
+    test.execute(
+        "INSERT INTO {jobs} (job, id, job_type, status, attempts, max_attempts, run_at, priority, metadata) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) \
+         SELECT job, CAST(i AS TEXT), job_type, status, attempts, max_attempts, run_at, priority, metadata FROM {jobs}, n",
+    )
+    .await;
     let (long_ago, last_seen) = if test.is_postgres() { ("to_timestamp(1000)", "to_timestamp(1)") } else { ("1000", "1") };
     test.execute(&format!("UPDATE {{jobs}} SET status = 'Done', done_at = {long_ago}")).await;
     accept(&*store, &scope).await;
     test.execute(&format!("INSERT INTO {{workers}} (id, worker_type, storage_name, last_seen) VALUES ('gone', 'q', 's', {last_seen})"))
         .await;
-    let purged = store.purge(Timestamp::from_micros(2_000_000_000), now()).await.unwrap();
-    assert_eq!((purged.jobs, purged.workers), (1, 1));
+    let (ended_before, seen_before) = (Timestamp::from_micros(2_000_000_000), Timestamp::from_micros(500_000));
+    let purged = store.purge(ended_before, seen_before, now()).await.unwrap();
+    assert_eq!((purged.jobs, purged.workers), (2_501, 0), "a worker that was seen later stays");
     assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 1);
+    assert_eq!(store.purge(ended_before, ended_before, now()).await.unwrap().workers, 1);
 }
 
 #[tokio::test]

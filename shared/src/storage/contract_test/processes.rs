@@ -1,13 +1,16 @@
 //! Several processes on one database.
 
-use super::{accept, database, generated, granted};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use super::{accept, database, generated, granted, query};
 use crate::{
     error::StoreError,
     model::KeyType,
-    storage::{Acceptance, Access, Database, Migrate, OpenError, Queue},
-    testing::{actor, new_custom_csr, now, zone},
+    storage::{Acceptance, Access, Database, Dialect, Migrate, OpenError, Queue},
+    testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
 
 #[tokio::test]
@@ -33,6 +36,12 @@ async fn a_database_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
+async fn a_first_start_needs_no_more_than_its_pool_of_one_connection() {
+    let test = TestDatabase::opened(Access { exclusive: true, pool_size: 1, migrate: Migrate::FirstStart }).await;
+    granted(&*test.database.store, 1).await;
+}
+
+#[tokio::test]
 async fn sqlite_keeps_every_commit_and_overwrites_what_is_deleted() {
     let (test, _store) = database().await;
     let Queue::Sqlite(pool) = &test.database.queue else { return };
@@ -51,6 +60,18 @@ async fn enqueueing_notifies_nobody_within_the_transaction() {
         let triggers = "SELECT COUNT(*) FROM pg_trigger WHERE tgrelid = 'apalis.jobs'::regclass AND NOT tgisinternal";
         assert_eq!(test.number(triggers).await, 0);
     }
+}
+
+/// Our migration drops the trigger that stands at the end of apalis' migrations of today. One that an upgrade adds runs after ours
+/// where a database exists already, and before it in a fresh one, where its trigger would go unnoticed.
+#[test]
+fn no_migration_of_apalis_brings_the_trigger_back() {
+    let with_trigger: Vec<i64> = <sqlx::Postgres as Dialect>::queue_migrations()
+        .iter()
+        .filter(|migration| migration.sql.as_str().to_uppercase().contains("TRIGGER"))
+        .map(|migration| migration.version)
+        .collect();
+    assert_eq!(with_trigger, [20_220_530_084_123, 20_250_722_071_207, 20_251_018_165_121], "drop it again in a migration of ours");
 }
 
 #[tokio::test]
@@ -100,6 +121,40 @@ async fn on_postgresql_an_open_transaction_of_one_zone_keeps_no_other_zone_and_n
     assert!(matches!(blocked, Err(StoreError::Unavailable(_))), "the same zone has to wait: {blocked:?}");
     tx.rollback().await.unwrap();
     accept(&*store, &busy).await;
+}
+
+/// A client that goes away, or a time limit, may end a call at any point.
+#[tokio::test]
+async fn a_call_that_is_given_up_at_any_point_leaves_no_transaction_open() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 10_000).await;
+    for round in 0..60_u64 {
+        let patience = Duration::from_micros(round * 100);
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..8 {
+            let (store, scope) = (Arc::clone(&store), scope.clone());
+            calls.spawn(tokio::time::timeout(patience, async move {
+                if number % 2 == 0 {
+                    let _ = store.list_custom_csrs(&scope, &query()).await;
+                } else {
+                    let _ = store.accept_custom_csr(&new_custom_csr(&scope, KeyType::P256v1), &actor(), now()).await;
+                }
+            }));
+        }
+        calls.join_all().await;
+        if test.is_postgres() {
+            let open = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+            let end = Instant::now() + Duration::from_secs(5);
+            while test.number(open).await > 0 {
+                assert!(Instant::now() < end, "a transaction stays open");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    let total = store.list_custom_csrs(&scope, &query()).await.unwrap().total;
+    accept(&*store, &scope).await;
+    assert_eq!(store.list_custom_csrs(&scope, &query()).await.unwrap().total, total + 1);
+    assert_eq!(u64::from(store.find_scope(&scope).await.unwrap().unwrap().used), total + 1);
 }
 
 #[tokio::test]
