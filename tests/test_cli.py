@@ -18,6 +18,7 @@ from postgres import free_port
 COMMANDS = [
     [], ["serve"], ["worker"], ["migrate"], ["backup"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
     ["zone", "list"], ["account"], ["account", "grant"], ["account", "revoke"], ["account", "list"], ["token"], ["token", "issue"],
+    ["certificate"], ["certificate", "list"], ["certificate", "export"], ["audit"],
 ]  # fmt: skip
 
 
