@@ -19,6 +19,12 @@ impl Default for Deadline {
 }
 
 impl Deadline {
+    /// This end, or `other` where that is later.
+    #[must_use]
+    pub fn or_later(self, other: Instant) -> Self {
+        Self(self.0.max(other))
+    }
+
     /// A read, or the error that says that it may be made again.
     ///
     /// # Errors

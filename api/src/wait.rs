@@ -10,7 +10,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use crate::state::AppState;
+use crate::{deadline::Deadline, state::AppState};
 
 /// What the client prefers.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -48,15 +48,16 @@ pub struct Waited {
     pub applied_secs: Option<u32>,
 }
 
-/// Waits until a custom CSR is no longer pending or gone, for `secs` at most. It holds no connection meanwhile.
+/// Waits until a custom CSR is no longer pending or gone, for `secs` at most. It holds no connection meanwhile. The database may keep
+/// it until `deadline`, or for a second beyond the wait.
 ///
 /// # Errors
 ///
 /// Where the row cannot be read at first; later, the last state counts.
-pub async fn until_decided(state: &AppState, scope: &Scope, id: CustomCsrId, secs: u32) -> Result<Waited, StoreError> {
+pub async fn until_decided(state: &AppState, scope: &Scope, id: CustomCsrId, secs: u32, deadline: Deadline) -> Result<Waited, StoreError> {
     // Before the first look, so that no change falls between.
     let mut changed = state.store.signals().changed();
-    let mut custom_csr = state.store.find_custom_csr(scope, id).await?;
+    let mut custom_csr = deadline.read(state.store.find_custom_csr(scope, id)).await?;
     let Ok(_place) = state.waiting.try_acquire() else { return Ok(Waited { custom_csr, applied_secs: None }) };
     let end = Instant::now() + Duration::from_secs(u64::from(secs));
     let mut stopping = state.stopping.clone();
@@ -71,7 +72,7 @@ pub async fn until_decided(state: &AppState, scope: &Scope, id: CustomCsrId, sec
             () = tokio::time::sleep_until(next_look) => {}
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
-        match state.store.find_custom_csr(scope, id).await {
+        match deadline.or_later(end + TICK).read(state.store.find_custom_csr(scope, id)).await {
             Ok(now) => custom_csr = now,
             Err(error) => tracing::debug!(%error, "the row is looked at again later"),
         }

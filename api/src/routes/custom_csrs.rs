@@ -182,7 +182,7 @@ impl<'a> CustomCsrs<'a> {
         if preferred.is_none() && secs == 0 {
             return (csr, None);
         }
-        match wait::until_decided(self.state, &csr.scope, csr.id, secs).await {
+        match wait::until_decided(self.state, &csr.scope, csr.id, secs, self.deadline).await {
             Ok(waited) => (waited.custom_csr.unwrap_or(csr), preferred.and(waited.applied_secs).map(applied)),
             Err(error) => {
                 tracing::warn!(%error, "answered without waiting");
@@ -213,7 +213,7 @@ impl<'a> CustomCsrs<'a> {
         let id = parse_id(id)?;
         let (found, applied_secs) = match wait::preferred_secs(headers) {
             Some(secs) => {
-                let waited = wait::until_decided(self.state, scope, id, secs).await?;
+                let waited = wait::until_decided(self.state, scope, id, secs, self.deadline).await?;
                 (waited.custom_csr, waited.applied_secs)
             }
             None => (self.deadline.read(self.state.store.find_custom_csr(scope, id)).await?, None),

@@ -15,6 +15,7 @@ mod signals;
 mod sql;
 mod sqlite;
 mod statements;
+mod upkeep;
 mod value;
 
 #[cfg(test)]

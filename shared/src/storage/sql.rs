@@ -29,11 +29,8 @@ use crate::{
 /// Rows that one transaction of a sweep looks at: a long outage must not make one long transaction.
 const SWEEP_BATCH: i64 = 500;
 
-/// Rows that one transaction of a purge deletes: a long one would keep writers waiting, or never come to its end.
-const PURGE_BATCH: u64 = 1_000;
-
 /// A job that is due now is dated back: the queue's clock has whole seconds, and its trigger compares with the transaction's start.
-const BACKDATE: Duration = Duration::from_mins(1);
+pub(super) const BACKDATE: Duration = Duration::from_mins(1);
 
 /// The storage on one database.
 pub struct SqlStore<DB: Dialect> {
@@ -105,7 +102,7 @@ impl<DB: Dialect> SqlStore<DB> {
         self.in_time(DB::execute(connection, statement, values)).await
     }
 
-    async fn push(&self, connection: &mut DB::Connection, job: NewJob) -> Result<(), StoreError> {
+    pub(super) async fn push(&self, connection: &mut DB::Connection, job: NewJob) -> Result<(), StoreError> {
         self.in_time(DB::push_job(connection, job)).await
     }
 
@@ -187,42 +184,6 @@ impl<DB: Dialect> SqlStore<DB> {
         let row = Reader::<DB>(row);
         let same = row.blob("body_sha256")? == body_sha256;
         Ok(Some(if same { Acceptance::Replayed(row.custom_csr_id()?) } else { Acceptance::KeyReused }))
-    }
-
-    /// Deletes in batches what is older than `before`, in what the statement counts in; the number of rows.
-    async fn purge_batches(&self, statement: &'static str, before: i64) -> Result<u64, StoreError> {
-        let mut purged = 0;
-        loop {
-            let mut tx = self.begin_write().await?;
-            if !self.may_sweep(&mut tx).await? {
-                return Ok(purged);
-            }
-            let deleted = self.execute(&mut tx, statement, values![before, i64::try_from(PURGE_BATCH).unwrap_or(i64::MAX)]).await?;
-            self.commit(tx).await?;
-            purged += deleted;
-            if deleted < PURGE_BATCH {
-                return Ok(purged);
-            }
-        }
-    }
-
-    /// Whether no other process sweeps or purges at this moment.
-    async fn may_sweep(&self, tx: &mut Transaction<'static, DB>) -> Result<bool, StoreError> {
-        let Some(lock) = DB::SWEEP_LOCK else { return Ok(true) };
-        let rows = self.fetch(tx, lock, values![]).await?;
-        Ok(rows.first().map(|row| Reader::<DB>(row).int("locked")).transpose()? == Some(1))
-    }
-
-    /// Gives one pending row a new job, unless someone else just did.
-    async fn requeue(&self, tx: &mut Transaction<'static, DB>, row: &DB::Row, now: Timestamp) -> Result<u64, StoreError> {
-        let row = Reader::<DB>(row);
-        let id = row.custom_csr_id()?;
-        let job = NewJob::new(GenerateCsrJob::new(id), now.minus(BACKDATE));
-        let replaced = self.execute(tx, sql::REPLACE_JOB, values![id.to_string(), job.id.clone(), row.text("job_id")?]).await?;
-        if replaced > 0 {
-            self.push(tx, job).await?;
-        }
-        Ok(replaced)
     }
 }
 
