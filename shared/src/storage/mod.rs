@@ -4,13 +4,16 @@
 
 mod connect;
 mod dialect;
+mod group_commit;
 mod notify;
 mod parameters;
+mod pool_keys;
 mod postgres;
 mod rows;
 mod signals;
 mod sql;
 mod sqlite;
+mod starting;
 mod statements;
 mod value;
 
@@ -26,6 +29,7 @@ use async_trait::async_trait;
 pub use self::{
     connect::{Access, Database, Location, Migrate, OpenError, Queue},
     dialect::Dialect,
+    pool_keys::{NewPoolKey, PoolKey, PoolKeys, PooledCompletion},
     signals::{Signal, Signals},
     sql::SqlStore,
 };
@@ -172,7 +176,7 @@ pub struct MasterKeyRow {
     pub id: String,
     /// Whether new records are sealed with it.
     pub current: bool,
-    /// Whether a sealed record needs it.
+    /// Whether a custom CSR needs it. Pool keys do not count: they are made again.
     pub in_use: bool,
 }
 
@@ -205,6 +209,8 @@ pub struct Purge {
     pub workers: u64,
     /// Idempotency records that no longer count.
     pub idempotency_keys: u64,
+    /// Pool keys whose lease expired.
+    pub pool_keys: u64,
 }
 
 /// The storage that everything works on.
@@ -212,7 +218,7 @@ pub struct Purge {
 /// Every method is one transaction. [`StoreError::Unavailable`] means that nothing is known to be wrong with the call
 /// and that it may be made again; [`StoreError::Ambiguous`] that it may have happened or not.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: PoolKeys + Send + Sync {
     /// Grants custom CSRs to a zone or an account, or changes what was granted. A quota below use stops new ones only.
     async fn grant_scope(&self, scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, now: Timestamp) -> Result<(), StoreError>;
 
@@ -238,8 +244,13 @@ pub trait Store: Send + Sync {
     /// Deletes a custom CSR with its sealed key and its job and gives its quota back; false where there is none.
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<bool, StoreError>;
 
-    /// Counts a start and tells what to make; none where the row is gone or no longer pending.
-    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError>;
+    /// Counts a start of this row and tells what to make; nothing where it is gone or no longer pending.
+    ///
+    /// Where its key is quickly made (P-256), up to `limit` rows come with it, this one included: others of the kind that wait and are
+    /// due at `now`. Their own jobs go, and this row's job stands for them: while it lives, no sweep takes them for lost. A row that was
+    /// started before without a result comes alone, and the others that its job stood for get jobs of their own again: one that kills
+    /// its worker is not to take them with it time and again.
+    async fn start_generations(&self, id: CustomCsrId, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError>;
 
     /// Makes a pending row active. False where it is gone or no longer pending: the caller wipes what it made.
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError>;
@@ -256,7 +267,8 @@ pub trait Store: Send + Sync {
     /// Gives every pending row whose job is gone or dead a new job.
     async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError>;
 
-    /// Deletes jobs that ended before `before`, workers that were last seen before it, and idempotency records that no longer count at `now`.
+    /// Deletes jobs that ended before `before`, workers that were last seen before it, and what no longer counts at `now`: idempotency
+    /// records, and pool keys whose lease expired.
     async fn purge(&self, before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
 
     /// Gives the jobs of all workers back at once. Only for a process that knows that no other works on this database.
@@ -265,7 +277,7 @@ pub trait Store: Send + Sync {
     /// The master keys that the database remembers, oldest first.
     async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError>;
 
-    /// Makes this master key the current one and forgets those that no record needs.
+    /// Makes this master key the current one, forgets those that no custom CSR needs, and deletes the pool keys of all others.
     async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<(), StoreError>;
 
     /// One record sealed by this master key; none where there is none.

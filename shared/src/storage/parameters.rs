@@ -1,10 +1,14 @@
 //! What goes into the larger statements.
 
 use super::{
-    NewCustomCsr,
+    GeneratedCsr, NewCustomCsr,
     value::{Value, values},
 };
-use crate::{clock::Timestamp, error::StoreError, ids::TenantId};
+use crate::{
+    clock::Timestamp,
+    error::StoreError,
+    ids::{CustomCsrId, TenantId},
+};
 
 /// The parameters of the statement that inserts a custom CSR.
 pub(super) fn insert_values(
@@ -34,6 +38,18 @@ pub(super) fn insert_values(
         search_text(new),
         job_id,
     ])
+}
+
+/// The parameters of the statement that makes a custom CSR active.
+pub(super) fn complete_values(id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Vec<Value> {
+    values![
+        id.to_string(),
+        made.csr_pem.clone(),
+        made.spki_sha256.to_vec(),
+        made.master_key_id.clone(),
+        made.sealed_private_key.clone(),
+        now.micros(),
+    ]
 }
 
 /// Between the parts of the search text stands a character that no part and no pattern has.

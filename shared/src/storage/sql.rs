@@ -4,11 +4,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Acceptance, Dialect, Direction, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow, NewCustomCsr,
     Order, Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
+    group_commit::{GroupedWrite, Write, Written},
     parameters::{insert_values, search_pattern},
     rows::Reader,
     signals::{Signal, Signals},
@@ -32,39 +34,41 @@ const BACKDATE: Duration = Duration::from_mins(1);
 /// The storage on one database.
 pub struct SqlStore<DB: Dialect> {
     /// For reads.
-    read: Pool<DB>,
+    pub(super) read: Pool<DB>,
     /// For writes. On SQLite one connection, so that writers queue here, in order, instead of polling for the file's lock.
-    write: Pool<DB>,
-    signals: Arc<Signals>,
+    pub(super) write: Pool<DB>,
+    pub(super) signals: Arc<Signals>,
     /// How long one statement may take; no limit where the database has its own.
-    statement_time: Duration,
+    pub(super) statement_time: Duration,
+    /// Where writes share commits.
+    pub(super) group: Option<UnboundedSender<GroupedWrite>>,
 }
 
 impl<DB: Dialect> SqlStore<DB> {
     /// A store on these pools, which may be the same one; a statement may take `statement_time`.
     #[must_use]
     pub const fn new(read: Pool<DB>, write: Pool<DB>, signals: Arc<Signals>, statement_time: Duration) -> Self {
-        Self { read, write, signals, statement_time }
+        Self { read, write, signals, statement_time, group: None }
     }
 
-    async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
+    pub(super) async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
         self.write.begin_with(DB::BEGIN_WRITE).await.map_err(|error| store_error::<DB>(&error))
     }
 
-    async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
+    pub(super) async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
         let mut connection = self.read.acquire().await.map_err(|error| store_error::<DB>(&error))?;
         self.fetch(&mut connection, statement, values).await
     }
 
     /// Runs one writing statement in a transaction of its own; the number of rows that it changed.
-    async fn write(&self, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+    pub(super) async fn write(&self, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
         let mut tx = self.begin_write().await?;
         let changed = self.execute(&mut tx, statement, values).await?;
         self.commit(tx).await?;
         Ok(changed)
     }
 
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         connection: &mut DB::Connection,
         statement: &'static str,
@@ -73,7 +77,12 @@ impl<DB: Dialect> SqlStore<DB> {
         self.in_time(DB::fetch(connection, statement, values)).await
     }
 
-    async fn execute(&self, connection: &mut DB::Connection, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+    pub(super) async fn execute(
+        &self,
+        connection: &mut DB::Connection,
+        statement: &'static str,
+        values: Vec<Value>,
+    ) -> Result<u64, StoreError> {
         self.in_time(DB::execute(connection, statement, values)).await
     }
 
@@ -88,7 +97,7 @@ impl<DB: Dialect> SqlStore<DB> {
         }
     }
 
-    async fn commit(&self, tx: Transaction<'static, DB>) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self, tx: Transaction<'static, DB>) -> Result<(), StoreError> {
         match tokio::time::timeout(self.statement_time, tx.commit()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if DB::is_ambiguous(&error) => Err(StoreError::Ambiguous(error.to_string())),
@@ -97,14 +106,19 @@ impl<DB: Dialect> SqlStore<DB> {
         }
     }
 
-    async fn accept(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError> {
-        let mut tx = self.begin_write().await?;
-        if let Some(earlier) = self.claim_key(&mut tx, new, now).await? {
+    /// What is refused has to be rolled back.
+    pub(super) async fn accept(
+        &self,
+        tx: &mut Transaction<'static, DB>,
+        new: &NewCustomCsr,
+        now: Timestamp,
+    ) -> Result<Acceptance, StoreError> {
+        if let Some(earlier) = self.claim_key(tx, new, now).await? {
             return Ok(earlier);
         }
-        let taken = self.fetch(&mut tx, sql::TAKE_QUOTA, values![new.scope.to_string()]).await?;
+        let taken = self.fetch(tx, sql::TAKE_QUOTA, values![new.scope.to_string()]).await?;
         let Some(row) = taken.first() else {
-            let grant = self.fetch(&mut tx, sql::FIND_SCOPE, values![new.scope.to_string()]).await?;
+            let grant = self.fetch(tx, sql::FIND_SCOPE, values![new.scope.to_string()]).await?;
             let grant = grant.first().map(|row| Reader::<DB>(row).grant()).transpose()?;
             return Ok(match grant.filter(|grant| grant.granted) {
                 None => Acceptance::NotGranted,
@@ -118,8 +132,8 @@ impl<DB: Dialect> SqlStore<DB> {
             Scope::Account(id) => Some(id.clone()),
         };
         let job = NewJob::new(GenerateCsrJob::new(new.id), now.minus(BACKDATE));
-        self.execute(&mut tx, sql::INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
-        self.push(&mut tx, job).await?;
+        self.execute(tx, sql::INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
+        self.push(tx, job).await?;
         let accepted = CustomCsr {
             id: new.id,
             scope: new.scope.clone(),
@@ -131,8 +145,6 @@ impl<DB: Dialect> SqlStore<DB> {
             request: new.request.clone(),
             csr_pem: None,
         };
-        self.commit(tx).await?;
-        self.signals.send(Signal::Enqueued);
         Ok(Acceptance::Accepted(Box::new(accepted)))
     }
 
@@ -165,7 +177,7 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     /// Gives one pending row a new job, unless someone else just did.
-    async fn requeue(&self, tx: &mut Transaction<'static, DB>, row: &DB::Row, now: Timestamp) -> Result<u64, StoreError> {
+    pub(super) async fn requeue(&self, tx: &mut Transaction<'static, DB>, row: &DB::Row, now: Timestamp) -> Result<u64, StoreError> {
         let row = Reader::<DB>(row);
         let id = row.custom_csr_id()?;
         let job = NewJob::new(GenerateCsrJob::new(id), now.minus(BACKDATE));
@@ -198,7 +210,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn accept_custom_csr(&self, new: &NewCustomCsr, now: Timestamp) -> Result<Acceptance, StoreError> {
-        match self.accept(new, now).await {
+        match self.write_grouped(Write::Accept(new.clone(), now)).await.and_then(Written::acceptance) {
             // The commit's answer was lost: what is there now decides, seen by a fresh connection.
             Err(StoreError::Ambiguous(lost)) => match self.find_custom_csr(&new.scope, new.id).await {
                 Ok(Some(found)) => {
@@ -248,28 +260,12 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         Ok(true)
     }
 
-    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let rows = self.fetch(&mut tx, sql::START_GENERATION, values![id.to_string()]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let row = Reader::<DB>(row);
-        let started = Generation { custom_csr: row.custom_csr()?, attempts: row.count("attempts")?, starts: row.count("starts")? };
-        self.commit(tx).await?;
-        Ok(Some(started))
+    async fn start_generations(&self, id: CustomCsrId, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError> {
+        self.start(id, limit, now).await
     }
 
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
-        let values = values![
-            id.to_string(),
-            made.csr_pem.clone(),
-            made.spki_sha256.to_vec(),
-            made.master_key_id.clone(),
-            made.sealed_private_key.clone(),
-            now.micros(),
-        ];
-        let completed = self.write(sql::COMPLETE_GENERATION, values).await? > 0;
-        self.signals.send(Signal::Changed(id));
-        Ok(completed)
+        self.write_grouped(Write::Complete(id, made.clone(), now)).await.and_then(Written::completed)
     }
 
     async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
@@ -321,8 +317,9 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         let workers = self.execute(&mut tx, DB::PURGE_WORKERS, values![before.secs()]).await?;
         let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
         let idempotency_keys = self.execute(&mut tx, sql::PURGE_IDEMPOTENCY_KEYS, values![too_old]).await?;
+        let pool_keys = self.execute(&mut tx, sql::PURGE_POOL_KEYS, values![now.micros()]).await?;
         self.commit(tx).await?;
-        Ok(Purge { jobs, workers, idempotency_keys })
+        Ok(Purge { jobs, workers, idempotency_keys, pool_keys })
     }
 
     async fn release_jobs(&self) -> Result<u64, StoreError> {
@@ -339,6 +336,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.begin_write().await?;
         self.execute(&mut tx, sql::RETIRE_MASTER_KEYS, values![id]).await?;
+        self.execute(&mut tx, sql::DELETE_POOL_KEYS_OF_OTHERS, values![id]).await?;
         self.execute(&mut tx, sql::FORGET_UNUSED_MASTER_KEYS, values![id]).await?;
         self.execute(&mut tx, sql::REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
         self.commit(tx).await

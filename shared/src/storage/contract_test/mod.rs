@@ -3,6 +3,7 @@
 mod accepting;
 mod generating;
 mod listing;
+mod pool_keys;
 mod processes;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use crate::{
     ids::{CustomCsrId, Scope},
     model::KeyType,
-    storage::{Acceptance, Direction, GeneratedCsr, ListQuery, NewCustomCsr, Order, Store},
+    storage::{Acceptance, Direction, GeneratedCsr, Generation, ListQuery, NewCustomCsr, Order, Store},
     testing::{TestDatabase, account, new_custom_csr, now, zone},
 };
 
@@ -38,6 +39,10 @@ async fn accept_new(store: &dyn Store, new: &NewCustomCsr) -> CustomCsrId {
         Acceptance::Accepted(csr) => csr.id,
         other => panic!("not accepted: {other:?}"),
     }
+}
+
+async fn start(store: &dyn Store, id: CustomCsrId) -> Option<Generation> {
+    store.start_generations(id, 1, now()).await.unwrap().pop()
 }
 
 fn generated(spki: u8) -> GeneratedCsr {
