@@ -60,6 +60,15 @@ impl KeyGenerator for AwsLc {
     }
 }
 
+/// The fastest key generation of this build.
+#[must_use]
+pub fn fastest() -> Arc<dyn KeyGenerator> {
+    #[cfg(feature = "openssl-rsa")]
+    return Arc::new(crate::openssl_rsa::OpenSslRsa);
+    #[cfg(not(feature = "openssl-rsa"))]
+    return Arc::new(AwsLc);
+}
+
 /// Why a task on a key thread has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ThreadError {

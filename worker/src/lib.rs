@@ -3,6 +3,8 @@
 pub mod csr;
 pub mod jobs;
 pub mod keygen;
+#[cfg(feature = "openssl-rsa")]
+mod openssl_rsa;
 pub mod poll;
 mod pool;
 mod supervise;

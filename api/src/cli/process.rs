@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use worker::{
     Heartbeat, WorkerConfig, Workers,
     jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::AwsLc,
+    keygen,
 };
 
 use super::{bad_setting, settings::duration};
@@ -67,7 +67,7 @@ impl ProcessArgs {
         let config = WorkerConfig {
             threads,
             sealer: Arc::new(sealer),
-            key_generator: Arc::new(AwsLc),
+            key_generator: keygen::fastest(),
             clock: Arc::new(SystemClock),
             limits: Limits::default(),
             schedule: Schedule { sweep_interval: self.sweep_interval, purge_after: self.purge_after },
