@@ -145,7 +145,11 @@ def test_a_dry_run_runs_the_checks_and_stores_nothing(zone, certificates):
     assert codes(certificates.post(**body, params={"dry_run": "perhaps"}).envelope) == [1464]
     assert certificates.all() == [] and zone.get(csr["id"])["custom_certificate_ids"] == []
     assert certificates.post(**body, params={"dry_run": "false"}).status == 201
-    assert len(certificates.all()) == 1
+    (made,) = certificates.all()
+    renewed = certificates.patch(made["id"], bundle_method="force", certificate=chain(csr, ends=20 * DAY), params={"dry_run": "true"})
+    assert renewed.status == 200 and renewed.result["bundle_method"] == "force" and renewed.result["expires_on"] != made["expires_on"]
+    assert codes(certificates.patch(made["id"], bundle_method="force", params={"dry_run": "perhaps"}).envelope) == [1464]
+    assert certificates.all() == [made]
 
 
 def test_a_renewed_certificate_replaces_the_old_one_under_the_same_id(zone, certificates):

@@ -147,7 +147,7 @@ fn mend_operation(method: &str, operation: &mut Value, kind: &str, id: &str, pat
             ("post", "custom_csrs" | "rekey") => vec![prefer_parameter(), idempotency_key_parameter()],
             ("get", "custom_csrs") => list_parameters(),
             ("get", "{custom_csr_id}") => vec![prefer_parameter()],
-            ("post", "custom_certificates") => vec![dry_run_parameter()],
+            ("post", "custom_certificates") | ("patch", "{custom_certificate_id}") => vec![dry_run_parameter()],
             ("get", "custom_certificates") => certificate_list_parameters(),
             _ => Vec::new(),
         });

@@ -242,7 +242,7 @@ impl Warning {
 }
 
 /// Why a storage operation did not happen, as far as its caller must know.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be reached or has no room; nothing is known to be wrong with the request.
     #[error("the database is unavailable: {0}")]

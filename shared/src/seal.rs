@@ -128,6 +128,12 @@ impl<'a> Binding<'a> {
         Self { table: "custom_csrs", row_id, column: "sealed_private_key", scope, spki_sha256 }
     }
 
+    /// A private key of the key pool, which belongs to no scope yet.
+    #[must_use]
+    pub const fn pool_key(row_id: &'a str, spki_sha256: &'a [u8; 32]) -> Self {
+        Self { table: "pool_keys", row_id, column: "sealed_private_key", scope: "pool", spki_sha256 }
+    }
+
     /// Each part with its length before it: no two different bindings give the same bytes.
     fn aad(&self, master_key_id: &[u8]) -> Vec<u8> {
         let Self { table, row_id, column, scope, spki_sha256 } = self;

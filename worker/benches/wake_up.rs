@@ -52,6 +52,7 @@ async fn main() {
         limits: Limits::default(),
         schedule: Schedule::default(),
         heartbeat: Heartbeat::default(),
+        key_pool_size: 0,
     };
     let workers = Workers::start(&test.database, config).unwrap();
     let mut waits = Vec::with_capacity(ROUNDS);

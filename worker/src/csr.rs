@@ -41,20 +41,36 @@ pub struct CertificationRequest {
 /// [`CsrError`] where the key does not fit the key type or the values do not fit X.509.
 pub fn certification_request(request: &CustomCsrRequest, private_key_info: &[u8]) -> Result<CertificationRequest, CsrError> {
     let CustomCsrRequest { subject, sans, key_type, name: _, description: _ } = request;
-    let algorithm = match key_type {
-        KeyType::Rsa2048 => &PKCS_RSA_SHA256,
-        KeyType::P256v1 => &PKCS_ECDSA_P256_SHA256,
-    };
-    let key_pair = Zeroizing::new(KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(private_key_info), algorithm)?);
+    let key_pair = key_pair(*key_type, private_key_info)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = distinguished_name(subject)?;
     params.subject_alt_names =
         dns_names(sans).into_iter().map(|name| Ok(SanType::DnsName(name.try_into()?))).collect::<Result<_, rcgen::Error>>()?;
     let pem = params.serialize_request(&*key_pair)?.pem()?;
-    let hash = digest::digest(&digest::SHA256, &key_pair.subject_public_key_info());
+    Ok(CertificationRequest { pem, spki_sha256: hash(&key_pair) })
+}
+
+/// SHA-256 of the SubjectPublicKeyInfo that belongs to this private key.
+///
+/// # Errors
+///
+/// [`CsrError`] where the key does not fit the key type.
+pub fn spki_sha256(key_type: KeyType, private_key_info: &[u8]) -> Result<[u8; 32], CsrError> {
+    Ok(hash(&*key_pair(key_type, private_key_info)?))
+}
+
+fn key_pair(key_type: KeyType, private_key_info: &[u8]) -> Result<Zeroizing<KeyPair>, CsrError> {
+    let algorithm = match key_type {
+        KeyType::Rsa2048 => &PKCS_RSA_SHA256,
+        KeyType::P256v1 => &PKCS_ECDSA_P256_SHA256,
+    };
+    Ok(Zeroizing::new(KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(private_key_info), algorithm)?))
+}
+
+fn hash(key_pair: &KeyPair) -> [u8; 32] {
     let mut spki_sha256 = [0; 32];
-    spki_sha256.copy_from_slice(hash.as_ref());
-    Ok(CertificationRequest { pem, spki_sha256 })
+    spki_sha256.copy_from_slice(digest::digest(&digest::SHA256, &key_pair.subject_public_key_info()).as_ref());
+    spki_sha256
 }
 
 fn distinguished_name(subject: &Subject) -> Result<DistinguishedName, CsrError> {

@@ -18,6 +18,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
 };
 use shared::model::KeyType;
+use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id};
 use tokio::sync::{Semaphore, oneshot};
 use zeroize::Zeroizing;
 
@@ -59,6 +60,15 @@ impl KeyGenerator for AwsLc {
     }
 }
 
+/// The fastest key generation of this build.
+#[must_use]
+pub fn fastest() -> Arc<dyn KeyGenerator> {
+    #[cfg(feature = "openssl-rsa")]
+    return Arc::new(crate::openssl_rsa::OpenSslRsa);
+    #[cfg(not(feature = "openssl-rsa"))]
+    return Arc::new(AwsLc);
+}
+
 /// Why a task on a key thread has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ThreadError {
@@ -84,6 +94,27 @@ pub struct KeyThreads {
     queue: Arc<Mutex<mpsc::Receiver<Task>>>,
     free: Semaphore,
     time_limit: Duration,
+    priority: Priority,
+}
+
+/// What threads get of a processor that others want too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Little: the API goes first.
+    Lowest,
+    /// Next to nothing (`SCHED_IDLE`): those of the lowest priority go first too.
+    Idle,
+}
+
+impl Priority {
+    /// Sets it for the calling thread. Linux gives each thread its own. A thread that keeps the default works as well.
+    fn take(self) {
+        let _ = rustix::process::setpriority_process(None, 19);
+        if self == Self::Idle {
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+        }
+    }
 }
 
 impl KeyThreads {
@@ -92,10 +123,10 @@ impl KeyThreads {
     /// # Errors
     ///
     /// Where the operating system gives no thread.
-    pub fn start(threads: usize, time_limit: Duration) -> std::io::Result<Self> {
+    pub fn start(threads: usize, time_limit: Duration, priority: Priority) -> std::io::Result<Self> {
         let threads = threads.max(1);
         let (tasks, queue) = mpsc::channel();
-        let this = Self { tasks, queue: Arc::new(Mutex::new(queue)), free: Semaphore::new(threads), time_limit };
+        let this = Self { tasks, queue: Arc::new(Mutex::new(queue)), free: Semaphore::new(threads), time_limit, priority };
         for _ in 0..threads {
             this.spawn()?;
         }
@@ -103,8 +134,12 @@ impl KeyThreads {
     }
 
     fn spawn(&self) -> std::io::Result<()> {
-        let queue = Arc::clone(&self.queue);
-        thread::Builder::new().name("keygen".to_owned()).spawn(move || work(&queue)).map(drop)
+        let (queue, priority) = (Arc::clone(&self.queue), self.priority);
+        let run = move || {
+            priority.take();
+            work(&queue);
+        };
+        thread::Builder::new().name("keygen".to_owned()).spawn(run).map(drop)
     }
 
     /// Runs `task` on one of the threads, waiting for a free one.
@@ -138,8 +173,6 @@ impl KeyThreads {
 }
 
 fn work(queue: &Mutex<mpsc::Receiver<Task>>) {
-    // Linux gives each thread its own nice value. A thread that keeps the default works as well.
-    let _ = rustix::process::setpriority_process(None, 19);
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Task { run, abandoned }) = next else { return };
@@ -156,14 +189,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_panics_does_not_stop_the_only_thread() {
-        let threads = KeyThreads::start(1, Duration::from_secs(30)).unwrap();
+        let threads = KeyThreads::start(1, Duration::from_secs(30), Priority::Lowest).unwrap();
         assert_eq!(threads.run(|| panic!("as planned")).await, Err::<(), _>(ThreadError::Panicked));
         assert_eq!(threads.run(|| 1).await, Ok(1));
     }
 
     #[tokio::test]
     async fn a_task_that_hangs_is_given_up_and_its_thread_replaced() {
-        let threads = KeyThreads::start(1, Duration::from_millis(500)).unwrap();
+        let threads = KeyThreads::start(1, Duration::from_millis(500), Priority::Idle).unwrap();
         let (release, held) = mpsc::channel::<()>();
         assert_eq!(threads.run(move || held.recv().is_ok()).await, Err(ThreadError::TimedOut));
         assert_eq!(threads.run(|| 1).await, Ok(1));

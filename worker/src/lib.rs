@@ -3,7 +3,10 @@
 pub mod csr;
 pub mod jobs;
 pub mod keygen;
+#[cfg(feature = "openssl-rsa")]
+mod openssl_rsa;
 pub mod poll;
+mod pool;
 mod supervise;
 
 use std::{sync::Arc, time::Duration};
@@ -12,11 +15,15 @@ use jobs::{
     generate_csr::{Generator, Limits},
     maintain::{Schedule, maintain},
 };
-use keygen::{KeyGenerator, KeyThreads};
+use keygen::{KeyGenerator, KeyThreads, Priority};
+use pool::{KeyPool, refill};
 use shared::{clock::Clock, seal::Sealer, storage::Database};
 pub use supervise::Heartbeat;
 use supervise::{Supervised, supervise};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 
 /// How long apalis may take to end once nothing runs.
 const END_TIME: Duration = Duration::from_secs(1);
@@ -37,6 +44,8 @@ pub struct WorkerConfig {
     pub schedule: Schedule,
     /// Signs of life.
     pub heartbeat: Heartbeat,
+    /// RSA keys that all processes on this database together make ahead; 0: none.
+    pub key_pool_size: u32,
 }
 
 /// The running workers of this process.
@@ -59,15 +68,30 @@ impl Workers {
         let (end, ended) = watch::channel(false);
         let (alive_sender, alive) = watch::channel(false);
         let (running_sender, running) = watch::channel(0);
+        let mut tasks = JoinSet::new();
+        let mut key_pool = None;
+        if config.key_pool_size > 0 {
+            let pool = Arc::new(KeyPool {
+                store: Arc::clone(&database.store),
+                sealer: Arc::clone(&config.sealer),
+                key_generator: Arc::clone(&config.key_generator),
+                clock: Arc::clone(&config.clock),
+                size: config.key_pool_size,
+                taken: Notify::new(),
+            });
+            let thread = KeyThreads::start(1, config.limits.generation_time, Priority::Idle)?;
+            tasks.spawn(refill(Arc::clone(&pool), thread, running.clone(), stopped.clone()));
+            key_pool = Some(pool);
+        }
         let generator = Arc::new(Generator {
             store: Arc::clone(&database.store),
             sealer: config.sealer,
             key_generator: config.key_generator,
-            threads: KeyThreads::start(config.threads, config.limits.generation_time)?,
+            threads: KeyThreads::start(config.threads, config.limits.generation_time, Priority::Lowest)?,
             clock: Arc::clone(&config.clock),
+            key_pool,
             limits: config.limits,
         });
-        let mut tasks = JoinSet::new();
         // Twice the threads: while one job waits for the database, another has its key made.
         let concurrency = config.threads.max(1) * 2;
         let supervised = Supervised {

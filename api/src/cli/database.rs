@@ -45,7 +45,7 @@ impl DatabaseArgs {
     /// Where the database is. The data directory is created where the file lies in it.
     pub fn location(&self) -> anyhow::Result<Location> {
         if self.database_url.is_none() {
-            create_private_dir(&self.data_dir)?;
+            create_private_dir(&self.data_dir).map_err(|error| bad_setting(format!("{error:#}")))?;
         }
         self.named()
     }

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use worker::{
     Heartbeat, WorkerConfig, Workers,
     jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::AwsLc,
+    keygen,
 };
 
 use super::{bad_setting, settings::duration};
@@ -39,6 +39,9 @@ pub struct ProcessArgs {
     /// Connections to PostgreSQL for requests and results; five more listen, notify and fetch jobs
     #[arg(long, env = "CSRD_POOL_SIZE", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pool_size: u32,
+    /// RSA keys that all workers on the database together make ahead in idle time; 0 makes none
+    #[arg(long, env = "CSRD_KEY_POOL_SIZE", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    key_pool_size: u32,
 }
 
 impl ProcessArgs {
@@ -64,7 +67,7 @@ impl ProcessArgs {
         let config = WorkerConfig {
             threads,
             sealer: Arc::new(sealer),
-            key_generator: Arc::new(AwsLc),
+            key_generator: keygen::fastest(),
             clock: Arc::new(SystemClock),
             limits: Limits::default(),
             schedule: Schedule {
@@ -73,6 +76,7 @@ impl ProcessArgs {
                 worker_gone_after: self.orphan_after * 2,
             },
             heartbeat: Heartbeat { interval: self.heartbeat_interval, orphan_after: self.orphan_after },
+            key_pool_size: self.key_pool_size,
         };
         Workers::start(database, config).context("the key generation threads cannot be started")
     }

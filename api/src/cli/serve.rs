@@ -158,6 +158,7 @@ async fn start_workers(args: &ServeArgs, database: &Database) -> anyhow::Result<
     if released > 0 {
         tracing::info!(released, "jobs that an earlier process had begun are run again");
     }
+    database.store.empty_pool().await?;
     args.process.start_workers(database, sealer, threads).map(Some)
 }
 

@@ -88,15 +88,20 @@ impl<'a> CustomCertificates<'a> {
         access: &Access,
         id: &str,
         body: &Body<CustomCertificateEditInput>,
+        query: &Query,
     ) -> Result<Json<CustomCertificateResponse>, ApiError> {
         let (zone, id) = (access.scope(CustomCertificatesWrite)?, parse_id(id)?);
         let present = self.find(zone, id).await?;
         let upload = Upload::parse(body.json()?)?;
+        let is_dry_run = query.flag("dry_run")?;
         check_private_key(&upload)?;
         let (chain, warnings) = self.judge_replacement(zone, &present, &upload).await?;
         let change = CertificateChange { chain, bundle_method: upload.bundle_method, certificate_type: upload.certificate_type };
         if change.chain.is_none() && change.bundle_method.is_none() && change.certificate_type.is_none() {
             return Ok(self.response(present, &warnings));
+        }
+        if is_dry_run {
+            return Ok(self.response(changed(present, change, self.now), &warnings));
         }
         let replacing = self.state.store.replace_certificate(zone, id, &change, access.actor(), self.now);
         match self.deadline.write(replacing).await? {
@@ -183,6 +188,20 @@ fn made(new: NewCertificate, now: Timestamp) -> CustomCertificate {
     CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, uploaded_at: now, modified_at: now }
 }
 
+/// What a change would make of a certificate.
+fn changed(present: CustomCertificate, change: CertificateChange, now: Timestamp) -> CustomCertificate {
+    let CertificateChange { chain, bundle_method, certificate_type } = change;
+    let (custom_csr_id, chain) = chain.map_or((present.custom_csr_id, present.chain), |new| (new.custom_csr_id, new.chain));
+    CustomCertificate {
+        custom_csr_id,
+        chain,
+        bundle_method: bundle_method.unwrap_or(present.bundle_method),
+        certificate_type: certificate_type.unwrap_or(present.certificate_type),
+        modified_at: now,
+        ..present
+    }
+}
+
 fn parse_id(id: &str) -> Result<CustomCertificateId, ErrorCode> {
     CustomCertificateId::parse(id).ok_or(ErrorCode::CustomCertificateIdInvalid)
 }
@@ -258,7 +277,7 @@ impl ZoneCustomCertificates {
     /// Renew a certificate, or change its settings
     ///
     /// A renewed certificate replaces the old one at once, under the same ID. With `custom_csr_id` it moves to another custom CSR, after a
-    /// rekey. Without `certificate` only the settings change.
+    /// rekey. Without `certificate` only the settings change. With `dry_run=true` nothing does.
     #[oai(
         path = "/zones/:scope_id/custom_certificates/:custom_certificate_id",
         method = "patch",
@@ -271,8 +290,9 @@ impl ZoneCustomCertificates {
         #[oai(name = "scope_id")] _scope_id: Path<String>,
         #[oai(name = "custom_certificate_id")] id: Path<String>,
         body: Body<CustomCertificateEditInput>,
+        query: Query,
     ) -> Result<Json<CustomCertificateResponse>, Failure<ReplaceErrors>> {
-        Ok(CustomCertificates::new(state.0).edit(&access, &id, &body).await?)
+        Ok(CustomCertificates::new(state.0).edit(&access, &id, &body, &query).await?)
     }
 
     /// Delete a custom certificate

@@ -118,6 +118,7 @@ impl Api {
                 limits: Limits::default(),
                 schedule: Schedule::default(),
                 heartbeat: Heartbeat::default(),
+                key_pool_size: 0,
             };
             Workers::start(&test.database, config).unwrap()
         });

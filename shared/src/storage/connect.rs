@@ -100,7 +100,7 @@ pub struct Database {
 pub(super) struct Held {
     /// On SQLite, the lock: closing the file gives it back.
     pub lock: Option<std::fs::File>,
-    /// On PostgreSQL, the tasks that notify and listen.
+    /// The task that writes in groups; on PostgreSQL, those that notify and listen.
     pub tasks: JoinSet<()>,
 }
 

@@ -6,7 +6,7 @@ use apalis::prelude::TaskBuilder;
 use sqlx::{Database, Postgres, Row, Sqlite, error::DatabaseError, migrate::Migrator};
 use ulid::Ulid;
 
-use super::value::Value;
+use super::{statements::start_rows_of_jobs, value::Value};
 use crate::{clock::Timestamp, job::GenerateCsrJob};
 
 /// A job to enqueue in the caller's transaction.
@@ -36,6 +36,20 @@ pub trait Dialect: Database {
     const BEGIN_READ: &'static str;
     /// IDs and job IDs of up to `$1` pending rows whose job is gone or dead.
     const JOBLESS: &'static str;
+    /// Takes up to `$2` jobs out of the queue that wait for a P-256 key, were not started yet and are due at `$1` (seconds since the Unix
+    /// epoch); their IDs.
+    /// What others are busy with is passed over.
+    const TAKE_JOBS: &'static str;
+    /// Starts the rows of these jobs and gives them job `$1`; `$2` is a JSON array with the IDs of the jobs.
+    const START_ROWS_OF_JOBS: &'static str;
+    /// Leases a free pool key of master key `$3` to `$1` until `$2` and passes over those that others are just leasing.
+    const LEASE_POOL_KEY: &'static str;
+    /// Takes the lock under which keys are added to the pool, until the transaction ends. None where one transaction at a time writes anyway.
+    const POOL_LOCK: Option<&'static str>;
+    /// Deletes all pool keys, where one process has all workers.
+    const EMPTY_POOL: Option<&'static str>;
+    /// Whether accepted requests share commits. Not where transactions run side by side: one that waits would keep others waiting.
+    const GROUPS_ACCEPTS: bool;
     /// Deletes the job `$1` if no worker has it yet; one that has it finds nothing to do.
     const CANCEL_JOB: &'static str;
     /// Takes the lock that lets one process at a time sweep or purge, until the transaction ends; `locked` is 1 where it was free.
@@ -146,7 +160,18 @@ impl Dialect for Sqlite {
     const BEGIN_WRITE: &'static str = "BEGIN IMMEDIATE";
     const BEGIN_READ: &'static str = "BEGIN";
     const JOBLESS: &'static str = "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND NOT EXISTS \
-        (SELECT 1 FROM Jobs WHERE Jobs.id = custom_csrs.job_id AND Jobs.status IN ('Pending', 'Queued', 'Running')) ORDER BY id LIMIT $1";
+        (SELECT 1 FROM Jobs WHERE Jobs.id = custom_csrs.job_id AND Jobs.status IN ('Pending', 'Queued', 'Running')) \
+        ORDER BY key_type, job_id LIMIT $1";
+    // CROSS JOIN: SQLite keeps to the order of the tables, and so to the index of pending rows.
+    const TAKE_JOBS: &'static str = "DELETE FROM Jobs WHERE id IN (SELECT Jobs.id FROM custom_csrs CROSS JOIN Jobs \
+        WHERE Jobs.id = custom_csrs.job_id AND custom_csrs.status = 'pending' AND custom_csrs.key_type = 'p256v1' AND custom_csrs.starts = 0 \
+        AND Jobs.status = 'Pending' AND Jobs.run_at <= $1 ORDER BY custom_csrs.job_id LIMIT $2) RETURNING id";
+    const START_ROWS_OF_JOBS: &'static str = start_rows_of_jobs!("IN (SELECT value FROM json_each($2))");
+    const LEASE_POOL_KEY: &'static str = "UPDATE pool_keys SET lease_id = $1, lease_expires_at = $2 WHERE id = (SELECT id FROM pool_keys \
+        WHERE lease_id IS NULL AND master_key_id = $3 ORDER BY id LIMIT 1) RETURNING id, spki_sha256, sealed_private_key";
+    const POOL_LOCK: Option<&'static str> = None;
+    const EMPTY_POOL: Option<&'static str> = Some("DELETE FROM pool_keys");
+    const GROUPS_ACCEPTS: bool = true;
     const CANCEL_JOB: &'static str = "DELETE FROM Jobs WHERE id = $1 AND status = 'Pending'";
     const SWEEP_LOCK: Option<&'static str> = None;
     const PURGE_JOBS: &'static str =
@@ -194,7 +219,24 @@ impl Dialect for Postgres {
     const BEGIN_WRITE: &'static str = "BEGIN";
     const BEGIN_READ: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     const JOBLESS: &'static str = "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND NOT EXISTS \
-        (SELECT 1 FROM apalis.jobs WHERE jobs.id = custom_csrs.job_id AND jobs.status IN ('Pending', 'Queued', 'Running')) ORDER BY id LIMIT $1";
+        (SELECT 1 FROM apalis.jobs WHERE jobs.id = custom_csrs.job_id COLLATE \"default\" AND jobs.status IN ('Pending', 'Queued', 'Running')) \
+        ORDER BY key_type, job_id LIMIT $1";
+    // Jobs by their ID alone, whatever the statistics of a table that changes all the time say: COLLATE fits the index of the IDs, and
+    // `|| ''` keeps from the index of all waiting jobs. ARRAY reads the list once, not once a row.
+    const TAKE_JOBS: &'static str = "WITH taken AS MATERIALIZED (SELECT job.id FROM custom_csrs \
+        CROSS JOIN LATERAL (SELECT jobs.id FROM apalis.jobs WHERE jobs.id = custom_csrs.job_id COLLATE \"default\" \
+        AND jobs.status || '' = 'Pending' AND jobs.run_at <= to_timestamp(CAST($1 AS BIGINT)) FOR UPDATE SKIP LOCKED) AS job \
+        WHERE custom_csrs.status = 'pending' AND custom_csrs.key_type = 'p256v1' AND custom_csrs.starts = 0 \
+        ORDER BY custom_csrs.job_id LIMIT $2 FOR UPDATE OF custom_csrs SKIP LOCKED) \
+        DELETE FROM apalis.jobs USING taken WHERE jobs.id = taken.id RETURNING jobs.id";
+    const START_ROWS_OF_JOBS: &'static str =
+        start_rows_of_jobs!("= ANY (ARRAY(SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS json))))");
+    const LEASE_POOL_KEY: &'static str = "UPDATE pool_keys SET lease_id = $1, lease_expires_at = $2 WHERE id = (SELECT id FROM pool_keys \
+        WHERE lease_id IS NULL AND master_key_id = $3 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id, spki_sha256, sealed_private_key";
+    // `pool` in ASCII.
+    const POOL_LOCK: Option<&'static str> = Some("SELECT CAST(1 AS BIGINT) AS locked FROM pg_advisory_xact_lock(1886351212)");
+    const EMPTY_POOL: Option<&'static str> = None;
+    const GROUPS_ACCEPTS: bool = false;
     const CANCEL_JOB: &'static str = "DELETE FROM apalis.jobs WHERE id = $1 AND status = 'Pending'";
     // `sweep` in ASCII, cut to what a number holds.
     const SWEEP_LOCK: Option<&'static str> =

@@ -6,14 +6,17 @@ mod audit;
 mod certificates;
 mod connect;
 mod dialect;
+mod group_commit;
 mod kept;
 mod notify;
 mod parameters;
+mod pool_keys;
 mod postgres;
 mod rows;
 mod signals;
 mod sql;
 mod sqlite;
+mod starting;
 mod statements;
 mod upkeep;
 mod value;
@@ -34,6 +37,7 @@ pub use self::{
     },
     connect::{Access, Database, Location, Migrate, OpenError, Queue},
     dialect::Dialect,
+    pool_keys::{NewPoolKey, PoolKey, PoolKeys, PooledCompletion},
     signals::{Signal, Signals},
     sql::SqlStore,
 };
@@ -214,7 +218,7 @@ pub struct MasterKeyRow {
     pub id: String,
     /// Whether new records are sealed with it.
     pub current: bool,
-    /// Whether a sealed record needs it.
+    /// Whether a custom CSR needs it. Pool keys do not count: they are made again.
     pub in_use: bool,
 }
 
@@ -247,6 +251,8 @@ pub struct Purge {
     pub workers: u64,
     /// Idempotency records that no longer count.
     pub idempotency_keys: u64,
+    /// Pool keys whose lease expired.
+    pub pool_keys: u64,
 }
 
 /// The storage that everything works on.
@@ -255,7 +261,7 @@ pub struct Purge {
 /// and that it may be made again; [`StoreError::Ambiguous`] that it may have happened or not. What an [`Actor`] does is recorded in the
 /// audit table in the same transaction.
 #[async_trait]
-pub trait Store: CertificateStore + AuditStore + Send + Sync {
+pub trait Store: CertificateStore + AuditStore + PoolKeys + Send + Sync {
     /// Grants custom CSRs to a zone or an account, or changes what was granted. A quota below use stops new ones only.
     async fn grant_scope(
         &self,
@@ -299,8 +305,13 @@ pub trait Store: CertificateStore + AuditStore + Send + Sync {
     /// that is not expired at `now` uses it.
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError>;
 
-    /// Counts a start and tells what to make; none where the row is gone or no longer pending.
-    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError>;
+    /// Counts a start of this row and tells what to make; nothing where it is gone or no longer pending.
+    ///
+    /// Where its key is quickly made (P-256), up to `limit` rows come with it, this one included: others of the kind that wait and are
+    /// due at `now`. Their own jobs go, and this row's job stands for them: while it lives, no sweep takes them for lost. A row that was
+    /// started before without a result comes alone, and the others that its job stood for get jobs of their own again: one that kills
+    /// its worker is not to take them with it time and again.
+    async fn start_generations(&self, id: CustomCsrId, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError>;
 
     /// Makes a pending row active. False where it is gone or no longer pending: the caller wipes what it made.
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError>;
@@ -317,8 +328,9 @@ pub trait Store: CertificateStore + AuditStore + Send + Sync {
     /// Gives every pending row whose job is gone or dead a new job.
     async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError>;
 
-    /// Deletes jobs that ended before `ended_before`, workers that were last seen before `seen_before` and that no job names, and
-    /// idempotency records that no longer count at `now`; in batches, each a transaction. One process at a time; to the others there is nothing to do.
+    /// Deletes jobs that ended before `ended_before`, workers that were last seen before `seen_before` and that no job names, and what no
+    /// longer counts at `now`: idempotency records, and pool keys whose lease expired; in batches, each a transaction. One process at a
+    /// time; to the others there is nothing to do.
     async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
 
     /// Gives the jobs of all workers back at once. Only for a process that knows that no other works on this database.
@@ -327,7 +339,7 @@ pub trait Store: CertificateStore + AuditStore + Send + Sync {
     /// The master keys that the database remembers, oldest first.
     async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError>;
 
-    /// Makes this master key the current one and forgets those that no record needs.
+    /// Makes this master key the current one, forgets those that no custom CSR needs, and deletes the pool keys of all others.
     async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<(), StoreError>;
 
     /// One record sealed by this master key; none where there is none.

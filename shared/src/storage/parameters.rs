@@ -1,10 +1,15 @@
 //! What goes into the larger statements, and which one it is.
 
 use super::{
-    Direction, ListQuery, NewCustomCsr, Order, statements as sql,
+    Direction, GeneratedCsr, ListQuery, NewCustomCsr, Order, statements as sql,
     value::{Value, values},
 };
-use crate::{clock::Timestamp, error::StoreError, ids::TenantId, model::CustomCsrRequest};
+use crate::{
+    clock::Timestamp,
+    error::StoreError,
+    ids::{CustomCsrId, TenantId},
+    model::CustomCsrRequest,
+};
 
 /// The parameters of the statement that inserts a custom CSR.
 pub(super) fn insert_values(
@@ -74,6 +79,18 @@ pub(super) const fn page_statement(order: Order, direction: Direction) -> &'stat
         (Order::AccountTag, Direction::Asc) => sql::PAGE_BY_ACCOUNT_ASC,
         (Order::AccountTag, Direction::Desc) => sql::PAGE_BY_ACCOUNT_DESC,
     }
+}
+
+/// The parameters of the statement that makes a custom CSR active.
+pub(super) fn complete_values(id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Vec<Value> {
+    values![
+        id.to_string(),
+        made.csr_pem.clone(),
+        made.spki_sha256.to_vec(),
+        made.master_key_id.clone(),
+        made.sealed_private_key.clone(),
+        now.micros(),
+    ]
 }
 
 /// Between the parts of the search text stands a character that no part and no pattern has.

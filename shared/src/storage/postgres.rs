@@ -35,7 +35,7 @@ pub(super) async fn open(options: &PgConnectOptions, access: Access) -> Result<D
     let mut tasks = JoinSet::new();
     tasks.spawn(notify::send(signal_pool.clone(), outbox));
     tasks.spawn(notify::receive(signal_pool, Arc::clone(&signals)));
-    let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, TURN_WAIT);
+    let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, TURN_WAIT).grouping(&mut tasks);
     Ok(Database { store: Arc::new(store), queue: Queue::Postgres(queue), _held: Held { tasks, ..Held::default() } })
 }
 

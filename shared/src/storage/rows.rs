@@ -1,6 +1,6 @@
 //! Rows into domain types. A row that breaks the schema's promises is [`StoreError::Corrupt`], never a guess.
 
-use super::{Dialect, MasterKeyRow, ScopeGrant, SealedRow, UsableCsr};
+use super::{Dialect, Generation, MasterKeyRow, PoolKey, ScopeGrant, SealedRow, UsableCsr};
 use crate::{
     audit::{Actor, AuditScope, Entry},
     clock::Timestamp,
@@ -137,6 +137,10 @@ impl<DB: Dialect> Reader<'_, DB> {
         })
     }
 
+    pub fn generation(&self) -> Result<Generation, StoreError> {
+        Ok(Generation { custom_csr: self.custom_csr()?, attempts: self.count("attempts")?, starts: self.count("starts")? })
+    }
+
     pub fn grant(&self) -> Result<ScopeGrant, StoreError> {
         let quota = self.optional_int("quota")?.map(|quota| u32::try_from(quota).map_err(|_| corrupt("quota"))).transpose()?;
         Ok(ScopeGrant {
@@ -152,8 +156,17 @@ impl<DB: Dialect> Reader<'_, DB> {
         Ok(MasterKeyRow { id: self.text("id")?, current: self.int("current")? == 1, in_use: self.int("in_use")? == 1 })
     }
 
+    fn spki_sha256(&self) -> Result<[u8; 32], StoreError> {
+        self.blob("spki_sha256")?.try_into().map_err(|_| corrupt("spki_sha256"))
+    }
+
+    pub fn pool_key(&self, lease_id: String) -> Result<PoolKey, StoreError> {
+        let (spki_sha256, sealed_private_key) = (self.spki_sha256()?, self.blob("sealed_private_key")?);
+        Ok(PoolKey { id: self.text("id")?, lease_id, spki_sha256, sealed_private_key })
+    }
+
     pub fn sealed(&self) -> Result<SealedRow, StoreError> {
-        let spki_sha256 = self.blob("spki_sha256")?.try_into().map_err(|_| corrupt("spki_sha256"))?;
+        let spki_sha256 = self.spki_sha256()?;
         Ok(SealedRow { id: self.custom_csr_id()?, scope: self.scope()?, spki_sha256, sealed_private_key: self.blob("sealed_private_key")? })
     }
 }

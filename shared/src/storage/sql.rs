@@ -4,11 +4,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{Pool, Transaction};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Acceptance, Deletion, Dialect, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow, NewCustomCsr,
     Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
+    group_commit::{GroupedWrite, Write, Written},
     kept::Kept,
     parameters::{Cut, insert_values, page_statement, search_pattern, search_text},
     rows::Reader,
@@ -35,21 +37,23 @@ pub(super) const BACKDATE: Duration = Duration::from_mins(1);
 /// The storage on one database.
 pub struct SqlStore<DB: Dialect> {
     /// For reads.
-    read: Pool<DB>,
+    pub(super) read: Pool<DB>,
     /// Of those, what single statements use.
     kept: Kept<DB>,
     /// For writes. On SQLite one connection, so that writers queue here, in order, instead of polling for the file's lock.
-    write: Pool<DB>,
-    signals: Arc<Signals>,
+    pub(super) write: Pool<DB>,
+    pub(super) signals: Arc<Signals>,
     /// How long one statement may take; no limit where the database has its own.
-    statement_time: Duration,
+    pub(super) statement_time: Duration,
+    /// Where writes share commits.
+    pub(super) group: Option<UnboundedSender<GroupedWrite>>,
 }
 
 impl<DB: Dialect> SqlStore<DB> {
     /// A store on these pools, which may be the same one; a statement may take `statement_time`.
     #[must_use]
     pub fn new(read: Pool<DB>, write: Pool<DB>, signals: Arc<Signals>, statement_time: Duration) -> Self {
-        Self { kept: Kept::new(read.clone()), read, write, signals, statement_time }
+        Self { kept: Kept::new(read.clone()), read, write, signals, statement_time, group: None }
     }
 
     pub(super) async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
@@ -77,7 +81,7 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     /// Runs one writing statement in a transaction of its own; the number of rows that it changed.
-    async fn write(&self, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+    pub(super) async fn write(&self, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
         let mut tx = self.begin_write().await?;
         let changed = self.execute(&mut tx, statement, values).await?;
         self.commit(tx).await?;
@@ -122,14 +126,20 @@ impl<DB: Dialect> SqlStore<DB> {
         }
     }
 
-    async fn accept(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
-        let mut tx = self.begin_write().await?;
-        if let Some(earlier) = self.claim_key(&mut tx, new, now).await? {
+    /// What is refused has to be rolled back.
+    pub(super) async fn accept(
+        &self,
+        tx: &mut Transaction<'static, DB>,
+        new: &NewCustomCsr,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Acceptance, StoreError> {
+        if let Some(earlier) = self.claim_key(tx, new, now).await? {
             return Ok(earlier);
         }
-        let taken = self.fetch(&mut tx, sql::TAKE_QUOTA, values![new.scope.to_string()]).await?;
+        let taken = self.fetch(tx, sql::TAKE_QUOTA, values![new.scope.to_string()]).await?;
         let Some(row) = taken.first() else {
-            let grant = self.fetch(&mut tx, sql::FIND_SCOPE, values![new.scope.to_string()]).await?;
+            let grant = self.fetch(tx, sql::FIND_SCOPE, values![new.scope.to_string()]).await?;
             let grant = grant.first().map(|row| Reader::<DB>(row).grant()).transpose()?;
             return Ok(match grant.filter(|grant| grant.granted) {
                 None => Acceptance::NotGranted,
@@ -143,10 +153,10 @@ impl<DB: Dialect> SqlStore<DB> {
             Scope::Account(id) => Some(id.clone()),
         };
         let job = NewJob::new(GenerateCsrJob::new(new.id), now.minus(BACKDATE));
-        self.execute(&mut tx, sql::INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
-        self.push(&mut tx, job).await?;
+        self.execute(tx, sql::INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
+        self.push(tx, job).await?;
         let action = if new.replaces.is_some() { Action::Rekey } else { Action::Create };
-        self.record(&mut tx, &NewEntry::custom_csr(action, new.id, &new.scope), actor, now).await?;
+        self.record(tx, &NewEntry::custom_csr(action, new.id, &new.scope), actor, now).await?;
         let accepted = CustomCsr {
             id: new.id,
             scope: new.scope.clone(),
@@ -160,8 +170,6 @@ impl<DB: Dialect> SqlStore<DB> {
             replaces: new.replaces,
             certificate_ids: Vec::new(),
         };
-        self.commit(tx).await?;
-        self.signals.send(Signal::Enqueued);
         Ok(Acceptance::Accepted(Box::new(accepted)))
     }
 
@@ -224,7 +232,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
-        match self.accept(new, actor, now).await {
+        match self.write_grouped(Write::Accept(new.clone(), actor.clone(), now)).await.and_then(Written::acceptance) {
             // The commit's answer was lost: what is there now decides, seen by a fresh connection.
             Err(StoreError::Ambiguous(lost)) => match self.find_custom_csr(&new.scope, new.id).await {
                 Ok(Some(found)) => {
@@ -310,28 +318,12 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         Ok(Deletion::Deleted)
     }
 
-    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let rows = self.fetch(&mut tx, sql::START_GENERATION, values![id.to_string()]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let row = Reader::<DB>(row);
-        let started = Generation { custom_csr: row.custom_csr()?, attempts: row.count("attempts")?, starts: row.count("starts")? };
-        self.commit(tx).await?;
-        Ok(Some(started))
+    async fn start_generations(&self, id: CustomCsrId, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError> {
+        self.start(id, limit, now).await
     }
 
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
-        let values = values![
-            id.to_string(),
-            made.csr_pem.clone(),
-            made.spki_sha256.to_vec(),
-            made.master_key_id.clone(),
-            made.sealed_private_key.clone(),
-            now.micros(),
-        ];
-        let completed = self.write(sql::COMPLETE_GENERATION, values).await? > 0;
-        self.signals.send(Signal::Changed(id));
-        Ok(completed)
+        self.write_grouped(Write::Complete(id, made.clone(), now)).await.and_then(Written::completed)
     }
 
     async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
@@ -382,7 +374,8 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         let workers = self.purge_batches(DB::PURGE_WORKERS, seen_before.secs()).await?;
         let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
         let idempotency_keys = self.purge_batches(sql::PURGE_IDEMPOTENCY_KEYS, too_old).await?;
-        Ok(Purge { jobs, workers, idempotency_keys })
+        let pool_keys = self.purge_batches(sql::PURGE_POOL_KEYS, now.micros()).await?;
+        Ok(Purge { jobs, workers, idempotency_keys, pool_keys })
     }
 
     async fn release_jobs(&self) -> Result<u64, StoreError> {
@@ -399,6 +392,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.begin_write().await?;
         self.execute(&mut tx, sql::RETIRE_MASTER_KEYS, values![id]).await?;
+        self.execute(&mut tx, sql::DELETE_POOL_KEYS_OF_OTHERS, values![id]).await?;
         self.execute(&mut tx, sql::FORGET_UNUSED_MASTER_KEYS, values![id]).await?;
         self.execute(&mut tx, sql::REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
         self.commit(tx).await

@@ -12,6 +12,7 @@ use sqlx::{
     Sqlite,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
+use tokio::task::JoinSet;
 
 use super::{
     SqlStore,
@@ -38,8 +39,9 @@ pub(super) async fn open(path: &Path, access: Access) -> Result<Database, OpenEr
     migrate(&write).await?;
     let read = pool(READERS, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
     let queue = pool(QUEUE_CONNECTIONS, QUEUE_WAIT).connect_with(options.busy_timeout(QUEUE_BUSY_TIME)).await.map_err(file_error)?;
-    let store = SqlStore::<Sqlite>::new(read, write, Arc::new(Signals::new(None)), STATEMENT_TIME);
-    Ok(Database { store: Arc::new(store), queue: Queue::Sqlite(queue), _held: Held { lock, ..Held::default() } })
+    let mut tasks = JoinSet::new();
+    let store = SqlStore::<Sqlite>::new(read, write, Arc::new(Signals::new(None)), STATEMENT_TIME).grouping(&mut tasks);
+    Ok(Database { store: Arc::new(store), queue: Queue::Sqlite(queue), _held: Held { lock, tasks } })
 }
 
 /// WAL for readers that never wait; FULL, since a 201 promises what NORMAL can lose; deleted keys are overwritten.

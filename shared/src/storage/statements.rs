@@ -58,6 +58,22 @@ macro_rules! csr_page {
     };
 }
 
+/// Starts the rows of these jobs and gives them job `$1`; `$2` is a JSON array with the IDs of the jobs.
+macro_rules! start_rows_of_jobs {
+    ($is_one_of_the_ids:literal) => {
+        concat!(
+            "UPDATE custom_csrs SET starts = starts + 1, job_id = $1 \
+             WHERE status = 'pending' AND key_type = 'p256v1' AND job_id ",
+            $is_one_of_the_ids,
+            " RETURNING ",
+            $crate::storage::statements::csr_columns!(),
+            ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts"
+        )
+    };
+}
+
+pub(super) use {csr_columns, start_rows_of_jobs};
+
 pub(super) const GRANT_SCOPE: &str = "INSERT INTO scopes (scope, kind, granted, account_id, quota, updated_at) \
     VALUES ($1, $2, 1, $3, $4, $5) ON CONFLICT (scope) DO UPDATE SET granted = 1, account_id = excluded.account_id, \
     quota = excluded.quota, updated_at = excluded.updated_at";
@@ -106,8 +122,11 @@ pub(super) const PAGE_BY_ACCOUNT_DESC: &str = csr_page!("account_id IS NULL, acc
 pub(super) const START_GENERATION: &str = concat!(
     "UPDATE custom_csrs SET starts = starts + 1 WHERE id = $1 AND status = 'pending' RETURNING ",
     csr_columns!(),
-    ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts"
+    ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id"
 );
+/// The other rows that job `$1` stood for.
+pub(super) const ROWS_OF_JOB: &str =
+    "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND key_type = 'p256v1' AND job_id = $1 AND id <> $2";
 pub(super) const COMPLETE_GENERATION: &str = "UPDATE custom_csrs SET status = 'active', csr_pem = $2, spki_sha256 = $3, \
     master_key_id = $4, sealed_private_key = $5, updated_at = $6 WHERE id = $1 AND status = 'pending'";
 /// Only the first of two workers that saw the same number of attempts counts one more.
@@ -118,6 +137,16 @@ pub(super) const FAIL_GENERATION: &str =
 /// A start that ended without a result through no fault of the row's does not count.
 pub(super) const FORGET_START: &str = "UPDATE custom_csrs SET starts = starts - 1 WHERE id = $1 AND status = 'pending' AND starts > 0";
 pub(super) const REPLACE_JOB: &str = "UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND status = 'pending' AND job_id = $3";
+
+/// A row where the pool has fewer than `$2` keys and `$1` is the current master key.
+pub(super) const ROOM_IN_POOL: &str = "SELECT id FROM master_keys WHERE id = $1 AND current = 1 AND (SELECT COUNT(*) FROM pool_keys) < $2";
+pub(super) const INSERT_POOL_KEY: &str =
+    "INSERT INTO pool_keys (id, created_at, master_key_id, spki_sha256, sealed_private_key) VALUES ($1, $2, $3, $4, $5)";
+pub(super) const COUNT_POOL_KEYS: &str = "SELECT COUNT(*) AS total FROM pool_keys";
+pub(super) const DELETE_LEASED_POOL_KEY: &str = "DELETE FROM pool_keys WHERE id = $1 AND lease_id = $2";
+pub(super) const PURGE_POOL_KEYS: &str =
+    "DELETE FROM pool_keys WHERE id IN (SELECT id FROM pool_keys WHERE lease_expires_at < $1 LIMIT $2)";
+pub(super) const DELETE_POOL_KEYS_OF_OTHERS: &str = "DELETE FROM pool_keys WHERE master_key_id <> $1";
 
 pub(super) const LIST_MASTER_KEYS: &str = "SELECT id, current, CAST(CASE WHEN EXISTS (SELECT 1 FROM custom_csrs \
     WHERE master_key_id = master_keys.id) THEN 1 ELSE 0 END AS BIGINT) AS in_use FROM master_keys ORDER BY created_at, id";
@@ -199,11 +228,18 @@ pub(super) const ALL: &[&str] = &[
     PAGE_BY_ACCOUNT_ASC,
     PAGE_BY_ACCOUNT_DESC,
     START_GENERATION,
+    ROWS_OF_JOB,
     COMPLETE_GENERATION,
     RETRY_GENERATION,
     FAIL_GENERATION,
     FORGET_START,
     REPLACE_JOB,
+    ROOM_IN_POOL,
+    INSERT_POOL_KEY,
+    COUNT_POOL_KEYS,
+    DELETE_LEASED_POOL_KEY,
+    PURGE_POOL_KEYS,
+    DELETE_POOL_KEYS_OF_OTHERS,
     LIST_MASTER_KEYS,
     RETIRE_MASTER_KEYS,
     FORGET_UNUSED_MASTER_KEYS,

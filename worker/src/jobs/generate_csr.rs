@@ -2,20 +2,25 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use shared::{
     clock::Clock,
     error::StoreError,
     ids::CustomCsrId,
-    model::CustomCsr,
+    model::{CustomCsr, KeyType},
     seal::{Binding, SealError, Sealer},
-    storage::{GeneratedCsr, Generation, Store},
+    storage::{GeneratedCsr, Generation, PooledCompletion, Store},
 };
 use tokio::time::Instant;
 
 use crate::{
-    csr::{CsrError, certification_request},
+    csr::{CertificationRequest, CsrError, certification_request},
     keygen::{KeyGenerator, KeyThreads, KeygenError, ThreadError},
+    pool::{KeyPool, make_with},
 };
+
+/// Rows that one job makes keys for at most, where keys are quickly made.
+const BATCH: u32 = 64;
 
 /// How often generation may fail, hang or kill the process before its custom CSR does.
 #[derive(Debug, Clone)]
@@ -49,13 +54,17 @@ impl Limits {
 
 /// Why one attempt made nothing. What it says is shown to the tenant: nothing secret.
 #[derive(Debug, thiserror::Error)]
-enum AttemptError {
+pub enum AttemptError {
+    /// The thread came back with nothing.
     #[error("the key generation {0}")]
     Thread(#[from] ThreadError),
+    /// There is no key.
     #[error("{0}")]
     Keygen(#[from] KeygenError),
+    /// There is no CSR.
     #[error("{0}")]
     Csr(#[from] CsrError),
+    /// The private key did not come into a record, or not out of one.
     #[error("the private key could not be sealed")]
     Seal(#[from] SealError),
 }
@@ -72,31 +81,46 @@ pub struct Generator {
     pub threads: KeyThreads,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// RSA keys made ahead, where there are any.
+    pub key_pool: Option<Arc<KeyPool>>,
     /// When to give up.
     pub limits: Limits,
 }
 
 impl Generator {
-    /// Handles one job. It never fails: what could not be done is written on the row, or the sweep finds the row again.
+    /// Handles one job: its row, and with it others that wait for a key as quickly made. It never fails: what could not be done is
+    /// written on the row, or the sweep finds the row again.
     pub async fn run(&self, id: CustomCsrId) {
-        match self.generate(id).await {
-            Ok(()) => {}
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Ambiguous(_))) => {
+        match self.patiently(|| self.store.start_generations(id, BATCH, self.clock.now())).await {
+            Ok(started) if started.is_empty() => tracing::debug!(custom_csr_id = %id, "nothing to do: deleted, or no longer pending"),
+            // Each by itself: one that hangs or fails keeps no other waiting. Their results meet again in one commit.
+            Ok(started) => drop(join_all(started.into_iter().map(|generation| self.generate(generation))).await),
+            Err(error) => self.left_to_the_sweep(id, &error).await,
+        }
+    }
+
+    async fn left_to_the_sweep(&self, id: CustomCsrId, error: &StoreError) {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Ambiguous(_) => {
                 tracing::warn!(custom_csr_id = %id, %error, "left to the sweep: the database stayed away");
                 // No fault of the row's. Where the database is still away, one start too many is counted: of 50 that is little.
                 let _ = self.store.forget_start(id).await;
             }
-            Err(error @ (StoreError::Corrupt(_) | StoreError::Internal(_))) => {
+            StoreError::Corrupt(_) | StoreError::Internal(_) => {
                 tracing::error!(custom_csr_id = %id, %error, "left to the sweep: the database refused");
             }
         }
     }
 
-    async fn generate(&self, id: CustomCsrId) -> Result<(), StoreError> {
-        let Some(Generation { custom_csr, attempts, starts }) = self.patiently(|| self.store.start_generation(id)).await? else {
-            tracing::debug!(custom_csr_id = %id, "nothing to do: deleted, or no longer pending");
-            return Ok(());
-        };
+    async fn generate(&self, generation: Generation) {
+        let id = generation.custom_csr.id;
+        if let Err(error) = self.generate_one(generation).await {
+            self.left_to_the_sweep(id, &error).await;
+        }
+    }
+
+    async fn generate_one(&self, Generation { custom_csr, attempts, starts }: Generation) -> Result<(), StoreError> {
+        let id = custom_csr.id;
         if starts > self.limits.starts {
             let reason = format!("Generation was started {} times and never came to a result.", self.limits.starts);
             return self.fail(id, &reason).await;
@@ -105,6 +129,9 @@ impl Generator {
             return self.fail(id, &format!("Generation failed {attempts} times.")).await;
         }
         let key_type = custom_csr.request.key_type;
+        if key_type == KeyType::Rsa2048 && self.generate_from_pool(&custom_csr).await? {
+            return Ok(());
+        }
         match self.attempt(custom_csr).await {
             Ok(made) => {
                 let stored = self.patiently(|| self.store.complete_generation(id, &made, self.clock.now())).await?;
@@ -112,6 +139,31 @@ impl Generator {
                 Ok(())
             }
             Err(error) => self.count_attempt(id, attempts, &error).await,
+        }
+    }
+
+    /// Whether that was all: not where the pool has no key, or has one that cannot be used after all. That is no attempt: one is made
+    /// anew.
+    async fn generate_from_pool(&self, custom_csr: &CustomCsr) -> Result<bool, StoreError> {
+        let Some(pool) = &self.key_pool else { return Ok(false) };
+        let Some(key) = self.patiently(|| pool.lease()).await? else { return Ok(false) };
+        let (id, sealer) = (custom_csr.id, Arc::clone(&self.sealer));
+        let (custom_csr, leased) = (custom_csr.clone(), key.clone());
+        let made = self.threads.run(move || make_with(&custom_csr, &leased, &sealer)).await.map_err(AttemptError::from).flatten();
+        let completion = match made {
+            Ok(made) => self.patiently(|| self.store.complete_pooled(id, &made, &key, self.clock.now())).await?,
+            Err(error) => {
+                tracing::error!(custom_csr_id = %id, pool_key_id = key.id, %error, "a pool key is discarded, and a fresh key made");
+                self.patiently(|| self.store.discard_pool_key(&key)).await?;
+                return Ok(false);
+            }
+        };
+        tracing::info!(custom_csr_id = %id, key_type = KeyType::Rsa2048.as_str(), ?completion, "generated from the pool");
+        match completion {
+            PooledCompletion::Completed => Ok(true),
+            PooledCompletion::LeaseLost => Ok(false),
+            // It was unsealed: nobody else is to have it.
+            PooledCompletion::NotPending => self.patiently(|| self.store.discard_pool_key(&key)).await.map(|()| true),
         }
     }
 
@@ -156,7 +208,17 @@ impl Generator {
 fn make(custom_csr: &CustomCsr, key_generator: &dyn KeyGenerator, sealer: &Sealer) -> Result<GeneratedCsr, AttemptError> {
     let private_key_info = key_generator.generate(custom_csr.request.key_type)?;
     let csr = certification_request(&custom_csr.request, &private_key_info)?;
+    sealed(custom_csr, csr, &private_key_info, sealer)
+}
+
+/// Seals a private key for its custom CSR.
+pub fn sealed(
+    custom_csr: &CustomCsr,
+    csr: CertificationRequest,
+    private_key_info: &[u8],
+    sealer: &Sealer,
+) -> Result<GeneratedCsr, AttemptError> {
     let (row_id, scope) = (custom_csr.id.to_string(), custom_csr.scope.to_string());
-    let sealed_private_key = sealer.seal(&Binding::custom_csr(&row_id, &scope, &csr.spki_sha256), &private_key_info)?;
+    let sealed_private_key = sealer.seal(&Binding::custom_csr(&row_id, &scope, &csr.spki_sha256), private_key_info)?;
     Ok(GeneratedCsr { csr_pem: csr.pem, spki_sha256: csr.spki_sha256, master_key_id: sealer.current_id(), sealed_private_key })
 }

@@ -117,3 +117,25 @@ async fn fifty_equal_requests_at_once_make_one_custom_csr() {
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Acceptance::Replayed(*id)).count(), 49);
     assert_eq!(store.find_scope(&scope).await.unwrap().unwrap().used, 1);
 }
+
+#[tokio::test]
+async fn requests_in_one_commit_of_which_some_are_refused_leave_nothing_of_the_refused() {
+    let (test, store) = database().await;
+    let (scope, full) = (granted(&*store, 100).await, zone("full"));
+    store.grant_scope(&full, None, Some(0), &actor(), now()).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..60_u8 {
+        let scope = if number % 3 == 0 { &full } else { &scope };
+        let key = IdempotencyKey { key_sha256: vec![number; 32], body_sha256: vec![1; 32] };
+        let new = NewCustomCsr { idempotency_key: Some(key), ..new_custom_csr(scope, KeyType::P256v1) };
+        let store = Arc::clone(&store);
+        tasks.spawn(async move { store.accept_custom_csr(&new, &actor(), now()).await.unwrap() });
+    }
+    let outcomes = tasks.join_all().await;
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Acceptance::Accepted(_))).count(), 40);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Acceptance::QuotaUsedUp(0)).count(), 20);
+    assert_eq!(store.find_scope(&scope).await.unwrap().unwrap().used, 40);
+    for table in ["custom_csrs", "idempotency_keys", "{jobs}"] {
+        assert_eq!(test.number(&format!("SELECT COUNT(*) FROM {table}")).await, 40, "{table}");
+    }
+}

@@ -1,14 +1,14 @@
 //! Generations, sweeps, purges and master keys.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use super::{MASTER_KEY, accept, database, generated, granted};
+use super::{MASTER_KEY, accept, accept_new, database, generated, granted, start};
 use crate::{
     clock::Timestamp,
     error::StoreError,
-    model::Status,
+    model::{KeyType, Status},
     storage::Deletion,
-    testing::{actor, now},
+    testing::{actor, new_custom_csr, now},
 };
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn a_generation_completes_once_and_the_second_result_is_discarded() {
     assert!(store.complete_generation(id, &generated(1), now()).await.unwrap());
     assert!(!store.complete_generation(id, &generated(2), now()).await.unwrap());
     assert!(!store.fail_generation(id, "late", now()).await.unwrap());
-    assert!(store.start_generation(id).await.unwrap().is_none());
+    assert!(start(&*store, id).await.is_none());
     let csr = store.find_custom_csr(&scope, id).await.unwrap().unwrap();
     assert_eq!((csr.status, csr.error), (Status::Active, None));
     assert_eq!(store.sample_sealed(MASTER_KEY).await.unwrap().unwrap().spki_sha256, [1; 32]);
@@ -40,7 +40,7 @@ async fn a_deleted_custom_csr_is_never_brought_back_by_a_late_result() {
     let (_test, store) = database().await;
     let scope = granted(&*store, 1).await;
     let id = accept(&*store, &scope).await;
-    assert!(store.start_generation(id).await.unwrap().is_some());
+    assert!(start(&*store, id).await.is_some());
     assert_eq!(store.delete_custom_csr(&scope, id, &actor(), now()).await.unwrap(), Deletion::Deleted);
     assert!(!store.complete_generation(id, &generated(1), now()).await.unwrap());
     assert!(!store.retry_generation(id, 0, Duration::ZERO, now()).await.unwrap());
@@ -53,13 +53,13 @@ async fn only_one_of_two_workers_counts_the_attempt_that_both_saw() {
     let (_test, store) = database().await;
     let scope = granted(&*store, 1).await;
     let id = accept(&*store, &scope).await;
-    let started = store.start_generation(id).await.unwrap().unwrap();
+    let started = start(&*store, id).await.unwrap();
     assert_eq!((started.attempts, started.starts), (0, 1));
-    assert_eq!(store.start_generation(id).await.unwrap().unwrap().starts, 2);
+    assert_eq!(start(&*store, id).await.unwrap().starts, 2);
     store.forget_start(id).await.unwrap();
     assert!(store.retry_generation(id, 0, Duration::ZERO, now()).await.unwrap());
     assert!(!store.retry_generation(id, 0, Duration::ZERO, now()).await.unwrap());
-    let again = store.start_generation(id).await.unwrap().unwrap();
+    let again = start(&*store, id).await.unwrap();
     assert_eq!((again.attempts, again.starts), (1, 1), "a counted attempt is a result: starts count anew");
     assert!(store.fail_generation(id, "no luck", now()).await.unwrap());
     let csr = store.find_custom_csr(&scope, id).await.unwrap().unwrap();
@@ -119,4 +119,86 @@ async fn an_unused_master_key_is_forgotten_and_a_used_one_is_kept() {
     let keys = store.list_master_keys().await.unwrap();
     let keys: Vec<_> = keys.iter().map(|key| (key.id.as_str(), key.current, key.in_use)).collect();
     assert_eq!(keys, [(MASTER_KEY, false, true), ("newest", true, false)]);
+}
+
+#[tokio::test]
+async fn one_job_takes_what_else_waits_for_a_quick_key_and_stands_for_it() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 20).await;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(accept(&*store, &scope).await);
+    }
+    let rsa = accept_new(&*store, &new_custom_csr(&scope, KeyType::Rsa2048)).await;
+    let later = accept(&*store, &scope).await;
+    assert!(store.retry_generation(later, 0, Duration::from_hours(1), now()).await.unwrap());
+    let begun: Vec<_> = store.start_generations(ids[0], 4, now()).await.unwrap().iter().map(|started| started.custom_csr.id).collect();
+    assert_eq!(begun.len(), 4, "no more than asked for");
+    assert_eq!(begun[0], ids[0], "the job's own row first");
+    // Of eight jobs and that of the first attempt of the one that waits, three went to the one that took them.
+    assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 6);
+    assert_eq!(store.sweep(now()).await.unwrap().requeued, 0, "while that job lives, nothing is lost");
+    let rest = store.start_generations(*ids.iter().find(|id| !begun.contains(id)).unwrap(), 64, now()).await.unwrap();
+    assert_eq!(rest.len(), 2, "neither what is begun, nor what is to wait, nor RSA");
+    assert_eq!(store.start_generations(rsa, 64, now()).await.unwrap().len(), 1);
+
+    // The worker dies. Whoever runs the job again gets its row alone, and the two that were begun with it and are not done get jobs again.
+    assert!(store.complete_generation(begun[1], &generated(1), now()).await.unwrap());
+    let again = store.start_generations(ids[0], 64, now()).await.unwrap();
+    assert_eq!(again.iter().map(|started| (started.custom_csr.id, started.starts)).collect::<Vec<_>>(), [(ids[0], 2)]);
+    assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 6 - 1 + 2, "less the one that was taken");
+    let alone = store.start_generations(begun[2], 64, now()).await.unwrap();
+    assert_eq!(alone.iter().map(|started| started.starts).collect::<Vec<_>>(), [2]);
+    // And where the jobs themselves are gone, the sweep finds all rows.
+    test.execute("DELETE FROM {jobs}").await;
+    assert_eq!(store.sweep(now()).await.unwrap().requeued, 7);
+}
+
+#[tokio::test]
+async fn workers_that_take_at_once_never_take_the_same_row() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 200).await;
+    let mut ids = Vec::new();
+    for _ in 0..200 {
+        ids.push(accept(&*store, &scope).await);
+    }
+    // The jobs of these are with their workers.
+    let workers: Vec<_> = ids.iter().copied().step_by(20).collect();
+    for id in &workers {
+        test.execute(&format!("UPDATE {{jobs}} SET status = 'Running' WHERE id = (SELECT job_id FROM custom_csrs WHERE id = '{id}')"))
+            .await;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for id in workers {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move {
+            loop {
+                if let Ok(started) = store.start_generations(id, 30, now()).await {
+                    return started;
+                }
+            }
+        });
+    }
+    let started: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+    assert_eq!(started.len(), started.iter().map(|started| started.custom_csr.id).collect::<HashSet<_>>().len());
+    assert!(started.iter().all(|started| started.starts == 1));
+    assert_eq!(test.number("SELECT COUNT(*) FROM {jobs} WHERE status = 'Pending'").await, 200 - i64::try_from(started.len()).unwrap());
+}
+
+#[tokio::test]
+async fn of_completions_in_one_commit_one_that_is_refused_spoils_no_other() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 40).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let id = accept(&*store, &scope).await;
+        let store = Arc::clone(&store);
+        // Every fourth brings the key of the first.
+        let key = if number % 4 == 0 { 0 } else { number };
+        tasks.spawn(async move { (key, store.complete_generation(id, &generated(key), now()).await) });
+    }
+    let outcomes = tasks.join_all().await;
+    let completed = |shared: bool| outcomes.iter().filter(|(key, outcome)| (*key == 0) == shared && matches!(outcome, Ok(true))).count();
+    assert_eq!((completed(true), completed(false)), (1, 30));
+    assert!(outcomes.iter().all(|(key, outcome)| *key == 0 || outcome.is_ok()));
 }

@@ -5,6 +5,7 @@ mod auditing;
 mod certificates;
 mod generating;
 mod listing;
+mod pool_keys;
 mod processes;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use crate::{
     ids::{CustomCsrId, Scope},
     model::KeyType,
-    storage::{Acceptance, Direction, GeneratedCsr, ListQuery, NewCustomCsr, Order, Store},
+    storage::{Acceptance, Direction, GeneratedCsr, Generation, ListQuery, NewCustomCsr, Order, Store},
     testing::{TestDatabase, account, actor, new_custom_csr, now, zone},
 };
 
@@ -40,6 +41,10 @@ async fn accept_new(store: &dyn Store, new: &NewCustomCsr) -> CustomCsrId {
         Acceptance::Accepted(csr) => csr.id,
         other => panic!("not accepted: {other:?}"),
     }
+}
+
+async fn start(store: &dyn Store, id: CustomCsrId) -> Option<Generation> {
+    store.start_generations(id, 1, now()).await.unwrap().pop()
 }
 
 fn generated(spki: u8) -> GeneratedCsr {

@@ -2,108 +2,31 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod key_pool;
+mod support;
+
 use std::{
     collections::HashSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
 use shared::{
-    clock::SystemClock,
-    ids::{CustomCsrId, Scope},
-    model::{CustomCsr, KeyType, Status},
-    seal::{Binding, MasterKey, Sealer},
-    storage::{Acceptance, Deletion, Store},
-    testing::{TestDatabase, actor, new_custom_csr, now, zone},
+    model::{KeyType, Status},
+    seal::Binding,
+    storage::Deletion,
+    testing::{actor, now},
 };
+use support::{World, scripted};
 use tokio::time::Instant;
 use worker::{
-    Heartbeat, WorkerConfig, Workers,
     jobs::{generate_csr::Limits, maintain::Schedule},
     keygen::{AwsLc, KeyGenerator, KeygenError, PrivateKeyInfo},
 };
 
-/// A database with a granted zone and a registered master key.
-struct World {
-    test: TestDatabase,
-    sealer: Arc<Sealer>,
-    scope: Scope,
-}
-
-impl World {
-    async fn new() -> Self {
-        let test = TestDatabase::new().await;
-        let sealer = Arc::new(Sealer::new(MasterKey::generate().unwrap(), Vec::new()));
-        let scope = zone("z");
-        test.database.store.register_master_key(&sealer.current_id(), now()).await.unwrap();
-        test.database.store.grant_scope(&scope, None, Some(1_000), &actor(), now()).await.unwrap();
-        Self { test, sealer, scope }
-    }
-
-    fn store(&self) -> &Arc<dyn Store> {
-        &self.test.database.store
-    }
-
-    fn workers(&self, key_generator: impl KeyGenerator, limits: Limits) -> Workers {
-        self.workers_with(key_generator, limits, Schedule::default())
-    }
-
-    fn workers_with(&self, key_generator: impl KeyGenerator, limits: Limits, schedule: Schedule) -> Workers {
-        let config = WorkerConfig {
-            threads: 2,
-            sealer: Arc::clone(&self.sealer),
-            key_generator: Arc::new(key_generator),
-            clock: Arc::new(SystemClock),
-            limits,
-            schedule,
-            heartbeat: Heartbeat::default(),
-        };
-        Workers::start(&self.test.database, config).unwrap()
-    }
-
-    async fn accept(&self, key_type: KeyType) -> CustomCsrId {
-        match self.store().accept_custom_csr(&new_custom_csr(&self.scope, key_type), &actor(), now()).await.unwrap() {
-            Acceptance::Accepted(csr) => csr.id,
-            other => panic!("not accepted: {other:?}"),
-        }
-    }
-
-    async fn ended(&self, id: CustomCsrId) -> CustomCsr {
-        let end = Instant::now() + Duration::from_mins(1);
-        loop {
-            let csr = self.store().find_custom_csr(&self.scope, id).await.unwrap().unwrap();
-            if csr.status != Status::Pending {
-                return csr;
-            }
-            assert!(Instant::now() < end, "still pending after a minute");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
 /// Limits under which giving up does not take long.
 fn hasty() -> Limits {
     Limits { retry_delays: vec![Duration::ZERO, Duration::ZERO], generation_time: Duration::from_millis(300), ..Limits::default() }
-}
-
-/// Makes keys by what a closure says of the number of the call, from 0.
-struct Scripted<F>(AtomicU32, F);
-
-impl<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static> KeyGenerator for Scripted<F> {
-    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
-        match self.1(self.0.fetch_add(1, Ordering::SeqCst)) {
-            Some(error) => Err(error),
-            None => AwsLc.generate(key_type),
-        }
-    }
-}
-
-fn scripted<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static>(script: F) -> Scripted<F> {
-    Scripted(AtomicU32::new(0), script)
 }
 
 /// Keeps a copy of every key that it makes.
@@ -223,7 +146,7 @@ async fn a_row_that_was_started_fifty_times_without_a_result_is_failed() {
     let world = World::new().await;
     let id = world.accept(KeyType::P256v1).await;
     for _ in 0..50 {
-        assert!(world.store().start_generation(id).await.unwrap().is_some());
+        assert!(!world.store().start_generations(id, 1, now()).await.unwrap().is_empty());
     }
     let workers = world.workers(AwsLc, Limits::default());
     let csr = world.ended(id).await;

@@ -1,0 +1,101 @@
+//! What the tests have in common.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use shared::{
+    clock::SystemClock,
+    ids::{CustomCsrId, Scope},
+    model::{CustomCsr, KeyType, Status},
+    seal::{MasterKey, Sealer},
+    storage::{Acceptance, Store},
+    testing::{TestDatabase, actor, new_custom_csr, now, zone},
+};
+use tokio::time::Instant;
+use worker::{
+    Heartbeat, WorkerConfig, Workers,
+    jobs::{generate_csr::Limits, maintain::Schedule},
+    keygen::{AwsLc, KeyGenerator, KeygenError, PrivateKeyInfo},
+};
+
+/// A database with a granted zone and a registered master key.
+pub struct World {
+    pub test: TestDatabase,
+    pub sealer: Arc<Sealer>,
+    pub scope: Scope,
+    /// Of the workers that it starts.
+    pub key_pool_size: u32,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let test = TestDatabase::new().await;
+        let sealer = Arc::new(Sealer::new(MasterKey::generate().unwrap(), Vec::new()));
+        let scope = zone("z");
+        test.database.store.register_master_key(&sealer.current_id(), now()).await.unwrap();
+        test.database.store.grant_scope(&scope, None, Some(1_000), &actor(), now()).await.unwrap();
+        Self { test, sealer, scope, key_pool_size: 0 }
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.test.database.store
+    }
+
+    pub fn workers(&self, key_generator: impl KeyGenerator, limits: Limits) -> Workers {
+        self.workers_with(key_generator, limits, Schedule::default())
+    }
+
+    pub fn workers_with(&self, key_generator: impl KeyGenerator, limits: Limits, schedule: Schedule) -> Workers {
+        let config = WorkerConfig {
+            threads: 2,
+            sealer: Arc::clone(&self.sealer),
+            key_generator: Arc::new(key_generator),
+            clock: Arc::new(SystemClock),
+            limits,
+            schedule,
+            heartbeat: Heartbeat::default(),
+            key_pool_size: self.key_pool_size,
+        };
+        Workers::start(&self.test.database, config).unwrap()
+    }
+
+    pub async fn accept(&self, key_type: KeyType) -> CustomCsrId {
+        match self.store().accept_custom_csr(&new_custom_csr(&self.scope, key_type), &actor(), now()).await.unwrap() {
+            Acceptance::Accepted(csr) => csr.id,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    pub async fn ended(&self, id: CustomCsrId) -> CustomCsr {
+        let end = Instant::now() + Duration::from_mins(1);
+        loop {
+            let csr = self.store().find_custom_csr(&self.scope, id).await.unwrap().unwrap();
+            if csr.status != Status::Pending {
+                return csr;
+            }
+            assert!(Instant::now() < end, "still pending after a minute");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Makes keys by what a closure says of the number of the call, from 0.
+pub struct Scripted<F>(AtomicU32, F);
+
+impl<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static> KeyGenerator for Scripted<F> {
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
+        match self.1(self.0.fetch_add(1, Ordering::SeqCst)) {
+            Some(error) => Err(error),
+            None => AwsLc.generate(key_type),
+        }
+    }
+}
+
+pub fn scripted<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static>(script: F) -> Scripted<F> {
+    Scripted(AtomicU32::new(0), script)
+}
