@@ -7,6 +7,7 @@
 //!     cargo bench -p api --bench load -- --soak 1h           memory under load for an hour
 //!
 //! Needs Debian's `postgresql`, and `golang-cfssl` for the comparison with cfssl. A missed target is printed; it fails nothing.
+//! What was started ends with this program, on an error and on Ctrl-C too; only SIGKILL leaves processes and `csrd-load-*` directories behind.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
