@@ -146,8 +146,8 @@ class Certificates:
     def post(self, *, params: dict | None = None, **body) -> Answer:
         return self.request("POST", json=body, params=params)
 
-    def patch(self, certificate_id: str, **body) -> Answer:
-        return self.request("PATCH", f"/{certificate_id}", json=body)
+    def patch(self, certificate_id: str, *, params: dict | None = None, **body) -> Answer:
+        return self.request("PATCH", f"/{certificate_id}", json=body, params=params)
 
     def upload(self, custom_csr_id: str, certificate: str, **body) -> dict:
         """Uploads a certificate, which has to be accepted."""

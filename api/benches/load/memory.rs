@@ -1,0 +1,108 @@
+//! Memory: idle, after many creates, and over a long time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    bench::{Bench, DEFAULT_POOL},
+    drive::{Expected, Load, body_of},
+    http::{Connection, request},
+    report::{Row, mib},
+    service::{Backend, WAIT},
+    usage,
+};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Idle, and after 100,000 creates of P-256, all of them active.
+pub async fn creates(bench: &mut Bench) -> anyhow::Result<()> {
+    let creates = bench.count(100_000);
+    for backend in Backend::BOTH {
+        let installation = bench.install(backend, 16).await?;
+        let process = bench.serve(&installation, DEFAULT_POOL, &[]).await?;
+        let token = installation.token().await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let (idle, _) = usage::memory(process.pid)?;
+        let requests = installation.posts(&token, "p256v1", WAIT);
+        let load = Load { address: process.address, connections: 64, requests, expected: Expected::ACTIVE };
+        let figures = load.times(creates, &installation.watched(&[&process])).await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let (after, peak) = usage::memory(process.pid)?;
+        bench.report.detail(&format!("{creates} creates of P-256, {}", backend.name()), &figures);
+        let beside = if bench.has_pool { "default settings, pool filled" } else { "default settings" };
+        bench.report.row(memory_row(format!("memory, idle, {}", backend.name()), idle, beside.to_owned(), 60, "under 60 MiB"));
+        let what = format!("memory after {creates} creates (P-256, all active), {}", backend.name());
+        bench.report.row(memory_row(what, after, format!("peak {}", mib(peak)), 150, "under 150 MiB"));
+        process.stop().await?;
+        installation.remove().await?;
+    }
+    Ok(())
+}
+
+fn memory_row(what: String, bytes: u64, beside: String, bound: u64, target: &'static str) -> Row {
+    Row { what, figure: mib(bytes), beside, ratio: "–".to_owned(), target, reached: Some(bytes < bound * MIB) }
+}
+
+/// Clients that create, read and delete without end, on both databases at once; memory and work done, sixty times.
+pub async fn soak(bench: &mut Bench, time: Duration) -> anyhow::Result<()> {
+    const STEPS: u32 = 60;
+    let mut services = Vec::new();
+    for backend in Backend::BOTH {
+        let installation = bench.install(backend, 16).await?;
+        let process = bench.serve(&installation, DEFAULT_POOL, &[]).await?;
+        let (token, cycles) = (installation.token().await?, Arc::new(AtomicU64::new(0)));
+        services.push((backend, installation, process, token, cycles));
+    }
+    let (mut clients, begin) = (JoinSet::new(), Instant::now());
+    for (_, installation, process, token, cycles) in &services {
+        for post in installation.posts(token, "p256v1", WAIT).iter() {
+            let (post, token, address, cycles) = (post.clone(), token.clone(), process.address, Arc::clone(cycles));
+            clients.spawn(async move {
+                while begin.elapsed() < time {
+                    cycle(address, &post, &token).await?;
+                    cycles.fetch_add(1, Ordering::Relaxed);
+                }
+                anyhow::Ok(())
+            });
+        }
+    }
+    println!("| time | database | resident | peak | cycles of POST, GET, DELETE so far |\n|---|---|---|---|---|");
+    for step in 0..=STEPS {
+        let passed = time / STEPS * step;
+        tokio::time::sleep_until(begin + passed).await;
+        for (backend, _, process, _, cycles) in &services {
+            let (now, peak) = usage::memory(process.pid)?;
+            let done = cycles.load(Ordering::Relaxed);
+            println!("| {} s | {} | {} | {} | {done} |", passed.as_secs(), backend.name(), mib(now), mib(peak));
+        }
+    }
+    while let Some(client) = clients.join_next().await {
+        client??;
+    }
+    for (_, installation, process, ..) in services {
+        process.stop().await?;
+        installation.remove().await?;
+    }
+    Ok(())
+}
+
+async fn cycle(address: std::net::SocketAddr, post: &[u8], token: &str) -> anyhow::Result<()> {
+    let created: serde_json::Value = serde_json::from_slice(&body_of(address, post).await?)?;
+    let field = |name: &str| created.pointer(name).and_then(serde_json::Value::as_str).with_context(|| format!("no {name}: {created}"));
+    let path = format!("/api/v4/zones/{}/custom_csrs/{}", field("/result/zone_id")?, field("/result/id")?);
+    let authorization = format!("Bearer {token}");
+    let mut connection = Connection::open(address).await?;
+    for method in ["GET", "DELETE"] {
+        let answer = connection.ask(&request(method, &path, &[("Authorization", &authorization)], "")).await?;
+        anyhow::ensure!(answer.status == 200, "{method} is answered with {}", answer.status);
+    }
+    Ok(())
+}

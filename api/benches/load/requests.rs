@@ -1,0 +1,62 @@
+//! GET of one custom CSR.
+
+use std::fs;
+
+use anyhow::Context;
+
+use crate::{
+    bench::Bench,
+    drive::{Expected, Figures, Load, Watched, body_of},
+    peers::bare_route,
+    plot::{Bar, Kind},
+    report::{Row, grouped},
+    service::{Backend, Installation, WAIT},
+};
+
+const CONNECTIONS: usize = 16;
+
+/// Beside a poem route that does nothing but send the same bytes.
+pub async fn get_one(bench: &mut Bench) -> anyhow::Result<()> {
+    let mut bars = Vec::new();
+    for backend in Backend::BOTH {
+        let installation = bench.install(backend, 1).await?;
+        let process = bench.serve(&installation, 0, &["--workers", "1"]).await?;
+        let token = installation.token().await?;
+        let created = body_of(process.address, &installation.posts(&token, "p256v1", WAIT)[0]).await?;
+        let created: serde_json::Value = serde_json::from_slice(&created)?;
+        let id = created.pointer("/result/id").and_then(serde_json::Value::as_str).context("no ID")?;
+        let get = Installation::get(&token, &format!("bench-0/custom_csrs/{id}"));
+        let file = tempfile::NamedTempFile::new_in(&bench.dir)?;
+        fs::write(file.path(), body_of(process.address, &get).await?)?;
+        let peer = bare_route(file.path()).await?;
+        let load = Load { address: process.address, connections: CONNECTIONS, requests: vec![get].into(), expected: Expected::OK };
+        let watched = installation.watched(&[&process]);
+        let ours = in_turn(bench, &load, &watched).await?;
+        let limit = in_turn(bench, &Load { address: peer.address, ..load.clone() }, &peer.watched).await?;
+        let ours_again = in_turn(bench, &load, &watched).await?;
+        let limit_again = in_turn(bench, &Load { address: peer.address, ..load }, &peer.watched).await?;
+        let (rate, limit) = (f64::midpoint(ours.rate(), ours_again.rate()), f64::midpoint(limit.rate(), limit_again.rate()));
+        bench.report.detail(&format!("GET one, {}", backend.name()), &ours_again);
+        bench.report.detail("a bare poem route, the same bytes", &limit_again);
+        bench.report.row(Row {
+            what: format!("GET one, with token, {}", backend.name()),
+            figure: format!("{}/s", grouped(rate)),
+            beside: format!("bare poem route {}/s", grouped(limit)),
+            ratio: format!("{:.0} %", 100.0 * rate / limit),
+            target: "half of it",
+            reached: Some(rate >= 0.5 * limit),
+        });
+        if backend == Backend::Sqlite {
+            bars.push(Bar { label: "a bare poem route".to_owned(), value: limit, kind: Kind::Limit });
+        }
+        bars.push(Bar { label: format!("csrd, {}", backend.name()), value: rate, kind: Kind::Csrd });
+        process.stop().await?;
+        installation.remove().await?;
+    }
+    bench.report.bars("GET one, with token", bars);
+    Ok(())
+}
+
+async fn in_turn(bench: &Bench, load: &Load, watched: &Watched) -> anyhow::Result<Figures> {
+    load.run(bench.secs(1), bench.secs(10), watched).await
+}
