@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
-use worker::keygen::{AwsLc, KeyGenerator};
+use worker::keygen;
 
 use crate::{
     drive::{Expected, Load, Watched, body_of},
@@ -120,10 +120,11 @@ pub async fn key_loop(program: &Path, time: Duration) -> anyhow::Result<KeyLoop>
 /// What the called-again program does for [`key_loop`]: RSA-2048 keys by the generator of `csrd` in the same build.
 pub fn loop_keys(time: Duration) -> anyhow::Result<()> {
     let cores = crate::report::cores();
+    let generator = keygen::fastest();
     let make = || {
         let (began, mut keys) = (Instant::now(), 0_u32);
         while began.elapsed() < time {
-            AwsLc.generate(KeyType::Rsa2048)?;
+            generator.generate(KeyType::Rsa2048)?;
             keys += 1;
         }
         anyhow::Ok((f64::from(keys), f64::from(keys) / began.elapsed().as_secs_f64()))
