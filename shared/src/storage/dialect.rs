@@ -6,7 +6,10 @@ use apalis::prelude::TaskBuilder;
 use sqlx::{Database, Postgres, Row, Sqlite, error::DatabaseError, migrate::Migrator};
 use ulid::Ulid;
 
-use super::{statements::start_rows_of_jobs, value::Value};
+use super::{
+    statements::{find_custom_csrs, start_rows_of_jobs},
+    value::Value,
+};
 use crate::{clock::Timestamp, job::GenerateCsrJob};
 
 /// A job to enqueue in the caller's transaction.
@@ -48,6 +51,8 @@ pub trait Dialect: Database {
     const POOL_LOCK: Option<&'static str>;
     /// Deletes all pool keys, where one process has all workers.
     const EMPTY_POOL: Option<&'static str>;
+    /// The custom CSRs whose IDs are in the JSON array `$1`, in one of the scopes of the JSON array `$2`.
+    const FIND_CUSTOM_CSRS: &'static str;
     /// Whether accepted requests share commits. Not where transactions run side by side: one that waits would keep others waiting.
     const GROUPS_ACCEPTS: bool;
     /// Deletes the job `$1` if no worker has it yet; one that has it finds nothing to do.
@@ -171,6 +176,8 @@ impl Dialect for Sqlite {
         WHERE lease_id IS NULL AND master_key_id = $3 ORDER BY id LIMIT 1) RETURNING id, spki_sha256, sealed_private_key";
     const POOL_LOCK: Option<&'static str> = None;
     const EMPTY_POOL: Option<&'static str> = Some("DELETE FROM pool_keys");
+    const FIND_CUSTOM_CSRS: &'static str =
+        find_custom_csrs!("IN (SELECT value FROM json_each($1))", "IN (SELECT value FROM json_each($2))");
     const GROUPS_ACCEPTS: bool = true;
     const CANCEL_JOB: &'static str = "DELETE FROM Jobs WHERE id = $1 AND status = 'Pending'";
     const SWEEP_LOCK: Option<&'static str> = None;
@@ -236,6 +243,10 @@ impl Dialect for Postgres {
     // `pool` in ASCII.
     const POOL_LOCK: Option<&'static str> = Some("SELECT CAST(1 AS BIGINT) AS locked FROM pg_advisory_xact_lock(1886351212)");
     const EMPTY_POOL: Option<&'static str> = None;
+    const FIND_CUSTOM_CSRS: &'static str = find_custom_csrs!(
+        "= ANY (ARRAY(SELECT json_array_elements_text(CAST(CAST($1 AS TEXT) AS json))))",
+        "= ANY (ARRAY(SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS json))))"
+    );
     const GROUPS_ACCEPTS: bool = false;
     const CANCEL_JOB: &'static str = "DELETE FROM apalis.jobs WHERE id = $1 AND status = 'Pending'";
     // `sweep` in ASCII, cut to what a number holds.

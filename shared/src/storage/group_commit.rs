@@ -3,6 +3,8 @@
 //! While one group is written, the next one gathers. Nobody is answered before the commit, and each write keeps what it promises alone:
 //! where one errs, or is refused and leaves something behind, the group is rolled back and each is written by itself.
 
+use std::sync::Arc;
+
 use sqlx::Transaction;
 use tokio::{
     sync::{
@@ -90,12 +92,26 @@ enum GroupError {
 }
 
 impl<DB: Dialect> SqlStore<DB> {
-    /// The same store, with a task that writes in groups.
+    /// The same store, with tasks that write and read in groups.
     pub(super) fn grouping(mut self, tasks: &mut JoinSet<()>) -> Self {
+        let (read, write) = (self.read.clone(), self.write.clone());
+        let kept = Arc::clone(&self.kept);
+        let (signals, statement_time) = (Arc::clone(&self.signals), self.statement_time);
+        // What one of them keeps is given back when the other closes.
+        let same = || Self {
+            read: read.clone(),
+            kept: Arc::clone(&kept),
+            write: write.clone(),
+            signals: Arc::clone(&signals),
+            statement_time,
+            group: None,
+            reads: None,
+        };
         let (group, writes) = mpsc::unbounded_channel();
-        let (read, write, signals) = (self.read.clone(), self.write.clone(), self.signals.clone());
-        tasks.spawn(Self::new(read, write, signals, self.statement_time).write_groups(writes));
-        self.group = Some(group);
+        tasks.spawn(same().write_groups(writes));
+        let (reads, asked) = mpsc::unbounded_channel();
+        tasks.spawn(Arc::new(same()).read_groups(asked));
+        (self.group, self.reads) = (Some(group), Some(reads));
         self
     }
 

@@ -7,6 +7,7 @@ mod certificates;
 mod connect;
 mod dialect;
 mod group_commit;
+mod group_read;
 mod kept;
 mod notify;
 mod parameters;

@@ -11,6 +11,7 @@ use super::{
     Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
     group_commit::{GroupedWrite, Write, Written},
+    group_read::GroupedRead,
     kept::Kept,
     parameters::{Cut, insert_values, page_statement, search_pattern, search_text},
     rows::Reader,
@@ -39,7 +40,7 @@ pub struct SqlStore<DB: Dialect> {
     /// For reads.
     pub(super) read: Pool<DB>,
     /// Of those, what single statements use.
-    kept: Kept<DB>,
+    pub(super) kept: Arc<Kept<DB>>,
     /// For writes. On SQLite one connection, so that writers queue here, in order, instead of polling for the file's lock.
     pub(super) write: Pool<DB>,
     pub(super) signals: Arc<Signals>,
@@ -47,13 +48,15 @@ pub struct SqlStore<DB: Dialect> {
     pub(super) statement_time: Duration,
     /// Where writes share commits.
     pub(super) group: Option<UnboundedSender<GroupedWrite>>,
+    /// Where reads share statements.
+    pub(super) reads: Option<UnboundedSender<GroupedRead>>,
 }
 
 impl<DB: Dialect> SqlStore<DB> {
     /// A store on these pools, which may be the same one; a statement may take `statement_time`.
     #[must_use]
     pub fn new(read: Pool<DB>, write: Pool<DB>, signals: Arc<Signals>, statement_time: Duration) -> Self {
-        Self { kept: Kept::new(read.clone()), read, write, signals, statement_time, group: None }
+        Self { kept: Arc::new(Kept::new(read.clone())), read, write, signals, statement_time, group: None, reads: None }
     }
 
     pub(super) async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
@@ -246,8 +249,10 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError> {
-        let rows = self.rows(sql::FIND_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
-        rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()
+        match &self.reads {
+            Some(reads) => self.read_grouped(reads, scope, id).await,
+            None => self.find_alone(scope, id).await,
+        }
     }
 
     async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {

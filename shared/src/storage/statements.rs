@@ -12,7 +12,7 @@ macro_rules! csr_columns {
 macro_rules! csr_columns_with_certificates {
     () => {
         concat!(
-            csr_columns!(),
+            $crate::storage::statements::csr_columns!(),
             ", (SELECT string_agg(c.id, ',' ORDER BY c.uploaded_at, c.id) FROM custom_certificates c \
              WHERE c.custom_csr_id = custom_csrs.id) AS certificate_ids"
         )
@@ -72,7 +72,21 @@ macro_rules! start_rows_of_jobs {
     };
 }
 
-pub(super) use {csr_columns, start_rows_of_jobs};
+/// The rows whose ID is one of the IDs, in one of the scopes.
+macro_rules! find_custom_csrs {
+    ($is_one_of_the_ids:literal, $is_one_of_the_scopes:literal) => {
+        concat!(
+            "SELECT ",
+            $crate::storage::statements::csr_columns_with_certificates!(),
+            " FROM custom_csrs WHERE id ",
+            $is_one_of_the_ids,
+            " AND scope ",
+            $is_one_of_the_scopes
+        )
+    };
+}
+
+pub(super) use {csr_columns, csr_columns_with_certificates, find_custom_csrs, start_rows_of_jobs};
 
 pub(super) const GRANT_SCOPE: &str = "INSERT INTO scopes (scope, kind, granted, account_id, quota, updated_at) \
     VALUES ($1, $2, 1, $3, $4, $5) ON CONFLICT (scope) DO UPDATE SET granted = 1, account_id = excluded.account_id, \

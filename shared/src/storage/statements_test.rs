@@ -9,7 +9,16 @@ async fn prepare_all<DB: Dialect>(pool: &Pool<DB>)
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    let own = [DB::CANCEL_JOB, DB::JOBLESS, DB::PURGE_JOBS, DB::PURGE_WORKERS, DB::TAKE_JOBS, DB::START_ROWS_OF_JOBS, DB::LEASE_POOL_KEY];
+    let own = [
+        DB::CANCEL_JOB,
+        DB::FIND_CUSTOM_CSRS,
+        DB::JOBLESS,
+        DB::PURGE_JOBS,
+        DB::PURGE_WORKERS,
+        DB::TAKE_JOBS,
+        DB::START_ROWS_OF_JOBS,
+        DB::LEASE_POOL_KEY,
+    ];
     let own = own.into_iter().chain(DB::RELEASE_JOBS).chain([DB::SWEEP_LOCK, DB::POOL_LOCK, DB::EMPTY_POOL].into_iter().flatten());
     let mut connection = pool.acquire().await.unwrap();
     for sql in statements::ALL.iter().copied().chain(own) {
