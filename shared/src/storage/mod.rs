@@ -2,6 +2,7 @@
 //!
 //! Each method is one transaction: what it writes is written together or not at all. Times come from the caller.
 
+mod accepting;
 mod audit;
 mod certificates;
 mod connect;

@@ -7,13 +7,13 @@ use sqlx::{Pool, Transaction};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Acceptance, Deletion, Dialect, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, ListQuery, MasterKeyRow, NewCustomCsr,
-    Page, Purge, ScopeGrant, SealedRow, Store, Sweep,
+    Acceptance, Deletion, Dialect, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, ListQuery, MasterKeyRow, NewCustomCsr, Page, Purge,
+    ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
     group_commit::{GroupedWrite, Write, Written},
     group_read::GroupedRead,
     kept::Kept,
-    parameters::{Cut, insert_values, page_statement, search_pattern, search_text},
+    parameters::{Cut, page_statement, search_pattern, search_text},
     rows::Reader,
     signals::{Signal, Signals},
     statements as sql,
@@ -25,7 +25,7 @@ use crate::{
     error::StoreError,
     ids::{CustomCsrId, Scope, TenantId},
     job::GenerateCsrJob,
-    model::{CustomCsr, Status},
+    model::CustomCsr,
     x509::edit::Edit,
 };
 
@@ -127,74 +127,6 @@ impl<DB: Dialect> SqlStore<DB> {
             Ok(Err(error)) => Err(store_error::<DB>(&error)),
             Err(_) => Err(StoreError::Ambiguous("no answer in time".to_owned())),
         }
-    }
-
-    /// What is refused has to be rolled back.
-    pub(super) async fn accept(
-        &self,
-        tx: &mut Transaction<'static, DB>,
-        new: &NewCustomCsr,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<Acceptance, StoreError> {
-        if let Some(earlier) = self.claim_key(tx, new, now).await? {
-            return Ok(earlier);
-        }
-        let taken = self.fetch(tx, sql::TAKE_QUOTA, values![new.scope.to_string()]).await?;
-        let Some(row) = taken.first() else {
-            let grant = self.fetch(tx, sql::FIND_SCOPE, values![new.scope.to_string()]).await?;
-            let grant = grant.first().map(|row| Reader::<DB>(row).grant()).transpose()?;
-            return Ok(match grant.filter(|grant| grant.granted) {
-                None => Acceptance::NotGranted,
-                Some(ScopeGrant { quota: None, .. }) => Acceptance::NoQuota,
-                Some(ScopeGrant { quota: Some(quota), .. }) => Acceptance::QuotaUsedUp(quota),
-            });
-        };
-        let account = Reader::<DB>(row).account()?;
-        let account = match &new.scope {
-            Scope::Zone(_) => account,
-            Scope::Account(id) => Some(id.clone()),
-        };
-        let job = NewJob::new(GenerateCsrJob::new(new.id), now.minus(BACKDATE));
-        self.execute(tx, sql::INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
-        self.push(tx, job).await?;
-        let action = if new.replaces.is_some() { Action::Rekey } else { Action::Create };
-        self.record(tx, &NewEntry::custom_csr(action, new.id, &new.scope), actor, now).await?;
-        let accepted = CustomCsr {
-            id: new.id,
-            scope: new.scope.clone(),
-            account,
-            status: Status::Pending,
-            error: None,
-            created_at: now,
-            updated_at: now,
-            request: new.request.clone(),
-            csr_pem: None,
-            replaces: new.replaces,
-            certificate_ids: Vec::new(),
-        };
-        Ok(Acceptance::Accepted(Box::new(accepted)))
-    }
-
-    /// Claims the Idempotency-Key of a request, if it has one; what is to be answered where it came before. Of several at once the
-    /// others wait here for the first to commit.
-    async fn claim_key(
-        &self,
-        tx: &mut Transaction<'static, DB>,
-        new: &NewCustomCsr,
-        now: Timestamp,
-    ) -> Result<Option<Acceptance>, StoreError> {
-        let Some(IdempotencyKey { key_sha256, body_sha256 }) = new.idempotency_key.clone() else { return Ok(None) };
-        let (scope, too_old) = (new.scope.to_string(), now.minus(IDEMPOTENCY_KEY_LIFE).micros());
-        let claim = values![scope.clone(), key_sha256.clone(), body_sha256.clone(), new.id.to_string(), now.micros(), too_old];
-        if self.execute(tx, sql::CLAIM_IDEMPOTENCY_KEY, claim).await? > 0 {
-            return Ok(None);
-        }
-        let found = self.fetch(tx, sql::FIND_IDEMPOTENCY_KEY, values![scope, key_sha256]).await?;
-        let Some(row) = found.first() else { return Err(StoreError::Unavailable("the idempotency record went away just now".to_owned())) };
-        let row = Reader::<DB>(row);
-        let same = row.blob("body_sha256")? == body_sha256;
-        Ok(Some(if same { Acceptance::Replayed(row.custom_csr_id()?) } else { Acceptance::KeyReused }))
     }
 }
 
