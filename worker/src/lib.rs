@@ -92,8 +92,8 @@ impl Workers {
             key_pool,
             limits: config.limits,
         });
-        // Twice the threads: while one job waits for the database, another has its key made.
-        let concurrency = config.threads.max(1) * 2;
+        // Four times the threads: while some jobs wait for the database, others have their keys made.
+        let concurrency = config.threads.max(1) * 4;
         let supervised = Supervised {
             queue: database.queue.clone(),
             generator,
