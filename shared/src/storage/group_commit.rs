@@ -94,16 +94,13 @@ enum GroupError {
 impl<DB: Dialect> SqlStore<DB> {
     /// The same store, with tasks that write and read in groups.
     pub(super) fn grouping(mut self, tasks: &mut JoinSet<()>) -> Self {
-        let (read, write) = (self.read.clone(), self.write.clone());
-        let kept = Arc::clone(&self.kept);
-        let (signals, statement_time) = (Arc::clone(&self.signals), self.statement_time);
         // What one of them keeps is given back when the other closes.
         let same = || Self {
-            read: read.clone(),
-            kept: Arc::clone(&kept),
-            write: write.clone(),
-            signals: Arc::clone(&signals),
-            statement_time,
+            read: self.read.clone(),
+            kept: Arc::clone(&self.kept),
+            write: self.write.clone(),
+            signals: Arc::clone(&self.signals),
+            statement_time: self.statement_time,
             group: None,
             reads: None,
         };

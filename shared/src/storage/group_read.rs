@@ -62,15 +62,8 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     async fn read_group(&self, group: Vec<GroupedRead>) {
-        let found = match group.as_slice() {
-            [GroupedRead { scope, id, .. }] => {
-                self.find_alone(scope, *id).await.map(|found| found.into_iter().map(|csr| (csr.id, csr)).collect())
-            }
-            _ => self.find_together(&group).await,
-        };
-        match found {
+        match self.find_group(&group).await {
             Ok(found) => {
-                let found: HashMap<CustomCsrId, CustomCsr> = found;
                 for GroupedRead { scope, id, answer } in group {
                     // An ID of another scope is not found.
                     let one = found.get(&id).filter(|csr| csr.scope == scope).cloned();
@@ -91,7 +84,11 @@ impl<DB: Dialect> SqlStore<DB> {
         rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()
     }
 
-    async fn find_together(&self, group: &[GroupedRead]) -> Result<HashMap<CustomCsrId, CustomCsr>, StoreError> {
+    /// Those of a group that exist, by ID; in a scope of the group, which need not be the one that the ID was asked for in.
+    async fn find_group(&self, group: &[GroupedRead]) -> Result<HashMap<CustomCsrId, CustomCsr>, StoreError> {
+        if let [GroupedRead { scope, id, .. }] = group {
+            return Ok(self.find_alone(scope, *id).await?.into_iter().map(|csr| (csr.id, csr)).collect());
+        }
         let ids: Vec<_> = group.iter().map(|read| read.id.to_string()).collect();
         let scopes: Vec<_> = group.iter().map(|read| read.scope.to_string()).collect();
         let json = |texts: &[String]| serde_json::to_string(texts).map_err(|error| StoreError::Internal(error.to_string()));

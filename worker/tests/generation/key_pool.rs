@@ -13,12 +13,9 @@ use shared::{
     testing::now,
 };
 use tokio::time::Instant;
-use worker::{
-    jobs::generate_csr::Limits,
-    keygen::{AwsLc, KeyGenerator, KeygenError, PrivateKeyInfo},
-};
+use worker::{jobs::generate_csr::Limits, keygen::AwsLc};
 
-use crate::support::{World, scripted};
+use crate::support::{Remembering, World, scripted};
 
 async fn until_the_pool_has(store: &dyn Store, keys: u64) {
     let end = Instant::now() + Duration::from_mins(1);
@@ -103,17 +100,6 @@ async fn a_job_that_comes_while_keys_are_made_ahead_finds_its_threads_free() {
     drop(release);
     until_the_pool_has(&**world.store(), 1).await;
     workers.drain(Duration::from_secs(10)).await;
-}
-
-/// Keeps a copy of every key that it makes.
-struct Remembering(Arc<Mutex<Vec<Vec<u8>>>>);
-
-impl KeyGenerator for Remembering {
-    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
-        let key = AwsLc.generate(key_type)?;
-        self.0.lock().unwrap().push(key.to_vec());
-        Ok(key)
-    }
 }
 
 #[tokio::test]

@@ -17,27 +17,16 @@ use shared::{
     storage::Deletion,
     testing::{actor, now},
 };
-use support::{World, scripted};
+use support::{Remembering, World, scripted};
 use tokio::time::Instant;
 use worker::{
     jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::{AwsLc, KeyGenerator, KeygenError, PrivateKeyInfo},
+    keygen::{AwsLc, KeygenError},
 };
 
 /// Limits under which giving up does not take long.
 fn hasty() -> Limits {
     Limits { retry_delays: vec![Duration::ZERO, Duration::ZERO], generation_time: Duration::from_millis(300), ..Limits::default() }
-}
-
-/// Keeps a copy of every key that it makes.
-struct Remembering(Arc<Mutex<Vec<Vec<u8>>>>);
-
-impl KeyGenerator for Remembering {
-    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
-        let key = AwsLc.generate(key_type)?;
-        self.0.lock().unwrap().push(key.to_vec());
-        Ok(key)
-    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -98,4 +98,15 @@ impl<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static> KeyGenerator for
 
 pub fn scripted<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static>(script: F) -> Scripted<F> {
     Scripted(AtomicU32::new(0), script)
+}
+
+/// Keeps a copy of every key that it makes.
+pub struct Remembering(pub Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl KeyGenerator for Remembering {
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
+        let key = AwsLc.generate(key_type)?;
+        self.0.lock().unwrap().push(key.to_vec());
+        Ok(key)
+    }
 }

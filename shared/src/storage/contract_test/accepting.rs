@@ -139,3 +139,25 @@ async fn requests_in_one_commit_of_which_some_are_refused_leave_nothing_of_the_r
         assert_eq!(test.number(&format!("SELECT COUNT(*) FROM {table}")).await, 40, "{table}");
     }
 }
+
+/// Reads at the same time share a statement; each is still answered from its own scope alone.
+#[tokio::test]
+async fn reads_at_the_same_time_find_each_custom_csr_in_its_own_scope_only() {
+    let (_test, store) = database().await;
+    let scopes = ["z1", "z2", "z3"].map(zone);
+    let mut made = Vec::new();
+    for scope in &scopes {
+        store.grant_scope(scope, None, Some(10), &actor(), now()).await.unwrap();
+        made.push((scope.clone(), accept(&*store, scope).await));
+    }
+    let mut reads = tokio::task::JoinSet::new();
+    for round in 0..180 {
+        let (owner, id) = made[round % 3].clone();
+        let (asked, store) = (scopes[round / 3 % 3].clone(), Arc::clone(&store));
+        reads.spawn(async move {
+            let found = store.find_custom_csr(&asked, id).await.unwrap();
+            assert_eq!(found.map(|csr| (csr.scope, csr.id)), (asked == owner).then_some((owner, id)));
+        });
+    }
+    assert_eq!(reads.join_all().await.len(), 180);
+}
