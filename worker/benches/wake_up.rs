@@ -20,7 +20,8 @@ use shared::{
 use worker::{
     Heartbeat, WorkerConfig, Workers,
     jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::{AwsLc, KeyGenerator, KeygenError, PrivateKeyInfo},
+    keygen::{AwsLc, KeyGenerator, KeygenError},
+    private_key::PrivateKey,
 };
 
 const ROUNDS: usize = 500;
@@ -29,7 +30,7 @@ const ROUNDS: usize = 500;
 struct Stopwatch(mpsc::Sender<Instant>);
 
 impl KeyGenerator for Stopwatch {
-    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKey, KeygenError> {
         let _ = self.0.send(Instant::now());
         AwsLc.generate(key_type)
     }

@@ -1,18 +1,14 @@
 //! Certification requests (PKCS#10, RFC 2986).
 
-use aws_lc_rs::digest;
-use rcgen::{
-    CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, SanType,
-    string::PrintableString,
-};
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, SanType, string::PrintableString};
 use shared::{
-    model::{CustomCsrRequest, KeyType, Subject},
+    model::{CustomCsrRequest, Subject},
     x509::san::dns_names,
 };
-use zeroize::Zeroizing;
 
-/// The certification request could not be built: the stored request is not one, or the key is not one.
+use crate::private_key::PrivateKey;
+
+/// The certification request could not be built: the stored request is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the certification request could not be built: {0}")]
 pub struct CsrError(String);
@@ -38,39 +34,15 @@ pub struct CertificationRequest {
 ///
 /// # Errors
 ///
-/// [`CsrError`] where the key does not fit the key type or the values do not fit X.509.
-pub fn certification_request(request: &CustomCsrRequest, private_key_info: &[u8]) -> Result<CertificationRequest, CsrError> {
-    let CustomCsrRequest { subject, sans, key_type, name: _, description: _ } = request;
-    let key_pair = key_pair(*key_type, private_key_info)?;
+/// [`CsrError`] where the values do not fit X.509.
+pub fn certification_request(request: &CustomCsrRequest, private_key: &PrivateKey) -> Result<CertificationRequest, CsrError> {
+    let CustomCsrRequest { subject, sans, key_type: _, name: _, description: _ } = request;
     let mut params = CertificateParams::default();
     params.distinguished_name = distinguished_name(subject)?;
     params.subject_alt_names =
         dns_names(sans).into_iter().map(|name| Ok(SanType::DnsName(name.try_into()?))).collect::<Result<_, rcgen::Error>>()?;
-    let pem = params.serialize_request(&*key_pair)?.pem()?;
-    Ok(CertificationRequest { pem, spki_sha256: hash(&key_pair) })
-}
-
-/// SHA-256 of the SubjectPublicKeyInfo that belongs to this private key.
-///
-/// # Errors
-///
-/// [`CsrError`] where the key does not fit the key type.
-pub fn spki_sha256(key_type: KeyType, private_key_info: &[u8]) -> Result<[u8; 32], CsrError> {
-    Ok(hash(&*key_pair(key_type, private_key_info)?))
-}
-
-fn key_pair(key_type: KeyType, private_key_info: &[u8]) -> Result<Zeroizing<KeyPair>, CsrError> {
-    let algorithm = match key_type {
-        KeyType::Rsa2048 => &PKCS_RSA_SHA256,
-        KeyType::P256v1 => &PKCS_ECDSA_P256_SHA256,
-    };
-    Ok(Zeroizing::new(KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(private_key_info), algorithm)?))
-}
-
-fn hash(key_pair: &KeyPair) -> [u8; 32] {
-    let mut spki_sha256 = [0; 32];
-    spki_sha256.copy_from_slice(digest::digest(&digest::SHA256, &key_pair.subject_public_key_info()).as_ref());
-    spki_sha256
+    let pem = params.serialize_request(private_key)?.pem()?;
+    Ok(CertificationRequest { pem, spki_sha256: private_key.spki_sha256() })
 }
 
 fn distinguished_name(subject: &Subject) -> Result<DistinguishedName, CsrError> {
@@ -96,7 +68,8 @@ fn distinguished_name(subject: &Subject) -> Result<DistinguishedName, CsrError> 
 
 #[cfg(test)]
 mod tests {
-    use shared::testing::request;
+    use aws_lc_rs::digest;
+    use shared::{model::KeyType, testing::request};
     use x509_parser::{
         certification_request::X509CertificationRequest,
         extensions::{GeneralName, ParsedExtension},
@@ -136,11 +109,5 @@ mod tests {
             assert_eq!(sans.general_names, [GeneralName::DNSName("www.foo.com"), GeneralName::DNSName("foo.com")]);
             assert_eq!(digest::digest(&digest::SHA256, info.subject_pki.raw).as_ref(), csr.spki_sha256);
         }
-    }
-
-    #[test]
-    fn a_key_of_the_wrong_type_is_refused() {
-        let key = AwsLc.generate(KeyType::P256v1).unwrap();
-        assert!(certification_request(&request(KeyType::Rsa2048), &key).is_err());
     }
 }

@@ -7,6 +7,7 @@ pub mod keygen;
 mod openssl_rsa;
 pub mod poll;
 mod pool;
+pub mod private_key;
 mod supervise;
 
 use std::{sync::Arc, time::Duration};

@@ -2,11 +2,18 @@
 //!
 //! Key generation is all that OpenSSL does here: what signs, seals and hashes is aws-lc-rs, which also reads and checks each key.
 
-use openssl::{error::ErrorStack, pkey::PKey, rsa::Rsa};
+use openssl::{
+    error::ErrorStack,
+    pkey::{PKey, Private},
+    rsa::Rsa,
+};
 use shared::model::KeyType;
 use zeroize::Zeroizing;
 
-use crate::keygen::{AwsLc, KeyGenerator, KeygenError, PrivateKeyInfo};
+use crate::{
+    keygen::{AwsLc, KeyGenerator, KeygenError},
+    private_key::PrivateKey,
+};
 
 const RSA_BITS: u32 = 2048;
 
@@ -15,17 +22,26 @@ const RSA_BITS: u32 = 2048;
 pub struct OpenSslRsa;
 
 impl KeyGenerator for OpenSslRsa {
-    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKey, KeygenError> {
         match key_type {
-            KeyType::Rsa2048 => rsa().map_err(|_| KeygenError),
+            KeyType::Rsa2048 => {
+                let private_key_info = Zeroizing::new(rsa()?.private_key_to_pkcs8()?);
+                PrivateKey::parse(key_type, &private_key_info).map_err(|_| KeygenError)
+            }
             KeyType::P256v1 => AwsLc.generate(key_type),
         }
     }
 }
 
-/// OpenSSL wipes its own copies when it frees them.
-fn rsa() -> Result<PrivateKeyInfo, ErrorStack> {
-    PKey::from_rsa(Rsa::generate(RSA_BITS)?)?.private_key_to_pkcs8().map(Zeroizing::new)
+/// OpenSSL wipes it when it is dropped.
+pub(crate) fn rsa() -> Result<PKey<Private>, KeygenError> {
+    Ok(PKey::from_rsa(Rsa::generate(RSA_BITS)?)?)
+}
+
+impl From<ErrorStack> for KeygenError {
+    fn from(_: ErrorStack) -> Self {
+        Self
+    }
 }
 
 #[cfg(test)]

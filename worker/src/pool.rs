@@ -13,9 +13,10 @@ use tokio::sync::{Notify, watch};
 use ulid::Ulid;
 
 use crate::{
-    csr::{self, certification_request},
+    csr::certification_request,
     jobs::generate_csr::{AttemptError, sealed},
     keygen::{KeyGenerator, KeyThreads},
+    private_key::PrivateKey,
 };
 
 /// How often to look whether another process took keys. What this one takes is noticed at once.
@@ -98,16 +99,16 @@ pub async fn refill(pool: Arc<KeyPool>, thread: KeyThreads, mut running: watch::
 }
 
 fn make_ahead(key_generator: &dyn KeyGenerator, sealer: &Sealer) -> Result<NewPoolKey, AttemptError> {
-    let private_key_info = key_generator.generate(KeyType::Rsa2048)?;
-    let spki_sha256 = csr::spki_sha256(KeyType::Rsa2048, &private_key_info)?;
+    let private_key = key_generator.generate(KeyType::Rsa2048)?;
+    let spki_sha256 = private_key.spki_sha256();
     let id = Ulid::generate().to_string();
-    let sealed_private_key = sealer.seal(&Binding::pool_key(&id, &spki_sha256), &private_key_info)?;
+    let sealed_private_key = sealer.seal(&Binding::pool_key(&id, &spki_sha256), &private_key.to_private_key_info()?)?;
     Ok(NewPoolKey { id, spki_sha256, master_key_id: sealer.current_id(), sealed_private_key })
 }
 
 /// Makes a CSR with a key from the pool and seals the key for its custom CSR.
 pub fn make_with(custom_csr: &CustomCsr, key: &PoolKey, sealer: &Sealer) -> Result<GeneratedCsr, AttemptError> {
     let private_key_info = sealer.open(&Binding::pool_key(&key.id, &key.spki_sha256), &key.sealed_private_key)?;
-    let csr = certification_request(&custom_csr.request, &private_key_info)?;
+    let csr = certification_request(&custom_csr.request, &PrivateKey::parse(KeyType::Rsa2048, &private_key_info)?)?;
     sealed(custom_csr, csr, &private_key_info, sealer)
 }

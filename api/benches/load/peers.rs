@@ -11,7 +11,6 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use poem::{EndpointExt, Response, Route, Server, get, handler, listener::TcpListener, web::Data};
-use shared::model::KeyType;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -117,14 +116,13 @@ pub async fn key_loop(program: &Path, time: Duration) -> anyhow::Result<KeyLoop>
     Ok(KeyLoop { rate: rate.parse()?, mean_ms: mean_ms.parse()? })
 }
 
-/// What the called-again program does for [`key_loop`]: RSA-2048 keys by the generator of `csrd` in the same build.
+/// What the called-again program does for [`key_loop`]: RSA-2048 keys by the library that `csrd` in the same build has them from.
 pub fn loop_keys(time: Duration) -> anyhow::Result<()> {
     let cores = crate::report::cores();
-    let generator = keygen::fastest();
     let make = || {
         let (began, mut keys) = (Instant::now(), 0_u32);
         while began.elapsed() < time {
-            generator.generate(KeyType::Rsa2048)?;
+            keygen::rsa_by_library()?;
             keys += 1;
         }
         anyhow::Ok((f64::from(keys), f64::from(keys) / began.elapsed().as_secs_f64()))

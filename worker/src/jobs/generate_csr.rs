@@ -17,6 +17,7 @@ use crate::{
     csr::{CertificationRequest, CsrError, certification_request},
     keygen::{KeyGenerator, KeyThreads, KeygenError, ThreadError},
     pool::{KeyPool, make_with},
+    private_key::PrivateKeyError,
 };
 
 /// Rows that one job makes keys for at most, where keys are quickly made.
@@ -61,6 +62,9 @@ pub enum AttemptError {
     /// There is no key.
     #[error("{0}")]
     Keygen(#[from] KeygenError),
+    /// The key cannot be read or written.
+    #[error("{0}")]
+    PrivateKey(#[from] PrivateKeyError),
     /// There is no CSR.
     #[error("{0}")]
     Csr(#[from] CsrError),
@@ -206,9 +210,9 @@ impl Generator {
 }
 
 fn make(custom_csr: &CustomCsr, key_generator: &dyn KeyGenerator, sealer: &Sealer) -> Result<GeneratedCsr, AttemptError> {
-    let private_key_info = key_generator.generate(custom_csr.request.key_type)?;
-    let csr = certification_request(&custom_csr.request, &private_key_info)?;
-    sealed(custom_csr, csr, &private_key_info, sealer)
+    let private_key = key_generator.generate(custom_csr.request.key_type)?;
+    let csr = certification_request(&custom_csr.request, &private_key)?;
+    sealed(custom_csr, csr, &private_key.to_private_key_info()?, sealer)
 }
 
 /// Seals a private key for its custom CSR.

@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use worker::{
     Heartbeat, WorkerConfig, Workers,
     jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::{AwsLc, KeyGenerator, KeygenError, PrivateKeyInfo},
+    keygen::{AwsLc, KeyGenerator, KeygenError},
+    private_key::PrivateKey,
 };
 
 /// A database with a granted zone and a registered master key.
@@ -88,7 +89,7 @@ impl World {
 pub struct Scripted<F>(AtomicU32, F);
 
 impl<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static> KeyGenerator for Scripted<F> {
-    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKey, KeygenError> {
         match self.1(self.0.fetch_add(1, Ordering::SeqCst)) {
             Some(error) => Err(error),
             None => AwsLc.generate(key_type),
@@ -104,9 +105,9 @@ pub fn scripted<F: Fn(u32) -> Option<KeygenError> + Send + Sync + 'static>(scrip
 pub struct Remembering(pub Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl KeyGenerator for Remembering {
-    fn generate(&self, key_type: KeyType) -> Result<PrivateKeyInfo, KeygenError> {
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKey, KeygenError> {
         let key = AwsLc.generate(key_type)?;
-        self.0.lock().unwrap().push(key.to_vec());
+        self.0.lock().unwrap().push(key.to_private_key_info().unwrap().to_vec());
         Ok(key)
     }
 }
