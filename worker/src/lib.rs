@@ -93,8 +93,8 @@ impl Workers {
             key_pool,
             limits: config.limits,
         });
-        // Four times the threads: while some jobs wait for the database, others have their keys made.
-        let concurrency = config.threads.max(1) * 4;
+        // Twice the threads: while some jobs wait for the database, others have their keys made.
+        let concurrency = config.threads.max(1) * 2;
         let supervised = Supervised {
             queue: database.queue.clone(),
             generator,

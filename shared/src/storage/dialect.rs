@@ -39,11 +39,12 @@ pub trait Dialect: Database {
     const BEGIN_READ: &'static str;
     /// IDs and job IDs of up to `$1` pending rows whose job is gone or dead.
     const JOBLESS: &'static str;
-    /// Takes up to `$2` jobs out of the queue that wait for a P-256 key, were not started yet and are due at `$1` (seconds since the Unix
-    /// epoch); their IDs.
+    /// Takes up to `$2` jobs out of the queue that wait for a key of type `$3`, were not started yet and are due at `$1` (seconds since the
+    /// Unix epoch); their IDs.
     /// What others are busy with is passed over.
     const TAKE_JOBS: &'static str;
-    /// Starts the rows of these jobs and gives them job `$1`; `$2` is a JSON array with the IDs of the jobs.
+    /// Starts the rows of these jobs, which wait for a key of type `$3`, and gives them job `$1`; `$2` is a JSON array with the IDs of the
+    /// jobs.
     const START_ROWS_OF_JOBS: &'static str;
     /// Leases a free pool key of master key `$3` to `$1` until `$2` and passes over those that others are just leasing.
     const LEASE_POOL_KEY: &'static str;
@@ -169,7 +170,7 @@ impl Dialect for Sqlite {
         ORDER BY key_type, job_id LIMIT $1";
     // CROSS JOIN: SQLite keeps to the order of the tables, and so to the index of pending rows.
     const TAKE_JOBS: &'static str = "DELETE FROM Jobs WHERE id IN (SELECT Jobs.id FROM custom_csrs CROSS JOIN Jobs \
-        WHERE Jobs.id = custom_csrs.job_id AND custom_csrs.status = 'pending' AND custom_csrs.key_type = 'p256v1' AND custom_csrs.starts = 0 \
+        WHERE Jobs.id = custom_csrs.job_id AND custom_csrs.status = 'pending' AND custom_csrs.key_type = $3 AND custom_csrs.starts = 0 \
         AND Jobs.status = 'Pending' AND Jobs.run_at <= $1 ORDER BY custom_csrs.job_id LIMIT $2) RETURNING id";
     const START_ROWS_OF_JOBS: &'static str = start_rows_of_jobs!("IN (SELECT value FROM json_each($2))");
     const LEASE_POOL_KEY: &'static str = "UPDATE pool_keys SET lease_id = $1, lease_expires_at = $2 WHERE id = (SELECT id FROM pool_keys \
@@ -233,7 +234,7 @@ impl Dialect for Postgres {
     const TAKE_JOBS: &'static str = "WITH taken AS MATERIALIZED (SELECT job.id FROM custom_csrs \
         CROSS JOIN LATERAL (SELECT jobs.id FROM apalis.jobs WHERE jobs.id = custom_csrs.job_id COLLATE \"default\" \
         AND jobs.status || '' = 'Pending' AND jobs.run_at <= to_timestamp(CAST($1 AS BIGINT)) FOR UPDATE SKIP LOCKED) AS job \
-        WHERE custom_csrs.status = 'pending' AND custom_csrs.key_type = 'p256v1' AND custom_csrs.starts = 0 \
+        WHERE custom_csrs.status = 'pending' AND custom_csrs.key_type = $3 AND custom_csrs.starts = 0 \
         ORDER BY custom_csrs.job_id LIMIT $2 FOR UPDATE OF custom_csrs SKIP LOCKED) \
         DELETE FROM apalis.jobs USING taken WHERE jobs.id = taken.id RETURNING jobs.id";
     const START_ROWS_OF_JOBS: &'static str =

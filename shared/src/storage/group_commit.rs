@@ -166,11 +166,16 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     async fn write_alone(&self, write: &Write) -> Result<Written, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let written = self.write_one(&mut tx, write).await?;
-        if written.stays() {
-            self.commit(tx).await?;
-        }
+        let written = if let Write::Complete(id, made, now) = write {
+            Written::Complete(self.write(sql::COMPLETE_GENERATION, complete_values(*id, made, *now)).await? > 0)
+        } else {
+            let mut tx = self.begin_write().await?;
+            let written = self.write_one(&mut tx, write).await?;
+            if written.stays() {
+                self.commit(tx).await?;
+            }
+            written
+        };
         self.signal([(write, &written)]);
         Ok(written)
     }

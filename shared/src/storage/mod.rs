@@ -198,6 +198,8 @@ pub struct Generation {
     pub attempts: u32,
     /// Generations of it that were started since the last result, this one included.
     pub starts: u32,
+    /// The job that it is started for.
+    pub job_id: String,
 }
 
 /// What a generation made.
@@ -307,13 +309,15 @@ pub trait Store: CertificateStore + AuditStore + PoolKeys + Send + Sync {
     /// that is not expired at `now` uses it.
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError>;
 
-    /// Counts a start of this row and tells what to make; nothing where it is gone or no longer pending.
+    /// Counts a start of this row and tells what to make; none where it is gone or no longer pending.
+    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError>;
+
+    /// Starts up to `limit` rows more beside one: others that wait for a key of the same type and are due at `now`.
     ///
-    /// Where its key is quickly made (P-256), up to `limit` rows come with it, this one included: others of the kind that wait and are
-    /// due at `now`. Their own jobs go, and this row's job stands for them: while it lives, no sweep takes them for lost. A row that was
-    /// started before without a result comes alone, and the others that its job stood for get jobs of their own again: one that kills
-    /// its worker is not to take them with it time and again.
-    async fn start_generations(&self, id: CustomCsrId, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError>;
+    /// Their own jobs go, and the job of `first` stands for them: while it lives, no sweep takes them for lost. A row that was started
+    /// before without a result stays alone, and the others that its job stood for get jobs of their own again: one that kills its worker
+    /// is not to take them with it time and again.
+    async fn start_others(&self, first: &Generation, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError>;
 
     /// Makes a pending row active. False where it is gone or no longer pending: the caller wipes what it made.
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError>;

@@ -112,12 +112,8 @@ impl<DB: Dialect> PoolKeys for SqlStore<DB> {
 
     async fn lease_pool_key(&self, master_key_id: &str, lease: Duration, now: Timestamp) -> Result<Option<PoolKey>, StoreError> {
         let lease_id = Ulid::generate().to_string();
-        let mut tx = self.begin_write().await?;
-        let leased = self.fetch(&mut tx, DB::LEASE_POOL_KEY, values![lease_id.clone(), now.plus(lease).micros(), master_key_id]).await?;
-        let Some(row) = leased.first() else { return Ok(None) };
-        let key = Reader::<DB>(row).pool_key(lease_id)?;
-        self.commit(tx).await?;
-        Ok(Some(key))
+        let leased = self.write_returning(DB::LEASE_POOL_KEY, values![lease_id.clone(), now.plus(lease).micros(), master_key_id]).await?;
+        leased.first().map(|row| Reader::<DB>(row).pool_key(lease_id)).transpose()
     }
 
     async fn complete_pooled(

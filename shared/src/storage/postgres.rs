@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use sqlx::{
-    Connection, PgConnection, Postgres,
+    Connection, Executor, PgConnection, PgPool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -26,10 +26,9 @@ const QUEUE_CONNECTIONS: u32 = 3;
 pub(super) async fn open(options: &PgConnectOptions, access: Access) -> Result<Database, OpenError> {
     let options = options.clone().application_name("csrd");
     prepare(&options, access.migrate).await?;
-    let lazily = |connections, wait| pool(connections, wait).connect_lazy_with(options.clone());
-    let pool = lazily(access.pool_size, API_WAIT);
-    let signal_pool = lazily(SIGNAL_CONNECTIONS, QUEUE_WAIT);
-    let queue = lazily(QUEUE_CONNECTIONS, QUEUE_WAIT);
+    let pool = pool(access.pool_size, API_WAIT).connect_lazy_with(options.clone());
+    let signal_pool = forgetful(SIGNAL_CONNECTIONS, &options);
+    let queue = forgetful(QUEUE_CONNECTIONS, &options);
     let (others, outbox) = mpsc::unbounded_channel();
     let signals = Arc::new(Signals::new(Some(others)));
     let mut tasks = JoinSet::new();
@@ -37,6 +36,16 @@ pub(super) async fn open(options: &PgConnectOptions, access: Access) -> Result<D
     tasks.spawn(notify::receive(signal_pool, Arc::clone(&signals)));
     let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, TURN_WAIT).grouping(&mut tasks);
     Ok(Database { store: Arc::new(store), queue: Queue::Postgres(queue), _held: Held { tasks, ..Held::default() } })
+}
+
+/// For what a server that crashes may forget of its last moments: signals, and which worker has which job. A job that is waiting again
+/// wakes a worker twice, and the row decides. No commit of these waits for the disk.
+fn forgetful(connections: u32, options: &PgConnectOptions) -> PgPool {
+    pool(connections, QUEUE_WAIT)
+        .after_connect(|connection: &mut PgConnection, _| {
+            Box::pin(async move { connection.execute("SET synchronous_commit = off").await.map(drop) })
+        })
+        .connect_lazy_with(options.clone())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

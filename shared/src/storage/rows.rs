@@ -138,7 +138,8 @@ impl<DB: Dialect> Reader<'_, DB> {
     }
 
     pub fn generation(&self) -> Result<Generation, StoreError> {
-        Ok(Generation { custom_csr: self.custom_csr()?, attempts: self.count("attempts")?, starts: self.count("starts")? })
+        let (attempts, starts) = (self.count("attempts")?, self.count("starts")?);
+        Ok(Generation { custom_csr: self.custom_csr()?, attempts, starts, job_id: self.text("job_id")? })
     }
 
     pub fn grant(&self) -> Result<ScopeGrant, StoreError> {

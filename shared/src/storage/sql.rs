@@ -83,12 +83,16 @@ impl<DB: Dialect> SqlStore<DB> {
         Ok(rows)
     }
 
-    /// Runs one writing statement in a transaction of its own; the number of rows that it changed.
+    /// Runs one writing statement, which is a transaction of its own: one trip to the database; the number of rows that it changed.
     pub(super) async fn write(&self, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let changed = self.execute(&mut tx, statement, values).await?;
-        self.commit(tx).await?;
-        Ok(changed)
+        let mut connection = self.write.acquire().await.map_err(|error| store_error::<DB>(&error))?;
+        self.committed(DB::execute(&mut connection, statement, values)).await
+    }
+
+    /// Likewise; its rows.
+    pub(super) async fn write_returning(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
+        let mut connection = self.write.acquire().await.map_err(|error| store_error::<DB>(&error))?;
+        self.committed(DB::fetch(&mut connection, statement, values)).await
     }
 
     pub(super) async fn fetch(
@@ -121,8 +125,13 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     pub(super) async fn commit(&self, tx: Transaction<'static, DB>) -> Result<(), StoreError> {
-        match tokio::time::timeout(self.statement_time, tx.commit()).await {
-            Ok(Ok(())) => Ok(()),
+        self.committed(tx.commit()).await
+    }
+
+    /// Waits for what ends in a commit: it may have happened although its answer is lost.
+    async fn committed<T>(&self, commit: impl Future<Output = sqlx::Result<T>> + Send) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.statement_time, commit).await {
+            Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) if DB::is_ambiguous(&error) => Err(StoreError::Ambiguous(error.to_string())),
             Ok(Err(error)) => Err(store_error::<DB>(&error)),
             Err(_) => Err(StoreError::Ambiguous("no answer in time".to_owned())),
@@ -255,8 +264,15 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         Ok(Deletion::Deleted)
     }
 
-    async fn start_generations(&self, id: CustomCsrId, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError> {
-        self.start(id, limit, now).await
+    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
+        self.start(id).await
+    }
+
+    async fn start_others(&self, first: &Generation, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError> {
+        if first.starts == 1 {
+            return self.take_others(first, limit, now).await;
+        }
+        self.give_others_back(first, now).await.map(|()| Vec::new())
     }
 
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {

@@ -1,48 +1,44 @@
 //! What a worker takes upon itself at once.
 
-use sqlx::Transaction;
-
 use super::{Dialect, Generation, SqlStore, rows::Reader, signals::Signal, statements as sql, value::values};
-use crate::{clock::Timestamp, error::StoreError, ids::CustomCsrId, model::KeyType};
+use crate::{clock::Timestamp, error::StoreError, ids::CustomCsrId, model::CustomCsr};
 
 impl<DB: Dialect> SqlStore<DB> {
-    /// See [`super::Store::start_generations`].
-    pub(super) async fn start(&self, id: CustomCsrId, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let rows = self.fetch(&mut tx, sql::START_GENERATION, values![id.to_string()]).await?;
-        let Some(row) = rows.first().map(Reader::<DB>) else { return Ok(Vec::new()) };
-        let (first, job_id) = (row.generation()?, row.text("job_id")?);
-        let (alone, quick) = (first.starts > 1, first.custom_csr.request.key_type == KeyType::P256v1);
-        let mut started = vec![first];
-        let mut given_back = 0;
-        if alone {
-            for row in &self.fetch(&mut tx, sql::ROWS_OF_JOB, values![job_id, id.to_string()]).await? {
-                given_back += self.requeue(&mut tx, row, now).await?;
-            }
-        } else if quick && limit > 1 {
-            started.extend(self.start_others(&mut tx, &job_id, limit - 1, now).await?);
-        }
-        self.commit(tx).await?;
-        if given_back > 0 {
-            self.signals.send(Signal::Enqueued);
-        }
-        Ok(started)
+    /// See [`super::Store::start_generation`].
+    pub(super) async fn start(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
+        let rows = self.write_returning(sql::START_GENERATION, values![id.to_string()]).await?;
+        rows.first().map(|row| Reader::<DB>(row).generation()).transpose()
     }
 
-    async fn start_others(
-        &self,
-        tx: &mut Transaction<'static, DB>,
-        job_id: &str,
-        limit: u32,
-        now: Timestamp,
-    ) -> Result<Vec<Generation>, StoreError> {
-        let taken = self.fetch(tx, DB::TAKE_JOBS, values![now.secs(), i64::from(limit)]).await?;
+    /// See [`super::Store::start_others`].
+    pub(super) async fn take_others(&self, first: &Generation, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError> {
+        let key_type = first.custom_csr.request.key_type.as_str();
+        let mut tx = self.begin_write().await?;
+        let taken = self.fetch(&mut tx, DB::TAKE_JOBS, values![now.secs(), i64::from(limit), key_type]).await?;
         if taken.is_empty() {
             return Ok(Vec::new());
         }
         let jobs = taken.iter().map(|row| Reader::<DB>(row).text("id")).collect::<Result<Vec<_>, _>>()?;
         let jobs = serde_json::to_string(&jobs).map_err(|error| StoreError::Internal(error.to_string()))?;
-        let rows = self.fetch(tx, DB::START_ROWS_OF_JOBS, values![job_id, jobs]).await?;
-        rows.iter().map(|row| Reader::<DB>(row).generation()).collect()
+        let rows = self.fetch(&mut tx, DB::START_ROWS_OF_JOBS, values![first.job_id.clone(), jobs, key_type]).await?;
+        let started = rows.iter().map(|row| Reader::<DB>(row).generation()).collect::<Result<_, _>>()?;
+        self.commit(tx).await?;
+        Ok(started)
+    }
+
+    /// Gives the other rows that the job of `first` stood for jobs of their own again.
+    pub(super) async fn give_others_back(&self, first: &Generation, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.begin_write().await?;
+        let mut given_back = 0;
+        let CustomCsr { id, request, .. } = &first.custom_csr;
+        let values = values![first.job_id.clone(), id.to_string(), request.key_type.as_str()];
+        for row in &self.fetch(&mut tx, sql::ROWS_OF_JOB, values).await? {
+            given_back += self.requeue(&mut tx, row, now).await?;
+        }
+        self.commit(tx).await?;
+        if given_back > 0 {
+            self.signals.send(Signal::Enqueued);
+        }
+        Ok(())
     }
 }

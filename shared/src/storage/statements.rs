@@ -58,16 +58,16 @@ macro_rules! csr_page {
     };
 }
 
-/// Starts the rows of these jobs and gives them job `$1`; `$2` is a JSON array with the IDs of the jobs.
+/// Starts the rows of these jobs, which wait for a key of type `$3`, and gives them job `$1`; `$2` is a JSON array with the IDs of the jobs.
 macro_rules! start_rows_of_jobs {
     ($is_one_of_the_ids:literal) => {
         concat!(
             "UPDATE custom_csrs SET starts = starts + 1, job_id = $1 \
-             WHERE status = 'pending' AND key_type = 'p256v1' AND job_id ",
+             WHERE status = 'pending' AND key_type = $3 AND job_id ",
             $is_one_of_the_ids,
             " RETURNING ",
             $crate::storage::statements::csr_columns!(),
-            ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts"
+            ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id"
         )
     };
 }
@@ -138,9 +138,9 @@ pub(super) const START_GENERATION: &str = concat!(
     csr_columns!(),
     ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id"
 );
-/// The other rows that job `$1` stood for.
+/// The other rows, of key type `$3`, that job `$1` stood for.
 pub(super) const ROWS_OF_JOB: &str =
-    "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND key_type = 'p256v1' AND job_id = $1 AND id <> $2";
+    "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND key_type = $3 AND job_id = $1 AND id <> $2";
 pub(super) const COMPLETE_GENERATION: &str = "UPDATE custom_csrs SET status = 'active', csr_pem = $2, spki_sha256 = $3, \
     master_key_id = $4, sealed_private_key = $5, updated_at = $6 WHERE id = $1 AND status = 'pending'";
 /// Only the first of two workers that saw the same number of attempts counts one more.

@@ -1,6 +1,6 @@
 //! Makes the private key and the CSR of one pending custom CSR.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, iter::once, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use shared::{
@@ -20,8 +20,14 @@ use crate::{
     private_key::PrivateKeyError,
 };
 
-/// Rows that one job makes keys for at most, where keys are quickly made.
-const BATCH: u32 = 64;
+/// Rows that one job makes keys for at most: a job costs the queue the same whatever it stands for. Of RSA few, so that other processes
+/// have their share.
+const fn batch(key_type: KeyType) -> u32 {
+    match key_type {
+        KeyType::Rsa2048 => 4,
+        KeyType::P256v1 => 64,
+    }
+}
 
 /// How often generation may fail, hang or kill the process before its custom CSR does.
 #[derive(Debug, Clone)]
@@ -92,15 +98,27 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Handles one job: its row, and with it others that wait for a key as quickly made. It never fails: what could not be done is
+    /// Handles one job: its row, and with it others that wait for a key of the same type. It never fails: what could not be done is
     /// written on the row, or the sweep finds the row again.
     pub async fn run(&self, id: CustomCsrId) {
-        match self.patiently(|| self.store.start_generations(id, BATCH, self.clock.now())).await {
-            Ok(started) if started.is_empty() => tracing::debug!(custom_csr_id = %id, "nothing to do: deleted, or no longer pending"),
-            // Each by itself: one that hangs or fails keeps no other waiting. Their results meet again in one commit.
-            Ok(started) => drop(join_all(started.into_iter().map(|generation| self.generate(generation))).await),
+        match self.patiently(|| self.store.start_generation(id)).await {
+            Ok(None) => tracing::debug!(custom_csr_id = %id, "nothing to do: deleted, or no longer pending"),
+            Ok(Some(first)) => {
+                let others = self.others(&first).await;
+                // Each by itself: one that hangs or fails keeps no other waiting. Their results meet again in one commit.
+                drop(join_all(once(first).chain(others).map(|generation| self.generate(generation))).await);
+            }
             Err(error) => self.left_to_the_sweep(id, &error).await,
         }
+    }
+
+    /// Others to make beside this one; none where they cannot be had: they have their jobs, or the sweep finds them.
+    async fn others(&self, first: &Generation) -> Vec<Generation> {
+        let limit = batch(first.custom_csr.request.key_type) - 1;
+        self.store.start_others(first, limit, self.clock.now()).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "a row is started alone");
+            Vec::new()
+        })
     }
 
     async fn left_to_the_sweep(&self, id: CustomCsrId, error: &StoreError) {
@@ -123,7 +141,7 @@ impl Generator {
         }
     }
 
-    async fn generate_one(&self, Generation { custom_csr, attempts, starts }: Generation) -> Result<(), StoreError> {
+    async fn generate_one(&self, Generation { custom_csr, attempts, starts, job_id: _ }: Generation) -> Result<(), StoreError> {
         let id = custom_csr.id;
         if starts > self.limits.starts {
             let reason = format!("Generation was started {} times and never came to a result.", self.limits.starts);

@@ -6,8 +6,9 @@ use super::{MASTER_KEY, accept, accept_new, database, generated, granted, start}
 use crate::{
     clock::Timestamp,
     error::StoreError,
+    ids::CustomCsrId,
     model::{KeyType, Status},
-    storage::Deletion,
+    storage::{Deletion, Generation, Store},
     testing::{actor, new_custom_csr, now},
 };
 
@@ -121,8 +122,15 @@ async fn an_unused_master_key_is_forgotten_and_a_used_one_is_kept() {
     assert_eq!(keys, [(MASTER_KEY, false, true), ("newest", true, false)]);
 }
 
+/// As a worker does: the row of a job, and up to `limit` others.
+async fn start_with_others(store: &dyn Store, id: CustomCsrId, limit: u32) -> Vec<Generation> {
+    let first = start(store, id).await.unwrap();
+    let others = store.start_others(&first, limit, now()).await.unwrap();
+    std::iter::once(first).chain(others).collect()
+}
+
 #[tokio::test]
-async fn one_job_takes_what_else_waits_for_a_quick_key_and_stands_for_it() {
+async fn one_job_takes_what_else_waits_for_a_key_of_its_type_and_stands_for_it() {
     let (test, store) = database().await;
     let scope = granted(&*store, 20).await;
     let mut ids = Vec::new();
@@ -130,28 +138,30 @@ async fn one_job_takes_what_else_waits_for_a_quick_key_and_stands_for_it() {
         ids.push(accept(&*store, &scope).await);
     }
     let rsa = accept_new(&*store, &new_custom_csr(&scope, KeyType::Rsa2048)).await;
+    let other_rsa = accept_new(&*store, &new_custom_csr(&scope, KeyType::Rsa2048)).await;
     let later = accept(&*store, &scope).await;
     assert!(store.retry_generation(later, 0, Duration::from_hours(1), now()).await.unwrap());
-    let begun: Vec<_> = store.start_generations(ids[0], 4, now()).await.unwrap().iter().map(|started| started.custom_csr.id).collect();
+    let begun: Vec<_> = start_with_others(&*store, ids[0], 3).await.iter().map(|started| started.custom_csr.id).collect();
     assert_eq!(begun.len(), 4, "no more than asked for");
     assert_eq!(begun[0], ids[0], "the job's own row first");
-    // Of eight jobs and that of the first attempt of the one that waits, three went to the one that took them.
-    assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 6);
+    // Of nine jobs and that of the first attempt of the one that waits, three went to the one that took them.
+    assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 7);
     assert_eq!(store.sweep(now()).await.unwrap().requeued, 0, "while that job lives, nothing is lost");
-    let rest = store.start_generations(*ids.iter().find(|id| !begun.contains(id)).unwrap(), 64, now()).await.unwrap();
+    let rest = start_with_others(&*store, *ids.iter().find(|id| !begun.contains(id)).unwrap(), 64).await;
     assert_eq!(rest.len(), 2, "neither what is begun, nor what is to wait, nor RSA");
-    assert_eq!(store.start_generations(rsa, 64, now()).await.unwrap().len(), 1);
+    let both: Vec<_> = start_with_others(&*store, rsa, 64).await.iter().map(|started| started.custom_csr.id).collect();
+    assert_eq!(both, [rsa, other_rsa]);
 
     // The worker dies. Whoever runs the job again gets its row alone, and the two that were begun with it and are not done get jobs again.
     assert!(store.complete_generation(begun[1], &generated(1), now()).await.unwrap());
-    let again = store.start_generations(ids[0], 64, now()).await.unwrap();
+    let again = start_with_others(&*store, ids[0], 64).await;
     assert_eq!(again.iter().map(|started| (started.custom_csr.id, started.starts)).collect::<Vec<_>>(), [(ids[0], 2)]);
-    assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 6 - 1 + 2, "less the one that was taken");
-    let alone = store.start_generations(begun[2], 64, now()).await.unwrap();
+    assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 7 - 2 + 2, "less the two that were taken");
+    let alone = start_with_others(&*store, begun[2], 64).await;
     assert_eq!(alone.iter().map(|started| started.starts).collect::<Vec<_>>(), [2]);
     // And where the jobs themselves are gone, the sweep finds all rows.
     test.execute("DELETE FROM {jobs}").await;
-    assert_eq!(store.sweep(now()).await.unwrap().requeued, 7);
+    assert_eq!(store.sweep(now()).await.unwrap().requeued, 8);
 }
 
 #[tokio::test]
@@ -171,13 +181,7 @@ async fn workers_that_take_at_once_never_take_the_same_row() {
     let mut tasks = tokio::task::JoinSet::new();
     for id in workers {
         let store = Arc::clone(&store);
-        tasks.spawn(async move {
-            loop {
-                if let Ok(started) = store.start_generations(id, 30, now()).await {
-                    return started;
-                }
-            }
-        });
+        tasks.spawn(async move { start_with_others(&*store, id, 30).await });
     }
     let started: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
     assert_eq!(started.len(), started.iter().map(|started| started.custom_csr.id).collect::<HashSet<_>>().len());

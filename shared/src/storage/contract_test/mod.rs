@@ -44,7 +44,7 @@ async fn accept_new(store: &dyn Store, new: &NewCustomCsr) -> CustomCsrId {
 }
 
 async fn start(store: &dyn Store, id: CustomCsrId) -> Option<Generation> {
-    store.start_generations(id, 1, now()).await.unwrap().pop()
+    store.start_generation(id).await.unwrap()
 }
 
 fn generated(spki: u8) -> GeneratedCsr {
