@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use poem::http::{HeaderMap, HeaderName};
 use shared::{
-    error::StoreError,
-    ids::{CustomCsrId, Scope},
     model::{CustomCsr, Status},
+    storage::Changes,
 };
 use tokio::time::Instant;
 
@@ -49,35 +48,28 @@ pub struct Waited {
 }
 
 /// Waits until a custom CSR is no longer pending or gone, for `secs` at most. It holds no connection meanwhile. The database may keep
-/// it until `deadline`, or for a second beyond the wait.
+/// it until `deadline`, or for a second beyond the wait. Where the row cannot be read, its last state counts.
 ///
-/// # Errors
-///
-/// Where the row cannot be read at first; later, the last state counts.
-pub async fn until_decided(state: &AppState, scope: &Scope, id: CustomCsrId, secs: u32, deadline: Deadline) -> Result<Waited, StoreError> {
-    // Before the first look, so that no change falls between.
-    let mut changed = state.store.signals().changed();
-    let mut custom_csr = deadline.read(state.store.find_custom_csr(scope, id)).await?;
-    let Ok(_place) = state.waiting.try_acquire() else { return Ok(Waited { custom_csr, applied_secs: None }) };
+/// `changes` are from before `custom_csr` was read, so that none falls between.
+pub async fn until_decided(state: &AppState, custom_csr: CustomCsr, mut changes: Changes<'_>, secs: u32, deadline: Deadline) -> Waited {
+    let (scope, id) = (custom_csr.scope.clone(), custom_csr.id);
+    let mut custom_csr = Some(custom_csr);
+    let Ok(_place) = state.waiting.try_acquire() else { return Waited { custom_csr, applied_secs: None } };
     let end = Instant::now() + Duration::from_secs(u64::from(secs));
     let mut stopping = state.stopping.clone();
     while custom_csr.as_ref().is_some_and(|csr| csr.status == Status::Pending) && Instant::now() < end {
         let next_look = end.min(Instant::now() + TICK);
-        let told = async {
-            // Another's change is not ours; an error is a lag, and then it may have been.
-            while changed.recv().await.is_ok_and(|other| other != id) {}
-        };
         tokio::select! {
-            () = told => {}
+            () = changes.next() => {}
             () = tokio::time::sleep_until(next_look) => {}
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
-        match deadline.or_later(end + TICK).read(state.store.find_custom_csr(scope, id)).await {
+        match deadline.or_later(end + TICK).read(state.store.find_custom_csr(&scope, id)).await {
             Ok(now) => custom_csr = now,
             Err(error) => tracing::debug!(%error, "the row is looked at again later"),
         }
     }
-    Ok(Waited { custom_csr, applied_secs: Some(secs) })
+    Waited { custom_csr, applied_secs: Some(secs) }
 }
 
 #[cfg(test)]

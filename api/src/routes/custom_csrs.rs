@@ -8,7 +8,7 @@ use shared::{
     error::{ErrorCode, Issue},
     ids::{CustomCsrId, Scope},
     model::{CustomCsr, CustomCsrRequest, Status},
-    storage::{Acceptance, Deletion, IdempotencyKey, NewCustomCsr},
+    storage::{Acceptance, Changes, Deletion, IdempotencyKey, NewCustomCsr},
     x509::{edit::Edit, request::Accepted},
 };
 
@@ -29,7 +29,7 @@ use crate::{
     idempotency,
     pagination::Query,
     state::AppState,
-    wait,
+    wait::{self, Waited},
 };
 
 /// What GET of one answers.
@@ -99,11 +99,13 @@ impl<'a> CustomCsrs<'a> {
         messages: Vec<Message>,
         collection: &str,
     ) -> Result<Created, ApiError> {
+        let mut changes = self.state.store.signals().changes_of(new.id);
         let accepting = self.state.store.accept_custom_csr(&new, access.actor(), self.state.clock.now());
         let csr = match self.deadline.write(accepting).await? {
             Acceptance::Accepted(csr) => *csr,
             Acceptance::Replayed(id) => {
                 self.check_grant(&new.scope).await?;
+                changes = self.state.store.signals().changes_of(id);
                 self.find(&new.scope, id).await?
             }
             Acceptance::KeyReused => {
@@ -114,7 +116,7 @@ impl<'a> CustomCsrs<'a> {
             Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
             Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(&new.scope, quota)),
         };
-        let (csr, applied) = self.wait_for(csr, headers).await;
+        let (csr, applied) = self.wait_for(csr, changes, headers).await;
         let location = format!("{}/{}", collection.trim_end_matches('/'), csr.id);
         Ok(Created::Created(Json(CustomCsrResponse::new(csr.into(), messages)), location, applied))
     }
@@ -176,19 +178,14 @@ impl<'a> CustomCsrs<'a> {
     }
 
     /// A POST that was accepted is answered, whatever happens while it waits.
-    async fn wait_for(&self, csr: CustomCsr, headers: &HeaderMap) -> (CustomCsr, Option<String>) {
+    async fn wait_for(&self, csr: CustomCsr, changes: Changes<'_>, headers: &HeaderMap) -> (CustomCsr, Option<String>) {
         let preferred = wait::preferred_secs(headers);
         let secs = preferred.unwrap_or(self.state.create_wait_secs);
         if preferred.is_none() && secs == 0 {
             return (csr, None);
         }
-        match wait::until_decided(self.state, &csr.scope, csr.id, secs, self.deadline).await {
-            Ok(waited) => (waited.custom_csr.unwrap_or(csr), preferred.and(waited.applied_secs).map(applied)),
-            Err(error) => {
-                tracing::warn!(%error, "answered without waiting");
-                (csr, None)
-            }
-        }
+        let waited = wait::until_decided(self.state, csr.clone(), changes, secs, self.deadline).await;
+        (waited.custom_csr.unwrap_or(csr), preferred.and(waited.applied_secs).map(applied))
     }
 
     /// Comes before any fault of the body or of its key is told. The accepting transaction checks it too, so a good request needs it not.
@@ -211,14 +208,14 @@ impl<'a> CustomCsrs<'a> {
     async fn get(&self, access: &Access, id: &str, headers: &HeaderMap) -> Result<Found, ApiError> {
         let scope = access.scope(CustomCsrsRead)?;
         let id = parse_id(id)?;
-        let (found, applied_secs) = match wait::preferred_secs(headers) {
-            Some(secs) => {
-                let waited = wait::until_decided(self.state, scope, id, secs, self.deadline).await?;
-                (waited.custom_csr, waited.applied_secs)
-            }
-            None => (self.deadline.read(self.state.store.find_custom_csr(scope, id)).await?, None),
+        let Some(secs) = wait::preferred_secs(headers) else {
+            let csr = self.find(scope, id).await?;
+            return Ok(Found::Found(Json(CustomCsrResponse::new(csr.into(), Vec::new())), None));
         };
-        let csr = found.ok_or(ErrorCode::CustomCsrNotFound)?;
+        let changes = self.state.store.signals().changes_of(id);
+        let csr = self.find(scope, id).await?;
+        let Waited { custom_csr, applied_secs } = wait::until_decided(self.state, csr, changes, secs, self.deadline).await;
+        let csr = custom_csr.ok_or(ErrorCode::CustomCsrNotFound)?;
         Ok(Found::Found(Json(CustomCsrResponse::new(csr.into(), Vec::new())), applied_secs.map(applied)))
     }
 

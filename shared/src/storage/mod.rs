@@ -40,7 +40,7 @@ pub use self::{
     connect::{Access, Database, Location, Migrate, OpenError, Queue},
     dialect::Dialect,
     pool_keys::{NewPoolKey, PoolKey, PoolKeys, PooledCompletion},
-    signals::{Signal, Signals},
+    signals::{Changes, Signal, Signals},
     sql::SqlStore,
 };
 use crate::{

@@ -1,11 +1,13 @@
 //! Who is told of what: workers of new jobs, waiting requests of changes, in this process and, on PostgreSQL, in the others.
 
-use tokio::sync::{broadcast, mpsc, watch};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{mpsc, watch};
 
 use crate::ids::CustomCsrId;
-
-/// Changes that a slow listener may be behind before it has to look for itself.
-const CHANGES_KEPT: usize = 1_024;
 
 /// Something that others may wait for. It is sent after the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +21,8 @@ pub enum Signal {
 /// Passes signals on.
 pub struct Signals {
     enqueued: watch::Sender<u64>,
-    changed: broadcast::Sender<CustomCsrId>,
+    /// Of the custom CSRs that someone waits for.
+    changes: Mutex<HashMap<CustomCsrId, watch::Sender<()>>>,
     /// To the other processes, where there are any.
     others: Option<mpsc::UnboundedSender<Signal>>,
 }
@@ -28,7 +31,7 @@ impl Signals {
     /// Signals within this process, and to the others through `others`.
     #[must_use]
     pub fn new(others: Option<mpsc::UnboundedSender<Signal>>) -> Self {
-        Self { enqueued: watch::Sender::new(0), changed: broadcast::Sender::new(CHANGES_KEPT), others }
+        Self { enqueued: watch::Sender::new(0), changes: Mutex::default(), others }
     }
 
     /// Tells everyone.
@@ -45,8 +48,9 @@ impl Signals {
         match signal {
             Signal::Enqueued => self.enqueued.send_modify(|count| *count = count.wrapping_add(1)),
             Signal::Changed(id) => {
-                // Nobody waits: nobody is told.
-                let _ = self.changed.send(id);
+                if let Some(change) = self.changes().get(&id) {
+                    change.send_replace(());
+                }
             }
         }
     }
@@ -57,9 +61,69 @@ impl Signals {
         self.enqueued.subscribe()
     }
 
-    /// The IDs of custom CSRs that changed.
+    /// Changes of this custom CSR from now on.
     #[must_use]
-    pub fn changed(&self) -> broadcast::Receiver<CustomCsrId> {
-        self.changed.subscribe()
+    pub fn changes_of(&self, id: CustomCsrId) -> Changes<'_> {
+        let change = self.changes().entry(id).or_default().subscribe();
+        Changes { signals: self, id, change }
+    }
+
+    fn changes(&self) -> MutexGuard<'_, HashMap<CustomCsrId, watch::Sender<()>>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells of the changes of one custom CSR for as long as it lives.
+pub struct Changes<'a> {
+    signals: &'a Signals,
+    id: CustomCsrId,
+    change: watch::Receiver<()>,
+}
+
+impl Changes<'_> {
+    /// Waits for the next change since the last one that this told of.
+    pub async fn next(&mut self) {
+        // Its sender goes only after the last receiver.
+        let _ = self.change.changed().await;
+    }
+}
+
+impl Drop for Changes<'_> {
+    fn drop(&mut self) {
+        let mut changes = self.signals.changes();
+        // Nobody else waits.
+        if changes.get(&self.id).is_some_and(|change| change.receiver_count() <= 1) {
+            changes.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::now;
+
+    async fn told(changes: &mut Changes<'_>) -> bool {
+        tokio::time::timeout(Duration::ZERO, changes.next()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_custom_csr_hears_of_it_alone_and_of_nothing_from_before() {
+        let signals = Signals::new(None);
+        let (one, other) = (CustomCsrId::new(now()), CustomCsrId::new(now()));
+        signals.send(Signal::Changed(one));
+        let (mut changes, mut again, mut of_other) = (signals.changes_of(one), signals.changes_of(one), signals.changes_of(other));
+        assert!(!told(&mut changes).await);
+        signals.send(Signal::Changed(one));
+        signals.send(Signal::Changed(one));
+        assert!(told(&mut changes).await);
+        assert!(!told(&mut changes).await, "two changes before a look are one");
+        assert!(!told(&mut of_other).await);
+        drop(changes);
+        assert!(told(&mut again).await, "one that goes leaves the others theirs");
+        drop((again, of_other));
+        assert!(signals.changes().is_empty());
     }
 }
