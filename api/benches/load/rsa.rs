@@ -18,7 +18,7 @@ const CONNECTIONS: usize = 16;
 
 /// All cores busy for long, without a pool: a pool makes bursts fast, not long runs.
 pub async fn sustained(bench: &mut Bench) -> anyhow::Result<()> {
-    let window = bench.secs(45);
+    let window = bench.secs(90);
     let (mut bars, mut best) = (Vec::new(), 0.0);
     let builds = bench.builds().await?;
     for build in &builds {
