@@ -1,10 +1,10 @@
 //! `csrd` beside its peers, and beside the limits that its own parts set, measured in one run on one machine.
 //!
-//!     cargo bench -p api --bench load                        everything, about 20 minutes
+//!     cargo bench -p api --bench load                        everything, about 25 minutes
 //!     cargo bench -p api --bench load -- --quick             everything, coarsely
 //!     cargo bench -p api --bench load -- --only burst        one part
 //!     cargo bench -p api --bench load -- --out               everything, and write the results, the plots and the tables
-//!     cargo bench -p api --bench load -- --soak 1h           memory under load for an hour
+//!     cargo bench -p api --bench load -- --soak 1h --out     memory under load for an hour
 //!
 //! Needs Debian's `postgresql`, and `golang-cfssl` for the comparison with cfssl. A missed target is printed; it fails nothing.
 //! What was started ends with this program, on an error and on Ctrl-C too; only SIGKILL leaves processes and `csrd-load-*` directories behind.
@@ -54,7 +54,7 @@ struct Args {
     /// Write the results there; without a directory to where they are kept
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = KEPT)]
     out: Option<PathBuf>,
-    /// Print memory over this time of load, and nothing else
+    /// Measure memory over this time of load, and nothing else
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     soak: Option<Duration>,
     /// The directory for databases, on the disk that is to be measured
@@ -108,7 +108,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
     ensure!(out.as_deref() != Some(kept) || args.only.is_empty(), "--only measures a part: give --out a directory of its own");
     let mut bench = Bench::start(args.quick, args.dir).await?;
     if let Some(time) = args.soak {
-        return memory::soak(&mut bench, time).await;
+        let series = memory::soak(&mut bench, time).await?;
+        let machine = report::machine(&bench.dir, &bench.report.versions, bench.quick).await?;
+        println!("\n{machine}\n{}", bench.report.table());
+        if let Some(out) = &out {
+            bench.report.write_soak(out, &machine, &series)?;
+        }
+        if out.as_deref() == Some(kept) {
+            report::replace_block(&kept.join("../../README.md"), "soak", &bench.report.table())?;
+        }
+        return Ok(());
     }
     let mut broken = Vec::new();
     for part in Part::value_variants() {

@@ -16,7 +16,7 @@ use crate::{
     drive::{Expected, Load, body_of},
     http::{Connection, request},
     report::{Row, mib},
-    service::{Backend, WAIT},
+    service::{Backend, Installation, Process, WAIT},
     usage,
 };
 
@@ -51,20 +51,34 @@ fn memory_row(what: String, bytes: u64, beside: String, bound: u64, target: &'st
     Row { what, figure: mib(bytes), beside, ratio: "–".to_owned(), target, reached: Some(bytes < bound * MIB) }
 }
 
-/// Clients that create, read and delete without end, on both databases at once; memory and work done, sixty times.
-pub async fn soak(bench: &mut Bench, time: Duration) -> anyhow::Result<()> {
-    const STEPS: u32 = 60;
+/// A service under load, with how often its clients went round and what memory it took.
+struct Soaked {
+    backend: Backend,
+    installation: Installation,
+    process: Process,
+    cycles: Arc<AtomicU64>,
+    resident: Vec<u64>,
+}
+
+/// Looks at the memory, evenly spread over the time.
+const STEPS: u32 = 60;
+
+/// Clients that create, read and delete without end, on both databases at once: sixteen of P-256 and one of RSA-2048 each. Memory and work
+/// done, sixty times; what to keep of it.
+pub async fn soak(bench: &mut Bench, time: Duration) -> anyhow::Result<String> {
     let mut services = Vec::new();
     for backend in Backend::BOTH {
         let installation = bench.install(backend, 16).await?;
         let process = bench.serve(&installation, DEFAULT_POOL, &[]).await?;
-        let (token, cycles) = (installation.token().await?, Arc::new(AtomicU64::new(0)));
-        services.push((backend, installation, process, token, cycles));
+        services.push(Soaked { backend, installation, process, cycles: Arc::default(), resident: Vec::new() });
     }
     let (mut clients, begin) = (JoinSet::new(), Instant::now());
-    for (_, installation, process, token, cycles) in &services {
-        for post in installation.posts(token, "p256v1", WAIT).iter() {
-            let (post, token, address, cycles) = (post.clone(), token.clone(), process.address, Arc::clone(cycles));
+    for Soaked { installation, process, cycles, .. } in &services {
+        let token = installation.token().await?;
+        let mut posts = installation.posts(&token, "p256v1", WAIT).to_vec();
+        posts.extend(installation.posts(&token, "rsa2048", WAIT).first().cloned());
+        for post in posts {
+            let (token, address, cycles) = (token.clone(), process.address, Arc::clone(cycles));
             clients.spawn(async move {
                 while begin.elapsed() < time {
                     cycle(address, &post, &token).await?;
@@ -74,24 +88,44 @@ pub async fn soak(bench: &mut Bench, time: Duration) -> anyhow::Result<()> {
             });
         }
     }
-    println!("| time | database | resident | peak | cycles of POST, GET, DELETE so far |\n|---|---|---|---|---|");
+    let mut lines = vec!["| time | database | resident | peak | cycles of POST, GET, DELETE so far |\n|---|---|---|---|---|".to_owned()];
+    println!("{}", lines[0]);
     for step in 0..=STEPS {
         let passed = time / STEPS * step;
         tokio::time::sleep_until(begin + passed).await;
-        for (backend, _, process, _, cycles) in &services {
+        for Soaked { backend, process, cycles, resident, .. } in &mut services {
             let (now, peak) = usage::memory(process.pid)?;
+            resident.push(now);
             let done = cycles.load(Ordering::Relaxed);
-            println!("| {} s | {} | {} | {} | {done} |", passed.as_secs(), backend.name(), mib(now), mib(peak));
+            lines.push(format!("| {} s | {} | {} | {} | {done} |", passed.as_secs(), backend.name(), mib(now), mib(peak)));
+            println!("{}", lines[lines.len() - 1]);
         }
     }
     while let Some(client) = clients.join_next().await {
         client??;
     }
-    for (_, installation, process, ..) in services {
+    for Soaked { backend, installation, process, cycles, resident } in services {
+        bench.report.row(flat_row(time, backend, &resident, cycles.load(Ordering::Relaxed)));
         process.stop().await?;
         installation.remove().await?;
     }
-    Ok(())
+    Ok(lines.join("\n"))
+}
+
+/// The last sixth beside the second one: in the first, caches fill.
+#[expect(clippy::cast_precision_loss, reason = "no memory is that large")]
+fn flat_row(time: Duration, backend: Backend, resident: &[u64], cycles: u64) -> Row {
+    let sixth = resident.len() / 6;
+    let most = |part: &[u64]| part.iter().copied().max().unwrap_or_default();
+    let (early, late) = (most(&resident[sixth..2 * sixth]), most(&resident[resident.len() - sixth..]));
+    Row {
+        what: format!("memory over {} of load, {}", humantime::format_duration(time), backend.name()),
+        figure: format!("{} at most in the last sixth", mib(late)),
+        beside: format!("{} in the second; {cycles} times POST, GET, DELETE", mib(early)),
+        ratio: format!("{:.2} times", late as f64 / early.max(1) as f64),
+        target: "flat (within 10 %), under 150 MiB",
+        reached: Some(late * 10 <= early * 11 && late < 150 * MIB),
+    }
 }
 
 async fn cycle(address: std::net::SocketAddr, post: &[u8], token: &str) -> anyhow::Result<()> {

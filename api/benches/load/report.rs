@@ -107,6 +107,14 @@ impl Report {
         fs::write(dir.join("latency.svg"), crate::plot::spans(&self.spans))?;
         Ok(())
     }
+
+    /// Writes what a long load did to memory.
+    pub fn write_soak(&self, dir: &Path, machine: &str, series: &str) -> anyhow::Result<()> {
+        let head = "# Memory over a long time\n\nWritten by `cargo bench -p api --bench load -- --soak TIME --out`.";
+        fs::create_dir_all(dir)?;
+        fs::write(dir.join("SOAK.md"), format!("{head}\n\n{machine}\n{}\n{series}\n", self.table()))?;
+        Ok(())
+    }
 }
 
 impl Row {
