@@ -1,7 +1,11 @@
 //! The log: on standard error, each line of a request with its request ID.
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 /// How much is logged, and how.
 #[derive(Args, Clone)]
@@ -48,16 +52,16 @@ pub fn start(args: &LogArgs) {
     };
     // Libraries that log statements and frames may not: values stand in them. Their warnings are welcome.
     let quiet = ["sqlx", "hyper", "hyper_util", "h2", "apalis", "apalis_core", "apalis_sqlite", "poem", "rustls"];
-    let filter = quiet
-        .iter()
-        .filter_map(|name| format!("{name}=warn").parse().ok())
-        .fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive);
     // Scripts wait for the address, whatever the level.
-    let filter = [LISTENING].iter().filter_map(|name| format!("{name}=info").parse().ok()).fold(filter, EnvFilter::add_directive);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = Targets::new()
+        .with_default(level)
+        .with_targets(quiet.map(|name| (name, LevelFilter::WARN)))
+        .with_target(LISTENING, LevelFilter::INFO);
+    let log = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match args.log_format {
-        LogFormat::Text => log.with_ansi(false).with_target(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
+        LogFormat::Text => log.with(lines.with_ansi(false).with_target(false)).init(),
+        LogFormat::Json => log.with(lines.json().flatten_event(true).with_span_list(false)).init(),
     }
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
