@@ -1,11 +1,17 @@
 //! The log: on standard error, each line of a request with its request ID.
 
+mod lines;
+
+use std::io::Stderr;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
+
+use self::lines::{LastLines, Lines};
 
 /// How much is logged, and how.
 #[derive(Args, Clone)]
@@ -42,7 +48,13 @@ pub fn listening(address: std::net::SocketAddr) {
 }
 
 /// Starts the log. A panic leaves one line too, with its place but without its text: nobody knows what that holds.
-pub fn start(args: &LogArgs) {
+///
+/// Hold what it returns until the process ends: the last lines are written with it.
+///
+/// # Errors
+///
+/// Where the thread that writes the lines cannot be started.
+pub fn start(args: &LogArgs) -> std::io::Result<LastLines<Stderr>> {
     let level = match args.log_level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -58,7 +70,8 @@ pub fn start(args: &LogArgs) {
         .with_targets(quiet.map(|name| (name, LevelFilter::WARN)))
         .with_target(LISTENING, LevelFilter::INFO);
     let log = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let (lines, last_lines) = Lines::new(std::io::stderr())?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     match args.log_format {
         LogFormat::Text => log.with(lines.with_ansi(false).with_target(false)).init(),
         LogFormat::Json => log.with(lines.json().flatten_event(true).with_span_list(false)).init(),
@@ -67,4 +80,5 @@ pub fn start(args: &LogArgs) {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a thread panicked");
     }));
+    Ok(last_lines)
 }
