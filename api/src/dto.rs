@@ -1,6 +1,7 @@
 //! What goes over the wire, and the schemas that the document shows.
 
 use poem_openapi::{Enum, Object};
+use serde::Serialize;
 use shared::{
     ids::Scope,
     model::{self, CustomCsr},
@@ -13,8 +14,9 @@ use crate::envelope::Message;
 mod certificates;
 
 /// The key pair to make.
-#[derive(Debug, Clone, Copy, Enum)]
+#[derive(Debug, Clone, Copy, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum KeyType {
     /// RSA, 2048 bits, signing with SHA-256.
     Rsa2048,
@@ -32,8 +34,9 @@ impl From<model::KeyType> for KeyType {
 }
 
 /// Where a custom CSR stands.
-#[derive(Debug, Clone, Copy, Enum)]
+#[derive(Debug, Clone, Copy, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Accepted; key and CSR are still to be made.
     Pending,
@@ -94,7 +97,7 @@ const fn default_key_type() -> KeyType {
 }
 
 /// A custom CSR. The private key never leaves the service.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(rename = "CustomCsr")]
 pub struct CustomCsrDto {
     /// Its ID, a UUID.
@@ -103,6 +106,7 @@ pub struct CustomCsrDto {
     pub status: Status,
     /// What went wrong; only where `status` is `failed`.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// When it was accepted: RFC 3339, UTC.
     pub created_at: String,
@@ -187,7 +191,7 @@ pub struct CustomCsrEditInput {
 }
 
 /// How many custom CSRs there may be, and are.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 pub struct Quota {
     /// Those that there may be; 0 where no quota is allocated.
     pub allocated: u32,
@@ -203,14 +207,14 @@ impl From<Option<ScopeGrant>> for Quota {
 }
 
 /// The ID of what was deleted.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 pub struct DeletedCustomCsr {
     /// Its ID.
     pub id: String,
 }
 
 /// Where a page stands in its list.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 pub struct ResultInfo {
     /// The page, from 1.
     pub page: u32,
@@ -236,7 +240,7 @@ impl ResultInfo {
 macro_rules! envelopes {
     ($($(#[$doc:meta])* $name:ident($result:ty) { $($(#[$extra_doc:meta])* $extra:ident: $extra_type:ty),* })+) => { $(
         $(#[$doc])*
-        #[derive(Debug, Object)]
+        #[derive(Debug, Object, Serialize)]
         pub struct $name {
             /// Always true.
             pub success: bool,
@@ -281,3 +285,6 @@ envelopes! {
     /// What was deleted.
     DeletedCustomCertificateResponse(DeletedCustomCertificate) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
     types::{ParseFromJSON, ParseResult, ToJSON, Type},
 };
+use serde::Serialize;
 use shared::error::{ErrorCode, Issue, StoreError, Warning};
 
 /// The header that tells the official clients whether to repeat a request.
@@ -21,14 +22,14 @@ pub const SHOULD_RETRY: &str = "x-should-retry";
 const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("1");
 
 /// Which member of the request body is meant.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 pub struct Source {
     /// A JSON pointer (RFC 6901) into the request body.
     pub pointer: String,
 }
 
 /// One error or one warning.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 pub struct Message {
     /// The number; the table of codes says what it means.
     pub code: u16,
@@ -36,6 +37,7 @@ pub struct Message {
     pub message: String,
     /// Which member of the request body is meant; absent where it is the request as a whole.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
 

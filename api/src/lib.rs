@@ -7,6 +7,7 @@ pub mod deadline;
 pub mod dto;
 pub mod envelope;
 pub mod idempotency;
+pub mod json;
 pub mod middleware;
 pub mod openapi;
 pub mod pagination;

@@ -1,7 +1,17 @@
 //! The log: on standard error, each line of a request with its request ID.
 
+mod lines;
+
+use std::io::Stderr;
+
 use clap::{Args, ValueEnum};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use self::lines::{LastLines, Lines};
 
 /// How much is logged, and how.
 #[derive(Args, Clone)]
@@ -38,7 +48,13 @@ pub fn listening(address: std::net::SocketAddr) {
 }
 
 /// Starts the log. A panic leaves one line too, with its place but without its text: nobody knows what that holds.
-pub fn start(args: &LogArgs) {
+///
+/// Hold what it returns until the process ends: the last lines are written with it.
+///
+/// # Errors
+///
+/// Where the thread that writes the lines cannot be started.
+pub fn start(args: &LogArgs) -> std::io::Result<LastLines<Stderr>> {
     let level = match args.log_level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -48,19 +64,21 @@ pub fn start(args: &LogArgs) {
     };
     // Libraries that log statements and frames may not: values stand in them. Their warnings are welcome.
     let quiet = ["sqlx", "hyper", "hyper_util", "h2", "apalis", "apalis_core", "apalis_sqlite", "poem", "rustls"];
-    let filter = quiet
-        .iter()
-        .filter_map(|name| format!("{name}=warn").parse().ok())
-        .fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive);
     // Scripts wait for the address, whatever the level.
-    let filter = [LISTENING].iter().filter_map(|name| format!("{name}=info").parse().ok()).fold(filter, EnvFilter::add_directive);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = Targets::new()
+        .with_default(level)
+        .with_targets(quiet.map(|name| (name, LevelFilter::WARN)))
+        .with_target(LISTENING, LevelFilter::INFO);
+    let log = tracing_subscriber::registry().with(filter);
+    let (lines, last_lines) = Lines::new(std::io::stderr())?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     match args.log_format {
-        LogFormat::Text => log.with_ansi(false).with_target(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
+        LogFormat::Text => log.with(lines.with_ansi(false).with_target(false)).init(),
+        LogFormat::Json => log.with(lines.json().flatten_event(true).with_span_list(false)).init(),
     }
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a thread panicked");
     }));
+    Ok(last_lines)
 }

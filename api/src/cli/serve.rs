@@ -68,7 +68,7 @@ pub struct ServeArgs {
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    log::start(&args.log);
+    let _last_lines = log::start(&args.log)?;
     args.process.check()?;
     let listen = resolve("--listen", &args.listen).await?;
     let source = args.jwt.source()?;

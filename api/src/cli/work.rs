@@ -39,7 +39,7 @@ pub fn default_threads() -> usize {
 
 /// Works until SIGTERM or SIGINT.
 pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
-    log::start(&args.log);
+    let _last_lines = log::start(&args.log)?;
     args.process.check()?;
     if matches!(args.database.location()?, Location::Sqlite(_)) {
         return Err(bad_setting("--database-url: csrd worker needs postgres://…: on SQLite the workers are part of csrd serve"));

@@ -1,14 +1,16 @@
 //! Custom certificates on the wire.
 
 use poem_openapi::{Enum, Object};
+use serde::Serialize;
 use shared::{
     clock::Timestamp,
     model::{self, CustomCertificate},
 };
 
 /// How a chain is to be built. It is stored and returned; a chain is never rewritten here.
-#[derive(Debug, Clone, Copy, Enum)]
+#[derive(Debug, Clone, Copy, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum BundleMethod {
     /// For the oldest clients.
     Ubiquitous,
@@ -29,8 +31,9 @@ impl From<model::BundleMethod> for BundleMethod {
 }
 
 /// What a certificate is for. It is stored and returned, and has no effect here.
-#[derive(Debug, Clone, Copy, Enum)]
+#[derive(Debug, Clone, Copy, Enum, Serialize)]
 #[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum CertificateType {
     /// For clients that name the host.
     SniCustom,
@@ -48,8 +51,9 @@ impl From<model::CertificateType> for CertificateType {
 }
 
 /// Where a custom certificate stands. Only `active` and `expired` occur; the others are those of the Cloudflare v4 API.
-#[derive(Debug, Clone, Copy, Enum)]
+#[derive(Debug, Clone, Copy, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum CertificateStatus {
     /// Valid.
     Active,
@@ -119,7 +123,7 @@ pub struct CustomCertificateEditInput {
 const PRIORITY: u32 = 20;
 
 /// A custom certificate.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(rename = "CustomCertificate")]
 pub struct CustomCertificateDto {
     /// Its ID, 32 hexadecimal digits. It stays when the certificate is renewed.
@@ -146,6 +150,7 @@ pub struct CustomCertificateDto {
     pub bundle_method: BundleMethod,
     /// What it is for.
     #[oai(rename = "type")]
+    #[serde(rename = "type")]
     pub certificate_type: CertificateType,
     /// Always 20.
     pub priority: u32,
@@ -177,7 +182,7 @@ impl CustomCertificateDto {
 }
 
 /// The ID of what was deleted.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 pub struct DeletedCustomCertificate {
     /// Its ID.
     pub id: String,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem::web::Data;
-use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
+use poem_openapi::{ApiResponse, OpenApi, param::Path};
 use shared::{
     clock::Timestamp,
     error::{ErrorCode, Issue, Warning},
@@ -27,6 +27,7 @@ use crate::{
         DeletedCustomCertificate, DeletedCustomCertificateResponse, ResultInfo,
     },
     envelope::{ApiError, Failure, Message},
+    json::Json,
     pagination::Query,
     state::AppState,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem::{http::HeaderMap, web::Data};
-use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
+use poem_openapi::{ApiResponse, OpenApi, param::Path};
 use shared::{
     error::{ErrorCode, Issue},
     ids::{CustomCsrId, Scope},
@@ -27,6 +27,7 @@ use crate::{
     },
     envelope::{ApiError, Failure, Message},
     idempotency,
+    json::Json,
     pagination::Query,
     state::AppState,
     wait::{self, Waited},

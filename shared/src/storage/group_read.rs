@@ -53,6 +53,13 @@ impl<DB: Dialect> SqlStore<DB> {
             if reads.recv_many(&mut group, GROUP).await == 0 {
                 return;
             }
+            // What other requests are about to ask for comes along: they have their turn first.
+            tokio::task::yield_now().await;
+            while group.len() < GROUP
+                && let Ok(read) = reads.try_recv()
+            {
+                group.push(read);
+            }
             let this = Arc::clone(&self);
             tokio::spawn(async move {
                 this.read_group(group).await;
