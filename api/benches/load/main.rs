@@ -39,6 +39,10 @@ use bench::Bench;
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// As in `csrd`: the peers within this program are to have it no worse.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Where the results are kept.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches");
 

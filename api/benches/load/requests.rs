@@ -1,4 +1,4 @@
-//! GET of one custom CSR.
+//! GET of one custom CSR, another one on each connection.
 
 use std::fs;
 
@@ -22,14 +22,17 @@ pub async fn get_one(bench: &mut Bench) -> anyhow::Result<()> {
         let installation = bench.install(backend, 1).await?;
         let process = bench.serve(&installation, 0, &["--workers", "1"]).await?;
         let token = installation.token().await?;
-        let created = body_of(process.address, &installation.posts(&token, "p256v1", WAIT)[0]).await?;
-        let created: serde_json::Value = serde_json::from_slice(&created)?;
-        let id = created.pointer("/result/id").and_then(serde_json::Value::as_str).context("no ID")?;
-        let get = Installation::get(&token, &format!("bench-0/custom_csrs/{id}"));
+        let mut gets = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let created = body_of(process.address, &installation.posts(&token, "p256v1", WAIT)[0]).await?;
+            let created: serde_json::Value = serde_json::from_slice(&created)?;
+            let id = created.pointer("/result/id").and_then(serde_json::Value::as_str).context("no ID")?;
+            gets.push(Installation::get(&token, &format!("bench-0/custom_csrs/{id}")));
+        }
         let file = tempfile::NamedTempFile::new_in(&bench.dir)?;
-        fs::write(file.path(), body_of(process.address, &get).await?)?;
+        fs::write(file.path(), body_of(process.address, &gets[0]).await?)?;
         let peer = bare_route(file.path()).await?;
-        let load = Load { address: process.address, connections: CONNECTIONS, requests: vec![get].into(), expected: Expected::OK };
+        let load = Load { address: process.address, connections: CONNECTIONS, requests: gets.into(), expected: Expected::OK };
         let watched = installation.watched(&[&process]);
         let ours = in_turn(bench, &load, &watched).await?;
         let limit = in_turn(bench, &Load { address: peer.address, ..load.clone() }, &peer.watched).await?;
