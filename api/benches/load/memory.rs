@@ -57,6 +57,8 @@ struct Soaked {
     installation: Installation,
     process: Process,
     cycles: Arc<AtomicU64>,
+    /// Rounds that ended in another answer than was expected, and were begun anew.
+    broken: Arc<AtomicU64>,
     resident: Vec<u64>,
 }
 
@@ -70,21 +72,26 @@ pub async fn soak(bench: &mut Bench, time: Duration) -> anyhow::Result<String> {
     for backend in Backend::BOTH {
         let installation = bench.install(backend, 16).await?;
         let process = bench.serve(&installation, DEFAULT_POOL, &[]).await?;
-        services.push(Soaked { backend, installation, process, cycles: Arc::default(), resident: Vec::new() });
+        services.push(Soaked { backend, installation, process, cycles: Arc::default(), broken: Arc::default(), resident: Vec::new() });
     }
     let (mut clients, begin) = (JoinSet::new(), Instant::now());
-    for Soaked { installation, process, cycles, .. } in &services {
+    for Soaked { installation, process, cycles, broken, .. } in &services {
         let token = installation.token().await?;
         let mut posts = installation.posts(&token, "p256v1", WAIT).to_vec();
         posts.extend(installation.posts(&token, "rsa2048", WAIT).first().cloned());
         for post in posts {
-            let (token, address, cycles) = (token.clone(), process.address, Arc::clone(cycles));
+            let (token, address, cycles, broken) = (token.clone(), process.address, Arc::clone(cycles), Arc::clone(broken));
             clients.spawn(async move {
                 while begin.elapsed() < time {
-                    cycle(address, &post, &token).await?;
-                    cycles.fetch_add(1, Ordering::Relaxed);
+                    match cycle(address, &post, &token).await {
+                        Ok(()) => cycles.fetch_add(1, Ordering::Relaxed),
+                        Err(error) => {
+                            println!("a round is begun anew: {error:#}");
+                            tokio::time::sleep(Duration::from_secs(1)).await;
+                            broken.fetch_add(1, Ordering::Relaxed)
+                        }
+                    };
                 }
-                anyhow::Ok(())
             });
         }
     }
@@ -101,11 +108,10 @@ pub async fn soak(bench: &mut Bench, time: Duration) -> anyhow::Result<String> {
             println!("{}", lines[lines.len() - 1]);
         }
     }
-    while let Some(client) = clients.join_next().await {
-        client??;
-    }
-    for Soaked { backend, installation, process, cycles, resident } in services {
-        bench.report.row(flat_row(time, backend, &resident, cycles.load(Ordering::Relaxed)));
+    clients.join_all().await;
+    for Soaked { backend, installation, process, cycles, broken, resident } in services {
+        let rounds = (cycles.load(Ordering::Relaxed), broken.load(Ordering::Relaxed));
+        bench.report.row(flat_row(time, backend, &resident, rounds));
         process.stop().await?;
         installation.remove().await?;
     }
@@ -114,14 +120,14 @@ pub async fn soak(bench: &mut Bench, time: Duration) -> anyhow::Result<String> {
 
 /// The last sixth beside the second one: in the first, caches fill.
 #[expect(clippy::cast_precision_loss, reason = "no memory is that large")]
-fn flat_row(time: Duration, backend: Backend, resident: &[u64], cycles: u64) -> Row {
+fn flat_row(time: Duration, backend: Backend, resident: &[u64], (done, broken): (u64, u64)) -> Row {
     let sixth = resident.len() / 6;
     let most = |part: &[u64]| part.iter().copied().max().unwrap_or_default();
     let (early, late) = (most(&resident[sixth..2 * sixth]), most(&resident[resident.len() - sixth..]));
     Row {
         what: format!("memory over {} of load, {}", humantime::format_duration(time), backend.name()),
         figure: format!("{} at most in the last sixth", mib(late)),
-        beside: format!("{} in the second; {cycles} times POST, GET, DELETE", mib(early)),
+        beside: format!("{} in the second; {done} rounds of POST, GET, DELETE, {broken} broken off", mib(early)),
         ratio: format!("{:.2} times", late as f64 / early.max(1) as f64),
         target: "flat (within 10 %), under 150 MiB",
         reached: Some(late * 10 <= early * 11 && late < 150 * MIB),
