@@ -64,6 +64,8 @@ impl Installation {
             Some(server) => {
                 let name = dir.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase().replace('-', "_");
                 server.sql("postgres", &format!("CREATE DATABASE {name}")).await?;
+                // What earlier parts wrote is not to be written to the disk while this one is measured.
+                server.sql("postgres", "CHECKPOINT").await?;
                 Some((server, name))
             }
             None => None,
