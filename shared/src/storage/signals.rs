@@ -65,7 +65,7 @@ impl Signals {
     #[must_use]
     pub fn changes_of(&self, id: CustomCsrId) -> Changes<'_> {
         let change = self.changes().entry(id).or_default().subscribe();
-        Changes { signals: self, id, change }
+        Changes { signals: self, id, change: Some(change) }
     }
 
     fn changes(&self) -> MutexGuard<'_, HashMap<CustomCsrId, watch::Sender<()>>> {
@@ -77,22 +77,26 @@ impl Signals {
 pub struct Changes<'a> {
     signals: &'a Signals,
     id: CustomCsrId,
-    change: watch::Receiver<()>,
+    /// Until this is dropped.
+    change: Option<watch::Receiver<()>>,
 }
 
 impl Changes<'_> {
     /// Waits for the next change since the last one that this told of.
     pub async fn next(&mut self) {
-        // Its sender goes only after the last receiver.
-        let _ = self.change.changed().await;
+        if let Some(change) = &mut self.change {
+            // Its sender goes only after the last receiver.
+            let _ = change.changed().await;
+        }
     }
 }
 
 impl Drop for Changes<'_> {
     fn drop(&mut self) {
         let mut changes = self.signals.changes();
-        // Nobody else waits.
-        if changes.get(&self.id).is_some_and(|change| change.receiver_count() <= 1) {
+        // Under the lock: of two that go at once, the second has to see that the first is gone.
+        self.change = None;
+        if changes.get(&self.id).is_some_and(|change| change.receiver_count() == 0) {
             changes.remove(&self.id);
         }
     }
