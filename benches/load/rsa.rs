@@ -97,15 +97,11 @@ pub async fn one_at_a_time(bench: &mut Bench) -> anyhow::Result<()> {
         let (pause, count) = (Duration::from_millis(250), bench.count(120));
         let post = &installation.posts(&token, "rsa2048", WAIT)[0];
         let latencies = paced(process.address, post, Expected::ACTIVE, pause, count).await?;
-        let what = format!("RSA-2048, one POST at a time, Prefer: wait, {}, {}", backend.name(), bench.with_pool());
+        let what = format!("RSA-2048, one POST at a time, Prefer: wait, {}, filled pool", backend.name());
         let row = latency_row(what, &latencies);
-        if bench.has_pool {
-            bench.report.span(format!("RSA POST to active, {}, pool", backend.name()), &latencies);
-        }
+        bench.report.span(format!("RSA POST to active, {}, pool", backend.name()), &latencies);
         bench.report.row(row);
-        if bench.has_pool {
-            installation.until_pool_holds(DEFAULT_POOL.into()).await?;
-        }
+        installation.until_pool_holds(DEFAULT_POOL.into()).await?;
         let polled = polled(&installation, &process, &token, pause, bench.count(60)).await?;
         let (p50, p99) = polled.p50_p99();
         bench.report.row(Row {
@@ -183,16 +179,14 @@ pub async fn burst(bench: &mut Bench) -> anyhow::Result<()> {
         let load = Load { address: process.address, connections: BURST as usize, requests, expected: Expected::ACTIVE };
         let mut bursts: Vec<Figures> = Vec::new();
         for _ in 0..bench.count(30).min(5) {
-            if bench.has_pool {
-                installation.until_pool_holds(BURST.into()).await?;
-            }
+            installation.until_pool_holds(BURST.into()).await?;
             bursts.push(load.times(BURST as usize, &installation.watched(&[&process])).await?);
         }
         bursts.sort_by_key(|burst| burst.elapsed);
         let (median, worst) = (&bursts[bursts.len() / 2], &bursts[bursts.len() - 1]);
-        bench.report.detail(&format!("burst of 256 RSA-2048, {}, {}", backend.name(), bench.with_pool()), median);
+        bench.report.detail(&format!("burst of 256 RSA-2048, {}, filled pool", backend.name()), median);
         bench.report.row(Row {
-            what: format!("burst of 256 RSA POSTs, {}, {}", backend.name(), bench.with_pool()),
+            what: format!("burst of 256 RSA POSTs, {}, filled pool", backend.name()),
             figure: format!("all active after {} (median of {}), {} (worst)", ms(median.elapsed), bursts.len(), ms(worst.elapsed)),
             beside: "–".to_owned(),
             ratio: "–".to_owned(),

@@ -34,7 +34,7 @@ pub async fn cost(bench: &mut Bench, out: Option<&Path>) -> anyhow::Result<()> {
         tables(&[("P-256, PostgreSQL", p256), ("RSA-2048, PostgreSQL", rsa), ("P-256, SQLite", p256_file), ("RSA-2048, SQLite", rsa_file)])
             + &capacity(p256, rsa, p256_file, rsa_file);
     println!("{text}");
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/SCALING.md");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("SCALING.md");
     if let Some(out) = out {
         if !out.join("SCALING.md").exists() {
             std::fs::create_dir_all(out)?;
@@ -47,9 +47,8 @@ pub async fn cost(bench: &mut Bench, out: Option<&Path>) -> anyhow::Result<()> {
 
 async fn on_postgres(bench: &Bench, installation: &Installation, key_type: &str, count: usize) -> anyhow::Result<Cost> {
     installation.init_keys().await?;
-    let no_pool: &[&str] = if bench.has_pool { &["--key-pool-size", "0"] } else { &[] };
     let api = bench.serve(installation, 0, &["--workers", "0"]).await?;
-    let worker = installation.work(no_pool).await?;
+    let worker = installation.work(&["--key-pool-size", "0"]).await?;
     let (server, name) = installation.server()?;
     let token = installation.token().await?;
     let requests = installation.posts(&token, key_type, WAIT);

@@ -2,7 +2,9 @@
 
 use std::{
     fs::{self, File},
+    io::Write,
     net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -71,9 +73,11 @@ impl Installation {
             None => None,
         };
         // As long as a secret has to be: this one protects nothing.
-        fs::write(dir.path().join("jwt.secret"), "a benchmark's secret, known to all who read this")?;
+        let mut secret = File::options().write(true).create_new(true).mode(0o600).open(dir.path().join("jwt.secret"))?;
+        secret.write_all(b"a benchmark's secret, known to all who read this")?;
         let zones = (0..zones).map(|index| format!("bench-{index}")).collect();
         let this = Self { csrd: csrd.to_owned(), dir, server, zones };
+        output(&mut this.command(&["migrate"])).await?;
         for zone in &this.zones {
             output(&mut this.command(&["zone", "grant", zone, "--quota", "4000000000"])).await?;
         }

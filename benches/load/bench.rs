@@ -1,11 +1,6 @@
 //! What all parts share.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::process::Command;
@@ -31,25 +26,19 @@ pub struct Bench {
     pub quick: bool,
     pub dir: PathBuf,
     pub postgres: Arc<Postgres>,
-    pub has_pool: bool,
     pub report: Report,
     own: Build,
     openssl: Option<Build>,
-    looked: bool,
 }
 
 impl Bench {
     pub async fn start(quick: bool, dir: PathBuf) -> anyhow::Result<Self> {
-        let csrd = PathBuf::from(env!("CARGO_BIN_EXE_csrd"));
+        let csrd = build(&["build", "--release", "--package", "api"], "csrd").await?;
         let postgres = Arc::new(Postgres::start(&dir).await?);
-        let has_pool = output(Command::new(&csrd).args(["serve", "--help"])).await?.contains("--key-pool-size");
         let own = Build { name: "aws-lc-rs", csrd, bench: std::env::current_exe()? };
         let mut report = Report::default();
         report.versions.push(format!("PostgreSQL {}", postgres.version().await?));
-        if !has_pool {
-            report.note("this csrd has no key pool: what is to be measured with a filled one is measured without");
-        }
-        Ok(Self { quick, dir, postgres, has_pool, report, own, openssl: None, looked: false })
+        Ok(Self { quick, dir, postgres, report, own, openssl: None })
     }
 
     /// The time for a run, given that of a full one.
@@ -62,22 +51,19 @@ impl Bench {
         if self.quick { full.div_ceil(10) } else { full }
     }
 
-    /// Every build: ours, and the one with RSA by OpenSSL where there is such a feature.
-    pub async fn builds(&mut self) -> anyhow::Result<Vec<Build>> {
-        if !self.looked {
-            self.looked = true;
-            self.openssl = openssl_build().await?;
-            if self.openssl.is_none() {
-                self.report.note("RSA by OpenSSL is not built: csrd has no feature `openssl-rsa`");
-            }
-        }
-        Ok([self.own.clone()].into_iter().chain(self.openssl.clone()).collect())
+    /// Both builds: the default one, and the one with RSA by OpenSSL.
+    pub async fn builds(&mut self) -> anyhow::Result<[Build; 2]> {
+        Ok([self.own.clone(), self.rsa_build().await?])
     }
 
     /// The build that makes RSA keys fastest.
     pub async fn rsa_build(&mut self) -> anyhow::Result<Build> {
-        let mut builds = self.builds().await?;
-        builds.pop().context("no build")
+        if let Some(build) = &self.openssl {
+            return Ok(build.clone());
+        }
+        let build = openssl_build().await?;
+        self.openssl = Some(build.clone());
+        Ok(build)
     }
 
     pub async fn install(&self, backend: Backend, zones: usize) -> anyhow::Result<Installation> {
@@ -92,36 +78,35 @@ impl Bench {
     /// Serves with a pool of this many keys, and waits until it is filled.
     pub async fn serve(&self, installation: &Installation, pool: u32, args: &[&str]) -> anyhow::Result<Process> {
         let size = pool.to_string();
-        let pool_args: &[&str] = if self.has_pool { &["--key-pool-size", &size] } else { &[] };
-        let process = installation.serve(&[pool_args, args].concat()).await?;
-        if self.has_pool && pool > 0 {
+        let process = installation.serve(&[&["--key-pool-size", &size], args].concat()).await?;
+        if pool > 0 {
             installation.until_pool_holds(pool.into()).await?;
         }
         Ok(process)
     }
-
-    pub const fn with_pool(&self) -> &'static str {
-        if self.has_pool { "filled pool" } else { "no pool in this csrd" }
-    }
 }
 
-async fn openssl_build() -> anyhow::Result<Option<Build>> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    if !fs::read_to_string(&manifest)?.contains("openssl-rsa") {
-        return Ok(None);
-    }
+/// Builds `csrd` and this program with RSA by OpenSSL.
+async fn openssl_build() -> anyhow::Result<Build> {
     println!("building csrd with the feature openssl-rsa");
     // A directory of its own: the builds would replace each other.
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/openssl-rsa");
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/openssl-rsa");
+    let options = ["--features", "openssl-rsa", "--target-dir", target];
+    let csrd = build(&[&["build", "--release", "--package", "api"], &options[..]].concat(), "csrd").await?;
+    let bench = build(&[&["bench", "--package", "benches", "--bench", "load", "--no-run"], &options[..]].concat(), "load").await?;
+    Ok(Build { name: "OpenSSL", csrd, bench })
+}
+
+/// Runs a cargo command; the program of this name that it built.
+async fn build(command: &[&str], name: &str) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["bench", "--locked", "--bench", "load", "--no-run", "--features", "openssl-rsa", "--message-format", "json"]);
-    cargo.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(&target).stderr(std::process::Stdio::inherit());
+    cargo.args(command).args(["--locked", "--message-format", "json", "--manifest-path"]);
+    cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).stderr(Stdio::inherit());
     let messages = output(&mut cargo).await?;
-    let bench = messages.lines().find_map(|line| {
+    let program = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_this = message.pointer("/target/name").and_then(serde_json::Value::as_str) == Some("load");
+        let is_this = message.pointer("/target/name").and_then(serde_json::Value::as_str) == Some(name);
         message.get("executable").and_then(serde_json::Value::as_str).filter(|_| is_this).map(PathBuf::from)
     });
-    let bench = bench.context("cargo names no benchmark")?;
-    Ok(Some(Build { name: "OpenSSL", csrd: target.join("release/csrd"), bench }))
+    program.with_context(|| format!("cargo names no program {name}"))
 }

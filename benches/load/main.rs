@@ -1,10 +1,10 @@
 //! `csrd` beside its peers, and beside the limits that its own parts set, measured in one run on one machine.
 //!
-//!     cargo bench -p api --bench load                        everything, about 25 minutes
-//!     cargo bench -p api --bench load -- --quick             everything, coarsely
-//!     cargo bench -p api --bench load -- --only burst        one part
-//!     cargo bench -p api --bench load -- --out               everything, and write the results, the plots and the tables
-//!     cargo bench -p api --bench load -- --soak 1h --out     memory under load for an hour
+//!     cargo bench -p benches --bench load                        everything, about 25 minutes
+//!     cargo bench -p benches --bench load -- --quick             everything, coarsely
+//!     cargo bench -p benches --bench load -- --only burst        one part
+//!     cargo bench -p benches --bench load -- --out               everything, and write the results, the plots and the tables
+//!     cargo bench -p benches --bench load -- --soak 1h --out     memory under load for an hour
 //!
 //! Needs Debian's `postgresql`, and `golang-cfssl` for the comparison with cfssl. A missed target is printed; it fails nothing.
 //! What was started ends with this program, on an error and on Ctrl-C too; only SIGKILL leaves processes and `csrd-load-*` directories behind.
@@ -44,7 +44,7 @@ use tokio::signal::unix::{SignalKind, signal};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Where the results are kept.
-const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches");
+const KEPT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[derive(Parser)]
 #[command(name = "load")]
@@ -119,7 +119,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             bench.report.write_soak(out, &machine, &series)?;
         }
         if out.as_deref() == Some(kept) {
-            report::replace_block(&kept.join("../../README.md"), "soak", &bench.report.table())?;
+            report::replace_block(&kept.join("../README.md"), "soak", &bench.report.table())?;
         }
         return Ok(());
     }
@@ -152,7 +152,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         bench.report.write(out, &machine)?;
         println!("written to {}", out.display());
         if out == kept {
-            report::replace_block(&kept.join("../../README.md"), "benchmark", &format!("{machine}\n{}", bench.report.table()))?;
+            report::replace_block(&kept.join("../README.md"), "benchmark", &format!("{machine}\n{}", bench.report.table()))?;
         }
     }
     ensure!(broken.is_empty(), "not measured: {broken:?}");

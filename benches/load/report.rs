@@ -87,7 +87,7 @@ impl Report {
     /// Writes the results and the plots.
     pub fn write(&self, dir: &Path, machine: &str) -> anyhow::Result<()> {
         let mut text = format!(
-            "# Results\n\nWritten by `cargo bench -p api --bench load -- --out`. A missed target is printed, never hidden.\n\n{machine}\n## Targets\n\n{}",
+            "# Results\n\nWritten by `cargo bench -p benches --bench load -- --out`. A missed target is printed, never hidden.\n\n{machine}\n## Targets\n\n{}",
             self.table()
         );
         if !self.notes.is_empty() {
@@ -110,7 +110,7 @@ impl Report {
 
     /// Writes what a long load did to memory.
     pub fn write_soak(&self, dir: &Path, machine: &str, series: &str) -> anyhow::Result<()> {
-        let head = "# Memory over a long time\n\nWritten by `cargo bench -p api --bench load -- --soak TIME --out`.";
+        let head = "# Memory over a long time\n\nWritten by `cargo bench -p benches --bench load -- --soak TIME --out`.";
         fs::create_dir_all(dir)?;
         fs::write(dir.join("SOAK.md"), format!("{head}\n\n{machine}\n{}\n{series}\n", self.table()))?;
         Ok(())
