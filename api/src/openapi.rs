@@ -51,7 +51,7 @@ pub fn document(service: &Service) -> Value {
 /// The document as YAML.
 #[must_use]
 pub fn yaml(document: &Value) -> String {
-    serde_yaml::to_string(document).unwrap_or_default()
+    serde_saphyr::to_string(document).unwrap_or_default()
 }
 
 /// Swagger UI with this document in it; it fetches nothing.

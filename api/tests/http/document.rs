@@ -22,7 +22,7 @@ async fn the_document_is_the_committed_one_and_is_served_as_json_and_as_yaml() {
     assert!(yaml == committed, "openapi.yaml is stale: csrd openapi > openapi.yaml");
     let (content_type, json) = text(&api, "/openapi.json").await;
     assert_eq!(content_type, "application/json");
-    let (json, yaml): (Value, Value) = (serde_json::from_str(&json).unwrap(), serde_yaml::from_str(&yaml).unwrap());
+    let (json, yaml): (Value, Value) = (serde_json::from_str(&json).unwrap(), serde_saphyr::from_str(&yaml).unwrap());
     assert_eq!(json, yaml);
     assert_eq!(json["openapi"], "3.0.3");
     assert_eq!(json["paths"].as_object().unwrap().len(), 10);
