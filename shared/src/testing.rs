@@ -1,5 +1,7 @@
 //! For tests: temporary databases and builders.
 
+pub mod faulty;
+
 use std::path::PathBuf;
 
 use sqlx::{AssertSqlSafe, Executor, PgPool, postgres::PgConnectOptions};

@@ -9,6 +9,7 @@ pub mod poll;
 mod pool;
 pub mod private_key;
 mod supervise;
+mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +26,8 @@ use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
 };
+pub use trouble::Trouble;
+use trouble::Troubles;
 
 /// How long apalis may take to end once nothing runs.
 const END_TIME: Duration = Duration::from_secs(1);
@@ -55,6 +58,7 @@ pub struct Workers {
     end: watch::Sender<bool>,
     alive: watch::Receiver<bool>,
     running: watch::Receiver<usize>,
+    trouble: watch::Receiver<Option<Trouble>>,
     tasks: JoinSet<()>,
 }
 
@@ -91,8 +95,10 @@ impl Workers {
             threads: KeyThreads::start(config.threads, config.limits.generation_time, Priority::Lowest)?,
             clock: Arc::clone(&config.clock),
             key_pool,
+            troubles: Troubles::default(),
             limits: config.limits,
         });
+        let trouble = generator.troubles.last();
         // Twice the threads: while some jobs wait for the database, others have their keys made.
         let concurrency = config.threads.max(1) * 2;
         let supervised = Supervised {
@@ -107,13 +113,19 @@ impl Workers {
         };
         tasks.spawn(supervise(supervised));
         tasks.spawn(maintain(Arc::clone(&database.store), config.clock, config.schedule, stopped));
-        Ok(Self { stop, end, alive, running, tasks })
+        Ok(Self { stop, end, alive, running, trouble, tasks })
     }
 
     /// Says at any time whether a worker takes jobs.
     #[must_use]
     pub fn alive(&self) -> watch::Receiver<bool> {
         self.alive.clone()
+    }
+
+    /// Says at any time what keeps keys from being stored.
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.trouble.clone()
     }
 
     /// Takes no more jobs and waits for those in flight, `patience` long. False where some were not finished: they are

@@ -83,7 +83,11 @@ pub async fn supervise(supervised: Supervised) {
         let started = Instant::now();
         let ended = supervised.run(&name).await;
         supervised.alive.send_replace(false);
-        let Err(error) = ended else { return };
+        let error: BoxDynError = match ended {
+            Ok(()) if *supervised.end.borrow() => return,
+            Ok(()) => "it ended by itself".into(),
+            Err(error) => error,
+        };
         failures = if started.elapsed() > STEADY { 0 } else { failures.saturating_add(1) };
         let pause = Duration::from_millis(200 << failures.min(4));
         tracing::warn!(worker = name, %error, ?pause, "the worker ended and is started again");
@@ -178,14 +182,15 @@ impl Drop for Running {
 /// Everything that can go wrong is dealt with inside: an error that apalis sees would leave the job running.
 async fn handle(job: GenerateCsrJob, handler: Data<Handler>) -> Result<(), BoxDynError> {
     let _running = Running::new(&handler.running);
-    if *handler.stop.borrow() {
-        // Fetched while the process began to stop: the job dies, and the sweep finds its row.
-        return Err("stopping".into());
-    }
     let Some(id) = job.custom_csr_id() else {
         tracing::error!("a job names no custom CSR and is dropped");
         return Ok(());
     };
+    if *handler.stop.borrow() {
+        // Fetched while the process began to stop: another process gets a job for the row at once.
+        handler.generator.give_back(id).await;
+        return Ok(());
+    }
     handler.generator.run(id).await;
     Ok(())
 }

@@ -50,6 +50,8 @@ pub trait Dialect: Database {
     const LEASE_POOL_KEY: &'static str;
     /// Takes the lock under which keys are added to the pool, until the transaction ends. None where one transaction at a time writes anyway.
     const POOL_LOCK: Option<&'static str>;
+    /// Takes the lock under which master keys are registered, until the transaction ends. None where one transaction at a time writes anyway.
+    const MASTER_KEY_LOCK: Option<&'static str>;
     /// Deletes all pool keys, where one process has all workers.
     const EMPTY_POOL: Option<&'static str>;
     /// The custom CSRs whose IDs are in the JSON array `$1`, in one of the scopes of the JSON array `$2`.
@@ -176,6 +178,7 @@ impl Dialect for Sqlite {
     const LEASE_POOL_KEY: &'static str = "UPDATE pool_keys SET lease_id = $1, lease_expires_at = $2 WHERE id = (SELECT id FROM pool_keys \
         WHERE lease_id IS NULL AND master_key_id = $3 ORDER BY id LIMIT 1) RETURNING id, spki_sha256, sealed_private_key";
     const POOL_LOCK: Option<&'static str> = None;
+    const MASTER_KEY_LOCK: Option<&'static str> = None;
     const EMPTY_POOL: Option<&'static str> = Some("DELETE FROM pool_keys");
     const FIND_CUSTOM_CSRS: &'static str =
         find_custom_csrs!("IN (SELECT value FROM json_each($1))", "IN (SELECT value FROM json_each($2))");
@@ -243,6 +246,8 @@ impl Dialect for Postgres {
         WHERE lease_id IS NULL AND master_key_id = $3 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id, spki_sha256, sealed_private_key";
     // `pool` in ASCII.
     const POOL_LOCK: Option<&'static str> = Some("SELECT CAST(1 AS BIGINT) AS locked FROM pg_advisory_xact_lock(1886351212)");
+    // `mkey` in ASCII.
+    const MASTER_KEY_LOCK: Option<&'static str> = Some("SELECT CAST(1 AS BIGINT) AS locked FROM pg_advisory_xact_lock(1835754873)");
     const EMPTY_POOL: Option<&'static str> = None;
     const FIND_CUSTOM_CSRS: &'static str = find_custom_csrs!(
         "= ANY (ARRAY(SELECT json_array_elements_text(CAST(CAST($1 AS TEXT) AS json))))",

@@ -226,6 +226,15 @@ pub struct MasterKeyRow {
     pub in_use: bool,
 }
 
+/// What became of an attempt to register a master key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registration {
+    /// It is the current one: the first that was ever registered, or registered before.
+    Current,
+    /// Another one, with this ID, is: nothing was changed.
+    Other(String),
+}
+
 /// A sealed private key with all that it is bound to.
 #[derive(Debug, Clone)]
 pub struct SealedRow {
@@ -235,6 +244,8 @@ pub struct SealedRow {
     pub scope: Scope,
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub spki_sha256: [u8; 32],
+    /// Which master key sealed it.
+    pub master_key_id: String,
     /// The sealed private key.
     pub sealed_private_key: Vec<u8>,
 }
@@ -328,8 +339,12 @@ pub trait Store: CertificateStore + AuditStore + PoolKeys + Send + Sync {
     /// Ends a pending row as failed, for this reason, which its tenant reads. False where it is gone or no longer pending.
     async fn fail_generation(&self, id: CustomCsrId, reason: &str, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Takes a start back that ended without a result through no fault of the row's.
+    /// Takes a start back that ended without a result through no fault of the row's, and leaves the row to the sweep.
     async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError>;
+
+    /// Takes a start back like [`Store::forget_start`] and enqueues the next one after `delay`; with none, workers are woken
+    /// at once. False if the row is gone or no longer pending.
+    async fn defer_generation(&self, id: CustomCsrId, delay: Duration, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Gives every pending row whose job is gone or dead a new job.
     async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError>;
@@ -345,11 +360,12 @@ pub trait Store: CertificateStore + AuditStore + PoolKeys + Send + Sync {
     /// The master keys that the database remembers, oldest first.
     async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError>;
 
-    /// Makes this master key the current one, forgets those that no custom CSR needs, and deletes the pool keys of all others.
-    async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<(), StoreError>;
+    /// Registers this master key if none was ever registered. The check and the registration are one transaction, and concurrent calls
+    /// take turns: of several first starts, one wins.
+    async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<Registration, StoreError>;
 
-    /// One record sealed by this master key; none where there is none.
-    async fn sample_sealed(&self, master_key_id: &str) -> Result<Option<SealedRow>, StoreError>;
+    /// The next `limit` sealed records of all custom CSRs, by ID, after this one.
+    async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError>;
 
     /// Whether the database answers and has our tables.
     async fn ping(&self) -> Result<(), StoreError>;

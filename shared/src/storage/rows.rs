@@ -167,7 +167,12 @@ impl<DB: Dialect> Reader<'_, DB> {
     }
 
     pub fn sealed(&self) -> Result<SealedRow, StoreError> {
-        let spki_sha256 = self.spki_sha256()?;
-        Ok(SealedRow { id: self.custom_csr_id()?, scope: self.scope()?, spki_sha256, sealed_private_key: self.blob("sealed_private_key")? })
+        Ok(SealedRow {
+            id: self.custom_csr_id()?,
+            scope: self.scope()?,
+            spki_sha256: self.spki_sha256()?,
+            master_key_id: self.text("master_key_id")?,
+            sealed_private_key: self.blob("sealed_private_key")?,
+        })
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Acceptance, Deletion, Dialect, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, ListQuery, MasterKeyRow, NewCustomCsr, Page, Purge,
-    ScopeGrant, SealedRow, Store, Sweep,
+    Registration, ScopeGrant, SealedRow, Store, Sweep,
     dialect::NewJob,
     group_commit::{GroupedWrite, Write, Written},
     group_read::GroupedRead,
@@ -301,6 +301,21 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         self.write(sql::FORGET_START, values![id.to_string()]).await.map(drop)
     }
 
+    async fn defer_generation(&self, id: CustomCsrId, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.begin_write().await?;
+        let run_at = if delay.is_zero() { now.minus(BACKDATE) } else { now.plus(delay) };
+        let job = NewJob::new(GenerateCsrJob::new(id), run_at);
+        if self.execute(&mut tx, sql::DEFER_GENERATION, values![id.to_string(), job.id.clone()]).await? == 0 {
+            return Ok(false);
+        }
+        self.push(&mut tx, job).await?;
+        self.commit(tx).await?;
+        if delay.is_zero() {
+            self.signals.send(Signal::Enqueued);
+        }
+        Ok(true)
+    }
+
     async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError> {
         let mut requeued = 0;
         loop {
@@ -342,17 +357,28 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         self.rows(sql::LIST_MASTER_KEYS, values![]).await?.iter().map(|row| Reader::<DB>(row).master_key()).collect()
     }
 
-    async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<(), StoreError> {
+    async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<Registration, StoreError> {
         let mut tx = self.begin_write().await?;
-        self.execute(&mut tx, sql::RETIRE_MASTER_KEYS, values![id]).await?;
-        self.execute(&mut tx, sql::DELETE_POOL_KEYS_OF_OTHERS, values![id]).await?;
-        self.execute(&mut tx, sql::FORGET_UNUSED_MASTER_KEYS, values![id]).await?;
-        self.execute(&mut tx, sql::REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
-        self.commit(tx).await
+        if let Some(lock) = DB::MASTER_KEY_LOCK {
+            self.fetch(&mut tx, lock, values![]).await?;
+        }
+        let known = self.fetch(&mut tx, sql::LIST_MASTER_KEYS, values![]).await?;
+        let known = known.iter().map(|row| Reader::<DB>(row).master_key()).collect::<Result<Vec<_>, _>>()?;
+        if known.is_empty() {
+            self.execute(&mut tx, sql::REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
+            self.commit(tx).await?;
+            return Ok(Registration::Current);
+        }
+        match known.into_iter().find(|key| key.current) {
+            Some(current) if current.id == id => Ok(Registration::Current),
+            Some(current) => Ok(Registration::Other(current.id)),
+            None => Err(StoreError::Corrupt("none of the master keys is the current one".to_owned())),
+        }
     }
 
-    async fn sample_sealed(&self, master_key_id: &str) -> Result<Option<SealedRow>, StoreError> {
-        self.rows(sql::SAMPLE_SEALED, values![master_key_id]).await?.first().map(|row| Reader::<DB>(row).sealed()).transpose()
+    async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
+        let after = after.map(|id| id.to_string()).unwrap_or_default();
+        self.rows(sql::LIST_SEALED, values![after, i64::from(limit)]).await?.iter().map(|row| Reader::<DB>(row).sealed()).collect()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -150,6 +150,9 @@ pub(super) const FAIL_GENERATION: &str =
     "UPDATE custom_csrs SET status = 'failed', error = $2, updated_at = $3 WHERE id = $1 AND status = 'pending'";
 /// A start that ended without a result through no fault of the row's does not count.
 pub(super) const FORGET_START: &str = "UPDATE custom_csrs SET starts = starts - 1 WHERE id = $1 AND status = 'pending' AND starts > 0";
+/// Likewise, and job `$2` is to wake a worker for it again.
+pub(super) const DEFER_GENERATION: &str = "UPDATE custom_csrs SET starts = CASE WHEN starts > 0 THEN starts - 1 ELSE 0 END, job_id = $2 \
+    WHERE id = $1 AND status = 'pending'";
 pub(super) const REPLACE_JOB: &str = "UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND status = 'pending' AND job_id = $3";
 
 /// A row where the pool has fewer than `$2` keys and `$1` is the current master key.
@@ -160,17 +163,12 @@ pub(super) const COUNT_POOL_KEYS: &str = "SELECT COUNT(*) AS total FROM pool_key
 pub(super) const DELETE_LEASED_POOL_KEY: &str = "DELETE FROM pool_keys WHERE id = $1 AND lease_id = $2";
 pub(super) const PURGE_POOL_KEYS: &str =
     "DELETE FROM pool_keys WHERE id IN (SELECT id FROM pool_keys WHERE lease_expires_at < $1 LIMIT $2)";
-pub(super) const DELETE_POOL_KEYS_OF_OTHERS: &str = "DELETE FROM pool_keys WHERE master_key_id <> $1";
 
 pub(super) const LIST_MASTER_KEYS: &str = "SELECT id, current, CAST(CASE WHEN EXISTS (SELECT 1 FROM custom_csrs \
     WHERE master_key_id = master_keys.id) THEN 1 ELSE 0 END AS BIGINT) AS in_use FROM master_keys ORDER BY created_at, id";
-pub(super) const RETIRE_MASTER_KEYS: &str = "UPDATE master_keys SET current = 0 WHERE id <> $1";
-pub(super) const FORGET_UNUSED_MASTER_KEYS: &str = "DELETE FROM master_keys WHERE id <> $1 AND NOT EXISTS \
-    (SELECT 1 FROM custom_csrs WHERE master_key_id = master_keys.id)";
-pub(super) const REGISTER_MASTER_KEY: &str =
-    "INSERT INTO master_keys (id, current, created_at) VALUES ($1, 1, $2) ON CONFLICT (id) DO UPDATE SET current = 1";
-pub(super) const SAMPLE_SEALED: &str =
-    "SELECT id, scope, spki_sha256, sealed_private_key FROM custom_csrs WHERE master_key_id = $1 ORDER BY id LIMIT 1";
+pub(super) const REGISTER_MASTER_KEY: &str = "INSERT INTO master_keys (id, current, created_at) VALUES ($1, 1, $2)";
+pub(super) const LIST_SEALED: &str = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs \
+    WHERE id > $1 AND sealed_private_key IS NOT NULL ORDER BY id LIMIT $2";
 
 /// The custom CSR `$1` where the zone `$2` may use it: its own, or its account's.
 pub(super) const FIND_USABLE_CSR: &str = "SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND (scope = $2 \
@@ -206,7 +204,7 @@ pub(super) const ALL_CERTIFICATES: &str =
     concat!("SELECT ", certificate_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");
 pub(super) const EXPORT_CERTIFICATE: &str = concat!("SELECT ", certificate_columns!(), " FROM custom_certificates WHERE id = $1");
 pub(super) const SEALED_OF_CSR: &str =
-    "SELECT id, scope, spki_sha256, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active'";
+    "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active'";
 
 pub(super) const INSERT_AUDIT: &str =
     "INSERT INTO audit (at, who, origin, action, resource, scope, request_id) VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -247,18 +245,16 @@ pub(super) const ALL: &[&str] = &[
     RETRY_GENERATION,
     FAIL_GENERATION,
     FORGET_START,
+    DEFER_GENERATION,
     REPLACE_JOB,
     ROOM_IN_POOL,
     INSERT_POOL_KEY,
     COUNT_POOL_KEYS,
     DELETE_LEASED_POOL_KEY,
     PURGE_POOL_KEYS,
-    DELETE_POOL_KEYS_OF_OTHERS,
     LIST_MASTER_KEYS,
-    RETIRE_MASTER_KEYS,
-    FORGET_UNUSED_MASTER_KEYS,
     REGISTER_MASTER_KEY,
-    SAMPLE_SEALED,
+    LIST_SEALED,
     FIND_USABLE_CSR,
     LOCK_USED_CSR,
     INSERT_CERTIFICATE,

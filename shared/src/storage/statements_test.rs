@@ -19,7 +19,10 @@ where
         DB::START_ROWS_OF_JOBS,
         DB::LEASE_POOL_KEY,
     ];
-    let own = own.into_iter().chain(DB::RELEASE_JOBS).chain([DB::SWEEP_LOCK, DB::POOL_LOCK, DB::EMPTY_POOL].into_iter().flatten());
+    let own = own
+        .into_iter()
+        .chain(DB::RELEASE_JOBS)
+        .chain([DB::SWEEP_LOCK, DB::POOL_LOCK, DB::MASTER_KEY_LOCK, DB::EMPTY_POOL].into_iter().flatten());
     let mut connection = pool.acquire().await.unwrap();
     for sql in statements::ALL.iter().copied().chain(own) {
         (&mut *connection).prepare(sql.into_sql_str()).await.unwrap_or_else(|error| panic!("{sql}: {error}"));

@@ -9,7 +9,7 @@ use shared::{
     ids::CustomCsrId,
     model::{CustomCsr, KeyType},
     seal::{Binding, SealError, Sealer},
-    storage::{GeneratedCsr, Generation, PooledCompletion, Store},
+    storage::{GeneratedCsr, Generation, PoolKey, PooledCompletion, Store},
 };
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::{
     keygen::{KeyGenerator, KeyThreads, KeygenError, ThreadError},
     pool::{KeyPool, make_with},
     private_key::PrivateKeyError,
+    trouble::Troubles,
 };
 
 /// Rows that one job makes keys for at most: a job costs the queue the same whatever it stands for. Of RSA few, so that other processes
@@ -93,6 +94,8 @@ pub struct Generator {
     pub clock: Arc<dyn Clock>,
     /// RSA keys made ahead, where there are any.
     pub key_pool: Option<Arc<KeyPool>>,
+    /// What the database refuses, and which rows wait because of it.
+    pub troubles: Troubles,
     /// When to give up.
     pub limits: Limits,
 }
@@ -101,15 +104,25 @@ impl Generator {
     /// Handles one job: its row, and with it others that wait for a key of the same type. It never fails: what could not be done is
     /// written on the row, or the sweep finds the row again.
     pub async fn run(&self, id: CustomCsrId) {
-        match self.patiently(|| self.store.start_generation(id)).await {
+        match self.patiently(|| self.start(id)).await {
             Ok(None) => tracing::debug!(custom_csr_id = %id, "nothing to do: deleted, or no longer pending"),
             Ok(Some(first)) => {
                 let others = self.others(&first).await;
                 // Each by itself: one that hangs or fails keeps no other waiting. Their results meet again in one commit.
                 drop(join_all(once(first).chain(others).map(|generation| self.generate(generation))).await);
             }
-            Err(error) => self.left_to_the_sweep(id, &error).await,
+            // The job ends with this, and the sweep finds the row.
+            Err(error) => self.troubles.report(id, &error),
         }
+    }
+
+    /// Starts a row. A start that may have been counted although its answer is an error is taken back.
+    async fn start(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
+        let started = self.store.start_generation(id).await;
+        if let Err(StoreError::Ambiguous(_) | StoreError::Corrupt(_) | StoreError::Internal(_)) = &started {
+            let _ = self.store.forget_start(id).await;
+        }
+        started
     }
 
     /// Others to make beside this one; none where they cannot be had: they have their jobs, or the sweep finds them.
@@ -121,23 +134,29 @@ impl Generator {
         })
     }
 
-    async fn left_to_the_sweep(&self, id: CustomCsrId, error: &StoreError) {
-        match error {
-            StoreError::Unavailable(_) | StoreError::Ambiguous(_) => {
-                tracing::warn!(custom_csr_id = %id, %error, "left to the sweep: the database stayed away");
-                // No fault of the row's. Where the database is still away, one start too many is counted: of 50 that is little.
-                let _ = self.store.forget_start(id).await;
-            }
-            StoreError::Corrupt(_) | StoreError::Internal(_) => {
-                tracing::error!(custom_csr_id = %id, %error, "left to the sweep: the database refused");
-            }
+    /// Takes the start of a row back, whatever the error was: none of the database is the row's fault. The row is tried again after a
+    /// pause, which grows with each error.
+    async fn defer(&self, id: CustomCsrId, error: &StoreError) {
+        self.troubles.report(id, error);
+        let pause = self.troubles.pause(id);
+        if self.store.defer_generation(id, pause, self.clock.now()).await.is_err() {
+            // The sweep finds the row. Where this fails too, one start too many is counted: of 50 that is little.
+            let _ = self.store.forget_start(id).await;
+        }
+    }
+
+    /// Leaves a row that was not started to another worker. Where that fails, the sweep finds the row.
+    pub async fn give_back(&self, id: CustomCsrId) {
+        if let Err(error) = self.store.defer_generation(id, Duration::ZERO, self.clock.now()).await {
+            tracing::warn!(custom_csr_id = %id, %error, "a custom CSR waits for the sweep: it could not be given back");
         }
     }
 
     async fn generate(&self, generation: Generation) {
         let id = generation.custom_csr.id;
-        if let Err(error) = self.generate_one(generation).await {
-            self.left_to_the_sweep(id, &error).await;
+        match self.generate_one(generation).await {
+            Ok(()) => self.troubles.clear(id),
+            Err(error) => self.defer(id, &error).await,
         }
     }
 
@@ -151,7 +170,7 @@ impl Generator {
             return self.fail(id, &format!("Generation failed {attempts} times.")).await;
         }
         let key_type = custom_csr.request.key_type;
-        if key_type == KeyType::Rsa2048 && self.generate_from_pool(&custom_csr).await? {
+        if key_type == KeyType::Rsa2048 && self.generate_from_pool(&custom_csr).await {
             return Ok(());
         }
         match self.attempt(custom_csr).await {
@@ -164,28 +183,52 @@ impl Generator {
         }
     }
 
-    /// Whether that was all: not where the pool has no key, or has one that cannot be used after all. That is no attempt: one is made
-    /// anew.
-    async fn generate_from_pool(&self, custom_csr: &CustomCsr) -> Result<bool, StoreError> {
-        let Some(pool) = &self.key_pool else { return Ok(false) };
-        let Some(key) = self.patiently(|| pool.lease()).await? else { return Ok(false) };
-        let (id, sealer) = (custom_csr.id, Arc::clone(&self.sealer));
-        let (custom_csr, leased) = (custom_csr.clone(), key.clone());
-        let made = self.threads.run(move || make_with(&custom_csr, &leased, &sealer)).await.map_err(AttemptError::from).flatten();
-        let completion = match made {
-            Ok(made) => self.patiently(|| self.store.complete_pooled(id, &made, &key, self.clock.now())).await?,
+    /// Whether the row needs nothing more. False if the pool has no key, or if anything about the pool or its key errs: a fresh key is
+    /// made then, and no attempt is counted.
+    async fn generate_from_pool(&self, custom_csr: &CustomCsr) -> bool {
+        let Some(pool) = &self.key_pool else { return false };
+        let id = custom_csr.id;
+        let key = match pool.lease().await {
+            Ok(Some(key)) => key,
+            Ok(None) => return false,
             Err(error) => {
-                tracing::error!(custom_csr_id = %id, pool_key_id = key.id, %error, "a pool key is discarded, and a fresh key made");
-                self.patiently(|| self.store.discard_pool_key(&key)).await?;
-                return Ok(false);
+                tracing::warn!(custom_csr_id = %id, %error, "the key pool gives no key: a fresh one is made");
+                return false;
             }
         };
-        tracing::info!(custom_csr_id = %id, key_type = KeyType::Rsa2048.as_str(), ?completion, "generated from the pool");
-        match completion {
-            PooledCompletion::Completed => Ok(true),
-            PooledCompletion::LeaseLost => Ok(false),
+        let (custom_csr, leased, sealer) = (custom_csr.clone(), key.clone(), Arc::clone(&self.sealer));
+        let made = self.threads.run(move || make_with(&custom_csr, &leased, &sealer)).await.map_err(AttemptError::from).flatten();
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                tracing::error!(custom_csr_id = %id, pool_key_id = key.id, %error, "a pool key is discarded, and a fresh key made");
+                self.discard(&key).await;
+                return false;
+            }
+        };
+        match self.patiently(|| self.store.complete_pooled(id, &made, &key, self.clock.now())).await {
+            Ok(PooledCompletion::Completed) => {
+                tracing::info!(custom_csr_id = %id, key_type = KeyType::Rsa2048.as_str(), "generated from the pool");
+                true
+            }
+            Ok(PooledCompletion::LeaseLost) => false,
             // It was unsealed: nobody else is to have it.
-            PooledCompletion::NotPending => self.patiently(|| self.store.discard_pool_key(&key)).await.map(|()| true),
+            Ok(PooledCompletion::NotPending) => {
+                self.discard(&key).await;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(custom_csr_id = %id, pool_key_id = key.id, %error, "a pool key cannot be used: a fresh one is made");
+                self.discard(&key).await;
+                false
+            }
+        }
+    }
+
+    /// Deletes a leased key. Where that fails, the lease expires, and the purge deletes the key.
+    async fn discard(&self, key: &PoolKey) {
+        if let Err(error) = self.store.discard_pool_key(key).await {
+            tracing::warn!(pool_key_id = key.id, %error, "a pool key is deleted only when its lease expires");
         }
     }
 

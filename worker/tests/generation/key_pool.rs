@@ -48,7 +48,7 @@ async fn keys_made_ahead_are_used_each_once_and_made_again() {
     workers.drain(Duration::from_secs(10)).await;
     // The database itself refuses a key that was used before.
     assert_eq!(*keys.lock().unwrap(), 8, "five that were used, and three ahead");
-    let sealed = world.store().sample_sealed(&world.sealer.current_id()).await.unwrap().unwrap();
+    let sealed = world.store().list_sealed(None, 1).await.unwrap().remove(0);
     let (id, scope) = (sealed.id.to_string(), sealed.scope.to_string());
     let binding = Binding::custom_csr(&id, &scope, &sealed.spki_sha256);
     assert!(world.sealer.open(&binding, &sealed.sealed_private_key).is_ok(), "sealed anew for its custom CSR");

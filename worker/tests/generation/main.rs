@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod faults;
 mod key_pool;
 mod support;
 
@@ -40,7 +41,7 @@ async fn custom_csrs_of_both_key_types_become_active_each_with_a_key_of_its_own_
         assert_eq!((csr.status, csr.error), (Status::Active, None));
         assert!(requests.insert(csr.csr_pem.unwrap()));
     }
-    let sealed = world.store().sample_sealed(&world.sealer.current_id()).await.unwrap().unwrap();
+    let sealed = world.store().list_sealed(None, 1).await.unwrap().remove(0);
     let (id, scope) = (sealed.id.to_string(), sealed.scope.to_string());
     let binding = Binding::custom_csr(&id, &scope, &sealed.spki_sha256);
     let opened = world.sealer.open(&binding, &sealed.sealed_private_key).unwrap();
@@ -260,7 +261,7 @@ async fn no_private_key_lies_readable_in_the_database() {
     workers.drain(Duration::from_secs(10)).await;
     let mut stored = Vec::new();
     if world.test.is_postgres() {
-        stored.extend(world.store().sample_sealed(&world.sealer.current_id()).await.unwrap().unwrap().sealed_private_key);
+        stored.extend(world.store().list_sealed(None, 1).await.unwrap().remove(0).sealed_private_key);
     }
     for file in std::fs::read_dir(world.test.directory.path()).unwrap() {
         stored.extend(std::fs::read(file.unwrap().path()).unwrap());

@@ -2,14 +2,16 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use tokio::task::JoinSet;
+
 use super::{MASTER_KEY, accept, accept_new, database, generated, granted, start};
 use crate::{
     clock::Timestamp,
     error::StoreError,
     ids::CustomCsrId,
     model::{KeyType, Status},
-    storage::{Deletion, Generation, Store},
-    testing::{actor, new_custom_csr, now},
+    storage::{Deletion, Generation, Registration, Store},
+    testing::{TestDatabase, actor, new_custom_csr, now},
 };
 
 #[tokio::test]
@@ -23,7 +25,7 @@ async fn a_generation_completes_once_and_the_second_result_is_discarded() {
     assert!(start(&*store, id).await.is_none());
     let csr = store.find_custom_csr(&scope, id).await.unwrap().unwrap();
     assert_eq!((csr.status, csr.error), (Status::Active, None));
-    assert_eq!(store.sample_sealed(MASTER_KEY).await.unwrap().unwrap().spki_sha256, [1; 32]);
+    assert_eq!(store.list_sealed(None, 1).await.unwrap()[0].spki_sha256, [1; 32]);
 }
 
 #[tokio::test]
@@ -110,16 +112,82 @@ async fn the_purge_deletes_finished_jobs_in_batches_and_leaves_live_ones() {
 }
 
 #[tokio::test]
-async fn an_unused_master_key_is_forgotten_and_a_used_one_is_kept() {
+async fn the_first_master_key_stays_the_current_one_whether_it_is_in_use_or_not() {
     let (_test, store) = database().await;
+    let keys = || async {
+        let keys = store.list_master_keys().await.unwrap();
+        keys.into_iter().map(|key| (key.id, key.current, key.in_use)).collect::<Vec<_>>()
+    };
+    assert_eq!(store.register_master_key("another", now()).await.unwrap(), Registration::Other(MASTER_KEY.into()));
+    assert_eq!(store.register_master_key(MASTER_KEY, now()).await.unwrap(), Registration::Current);
+    assert_eq!(keys().await, [(MASTER_KEY.into(), true, false)]);
     let scope = granted(&*store, 1).await;
     let id = accept(&*store, &scope).await;
     assert!(store.complete_generation(id, &generated(1), now()).await.unwrap());
-    store.register_master_key("unused", now()).await.unwrap();
-    store.register_master_key("newest", now()).await.unwrap();
-    let keys = store.list_master_keys().await.unwrap();
-    let keys: Vec<_> = keys.iter().map(|key| (key.id.as_str(), key.current, key.in_use)).collect();
-    assert_eq!(keys, [(MASTER_KEY, false, true), ("newest", true, false)]);
+    assert_eq!(store.register_master_key("another", now()).await.unwrap(), Registration::Other(MASTER_KEY.into()));
+    assert_eq!(keys().await, [(MASTER_KEY.into(), true, true)]);
+}
+
+#[tokio::test]
+async fn of_processes_that_register_their_master_keys_at_once_one_wins_and_the_others_learn_which() {
+    for _ in 0..10 {
+        let test = TestDatabase::new().await;
+        let mut tasks = JoinSet::new();
+        for number in 0..8 {
+            let store = Arc::clone(&test.database.store);
+            tasks.spawn(async move {
+                let id = format!("key {number}");
+                let registration = store.register_master_key(&id, now()).await.unwrap();
+                (id, registration)
+            });
+        }
+        let all = tasks.join_all().await;
+        let winners: Vec<_> = all.iter().filter(|(_, registration)| *registration == Registration::Current).map(|(id, _)| id).collect();
+        let [winner] = winners.as_slice() else { panic!("{winners:?}") };
+        for (id, registration) in &all {
+            assert!(id == *winner || *registration == Registration::Other((*winner).clone()), "{registration:?}");
+        }
+        assert_eq!(store_keys(&test).await, 1);
+    }
+}
+
+async fn store_keys(test: &TestDatabase) -> i64 {
+    test.number("SELECT COUNT(*) FROM master_keys").await
+}
+
+#[tokio::test]
+async fn a_start_that_is_deferred_does_not_count_and_has_a_job_that_waits() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 1).await;
+    let id = accept(&*store, &scope).await;
+    for _ in 0..3 {
+        assert_eq!(start(&*store, id).await.unwrap().starts, 1);
+        assert!(store.defer_generation(id, Duration::from_mins(10), now()).await.unwrap());
+    }
+    let live = "SELECT COUNT(*) FROM {jobs} WHERE status = 'Pending' AND id = (SELECT job_id FROM custom_csrs)";
+    assert_eq!(test.number(live).await, 1);
+    assert_eq!(store.sweep(now()).await.unwrap().requeued, 0, "a job that waits is a live one");
+    assert!(store.complete_generation(id, &generated(1), now()).await.unwrap());
+    assert!(!store.defer_generation(id, Duration::ZERO, now()).await.unwrap());
+}
+
+#[tokio::test]
+async fn sealed_records_are_listed_in_batches_by_id_and_rows_without_one_are_left_out() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 4).await;
+    let mut ids = Vec::new();
+    for number in 0..4 {
+        let id = accept(&*store, &scope).await;
+        if number < 3 {
+            assert!(store.complete_generation(id, &generated(number), now()).await.unwrap());
+            ids.push(id);
+        }
+    }
+    ids.sort_unstable();
+    let first = store.list_sealed(None, 2).await.unwrap();
+    let rest = store.list_sealed(first.last().map(|row| row.id), 2).await.unwrap();
+    assert_eq!(first.iter().chain(&rest).map(|row| row.id).collect::<Vec<_>>(), ids);
+    assert!(first.iter().all(|row| row.master_key_id == MASTER_KEY));
 }
 
 /// As a worker does: the row of a job, and up to `limit` others.

@@ -1,0 +1,254 @@
+//! A store that fails on purpose: the nth call of a method, before or after it took effect.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    audit::{Actor, Entry, NewEntry},
+    clock::Timestamp,
+    error::StoreError,
+    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
+    model::{CustomCertificate, CustomCsr},
+    storage::{
+        Acceptance, AuditQuery, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Deletion, Export,
+        GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCertificate, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys,
+        PooledCompletion, Purge, Registration, Replacement, ScopeGrant, SealedRow, Signals, Store, Sweep, UsableCsr,
+    },
+    x509::edit::Edit,
+};
+
+/// Whether a call that fails took effect all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// It did nothing.
+    Before,
+    /// It did what it was asked for, and only its answer was lost.
+    After,
+}
+
+/// A fault of one method.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// The method's name.
+    pub method: &'static str,
+    /// The first call that fails, from 0.
+    pub from: u32,
+    /// How many calls fail.
+    pub calls: u32,
+    /// Whether they took effect.
+    pub when: When,
+    /// With what they fail.
+    pub error: StoreError,
+}
+
+/// A store whose calls fail as its faults say, and reach another store otherwise.
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    faults: Vec<Fault>,
+    calls: Mutex<HashMap<&'static str, u32>>,
+}
+
+impl FaultyStore {
+    /// This store, with these faults.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>, faults: Vec<Fault>) -> Self {
+        Self { inner, faults, calls: Mutex::default() }
+    }
+
+    /// How often a method was called.
+    #[must_use]
+    pub fn calls_of(&self, method: &str) -> u32 {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).get(method).copied().unwrap_or_default()
+    }
+
+    async fn call<T>(&self, method: &'static str, inner: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        let call = {
+            let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            let call = calls.entry(method).or_default();
+            *call += 1;
+            *call - 1
+        };
+        let fault =
+            self.faults.iter().find(|fault| fault.method == method && (fault.from..fault.from.saturating_add(fault.calls)).contains(&call));
+        match fault {
+            None => inner.await,
+            Some(Fault { when: When::Before, error, .. }) => Err(error.clone()),
+            Some(Fault { when: When::After, error, .. }) => {
+                inner.await?;
+                Err(error.clone())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl CertificateStore for FaultyStore {
+    async fn find_usable_csr(&self, zone: &Scope, id: CustomCsrId) -> Result<Option<UsableCsr>, StoreError> {
+        self.call("find_usable_csr", self.inner.find_usable_csr(zone, id)).await
+    }
+    async fn accept_certificate(&self, new: &NewCertificate, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("accept_certificate", self.inner.accept_certificate(new, actor, now)).await
+    }
+    async fn replace_certificate(
+        &self,
+        zone: &Scope,
+        id: CustomCertificateId,
+        change: &CertificateChange,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Replacement, StoreError> {
+        self.call("replace_certificate", self.inner.replace_certificate(zone, id, change, actor, now)).await
+    }
+    async fn find_certificate(&self, zone: &Scope, id: CustomCertificateId) -> Result<Option<CustomCertificate>, StoreError> {
+        self.call("find_certificate", self.inner.find_certificate(zone, id)).await
+    }
+    async fn list_certificates(&self, zone: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError> {
+        self.call("list_certificates", self.inner.list_certificates(zone, query)).await
+    }
+    async fn delete_certificate(&self, zone: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("delete_certificate", self.inner.delete_certificate(zone, id, actor, now)).await
+    }
+    async fn list_all_certificates(&self, after: Option<CustomCertificateId>, limit: u32) -> Result<Vec<CustomCertificate>, StoreError> {
+        self.call("list_all_certificates", self.inner.list_all_certificates(after, limit)).await
+    }
+    async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<Option<Export>, StoreError> {
+        self.call("start_export", self.inner.start_export(id, actor, now)).await
+    }
+}
+
+#[async_trait]
+impl AuditStore for FaultyStore {
+    async fn record_entries(&self, entries: &[NewEntry], actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
+        self.call("record_entries", self.inner.record_entries(entries, actor, now)).await
+    }
+    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<Entry>, StoreError> {
+        self.call("list_audit", self.inner.list_audit(query)).await
+    }
+}
+
+#[async_trait]
+impl PoolKeys for FaultyStore {
+    async fn add_pool_key(&self, key: &NewPoolKey, size: u32, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("add_pool_key", self.inner.add_pool_key(key, size, now)).await
+    }
+    async fn count_pool_keys(&self) -> Result<u64, StoreError> {
+        self.call("count_pool_keys", self.inner.count_pool_keys()).await
+    }
+    async fn lease_pool_key(&self, master_key_id: &str, lease: Duration, now: Timestamp) -> Result<Option<PoolKey>, StoreError> {
+        self.call("lease_pool_key", self.inner.lease_pool_key(master_key_id, lease, now)).await
+    }
+    async fn complete_pooled(
+        &self,
+        id: CustomCsrId,
+        made: &GeneratedCsr,
+        key: &PoolKey,
+        now: Timestamp,
+    ) -> Result<PooledCompletion, StoreError> {
+        self.call("complete_pooled", self.inner.complete_pooled(id, made, key, now)).await
+    }
+    async fn discard_pool_key(&self, key: &PoolKey) -> Result<(), StoreError> {
+        self.call("discard_pool_key", self.inner.discard_pool_key(key)).await
+    }
+    async fn empty_pool(&self) -> Result<u64, StoreError> {
+        self.call("empty_pool", self.inner.empty_pool()).await
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn grant_scope(
+        &self,
+        scope: &Scope,
+        account: Option<&TenantId>,
+        quota: Option<u32>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.call("grant_scope", self.inner.grant_scope(scope, account, quota, actor, now)).await
+    }
+    async fn revoke_scope(&self, scope: &Scope, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("revoke_scope", self.inner.revoke_scope(scope, actor, now)).await
+    }
+    async fn list_scopes(&self, kind: &str) -> Result<Vec<ScopeGrant>, StoreError> {
+        self.call("list_scopes", self.inner.list_scopes(kind)).await
+    }
+    async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError> {
+        self.call("find_scope", self.inner.find_scope(scope)).await
+    }
+    async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
+        self.call("accept_custom_csr", self.inner.accept_custom_csr(new, actor, now)).await
+    }
+    async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError> {
+        self.call("find_custom_csr", self.inner.find_custom_csr(scope, id)).await
+    }
+    async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {
+        self.call("list_custom_csrs", self.inner.list_custom_csrs(scope, query)).await
+    }
+    async fn edit_custom_csr(
+        &self,
+        scope: &Scope,
+        id: CustomCsrId,
+        edit: &Edit,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<CustomCsr>, StoreError> {
+        self.call("edit_custom_csr", self.inner.edit_custom_csr(scope, id, edit, actor, now)).await
+    }
+    async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError> {
+        self.call("delete_custom_csr", self.inner.delete_custom_csr(scope, id, actor, now)).await
+    }
+    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
+        self.call("start_generation", self.inner.start_generation(id)).await
+    }
+    async fn start_others(&self, first: &Generation, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError> {
+        self.call("start_others", self.inner.start_others(first, limit, now)).await
+    }
+    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("complete_generation", self.inner.complete_generation(id, made, now)).await
+    }
+    async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("retry_generation", self.inner.retry_generation(id, attempts, delay, now)).await
+    }
+    async fn fail_generation(&self, id: CustomCsrId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("fail_generation", self.inner.fail_generation(id, reason, now)).await
+    }
+    async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError> {
+        self.call("forget_start", self.inner.forget_start(id)).await
+    }
+    async fn defer_generation(&self, id: CustomCsrId, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("defer_generation", self.inner.defer_generation(id, delay, now)).await
+    }
+    async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError> {
+        self.call("sweep", self.inner.sweep(now)).await
+    }
+    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
+        self.call("purge", self.inner.purge(ended_before, seen_before, now)).await
+    }
+    async fn release_jobs(&self) -> Result<u64, StoreError> {
+        self.call("release_jobs", self.inner.release_jobs()).await
+    }
+    async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError> {
+        self.call("list_master_keys", self.inner.list_master_keys()).await
+    }
+    async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<Registration, StoreError> {
+        self.call("register_master_key", self.inner.register_master_key(id, now)).await
+    }
+    async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
+        self.call("list_sealed", self.inner.list_sealed(after, limit)).await
+    }
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.call("ping", self.inner.ping()).await
+    }
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+    fn signals(&self) -> &Signals {
+        self.inner.signals()
+    }
+}
