@@ -74,5 +74,6 @@ def unharmed(service, zone):
 @pytest.fixture
 def secret_file(tmp_path):
     path = tmp_path / "secret"
+    path.touch(0o600)
     path.write_text(SECRET + "\n")
     return path

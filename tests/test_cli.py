@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import json
+import os
 import re
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -125,7 +127,8 @@ def test_two_sources_of_keys_for_tokens_are_a_bad_setting(tmp_path, secret_file)
 
 
 def test_key_files_that_are_no_good_are_bad_settings(tmp_path):
-    (short := tmp_path / "short").write_text(SECRET[:-1] + "\n")
+    (short := tmp_path / "short").touch(0o600)
+    short.write_text(SECRET[:-1] + "\n")
     (garbage := tmp_path / "garbage").write_text("garbage\n")
     for option, file in (("secret", short), ("jwks", garbage), ("public-key", garbage)):
         refused(run("serve", "--listen", "127.0.0.1:0", f"--jwt-{option}-file", file, cwd=tmp_path), 2, f"--jwt-{option}-file")
@@ -208,7 +211,78 @@ def test_the_environment_sets_what_options_do_not(new_csrd, tmp_path):
     assert done.returncode == 0 and "quota=100" in done.stdout
     # The option wins.
     done = run("zone", "list", "--data-dir", tmp_path / "third", env={"CSRD_DATA_DIR": str(elsewhere)})
-    assert done.returncode == 0 and done.stdout == ""
+    refused(done, 1, "third/csrd.db")
+    assert not (tmp_path / "third").exists()
+
+
+COMMANDS_ON_A_DATABASE = [
+    ["zone", "grant", "z", "--quota", "1"], ["zone", "revoke", "z"], ["zone", "list"], ["account", "grant", "a"], ["account", "list"],
+    ["certificate", "list"], ["certificate", "export", "0" * 32, "--out", "out"], ["audit"], ["keys", "check"], ["backup", "copy.db"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS_ON_A_DATABASE, ids=" ".join)
+def test_a_command_in_a_wrong_directory_says_that_there_is_no_database_and_makes_nothing(tmp_path, command):
+    done = run(*command, cwd=tmp_path)
+    refused(done, 1, "there is no database ./csrd-data/csrd.db: give --data-dir or --database-url", "csrd-data/master.key")
+    assert list(tmp_path.iterdir()) == []
+    done = run(*command, "--database-url", f"sqlite:{tmp_path}/other.db", cwd=tmp_path)
+    refused(done, 1, "other.db", "master.key")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_master_key_without_its_database_is_no_first_start_unless_a_new_database_is_asked_for(new_csrd):
+    csrd = new_csrd().start()
+    assert "made a new database" in csrd.log()
+    assert csrd.stop() == 0
+    for name in csrd.data_dir.glob("csrd.db*"):
+        name.unlink()
+    before = sorted(csrd.data_dir.iterdir())
+    for command in (["serve", "--listen", "127.0.0.1:0"], ["migrate"]):
+        refused(csrd.run(*command), 2, "--new-database")
+        assert sorted(csrd.data_dir.iterdir()) == before
+    assert csrd.run("migrate", env={"CSRD_NEW_DATABASE": "yes"}).returncode == 0
+    csrd.start()
+    zone = csrd.tenant("zone")
+    zone.wait_active(zone.create()["id"])
+
+
+def test_a_grant_says_where(new_csrd):
+    csrd = new_csrd().start()
+    assert f"in {csrd.data_dir}/csrd.db" in csrd.ok("zone", "grant", "z", "--quota", "1")
+
+
+@pytest.mark.parametrize("option", ["--jwt-secret-file", "--jwt-jwks-file", "--jwt-public-key-file", "--trust-anchors", "--public-suffix-list"])
+def test_a_file_that_is_a_fifo_or_a_directory_is_refused_at_once(tmp_path, option):
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("fifo", "."):
+        refused(run("serve", "--data-dir", tmp_path / "data", option, tmp_path / name), 2, "not a regular file")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["master.key", "signing.key", "secret"])
+def test_a_secret_that_others_can_read_or_change_is_refused_with_the_command_that_mends_it(new_csrd, secret_file, name):
+    csrd = new_csrd().start()
+    assert csrd.stop() == 0
+    path = secret_file if name == "secret" else csrd.data_dir / name
+    arguments = ["--listen", "127.0.0.1:0", *(["--jwt-secret-file", str(secret_file)] if name == "secret" else [])]
+    for mode in (0o644, 0o622, 0o660, 0o602):
+        path.chmod(mode)
+        refused(csrd.run("serve", *arguments), None, f"chmod 600 {path}")
+    path.chmod(0o640)
+    csrd.arguments = arguments
+    csrd.start()
+    assert "group" in csrd.log_of_this_start()
+    assert csrd.stop() == 0
+    if os.getuid() == 0:
+        path.chmod(0o600)
+        shutil.chown(path, "nobody")
+        refused(csrd.run("serve", *arguments), None, "chown")
+    kept = path.rename(path.with_name("kept"))
+    os.mkfifo(path, 0o600)
+    refused(csrd.run("serve", *arguments), None, "not a regular file")
+    path.unlink()
+    kept.rename(path)
 
 
 def test_the_database_may_be_elsewhere(new_csrd, tmp_path):
@@ -299,15 +373,20 @@ def test_keys_init_makes_a_master_key_and_never_overwrites_one(new_csrd):
     path = csrd.data_dir / "master.key"
     made = path.read_bytes()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(csrd.data_dir.stat().st_mode) == 0o700
-    refused(csrd.run("keys", "init"), None, "master.key")
+    assert "there is one already" in csrd.ok("keys", "init")
+    assert path.read_bytes() == made
     path.write_bytes(b"")
     refused(csrd.run("keys", "init"), None, "master.key")
     assert path.read_bytes() == b""
-    path.write_bytes(made)
+    path.write_bytes(b"\xef\xbb\xbf" + made.replace(b"\n", b"\r\n"))
     csrd.start()
     zone = csrd.tenant("zone")
     zone.wait_active(zone.create()["id"])
-    assert path.read_bytes() == made
+    assert csrd.stop() == 0
+    path.rename(csrd.directory / "kept.key")
+    # The database knows the first one: another would be in its way.
+    refused(csrd.run("keys", "init"), 1, hashlib.sha256(base64.b64decode(made)).digest()[:8].hex())
+    assert not path.exists()
 
 
 def master_key_id(csrd) -> str:
@@ -315,19 +394,21 @@ def master_key_id(csrd) -> str:
     return hashlib.sha256(secret).digest()[:8].hex()
 
 
-def test_keys_check_opens_a_record_of_each_master_key(new_csrd):
+def test_keys_check_opens_every_sealed_record_and_names_those_that_do_not_open(new_csrd):
     csrd = new_csrd().start()
     zone = csrd.tenant("zone")
-    csrd.ok("keys", "check")
-    zone.wait_active(zone.create()["id"])
-    assert master_key_id(csrd) in csrd.ok("keys", "check")
+    assert "no sealed record yet" in csrd.ok("keys", "check")
+    made = [zone.wait_active(zone.create()["id"])["id"] for _ in range(3)]
+    assert "all 3 sealed records" in csrd.ok("keys", "check") and master_key_id(csrd) in csrd.ok("keys", "check")
     key_id = master_key_id(csrd)
     assert csrd.stop() == 0
-    assert key_id in csrd.ok("keys", "check")
-    (csrd.data_dir / "master.key").unlink()
-    csrd.ok("keys", "init")
+    with closing(sqlite3.connect(csrd.data_dir / "csrd.db")) as database, database:
+        database.execute("UPDATE custom_csrs SET sealed_private_key = zeroblob(500) WHERE id = ?", [made[1]])
     done = csrd.run("keys", "check")
-    assert done.returncode not in (0, 101) and key_id in done.stdout + done.stderr
+    assert done.returncode == 1 and made[1] in done.stdout and made[0] not in done.stdout and "1 of 3" in done.stdout
+    (csrd.data_dir / "master.key").unlink()
+    done = csrd.run("keys", "check")
+    assert done.returncode == 1 and key_id in done.stdout and "3 of 3" in done.stdout
 
 
 @pytest.mark.parametrize("instead", ["nothing", "another", "garbage"])
@@ -339,8 +420,10 @@ def test_without_its_master_key_the_service_refuses_to_start_and_names_it(new_cs
     key_id, path = master_key_id(csrd), csrd.data_dir / "master.key"
     kept = path.rename(csrd.directory / "kept.key")
     if instead == "another":
-        csrd.ok("keys", "init")
+        path.touch(0o600)
+        path.write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
     elif instead == "garbage":
+        path.touch(0o600)
         path.write_text("garbage\n")
     done = csrd.run("serve", "--listen", "127.0.0.1:0")
     assert done.returncode not in (0, 2, 101), done

@@ -13,6 +13,7 @@ pub mod openapi;
 pub mod pagination;
 pub mod prefix;
 pub mod routes;
+pub mod secret_file;
 pub mod server;
 pub mod state;
 pub mod wait;

@@ -101,7 +101,7 @@ impl Installation {
     }
 
     pub async fn init_keys(&self) -> anyhow::Result<()> {
-        output(&mut self.command_on_files(&["keys", "init"])).await.map(drop)
+        output(&mut self.command(&["keys", "init"])).await.map(drop)
     }
 
     /// A token for all zones, signed as every token of this service.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::public_keys::{jwks, public_key};
+use crate::secret_file::{self, Content};
 
 /// The shortest secret, in bytes: as long as the hash (RFC 7518, 3.2).
 const SECRET_MIN_BYTES: usize = 32;
@@ -76,12 +77,12 @@ impl KeySet {
         };
         let error = |problem: String| KeyError { setting, path: path.display().to_string(), problem };
         let keys = match source {
-            KeySource::JwksFile(_) => read(path).and_then(|bytes| jwks(&bytes)).map(|keys| Self { keys, any_kid: false }),
+            KeySource::JwksFile(_) => read(path, Content::Public).and_then(|bytes| jwks(&bytes)).map(|keys| Self { keys, any_kid: false }),
             KeySource::PublicKeyFile(_) => {
-                read(path).and_then(|bytes| public_key(&bytes)).map(|(algorithm, key)| Self::single(algorithm, key))
+                read(path, Content::Public).and_then(|bytes| public_key(&bytes)).map(|(algorithm, key)| Self::single(algorithm, key))
             }
             KeySource::SecretFile(_) | KeySource::Demo(_) => {
-                secret_file(path).map(|secret| Self::single(Algorithm::HS256, DecodingKey::from_secret(&secret.0)))
+                shared_secret(path).map(|secret| Self::single(Algorithm::HS256, DecodingKey::from_secret(&secret.0)))
             }
         };
         keys.map_err(error)
@@ -108,13 +109,13 @@ impl KeySet {
     }
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    std::fs::read(path).map(Zeroizing::new).map_err(|error| format!("cannot be read: {error}"))
+fn read(path: &Path, content: Content) -> Result<Zeroizing<Vec<u8>>, String> {
+    secret_file::read(path, content).map_err(|error| error.problem())
 }
 
 /// Reads a shared secret: raw bytes, one newline at the end dropped.
-pub(super) fn secret_file(path: &Path) -> Result<Secret, String> {
-    let mut bytes = read(path)?;
+pub(super) fn shared_secret(path: &Path) -> Result<Secret, String> {
+    let mut bytes = read(path, Content::Secret)?;
     if bytes.ends_with(b"\n") {
         let newline = if bytes.ends_with(b"\r\n") { 2 } else { 1 };
         let length = bytes.len() - newline;

@@ -1,6 +1,6 @@
 //! Signing tokens: for the demo identity, and for operators who share a secret with their identity provider.
 
-use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -10,7 +10,8 @@ use shared::clock::Timestamp;
 use zeroize::Zeroizing;
 
 pub use super::keys::Secret;
-use super::{JwtSettings, KeySource, keys::secret_file};
+use super::{JwtSettings, KeySource, keys::shared_secret};
+use crate::secret_file::{self, FileError};
 
 const DEMO_SECRET_BYTES: usize = 32;
 
@@ -58,7 +59,7 @@ pub fn issue(settings: &JwtSettings, request: &TokenRequest, now: Timestamp) -> 
     let secret = match &settings.source {
         KeySource::Demo(secret) => secret.clone(),
         KeySource::SecretFile(path) => {
-            secret_file(path).map_err(|problem| SigningError::Secret(format!("--jwt-secret-file: {}: {problem}", path.display())))?
+            shared_secret(path).map_err(|problem| SigningError::Secret(format!("--jwt-secret-file: {}: {problem}", path.display())))?
         }
         KeySource::JwksFile(_) | KeySource::PublicKeyFile(_) => return Err(SigningError::NoSecret),
     };
@@ -90,15 +91,12 @@ fn claims(settings: &JwtSettings, request: &TokenRequest, now: Timestamp) -> Map
 ///
 /// # Errors
 ///
-/// Where the file cannot be read or holds something else.
-pub fn load_demo_secret(path: &Path) -> std::io::Result<Option<Secret>> {
-    let line = match std::fs::read_to_string(path) {
-        Ok(line) => Zeroizing::new(line),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let bytes = STANDARD.decode(line.trim_end()).ok().map(Zeroizing::new).filter(|bytes| bytes.len() == DEMO_SECRET_BYTES);
-    let secret = bytes.ok_or_else(|| std::io::Error::other("one line with the base64 of 32 bytes is expected"))?;
+/// [`FileError`] if the file cannot be read, is readable for others, or holds something else.
+pub fn load_demo_secret(path: &Path) -> Result<Option<Secret>, FileError> {
+    let Some(line) = secret_file::read_secret_if_exists(path)? else { return Ok(None) };
+    let bytes = STANDARD.decode(line.trim_ascii_end()).ok().map(Zeroizing::new).filter(|bytes| bytes.len() == DEMO_SECRET_BYTES);
+    let broken = "it is not one line with the base64 of 32 bytes: remove it to have a new one made on a first start";
+    let secret = bytes.ok_or_else(|| FileError::new(path, broken))?;
     Ok(Some(Secret(secret)))
 }
 
@@ -110,10 +108,8 @@ pub fn load_demo_secret(path: &Path) -> std::io::Result<Option<Secret>> {
 pub fn create_demo_secret(path: &Path) -> std::io::Result<Secret> {
     let mut bytes = Zeroizing::new(vec![0; DEMO_SECRET_BYTES]);
     rand::fill(&mut bytes).map_err(|_| std::io::Error::other("the system has no random numbers"))?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let mut line = Zeroizing::new(STANDARD.encode(&*bytes));
     line.push('\n');
-    file.write_all(line.as_bytes())?;
-    file.sync_all()?;
+    secret_file::create(path, line.as_bytes())?;
     Ok(Secret(bytes))
 }

@@ -6,11 +6,11 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context;
-use clap::Args;
+use anyhow::{Context, bail};
+use clap::{Args, builder::BoolishValueParser};
 use shared::storage::{Access, Database, Location, Migrate};
 
-use super::bad_setting;
+use super::{bad_setting, keys::path as master_key_path};
 
 /// Where the data is.
 #[derive(Args, Clone)]
@@ -24,33 +24,70 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// Opens the database for a command that works beside those that serve.
+    /// Opens the database for a command that works beside those that serve. A file that is missing is not made: in a wrong directory
+    /// the command would seem to work, on nothing.
     pub async fn open(&self) -> anyhow::Result<Database> {
-        self.open_for(Access::default()).await
-    }
-
-    /// Opens the database; creates and migrates it where needed.
-    pub async fn open_for(&self, access: Access) -> anyhow::Result<Database> {
-        Ok(Database::open(&self.location()?, access).await?)
-    }
-
-    /// Opens the database where there is one already; a file that is missing is not made.
-    pub async fn open_existing(&self) -> anyhow::Result<Option<Database>> {
-        match self.named()? {
-            Location::Sqlite(path) if !path.exists() => Ok(None),
-            Location::Sqlite(_) | Location::Postgres(_) => self.open().await.map(Some),
+        match self.open_existing().await? {
+            Some(database) => Ok(database),
+            None => bail!("there is no database {}: give --data-dir or --database-url", self.place()?),
         }
     }
 
-    /// Where the database is. The data directory is created where the file lies in it.
-    pub fn location(&self) -> anyhow::Result<Location> {
+    /// Opens the database, or returns `None` if there is no such file.
+    pub async fn open_existing(&self) -> anyhow::Result<Option<Database>> {
+        let location = self.location()?;
+        if is_missing(&location) {
+            return Ok(None);
+        }
+        Ok(Some(Database::open(&location, Access::default()).await?))
+    }
+
+    /// Opens the database, and makes it if there is none.
+    pub async fn open_or_create(&self) -> anyhow::Result<Database> {
+        self.create_for(Access::default()).await
+    }
+
+    /// Opens the database for a process that may make it. Beside a master key a missing file is refused, unless a new one is asked for:
+    /// the keys that it sealed are elsewhere.
+    pub async fn open_for(&self, access: Access, new_database: bool) -> anyhow::Result<Database> {
+        let key = master_key_path(&self.data_dir);
+        if is_missing(&self.location()?) && key.exists() && !new_database {
+            return Err(bad_setting(format!(
+                "there is a master key, {}, but no database {}: give the right --data-dir or --database-url, restore the database, or begin \
+                 with an empty one by --new-database",
+                key.display(),
+                self.place()?
+            )));
+        }
+        self.create_for(access).await
+    }
+
+    async fn create_for(&self, access: Access) -> anyhow::Result<Database> {
+        let location = self.location()?;
+        let is_new = is_missing(&location);
         if self.database_url.is_none() {
             create_private_dir(&self.data_dir).map_err(|error| bad_setting(format!("{error:#}")))?;
         }
-        self.named()
+        let database = Database::open(&location, access).await?;
+        if is_new {
+            tracing::info!("made a new database, {}", self.place()?);
+        }
+        Ok(database)
     }
 
-    fn named(&self) -> anyhow::Result<Location> {
+    /// The database for people: without a password.
+    pub fn place(&self) -> anyhow::Result<String> {
+        Ok(match self.location()? {
+            Location::Sqlite(path) => path.display().to_string(),
+            Location::Postgres(options) => {
+                let (host, port) = (options.get_host(), options.get_port());
+                format!("postgres://{host}:{port}/{}", options.get_database().unwrap_or(options.get_username()))
+            }
+        })
+    }
+
+    /// Where the database is.
+    pub fn location(&self) -> anyhow::Result<Location> {
         let Some(url) = &self.database_url else { return Ok(Location::Sqlite(self.data_dir.join("csrd.db"))) };
         if let Some(rest) = url.strip_prefix("sqlite:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -77,9 +114,31 @@ pub fn create_private_dir(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("--data-dir: {} cannot be created", path.display()))
 }
 
+fn is_missing(location: &Location) -> bool {
+    matches!(location, Location::Sqlite(path) if !path.exists())
+}
+
+/// Settings of `csrd migrate`.
+#[derive(Args)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    new: NewDatabaseArgs,
+}
+
+/// Whether an empty database may be made beside a master key.
+#[derive(Args)]
+pub struct NewDatabaseArgs {
+    /// Make an empty database although a master key lies in the data directory
+    #[arg(long, env = "CSRD_NEW_DATABASE", hide_env_values = true, value_parser = BoolishValueParser::new())]
+    pub new_database: bool,
+}
+
 /// `csrd migrate`.
-pub async fn migrate(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    args.open_for(Access { migrate: Migrate::Always, ..Access::default() }).await?.close().await;
+pub async fn migrate(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
+    let access = Access { migrate: Migrate::Always, ..Access::default() };
+    args.database.open_for(access, args.new.new_database).await?.close().await;
     println!("the database is up to date");
     Ok(ExitCode::SUCCESS)
 }

@@ -52,7 +52,7 @@ pub fn check_listener(listen: SocketAddr) -> anyhow::Result<()> {
 /// Finds the demo identity, or makes it on a first start.
 pub async fn find_or_make(data_dir: &Path, store: &dyn Store) -> anyhow::Result<Demo> {
     let path = signing_key_path(data_dir);
-    if let Some(secret) = load_demo_secret(&path).with_context(|| path.display().to_string())? {
+    if let Some(secret) = load_demo_secret(&path)? {
         return Ok(Demo { secret, is_new: false });
     }
     if !is_first_start(data_dir, store).await? {
@@ -66,8 +66,8 @@ pub async fn find_or_make(data_dir: &Path, store: &dyn Store) -> anyhow::Result<
     Ok(Demo { secret, is_new: true })
 }
 
-/// Nothing lies there, wherever the database is and whoever sealed on it; or nothing but what other commands make, and no process has
-/// sealed on this database.
+/// Whether nothing lies there, wherever the database is; or nothing but what other commands make, and no process made keys on this
+/// database.
 async fn is_first_start(data_dir: &Path, store: &dyn Store) -> anyhow::Result<bool> {
     let mut is_empty = true;
     if data_dir.exists() {
@@ -79,7 +79,8 @@ async fn is_first_start(data_dir: &Path, store: &dyn Store) -> anyhow::Result<bo
             is_empty = false;
         }
     }
-    Ok(is_empty || store.list_master_keys().await?.is_empty())
+    let made_keys = store.count_pool_keys().await? > 0 || store.list_master_keys().await?.iter().any(|key| key.in_use);
+    Ok(is_empty || !made_keys)
 }
 
 fn demo_zone() -> anyhow::Result<Scope> {

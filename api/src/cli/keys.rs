@@ -1,83 +1,92 @@
 //! `csrd keys`, and the master key of a process that seals.
 
 use std::{
-    fs::OpenOptions,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, anyhow, bail};
-use clap::{Args, Subcommand};
+use api::secret_file::{self, FileError};
+use clap::Subcommand;
 use shared::{
     clock::{Clock, SystemClock},
+    ids::CustomCsrId,
     seal::{Binding, MasterKey, Sealer},
-    storage::{MasterKeyRow, Store},
+    storage::{Registration, Store},
 };
-use zeroize::Zeroizing;
 
 use super::database::{DatabaseArgs, create_private_dir};
+
+/// Sealed records that are read at once.
+const BATCH: u32 = 500;
+/// Custom CSRs that are named of those whose record does not open.
+const NAMED_MAX: usize = 10;
 
 /// `csrd keys …`
 #[derive(Subcommand)]
 pub enum KeysAction {
-    /// Make master.key in the data directory; never overwrites one
-    Init(InitArgs),
-    /// Open a sealed record of each master key that the database names
+    /// Make master.key in the data directory, and register it in the database; never overwrites one
+    Init(DatabaseArgs),
+    /// Open every sealed record with the master key
     Check(DatabaseArgs),
-}
-
-/// Where the master key goes.
-#[derive(Args)]
-pub struct InitArgs {
-    /// The directory that gets master.key
-    #[arg(long, env = "CSRD_DATA_DIR", hide_env_values = true, default_value = "./csrd-data")]
-    data_dir: PathBuf,
 }
 
 /// Runs `csrd keys …`.
 pub async fn run(action: KeysAction) -> anyhow::Result<ExitCode> {
     match action {
-        KeysAction::Init(args) => {
-            create_private_dir(&args.data_dir)?;
-            let key = create(&args.data_dir)?;
-            println!(
-                "made {} with the ID {}: copy it to a safe place, without it no private key can be opened",
-                path(&args.data_dir).display(),
-                key.id()
-            );
-            Ok(ExitCode::SUCCESS)
-        }
+        KeysAction::Init(args) => init(&args).await,
         KeysAction::Check(args) => check(&args).await,
     }
 }
 
+/// The database is asked first: beside one that knows another master key, a new one would only be in the way of the right one.
+async fn init(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
+    let path = path(&args.data_dir);
+    let present = load(&args.data_dir)?;
+    let database = args.open_or_create().await?;
+    let sealer = sealer(&args.data_dir, &*database.store, IfMissing::Create).await?;
+    database.close().await;
+    let (path, id) = (path.display(), sealer.current_id());
+    if present.is_some() {
+        println!("there is one already, which is kept: {path}, with the ID {id}");
+    } else {
+        println!("made {path} with the ID {id}: copy it to a safe place, without it no private key can be opened");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The master key file of a data directory.
-fn path(data_dir: &Path) -> PathBuf {
+pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("master.key")
 }
 
-fn create(data_dir: &Path) -> anyhow::Result<MasterKey> {
+/// Makes a master key file, or loads the one that another process made at the same moment; whether it was made here.
+fn create(data_dir: &Path) -> anyhow::Result<(MasterKey, bool)> {
     let (path, key) = (path(data_dir), MasterKey::generate()?);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let mut file = file.with_context(|| format!("{} cannot be created", path.display()))?;
-    file.write_all(key.to_line().as_bytes())?;
-    file.sync_all()?;
-    std::fs::File::open(data_dir)?.sync_all()?;
-    Ok(key)
+    match secret_file::create(&path, key.to_line().as_bytes()) {
+        Ok(()) => Ok((key, true)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Ok((load(data_dir)?.with_context(|| format!("{} went away", path.display()))?, false))
+        }
+        Err(error) => Err(anyhow!(error).context(format!("{} cannot be created", path.display()))),
+    }
 }
 
 fn load(data_dir: &Path) -> anyhow::Result<Option<MasterKey>> {
     let path = path(data_dir);
-    match std::fs::read_to_string(&path).map(Zeroizing::new) {
-        Ok(line) => Ok(Some(MasterKey::parse(&line).with_context(|| path.display().to_string())?)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(anyhow!(error).context(format!("{} cannot be read", path.display()))),
-    }
+    let Some(bytes) = secret_file::read_secret_if_exists(&path)? else { return Ok(None) };
+    let broken = || {
+        let problem = if bytes.is_empty() { "it is empty" } else { "it is not one line with the base64 of 32 bytes" };
+        FileError::new(&path, format!("{problem}: restore the master key from its backup"))
+    };
+    let line = std::str::from_utf8(&bytes).map_err(|_| broken())?;
+    // Editors leave a byte order mark before it or a carriage return after it.
+    let line = line.trim_start_matches('\u{feff}').trim_end();
+    Ok(Some(MasterKey::parse(line).map_err(|_| broken())?))
 }
 
-/// What opens records, for a command that seals nothing.
+/// Opens records, for a command that seals nothing.
 pub fn opener(data_dir: &Path) -> anyhow::Result<Sealer> {
     match load(data_dir)? {
         Some(key) => Ok(Sealer::new(key, Vec::new())),
@@ -85,71 +94,96 @@ pub fn opener(data_dir: &Path) -> anyhow::Result<Sealer> {
     }
 }
 
-/// What to do where there is no master key.
+/// What to do if there is no master key file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Lacking {
-    /// Make one, if no sealed record needs another.
-    Make,
+pub enum IfMissing {
+    /// Make one, if none was ever registered.
+    Create,
     /// Refuse: it has to be the one that the others have.
     Refuse,
 }
 
-/// The sealer of a process with workers. A master key is made only where no sealed record needs another one; the database
-/// remembers which one it is.
-pub async fn sealer(data_dir: &Path, store: &dyn Store, lacking: Lacking) -> anyhow::Result<Sealer> {
-    let known = store.list_master_keys().await?;
-    let needed: Vec<&MasterKeyRow> = known.iter().filter(|key| key.in_use).collect();
-    let key = match load(data_dir)? {
-        Some(key) => key,
-        None if lacking == Lacking::Refuse => {
-            bail!("there is no {}: make one with `csrd keys init`, or copy it from the other worker machines", path(data_dir).display())
-        }
-        None if needed.is_empty() => {
-            create_private_dir(data_dir)?;
-            let key = create(data_dir)?;
-            tracing::info!(master_key_id = key.id(), "made a master key: keep a copy of master.key in a safe place");
-            key
-        }
-        None => bail!(
-            "the private keys in the database are sealed with master key {}, but there is no {}: restore it from its backup",
-            ids(&needed),
-            path(data_dir).display()
+/// The sealer of a process with workers. Its master key is the one that the database knows, or becomes that if the database never knew one.
+pub async fn sealer(data_dir: &Path, store: &dyn Store, if_missing: IfMissing) -> anyhow::Result<Sealer> {
+    let (path, registered) = (path(data_dir), store.list_master_keys().await?);
+    let current = registered.iter().find(|key| key.current).map(|key| key.id.as_str());
+    let (key, is_new) = match (load(data_dir)?, current) {
+        (Some(key), _) => (key, false),
+        (None, Some(current)) => bail!(
+            "the database has the master key {current}, but there is no {}: restore that key from its backup, or copy it from another \
+             machine with workers",
+            path.display()
         ),
+        (None, None) if if_missing == IfMissing::Refuse => {
+            bail!("there is no {}: make one with `csrd keys init`, or copy it from the other worker machines", path.display())
+        }
+        (None, None) => {
+            create_private_dir(data_dir)?;
+            create(data_dir)?
+        }
     };
-    let sealer = Sealer::new(key, Vec::new());
-    let lacking: Vec<&MasterKeyRow> = needed.into_iter().filter(|key| !sealer.holds(&key.id)).collect();
-    if !lacking.is_empty() {
-        bail!(
-            "the private keys in the database are sealed with master key {}, but {} is master key {}: restore the right one from its backup",
-            ids(&lacking),
-            path(data_dir).display(),
-            sealer.current_id()
-        );
+    match store.register_master_key(&key.id(), SystemClock.now()).await? {
+        Registration::Current => {}
+        Registration::Other(current) => {
+            // Another process registered its own in the meantime: the one that was made here sealed nothing.
+            if is_new {
+                let _ = std::fs::remove_file(&path);
+            }
+            bail!(
+                "the database has the master key {current}, but {} is the master key {}: restore {current} from its backup, or copy it \
+                 from another machine with workers",
+                path.display(),
+                key.id()
+            );
+        }
     }
-    store.register_master_key(&sealer.current_id(), SystemClock.now()).await?;
-    Ok(sealer)
+    if is_new {
+        tracing::info!(master_key_id = key.id(), "made a master key: keep a copy of {} in a safe place", path.display());
+    }
+    Ok(Sealer::new(key, Vec::new()))
 }
 
-fn ids(keys: &[&MasterKeyRow]) -> String {
-    keys.iter().map(|key| key.id.as_str()).collect::<Vec<_>>().join(", ")
-}
-
+/// Opens every record: damage to one is not seen before it is needed otherwise.
 async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    let store = args.open().await?.store;
+    let database = args.open().await?;
     let sealer = load(&args.data_dir)?.map(|key| Sealer::new(key, Vec::new()));
-    let mut failed = false;
-    for row in store.list_master_keys().await? {
-        let verdict = verdict(&*store, sealer.as_ref(), &row).await?;
-        failed |= verdict.is_err();
-        println!("{}: {}", row.id, verdict.unwrap_or_else(|problem| problem));
+    let (mut opened, mut broken, mut named) = (0_u64, 0_u64, Vec::new());
+    let mut after: Option<CustomCsrId> = None;
+    loop {
+        let records = database.store.list_sealed(after, BATCH).await?;
+        let Some(last) = records.last() else { break };
+        after = Some(last.id);
+        for record in &records {
+            let (id, scope) = (record.id.to_string(), record.scope.to_string());
+            let binding = Binding::custom_csr(&id, &scope, &record.spki_sha256);
+            let problem = match &sealer {
+                Some(sealer) if sealer.holds(&record.master_key_id) => {
+                    sealer.open(&binding, &record.sealed_private_key).err().map(|_| "was changed, or belongs to another row".to_owned())
+                }
+                _ => Some(format!("needs the master key {}, which is not in {}", record.master_key_id, path(&args.data_dir).display())),
+            };
+            match problem {
+                None => opened += 1,
+                Some(problem) => {
+                    broken += 1;
+                    if named.len() < NAMED_MAX {
+                        named.push(format!("{scope}: the private key of custom CSR {id} {problem}"));
+                    }
+                }
+            }
+        }
     }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-async fn verdict(store: &dyn Store, sealer: Option<&Sealer>, row: &MasterKeyRow) -> anyhow::Result<Result<&'static str, &'static str>> {
-    let Some(record) = store.sample_sealed(&row.id).await? else { return Ok(Ok("ok, no sealed record needs it")) };
-    let Some(sealer) = sealer.filter(|sealer| sealer.holds(&row.id)) else { return Ok(Err("this master key is not in master.key")) };
-    let (id, scope) = (record.id.to_string(), record.scope.to_string());
-    let opened = sealer.open(&Binding::custom_csr(&id, &scope, &record.spki_sha256), &record.sealed_private_key);
-    Ok(if opened.is_ok() { Ok("ok, a sealed record was opened") } else { Err("a sealed record does not open") })
+    for row in database.store.list_master_keys().await? {
+        println!("master key {}{}", row.id, if row.current { ", current" } else { "" });
+    }
+    database.close().await;
+    for line in &named {
+        println!("{line}");
+    }
+    match (opened, broken) {
+        (0, 0) => println!("no sealed record yet"),
+        (_, 0) => println!("ok, all {opened} sealed records were opened"),
+        _ => println!("{broken} of {} sealed records do not open", opened + broken),
+    }
+    Ok(if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -41,7 +41,7 @@ enum Action {
     /// Make keys for API processes elsewhere, on one PostgreSQL
     Worker(Box<work::WorkerArgs>),
     /// Bring the database up to date and end
-    Migrate(database::DatabaseArgs),
+    Migrate(database::MigrateArgs),
     /// Copy a live SQLite database to a file
     Backup(backup::BackupArgs),
     /// Print the OpenAPI document (YAML)

@@ -88,15 +88,19 @@ pub async fn account(action: AccountAction) -> anyhow::Result<ExitCode> {
 }
 
 async fn grant(scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    database.open().await?.store.grant_scope(scope, account, quota, &actor::local(), SystemClock.now()).await?;
+    let opened = database.open().await?;
+    opened.store.grant_scope(scope, account, quota, &actor::local(), SystemClock.now()).await?;
+    opened.close().await;
     let quota =
         quota.map_or_else(|| "without a quota: give --quota to let it make any".to_owned(), |quota| format!("with a quota of {quota}"));
-    println!("granted custom CSRs to {} {} {quota}", scope.kind(), scope.id());
+    println!("granted custom CSRs to {} {} {quota}, in {}", scope.kind(), scope.id(), database.place()?);
     Ok(ExitCode::SUCCESS)
 }
 
 async fn revoke(scope: &Scope, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    let revoked = database.open().await?.store.revoke_scope(scope, &actor::local(), SystemClock.now()).await?;
+    let opened = database.open().await?;
+    let revoked = opened.store.revoke_scope(scope, &actor::local(), SystemClock.now()).await?;
+    opened.close().await;
     if revoked {
         println!("revoked the grant of {} {}: what it has stays readable and deletable", scope.kind(), scope.id());
         return Ok(ExitCode::SUCCESS);
@@ -106,7 +110,10 @@ async fn revoke(scope: &Scope, database: &DatabaseArgs) -> anyhow::Result<ExitCo
 }
 
 async fn list(kind: &str, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    for ScopeGrant { scope, account, quota, used, .. } in database.open().await?.store.list_scopes(kind).await? {
+    let opened = database.open().await?;
+    let grants = opened.store.list_scopes(kind).await?;
+    opened.close().await;
+    for ScopeGrant { scope, account, quota, used, .. } in grants {
         let quota = quota.map_or_else(|| "none".to_owned(), |quota| quota.to_string());
         match scope {
             Scope::Zone(id) => {

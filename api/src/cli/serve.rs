@@ -4,19 +4,15 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use api::{
     auth::{Authenticator, JwtSettings},
+    secret_file::{self, Content},
     server,
     state::{AppState, MAX_WAITING},
 };
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 use shared::{
     clock::SystemClock,
     storage::Database,
-    x509::{
-        certificate::TrustAnchors,
-        public_suffix::{SuffixList, SuffixListError},
-        request::Validator,
-        san::SanPolicy,
-    },
+    x509::{certificate::TrustAnchors, public_suffix::SuffixList, request::Validator, san::SanPolicy},
 };
 use tokio::{
     net::TcpListener,
@@ -26,10 +22,10 @@ use worker::Workers;
 
 use super::{
     bad_setting,
-    database::DatabaseArgs,
+    database::{DatabaseArgs, NewDatabaseArgs},
     demo,
     jwt::JwtArgs,
-    keys::{self, Lacking},
+    keys::{self, IfMissing},
     log,
     process::{ProcessArgs, drain, resolve, stop_signal},
     work,
@@ -43,6 +39,8 @@ pub struct ServeArgs {
     listen: String,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    new: NewDatabaseArgs,
     /// Key generation threads, by default one a core; 0 serves the API only and needs no master key
     #[arg(long, env = "CSRD_WORKERS", hide_env_values = true, value_name = "N", allow_negative_numbers = true)]
     workers: Option<usize>,
@@ -52,7 +50,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     process: ProcessArgs,
     /// Let SANs begin with one `*.`
-    #[arg(long, env = "CSRD_ALLOW_WILDCARD_SANS", hide_env_values = true)]
+    #[arg(long, env = "CSRD_ALLOW_WILDCARD_SANS", hide_env_values = true, value_parser = BoolishValueParser::new())]
     allow_wildcard_sans: bool,
     /// A newer public suffix list than the embedded one
     #[arg(long, env = "CSRD_PUBLIC_SUFFIX_LIST", hide_env_values = true, value_name = "FILE")]
@@ -85,7 +83,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(listen).await.map_err(|error| bad_setting(format!("--listen: {listen}: {error}")))?;
     let address = listener.local_addr()?;
 
-    let database = args.database.open_for(args.process.access()).await?;
+    let database = args.database.open_for(args.process.access(), args.new.new_database).await?;
     let (authenticator, welcome) = if let Some(configured) = configured {
         if args.jwt.lacks_audience() {
             tracing::warn!("--jwt-audience is not set: any token that these keys signed is accepted, an ID token too");
@@ -152,7 +150,7 @@ async fn start_workers(args: &ServeArgs, database: &Database) -> anyhow::Result<
     if threads == 0 {
         return Ok(None);
     }
-    let sealer = keys::sealer(&args.database.data_dir, &*database.store, Lacking::Make).await?;
+    let sealer = keys::sealer(&args.database.data_dir, &*database.store, IfMissing::Create).await?;
     // On SQLite this process holds the database's lock: whoever held jobs is gone.
     let released = database.store.release_jobs().await?;
     if released > 0 {
@@ -164,17 +162,18 @@ async fn start_workers(args: &ServeArgs, database: &Database) -> anyhow::Result<
 
 /// Unlike a suffix list, roots have no others to fall back to.
 fn trust_anchors(path: &std::path::Path) -> anyhow::Result<TrustAnchors> {
-    let bad = |problem: String| bad_setting(format!("--trust-anchors: {}: {problem}", path.display()));
-    let pem = std::fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
-    TrustAnchors::parse(&pem).map_err(|error| bad(error.to_string()))
+    let pem = secret_file::read(path, Content::Public).map_err(|error| bad_setting(format!("--trust-anchors: {error}")))?;
+    TrustAnchors::parse(&pem).map_err(|error| bad_setting(format!("--trust-anchors: {}: {error}", path.display())))
 }
 
 /// A list that is refused leaves the embedded one: a broken update must not stop the service.
 fn suffix_list(path: Option<&std::path::Path>) -> anyhow::Result<SuffixList> {
     let Some(path) = path else { return Ok(SuffixList::embedded()) };
-    match SuffixList::load(path) {
+    let bytes = secret_file::read(path, Content::Public).map_err(|error| bad_setting(format!("--public-suffix-list: {error}")))?;
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|_| bad_setting(format!("--public-suffix-list: {}: it is not text in UTF-8", path.display())))?;
+    match SuffixList::parse(text) {
         Ok(list) => Ok(list),
-        Err(error @ SuffixListError::Unreadable(_)) => Err(bad_setting(format!("--public-suffix-list: {} {error}", path.display()))),
         Err(error) => {
             tracing::error!("--public-suffix-list: {} {error}: refused, the embedded list stays", path.display());
             Ok(SuffixList::embedded())

@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use api::auth::signing::{TokenRequest, issue, load_demo_secret};
 use clap::{Args, Subcommand};
 use shared::{
@@ -63,7 +63,7 @@ pub async fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
         args.jwt.with(source)
     } else {
         let path = signing_key_path(&args.database.data_dir);
-        match load_demo_secret(&path).with_context(|| path.display().to_string())? {
+        match load_demo_secret(&path)? {
             Some(secret) => args.jwt.with_demo(secret),
             None => {
                 bail!("nothing to sign with: neither --jwt-secret-file is given nor is there the demo identity's {}", path.display())

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use super::{
     bad_setting,
     database::DatabaseArgs,
-    keys::{self, Lacking},
+    keys::{self, IfMissing},
     log,
     process::{ProcessArgs, drain, resolve, stop_signal},
 };
@@ -52,8 +52,8 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
-    let database = args.database.open_for(args.process.access()).await?;
-    let sealer = keys::sealer(&args.database.data_dir, &*database.store, Lacking::Refuse).await?;
+    let database = args.database.open_for(args.process.access(), false).await?;
+    let sealer = keys::sealer(&args.database.data_dir, &*database.store, IfMissing::Refuse).await?;
     let threads = args.concurrency.map_or_else(default_threads, usize::from);
     let workers = args.process.start_workers(&database, sealer, threads)?;
     tracing::info!(threads, "working");

@@ -2,7 +2,7 @@
 //!
 //! The reference is `EffectiveTLDPlusOne` of Go's `golang.org/x/net/publicsuffix`; the errors are its strings.
 
-use std::{collections::HashSet, path::Path};
+use std::collections::HashSet;
 
 use publicsuffix::{List, Psl};
 
@@ -34,9 +34,6 @@ pub enum SuffixError {
 /// Why a list from a file is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum SuffixListError {
-    /// The file cannot be read.
-    #[error("cannot be read: {0}")]
-    Unreadable(#[from] std::io::Error),
     /// It is no list.
     #[error("is not a public suffix list: {0}")]
     Unparsable(String),
@@ -69,16 +66,12 @@ impl SuffixList {
         Self::parse(EMBEDDED).expect("the embedded list is one")
     }
 
-    /// A newer list from a file.
+    /// Reads a list, a newer one than the embedded one.
     ///
     /// # Errors
     ///
-    /// [`SuffixListError`] where the file is not a whole list.
-    pub fn load(path: &Path) -> Result<Self, SuffixListError> {
-        Self::parse(&std::fs::read_to_string(path)?)
-    }
-
-    fn parse(text: &str) -> Result<Self, SuffixListError> {
+    /// [`SuffixListError`] if the text is not a whole list.
+    pub fn parse(text: &str) -> Result<Self, SuffixListError> {
         let list: List = text.parse().map_err(|error: publicsuffix::Error| SuffixListError::Unparsable(error.to_string()))?;
         let (mut wildcards, mut exceptions, mut rules, mut com) = (HashSet::new(), HashSet::new(), 0, false);
         for rule in rules_of(text) {
@@ -236,18 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_list_is_read_from_a_file_and_what_is_no_file_of_text_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("list.dat");
-        std::fs::write(&path, format!("{EMBEDDED}\nnew-suffix.com\r\n")).unwrap();
-        let newer = SuffixList::load(&path).unwrap();
+    fn a_newer_list_counts_and_leaves_the_embedded_one_as_it_is() {
+        let newer = SuffixList::parse(&format!("{EMBEDDED}\nnew-suffix.com\r\n")).unwrap();
         assert_eq!(newer.registrable_domain("a.new-suffix.com"), Ok("a.new-suffix.com"));
         assert_eq!(SuffixList::embedded().registrable_domain("a.new-suffix.com"), Ok("new-suffix.com"));
-        std::fs::write(&path, b"\xff\xfe").unwrap();
-        for bad in [&path, directory.path(), Path::new("/no/such/file")] {
-            let error = SuffixList::load(bad).err().unwrap();
-            assert!(error.to_string().starts_with("cannot be read: "), "{error}");
-        }
     }
 
     /// The list, the reference, and the labels of every rule.
