@@ -16,7 +16,7 @@ use shared::{
 use crate::{
     auth::{Caller, Permission},
     envelope::ApiError,
-    middleware::{BodyTooLarge, PlainPath, RequestId},
+    middleware::{BODY_LIMIT_BYTES, PlainPath, RequestId},
     state::AppState,
 };
 
@@ -65,7 +65,9 @@ impl Access {
         let state = req.data::<Arc<AppState>>().ok_or(ErrorCode::Internal)?;
         let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(poem::http::HeaderValue::as_bytes).collect();
         let caller = state.authenticator.authenticate(&headers)?;
-        if req.extensions().get::<BodyTooLarge>().is_some() {
+        // A body without a length is measured while it is read.
+        let length = req.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {
             return Err(ErrorCode::BodyTooLarge.into());
         }
         let peer = req.remote_addr().as_socket_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());

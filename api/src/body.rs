@@ -1,20 +1,51 @@
 //! A request body that documents a schema and hands the handler the bytes: the validator reports every fault, not the first.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
+use futures::TryStreamExt;
 use poem::{Request, RequestBody};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaMediaType, MetaRequest, Registry},
     types::Type,
 };
-use shared::error::ErrorCode;
+use shared::error::{ErrorCode, Issue};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    envelope::ApiError,
+    middleware::{BODY_LIMIT_BYTES, UnreadBody},
+    state::AppState,
+};
+
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// How long it may still take once the process stops.
+const STOPPING_TIME: Duration = Duration::from_secs(5);
 
 /// The bytes of a body that the document describes as `T`.
 pub struct Body<T> {
     bytes: Vec<u8>,
     is_json: bool,
     schema: PhantomData<T>,
+    /// Of all the bytes that bodies may take together.
+    _place: OwnedSemaphorePermit,
+}
+
+struct TooLarge;
+
+/// The body, or `None` if it was cut off.
+async fn read(body: poem::Body) -> Result<Option<Vec<u8>>, TooLarge> {
+    let mut chunks = body.into_bytes_stream();
+    let mut bytes = Vec::new();
+    loop {
+        match chunks.try_next().await {
+            Ok(None) => return Ok(Some(bytes)),
+            Ok(Some(chunk)) if bytes.len() + chunk.len() <= BODY_LIMIT_BYTES => bytes.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Err(TooLarge),
+            Err(_) => return Ok(None),
+        }
+    }
 }
 
 impl<T> Body<T> {
@@ -48,8 +79,31 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         Some(MetaRequest { description: None, content, required: true })
     }
 
+    /// Reads the body. It comes after [`crate::access::Access`]: nothing is read of a client whose token was not accepted.
     async fn from_request(req: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
-        let bytes = body.take()?.into_vec().await?;
-        Ok(Self { bytes, is_json: req.content_type().is_some_and(is_json), schema: PhantomData })
+        let state = req.data::<Arc<AppState>>().ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
+        let place = Arc::clone(&state.body_bytes).try_acquire_many_owned(BODY_LIMIT_BYTES as u32);
+        let place = place.map_err(|_| ApiError::from(Issue::new(ErrorCode::NotReady).because("too many request bodies are being read")))?;
+        let mut stopping = state.stopping.clone();
+        let stopped = async {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            tokio::time::sleep(STOPPING_TIME).await;
+        };
+        let read = tokio::select! {
+            read = tokio::time::timeout(BODY_TIME, read(body.take()?)) => read,
+            () = stopped => Ok(Ok(None)),
+        };
+        let bytes = match read {
+            Ok(Ok(Some(bytes))) => {
+                if let Some(unread) = req.extensions().get::<UnreadBody>() {
+                    unread.set(false);
+                }
+                bytes
+            }
+            Ok(Err(TooLarge)) => return Err(ApiError::from(ErrorCode::BodyTooLarge).into()),
+            // Cut off, or too slow: what is missing is for the validator to say.
+            Ok(Ok(None)) | Err(_) => Vec::new(),
+        };
+        Ok(Self { bytes, is_json: req.content_type().is_some_and(is_json), schema: PhantomData, _place: place })
     }
 }

@@ -11,6 +11,7 @@ pub mod json;
 pub mod middleware;
 pub mod openapi;
 pub mod pagination;
+pub mod patient_stream;
 pub mod prefix;
 pub mod routes;
 pub mod secret_file;
@@ -20,11 +21,12 @@ pub mod wait;
 
 use std::{any::Any, sync::Arc};
 
+use bytes::Bytes;
 use poem::{
     Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Response, Route, get, handler,
     http::{HeaderValue, header},
     middleware::{CatchPanic, PanicHandler},
-    web::{Data, Html, Redirect},
+    web::{Data, Redirect},
 };
 pub use routes::health;
 use shared::error::ErrorCode;
@@ -32,11 +34,11 @@ use state::AppState;
 
 use crate::envelope::{ApiError, from_framework};
 
-/// The document in its forms, rendered once.
+/// The document in its forms, rendered once: all responses share the bytes, so that a client that does not read costs nothing.
 struct Documents {
-    json: String,
-    yaml: String,
-    swagger_ui: String,
+    json: Bytes,
+    yaml: Bytes,
+    swagger_ui: Bytes,
 }
 
 /// Everything that answers HTTP requests.
@@ -46,9 +48,9 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
     let service = openapi::service();
     let document = openapi::document(&service);
     let documents = Documents {
-        json: serde_json::to_string_pretty(&document).unwrap_or_default(),
-        yaml: openapi::yaml(&document),
-        swagger_ui: openapi::swagger_ui(&service, &document),
+        json: serde_json::to_vec_pretty(&document).unwrap_or_default().into(),
+        yaml: openapi::yaml(&document).into(),
+        swagger_ui: openapi::swagger_ui(&service, &document).into(),
     };
     let service = Arc::new(service.map_to_response());
     let routes = Route::new()
@@ -87,8 +89,7 @@ where
             let outcome = endpoint.call(req).await;
             Ok::<_, poem::Error>(outcome.map_or_else(|error| from_framework(&error, || allowed(&path)), IntoResponse::into_response))
         })
-        .around(middleware::with_bounded_body)
-        .around(middleware::with_plain_path)
+        .around(middleware::with_plain_request)
         .around(middleware::with_request_id)
 }
 
@@ -118,19 +119,26 @@ fn allowed(path: &str) -> HeaderValue {
 
 #[handler]
 fn openapi_json(Data(documents): Data<&Arc<Documents>>) -> Response {
-    Response::builder().content_type("application/json").body(documents.json.clone())
+    document("application/json", &documents.json)
+}
+
+/// It may be kept, but is asked for again: an upgrade changes it.
+fn document(content_type: &str, body: &Bytes) -> Response {
+    Response::builder().content_type(content_type).header(header::CACHE_CONTROL, "no-cache").body(body.clone())
 }
 
 #[handler]
 fn openapi_yaml(Data(documents): Data<&Arc<Documents>>) -> Response {
-    Response::builder().content_type("application/yaml").body(documents.yaml.clone())
+    document("application/yaml", &documents.yaml)
 }
 
-/// Swagger UI. It may load nothing from elsewhere and call nobody but this service.
+/// Swagger UI. It may load nothing from elsewhere, call nobody but this service, and stand in no other page: tokens are pasted here.
 #[handler]
 fn docs(Data(documents): Data<&Arc<Documents>>) -> Response {
-    let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'";
-    Html(documents.swagger_ui.clone()).with_header(header::CONTENT_SECURITY_POLICY, policy).into_response()
+    let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
+                  frame-ancestors 'none'";
+    let page = document("text/html; charset=utf-8", &documents.swagger_ui);
+    page.with_header(header::CONTENT_SECURITY_POLICY, policy).into_response()
 }
 
 #[handler]

@@ -1,33 +1,48 @@
 //! What surrounds every route.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use futures::TryStreamExt;
 use percent_encoding::percent_decode_str;
 use poem::{
-    Body, Endpoint, IntoResponse, Request, Response,
-    http::{HeaderName, HeaderValue, Uri, uri::PathAndQuery},
+    Endpoint, IntoResponse, Request, Response,
+    http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header, uri::PathAndQuery},
 };
-use shared::ids::TenantId;
+use shared::{
+    clock::{Clock, SystemClock},
+    error::ErrorCode,
+    ids::TenantId,
+};
 use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::envelope::ApiError;
+
 /// Names a request in its response and in every line of the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The largest body that is looked at.
+/// The largest body that is looked at, in bytes.
 pub const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
-/// A larger body is read to its end, up to here, so that its sender reads the answer instead of a closed connection.
-const DRAIN_LIMIT_BYTES: usize = 8 * 1024 * 1024;
+/// Says whether the body of a connection's last request was not read to its end.
+#[derive(Debug, Clone, Default)]
+pub struct UnreadBody(Arc<AtomicBool>);
 
-/// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(30);
+impl UnreadBody {
+    /// Whether something was left.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 
-/// Stands in a request whose body was larger than [`BODY_LIMIT_BYTES`].
-#[derive(Debug, Clone, Copy)]
-pub struct BodyTooLarge;
+    /// Whether something is left from now on.
+    pub fn set(&self, unread: bool) {
+        self.0.store(unread, Ordering::SeqCst);
+    }
+}
 
 /// The ID of a request: the client's own, or a new one.
 #[derive(Debug, Clone)]
@@ -52,6 +67,7 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
         let status = response.status().as_u16();
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(%method, path, status, micros, "answered");
+        add_common_headers(response.headers_mut());
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -61,9 +77,14 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
     .await
 }
 
-/// Decodes percent-encoded path segments, so that routes and handlers meet plain ones; one that decodes to something that no
+/// Refuses a request that is not sound, closes its connection, and decodes percent-encoded path segments, so that routes and handlers meet plain ones; one that decodes to something that no
 /// ID has, as `%ff` and `%2F` do, becomes [`NO_ID`].
-pub async fn with_plain_path<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
+pub async fn with_plain_request<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
+    if !is_sound(&req) {
+        let mut response = ApiError::from(ErrorCode::BodyUndecodable).into_response();
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return Ok(response);
+    }
     let mut path = req.uri().path().to_owned();
     if path.contains('%') {
         path = path.split('/').map(plain_segment).collect::<Vec<_>>().join("/");
@@ -90,38 +111,23 @@ fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Reads the body, at most [`BODY_LIMIT_BYTES`] of it into memory.
-pub async fn with_bounded_body<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
-    let body = req.take_body();
-    // As most requests have it: no timer, no reading.
-    if body.is_empty() {
-        return Ok(endpoint.call(req).await?.into_response());
-    }
-    match tokio::time::timeout(BODY_TIME, read(body)).await {
-        Ok(Ok(Some(bytes))) => req.set_body(bytes),
-        Ok(Ok(None)) => {
-            req.extensions_mut().insert(BodyTooLarge);
-        }
-        // Cut off, or too slow: what is missing is for the validator to say.
-        Ok(Err(_)) | Err(_) => {}
-    }
-    Ok(endpoint.call(req).await?.into_response())
+/// Whether every parser reads this as the same request (RFC 9112, 3.2 and 6.1): it has exactly one Host, and no Transfer-Encoding but
+/// `chunked` alone.
+fn is_sound(req: &Request) -> bool {
+    let headers = req.headers();
+    let has_one_host = req.version() < Version::HTTP_11 || headers.get_all(header::HOST).iter().count() == 1;
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_plain = encodings.next().is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    has_one_host && is_plain && encodings.next().is_none()
 }
 
-/// The body; none where it is too large.
-async fn read(body: Body) -> Result<Option<Vec<u8>>, std::io::Error> {
-    let mut chunks = body.into_bytes_stream();
-    let mut bytes = Vec::new();
-    let mut seen = 0;
-    while let Some(chunk) = chunks.try_next().await? {
-        seen += chunk.len();
-        if seen <= BODY_LIMIT_BYTES {
-            bytes.extend_from_slice(&chunk);
-        } else if seen > DRAIN_LIMIT_BYTES {
-            break;
-        }
+/// Adds what every response has: the date, and that nobody keeps it or guesses its type.
+fn add_common_headers(headers: &mut HeaderMap) {
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(date) = SystemClock.now().http_date().and_then(|date| HeaderValue::from_str(&date).ok()) {
+        headers.insert(header::DATE, date);
     }
-    Ok((seen <= BODY_LIMIT_BYTES).then_some(bytes))
 }
 
 #[cfg(test)]

@@ -1,18 +1,75 @@
 //! What the handlers share.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use shared::{
     clock::Clock,
     storage::Store,
     x509::{certificate::TrustAnchors, request::Validator},
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::auth::Authenticator;
 
 /// Requests that may wait at once; over it they are answered at once.
 pub const MAX_WAITING: usize = 1_000;
+
+/// Bytes that the bodies of all requests may take together; beyond it a request is 1471.
+pub const BODY_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
+
+/// Places for requests that wait: so many in all, and an eighth of them for each token subject.
+pub struct Waiting {
+    places: Semaphore,
+    each: usize,
+    taken: Mutex<HashMap<String, usize>>,
+}
+
+/// A place of a request that waits.
+pub struct Place<'a> {
+    waiting: &'a Waiting,
+    subject: String,
+    _place: SemaphorePermit<'a>,
+}
+
+impl Waiting {
+    /// So many places in all.
+    #[must_use]
+    pub fn new(places: usize) -> Self {
+        Self { places: Semaphore::new(places), each: places.div_ceil(8), taken: Mutex::default() }
+    }
+
+    /// Takes a place, or returns `None` if this subject, or all of them together, have theirs taken.
+    #[must_use]
+    pub fn try_take(&self, subject: &str) -> Option<Place<'_>> {
+        let place = self.places.try_acquire().ok()?;
+        let mut taken = self.taken();
+        let count = taken.entry(subject.to_owned()).or_default();
+        if *count >= self.each {
+            return None;
+        }
+        *count += 1;
+        Some(Place { waiting: self, subject: subject.to_owned(), _place: place })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.waiting.taken();
+        if let Some(count) = taken.get_mut(&self.subject) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.subject);
+            }
+        }
+    }
+}
 
 /// What the handlers share.
 pub struct AppState {
@@ -31,7 +88,27 @@ pub struct AppState {
     /// The seconds that a POST waits which does not say how long.
     pub create_wait_secs: u32,
     /// Places for requests that wait.
-    pub waiting: Semaphore,
+    pub waiting: Waiting,
+    /// Room for the bodies of requests, in bytes.
+    pub body_bytes: Arc<Semaphore>,
     /// Whether the process is about to end: nobody waits any longer.
     pub stopping: watch::Receiver<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_subject_has_an_eighth_of_the_places_and_all_have_no_more_than_there_are() {
+        let waiting = Waiting::new(16);
+        let mut held: Vec<_> = (0..2).map(|_| waiting.try_take("one").unwrap()).collect();
+        assert!(waiting.try_take("one").is_none());
+        held.extend((0..14).map(|number| waiting.try_take(&format!("other {number}")).unwrap()));
+        assert!(waiting.try_take("late").is_none());
+        held.remove(0);
+        assert!(waiting.try_take("one").is_some());
+        drop(held);
+        assert!(waiting.taken().is_empty());
+    }
 }

@@ -51,10 +51,17 @@ pub struct Waited {
 /// it until `deadline`, or for a second beyond the wait. Where the row cannot be read, its last state counts.
 ///
 /// `changes` are from before `custom_csr` was read, so that none falls between.
-pub async fn until_decided(state: &AppState, custom_csr: CustomCsr, mut changes: Changes<'_>, secs: u32, deadline: Deadline) -> Waited {
+pub async fn until_decided(
+    state: &AppState,
+    custom_csr: CustomCsr,
+    mut changes: Changes<'_>,
+    subject: &str,
+    secs: u32,
+    deadline: Deadline,
+) -> Waited {
     let (scope, id) = (custom_csr.scope.clone(), custom_csr.id);
     let mut custom_csr = Some(custom_csr);
-    let Ok(_place) = state.waiting.try_acquire() else { return Waited { custom_csr, applied_secs: None } };
+    let Some(_place) = state.waiting.try_take(subject) else { return Waited { custom_csr, applied_secs: None } };
     let end = Instant::now() + Duration::from_secs(u64::from(secs));
     let mut stopping = state.stopping.clone();
     while custom_csr.as_ref().is_some_and(|csr| csr.status == Status::Pending) && Instant::now() < end {

@@ -48,8 +48,22 @@ impl Timestamp {
     pub fn rfc3339(self) -> String {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
             .ok()
+            .filter(|at| (0..=9999).contains(&at.year()))
             .and_then(|at| at.format(RFC3339_MICROS).ok())
-            .unwrap_or_else(|| "9999-12-31T23:59:59.999999Z".to_owned())
+            .unwrap_or_else(|| if self.0 < 0 { "0000-01-01T00:00:00.000000Z" } else { "9999-12-31T23:59:59.999999Z" }.to_owned())
+    }
+}
+
+/// As in the Date header (RFC 9110, 5.6.7).
+const HTTP_DATE: &[BorrowedFormatItem<'_>] =
+    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+
+impl Timestamp {
+    /// The time as in HTTP's Date header, or `None` outside the years 1970 to 9999.
+    #[must_use]
+    pub fn http_date(self) -> Option<String> {
+        let at = OffsetDateTime::from_unix_timestamp(self.secs()).ok().filter(|at| (1970..=9999).contains(&at.year()))?;
+        at.format(HTTP_DATE).ok()
     }
 }
 
@@ -79,5 +93,15 @@ mod tests {
     fn a_timestamp_is_written_with_six_digits_and_z() {
         assert_eq!(Timestamp::from_micros(1_700_000_000_000_001).rfc3339(), "2023-11-14T22:13:20.000001Z");
         assert_eq!(Timestamp::from_micros(0).rfc3339(), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(Timestamp::from_micros(i64::MAX).rfc3339(), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(Timestamp::from_micros(i64::MIN).rfc3339(), "0000-01-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn an_http_date_is_that_of_the_standard_and_stops_at_the_year_9999() {
+        assert_eq!(Timestamp::from_micros(784_111_777_999_999).http_date().unwrap(), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(Timestamp::from_micros(253_402_300_799_000_000).http_date().unwrap(), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(Timestamp::from_micros(253_402_300_800_000_000).http_date(), None);
+        assert_eq!(Timestamp::from_micros(-1).http_date(), None);
     }
 }

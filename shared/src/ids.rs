@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 
-/// A zone's or an account's ID: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+/// A zone's or an account's ID: 1 to 64 of `A-Z a-z 0-9 . _ -`, but not `.` or `..`, which clients and proxies resolve in paths.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(String);
 
@@ -14,7 +14,9 @@ impl TenantId {
     /// Takes an ID from outside; none where it is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        let fits = (1..=64).contains(&text.len())
+            && !matches!(text, "." | "..")
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
         fits.then(|| Self(text.to_owned()))
     }
 
@@ -158,7 +160,7 @@ mod tests {
     #[test]
     fn a_tenant_id_is_1_to_64_plain_characters() {
         assert!(TenantId::parse(&"a".repeat(64)).is_some());
-        for bad in ["", "a/b", "a b", "ü", "%ff", &"a".repeat(65)] {
+        for bad in ["", ".", "..", "a/b", "a b", "ü", "%ff", &"a".repeat(65)] {
             assert!(TenantId::parse(bad).is_none(), "{bad}");
         }
     }

@@ -238,6 +238,7 @@ impl Files {
     fn write(&self, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.path().join("file");
         std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         path
     }
 }

@@ -66,7 +66,7 @@ pub struct IdArgs {
 
 /// An ID from the command line.
 pub fn tenant_id(text: &str) -> Result<TenantId, String> {
-    TenantId::parse(text).ok_or_else(|| "an ID is 1 to 64 of A-Z a-z 0-9 . _ -".to_owned())
+    TenantId::parse(text).ok_or_else(|| "an ID is 1 to 64 of A-Z a-z 0-9 . _ -, but not . or ..".to_owned())
 }
 
 /// Runs `csrd zone …`.

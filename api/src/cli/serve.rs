@@ -6,7 +6,7 @@ use api::{
     auth::{Authenticator, JwtSettings},
     secret_file::{self, Content},
     server,
-    state::{AppState, MAX_WAITING},
+    state::{AppState, BODY_BYTES_IN_FLIGHT, MAX_WAITING, Waiting},
 };
 use clap::{Args, builder::BoolishValueParser};
 use shared::{
@@ -104,7 +104,8 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         clock,
         worker_alive: workers.as_ref().map(Workers::alive),
         create_wait_secs: args.create_wait,
-        waiting: Semaphore::new(MAX_WAITING),
+        waiting: Waiting::new(MAX_WAITING),
+        body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
         stopping,
     };
     log::listening(address);

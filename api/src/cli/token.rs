@@ -49,7 +49,7 @@ fn tenant_id_or_all(text: &str) -> Result<String, String> {
     if text == "*" || TenantId::parse(text).is_some() {
         Ok(text.to_owned())
     } else {
-        Err("an ID is 1 to 64 of A-Z a-z 0-9 . _ -".to_owned())
+        Err("an ID is 1 to 64 of A-Z a-z 0-9 . _ -, but not . or ..".to_owned())
     }
 }
 

@@ -117,7 +117,7 @@ impl<'a> CustomCsrs<'a> {
             Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
             Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(&new.scope, quota)),
         };
-        let (csr, applied) = self.wait_for(csr, changes, headers).await;
+        let (csr, applied) = self.wait_for(access, csr, changes, headers).await;
         let location = format!("{}/{}", collection.trim_end_matches('/'), csr.id);
         Ok(Created::Created(Json(CustomCsrResponse::new(csr.into(), messages)), location, applied))
     }
@@ -179,13 +179,13 @@ impl<'a> CustomCsrs<'a> {
     }
 
     /// A POST that was accepted is answered, whatever happens while it waits.
-    async fn wait_for(&self, csr: CustomCsr, changes: Changes<'_>, headers: &HeaderMap) -> (CustomCsr, Option<String>) {
+    async fn wait_for(&self, access: &Access, csr: CustomCsr, changes: Changes<'_>, headers: &HeaderMap) -> (CustomCsr, Option<String>) {
         let preferred = wait::preferred_secs(headers);
         let secs = preferred.unwrap_or(self.state.create_wait_secs);
         if preferred.is_none() && secs == 0 {
             return (csr, None);
         }
-        let waited = wait::until_decided(self.state, csr.clone(), changes, secs, self.deadline).await;
+        let waited = wait::until_decided(self.state, csr.clone(), changes, access.subject(), secs, self.deadline).await;
         (waited.custom_csr.unwrap_or(csr), preferred.and(waited.applied_secs).map(applied))
     }
 
@@ -215,7 +215,8 @@ impl<'a> CustomCsrs<'a> {
         };
         let changes = self.state.store.signals().changes_of(id);
         let csr = self.find(scope, id).await?;
-        let Waited { custom_csr, applied_secs } = wait::until_decided(self.state, csr, changes, secs, self.deadline).await;
+        let Waited { custom_csr, applied_secs } =
+            wait::until_decided(self.state, csr, changes, access.subject(), secs, self.deadline).await;
         let csr = custom_csr.ok_or(ErrorCode::CustomCsrNotFound)?;
         Ok(Found::Found(Json(CustomCsrResponse::new(csr.into(), Vec::new())), applied_secs.map(applied)))
     }

@@ -96,6 +96,88 @@ async fn what_is_no_http_is_closed_and_the_server_goes_on() {
 }
 
 #[tokio::test]
+async fn a_request_that_two_parsers_may_read_differently_is_1400_and_the_connection_is_closed() {
+    let api = Api::start().await;
+    let requests = [
+        "GET /health/live HTTP/1.1\r\n\r\n",
+        "GET /health/live HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        "GET /health/live HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "POST /health/live HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST /health/live HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        "POST /health/live HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ];
+    for request in requests {
+        let answer = raw(&api, request.as_bytes()).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 400") && answer.contains("\"code\":1400") && answer.contains("x-request-id"),
+            "{request}: {answer}"
+        );
+    }
+    let chunked = "POST /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: CHUNKED\r\n\r\n0\r\n\r\n";
+    assert!(raw(&api, chunked.as_bytes()).await.starts_with("HTTP/1.1 405"));
+}
+
+#[tokio::test]
+async fn plain_text_http_2_is_closed_at_once() {
+    let api = Api::start().await;
+    let answer = raw(&api, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 505"), "{answer}");
+}
+
+#[tokio::test]
+async fn nothing_is_read_of_the_body_of_a_client_whose_token_is_not_accepted() {
+    let api = Api::start().await;
+    let head =
+        format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\nExpect: 100-continue\r\n");
+    for (authorization, status) in [(String::new(), "400"), ("Authorization: Bearer x.y.z\r\n".to_owned(), "401")] {
+        let answer = raw(&api, format!("{head}{authorization}\r\n").as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "no 100 comes before it: {answer}");
+    }
+    let mut stream = TcpStream::connect(api.base.trim_start_matches("http://")).await.unwrap();
+    stream.write_all(format!("{head}Authorization: Bearer {}\r\n\r\n", api.all()).as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+}
+
+#[tokio::test]
+async fn every_response_is_kept_by_nobody_and_the_documents_are_asked_for_again() {
+    let api = Api::start().await;
+    for path in [PATH, "/health/live", "/health/ready", "/nothing", "/api/v4/zones//custom_csrs"] {
+        let answer = api.get(path).await;
+        assert_eq!(
+            (&answer.headers["cache-control"], &answer.headers["x-content-type-options"]),
+            (&"no-store".parse().unwrap(), &"nosniff".parse().unwrap()),
+            "{path}"
+        );
+        assert!(answer.headers.contains_key("date"), "{path}");
+    }
+    for path in ["/docs", "/openapi.json", "/openapi.yaml"] {
+        let response = api.client.get(format!("{}{path}", api.base)).send().await.unwrap();
+        assert_eq!(
+            (&response.headers()["cache-control"], &response.headers()["x-content-type-options"]),
+            (&"no-cache".parse().unwrap(), &"nosniff".parse().unwrap()),
+            "{path}"
+        );
+        let policy = response.headers().get("content-security-policy").map(|policy| policy.to_str().unwrap().to_owned());
+        assert_eq!(policy.is_some_and(|policy| policy.contains("frame-ancestors 'none'")), path == "/docs");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_sends_nothing_does_not_hold_up_the_end() {
+    let mut api = Api::start().await;
+    let address = api.base.trim_start_matches("http://").to_owned();
+    let silent = TcpStream::connect(&address).await.unwrap();
+    let mut half = TcpStream::connect(&address).await.unwrap();
+    half.write_all(b"GET /health/live HTTP/1.1\r\nHost:").await.unwrap();
+    assert_eq!(api.get("/health/live").await.status, 200);
+    let stopped = tokio::time::timeout(Duration::from_secs(5), api.stop()).await;
+    assert!(stopped.unwrap(), "nothing was in flight");
+    drop((silent, half));
+}
+
+#[tokio::test]
 async fn a_body_that_is_cut_off_writes_nothing() {
     let api = Api::start().await;
     let head = format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n", api.all());

@@ -8,7 +8,7 @@ use api::{
         signing::{Secret, TokenRequest, issue},
     },
     server,
-    state::AppState,
+    state::{AppState, BODY_BYTES_IN_FLIGHT, Waiting},
 };
 use reqwest::{Method, Response, header::HeaderMap};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     pub test: TestDatabase,
     settings: JwtSettings,
-    client: reqwest::Client,
+    pub client: reqwest::Client,
     workers: Option<Workers>,
     stop: Option<oneshot::Sender<()>>,
     stopping: watch::Sender<bool>,
@@ -143,7 +143,8 @@ impl Api {
             clock: Arc::new(SystemClock),
             worker_alive: workers.as_ref().map(Workers::alive),
             create_wait_secs: 0,
-            waiting: Semaphore::new(2),
+            waiting: Waiting::new(16),
+            body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
             stopping: stopping.subscribe(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
