@@ -96,7 +96,8 @@ async fn a_row_whose_result_is_refused_many_times_waits_longer_each_time_and_is_
     let workers = world.workers_with(AwsLc, strict(), often());
     let mut trouble = workers.trouble();
     let id = world.accept(KeyType::P256v1).await;
-    let shown = |trouble: &Option<Trouble>| trouble.as_ref().and_then(Trouble::current).is_some_and(|text| text.contains("permission denied"));
+    let shown =
+        |trouble: &Option<Trouble>| trouble.as_ref().and_then(Trouble::current).is_some_and(|text| text.contains("permission denied"));
     tokio::time::timeout(Duration::from_secs(30), trouble.wait_for(shown)).await.expect("shown").expect("open");
     assert_eq!(world.ended(id).await.status, Status::Active);
     assert_eq!(faulty.calls_of("complete_generation"), 3);
