@@ -76,6 +76,7 @@ class Cluster:
         self.postgres, self.directory, self.database = postgres, directory, postgres.create_database()
         secret = directory / "secret"
         secret.write_text(base64.b64encode(os.urandom(48)).decode())
+        secret.chmod(0o600)
         key_dir = directory / "keys"
         subprocess.run([binary(), "keys", "init", "--data-dir", key_dir], check=True, capture_output=True, env=environment())
         self.master_key = key_dir / "master.key"
