@@ -76,6 +76,7 @@ class Cluster:
         self.postgres, self.directory, self.database = postgres, directory, postgres.create_database()
         secret = directory / "secret"
         secret.write_text(base64.b64encode(os.urandom(48)).decode())
+        secret.chmod(0o600)
         key_dir = directory / "keys"
         subprocess.run([binary(), "keys", "init", "--data-dir", key_dir], check=True, capture_output=True, env=environment())
         self.master_key = key_dir / "master.key"
@@ -419,3 +420,46 @@ def test_a_read_only_database_is_a_clear_error_at_the_start_and_none_once_it_is_
         tenant.wait_active(tenant.create()["id"])
     finally:
         csrd.close()
+
+
+def test_sigterm_ends_a_process_whose_database_is_frozen(tmp_path):
+    server = Postgres()
+    try:
+        url = server.url(server.create_database())
+        csrd = Csrd(tmp_path / "csrd", "--shutdown-timeout", "3s", env={"CSRD_DATABASE_URL": url} | HASTE).start()
+        try:
+            server.freeze()
+            try:
+                wait_until(lambda: not csrd.is_up("/health/ready"), "the process is not ready", 20)
+                began = time.monotonic()
+                csrd.terminate()
+                assert csrd.wait(15) in (0, 1)
+                assert time.monotonic() - began < 6
+            finally:
+                server.thaw()
+        finally:
+            csrd.close()
+    finally:
+        server.close()
+
+
+def test_a_database_file_that_was_moved_is_not_ready(new_csrd):
+    csrd = new_csrd().start()
+    (csrd.data_dir / "csrd.db").rename(csrd.data_dir / "elsewhere.db")
+    wait_until(lambda: not csrd.is_up("/health/ready"), "the process is not ready")
+    answer = httpx.get(f"{csrd.url}/health/ready", trust_env=False, timeout=5)
+    assert answer.status_code == 503 and answer.json()["errors"][0]["code"] == 1471
+    assert "moved or deleted" in answer.json()["errors"][0]["message"]
+    (csrd.data_dir / "elsewhere.db").rename(csrd.data_dir / "csrd.db")
+    wait_until(lambda: csrd.is_up("/health/ready"), "the process is ready again")
+
+
+def test_an_api_process_without_a_live_worker_says_that_it_is_degraded(new_cluster):
+    cluster = new_cluster(apis=1, workers=0)
+    api = cluster.apis[0]
+    result = httpx.get(f"{api.url}/health/ready", trust_env=False, timeout=5).json()["result"]
+    assert (result["status"], result["workers"], result["pending"]) == ("degraded", 0, 0)
+    assert "no worker is alive" in api.log()
+    cluster.workers.append(Worker(cluster, "late"))
+    ready = lambda: httpx.get(f"{api.url}/health/ready", trust_env=False, timeout=5).json()["result"]["status"] == "ready"  # noqa: E731
+    wait_until(ready, "the worker is seen", 30)

@@ -44,7 +44,7 @@ struct Documents {
 /// Everything that answers HTTP requests.
 #[must_use]
 pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
-    let health = health::Health { store: Arc::clone(&state.store), worker_alive: state.worker_alive.clone() };
+    let health = Arc::clone(&state.health);
     let service = openapi::service();
     let document = openapi::document(&service);
     let documents = Documents {
@@ -69,12 +69,12 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
 
 /// What a process without the API answers: its health.
 #[must_use]
-pub fn health_app(health: health::Health) -> impl Endpoint<Output = Response> {
+pub fn health_app(health: Arc<health::Health>) -> impl Endpoint<Output = Response> {
     surrounded(health_routes(health))
 }
 
-fn health_routes(health: health::Health) -> impl Endpoint {
-    Route::new().at("/health/live", get(health::live)).at("/health/ready", get(health::ready)).data(Arc::new(health))
+fn health_routes(health: Arc<health::Health>) -> impl Endpoint {
+    Route::new().at("/health/live", get(health::live)).at("/health/ready", get(health::ready)).data(health)
 }
 
 /// What surrounds every route, inner to outer.

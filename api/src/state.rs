@@ -12,7 +12,7 @@ use shared::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::auth::Authenticator;
+use crate::{auth::Authenticator, routes::health::Health};
 
 /// Requests that may wait at once; over it they are answered at once.
 pub const MAX_WAITING: usize = 1_000;
@@ -83,8 +83,8 @@ pub struct AppState {
     pub authenticator: Authenticator,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Whether a worker takes jobs; none where this process has no workers.
-    pub worker_alive: Option<watch::Receiver<bool>>,
+    /// Whether the process is ready.
+    pub health: Arc<Health>,
     /// The seconds that a POST waits which does not say how long.
     pub create_wait_secs: u32,
     /// Places for requests that wait.

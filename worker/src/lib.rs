@@ -112,7 +112,7 @@ impl Workers {
             running: running_sender,
         };
         tasks.spawn(supervise(supervised));
-        tasks.spawn(maintain(Arc::clone(&database.store), config.clock, config.schedule, stopped));
+        tasks.spawn(maintain(Arc::clone(&database.store), config.schedule, stopped));
         Ok(Self { stop, end, alive, running, trouble, tasks })
     }
 

@@ -44,7 +44,7 @@ pub struct KeyPool {
 impl KeyPool {
     /// Leases a key; none where there is none.
     pub async fn lease(&self) -> Result<Option<PoolKey>, StoreError> {
-        let leased = self.store.lease_pool_key(&self.sealer.current_id(), LEASE, self.clock.now()).await?;
+        let leased = self.store.lease_pool_key(&self.sealer.current_id(), LEASE).await?;
         if leased.is_some() {
             self.taken.notify_one();
         }

@@ -12,7 +12,7 @@ use std::{
 use apalis::prelude::{BackendExt, BoxDynError, Data, Event, EventListenerExt, WorkerBuilder, WorkerBuilderExt};
 use apalis_postgres::PostgresStorage;
 use apalis_sqlite::SqliteStorage;
-use futures::stream;
+use futures::stream::{self, Stream as _};
 use shared::{
     job::{GENERATE_CSR_QUEUE, GenerateCsrJob},
     storage::Queue,
@@ -23,6 +23,10 @@ use crate::{jobs::generate_csr::Generator, poll::EventsAndTicks};
 
 /// The backstop, should an event be missed; it also finds the jobs that were to wait.
 const TICK: Duration = Duration::from_millis(500);
+
+/// A worker that looks for no jobs for this long although none runs waits for a database that went away without a word: apalis' statements
+/// have no time limit.
+const SILENCE: Duration = Duration::from_secs(25);
 
 /// A worker that ran this long starts its back-off anew.
 const STEADY: Duration = Duration::from_mins(1);
@@ -74,7 +78,7 @@ pub struct Supervised {
 }
 
 /// Keeps one apalis worker running until told to stop.
-pub async fn supervise(supervised: Supervised) {
+pub async fn supervise(mut supervised: Supervised) {
     let boot = ulid::Ulid::generate();
     let mut stop = supervised.stop.clone();
     let mut failures = 0_u32;
@@ -88,6 +92,8 @@ pub async fn supervise(supervised: Supervised) {
             Ok(()) => "it ended by itself".into(),
             Err(error) => error,
         };
+        // Connections may be dead without a word too.
+        supervised.queue = supervised.queue.renewed();
         failures = if started.elapsed() > STEADY { 0 } else { failures.saturating_add(1) };
         let pause = Duration::from_millis(200 << failures.min(4));
         tracing::warn!(worker = name, %error, ?pause, "the worker ended and is started again");
@@ -100,7 +106,7 @@ pub async fn supervise(supervised: Supervised) {
 
 /// Runs an apalis worker on a backend. The backends share no type, only their methods.
 macro_rules! run_worker {
-    ($this:expr, $name:expr, $backend:expr) => {{
+    ($this:expr, $name:expr, $polled:expr, $backend:expr) => {{
         let alive = $this.alive.clone();
         let worker = WorkerBuilder::new($name)
             .backend($backend)
@@ -112,7 +118,10 @@ macro_rules! run_worker {
                 }
             })
             .build(handle);
-        worker.run_until($this.ended()).await.map_err(Into::into)
+        tokio::select! {
+            ended = worker.run_until($this.ended()) => ended.map_err(Into::into),
+            () = $this.falls_silent($polled) => Err("it looks for no jobs: the database does not answer".into()),
+        }
     }};
 }
 
@@ -121,6 +130,13 @@ impl Supervised {
         let events = stream::unfold(self.generator.store.signals().enqueued(), |mut events| async move {
             events.changed().await.ok().map(|()| ((), events))
         });
+        let polled = watch::Sender::new(Instant::now());
+        let (mut events, seen) = (Box::pin(events), polled.clone());
+        let events = stream::poll_fn(move |context| {
+            seen.send_replace(Instant::now());
+            events.as_mut().poll_next(context)
+        });
+        let polled = polled.subscribe();
         let strategy = EventsAndTicks::new(Box::pin(events), TICK, self.stop.clone());
         let Heartbeat { interval, .. } = self.heartbeat;
         // One job at a time: a buffered one sends no heartbeat, and others run it too. No event for the start of a job: a write less.
@@ -132,7 +148,7 @@ impl Supervised {
                     .lock_tasks(false)
                     .heartbeat_interval(interval)
                     .missed_heartbeats(self.heartbeat.missed());
-                run_worker!(self, name, SqliteStorage::<GenerateCsrJob>::new(pool).with_config(config).poll_with_strategy(strategy))
+                run_worker!(self, name, polled, SqliteStorage::<GenerateCsrJob>::new(pool).with_config(config).poll_with_strategy(strategy))
             }
             Queue::Postgres(pool) => {
                 let config = apalis_postgres::Config::default()
@@ -141,7 +157,29 @@ impl Supervised {
                     .lock_tasks(false)
                     .heartbeat_interval(interval)
                     .missed_heartbeats(self.heartbeat.missed());
-                run_worker!(self, name, PostgresStorage::<GenerateCsrJob>::new(pool).with_config(config).poll_with_strategy(strategy))
+                run_worker!(
+                    self,
+                    name,
+                    polled,
+                    PostgresStorage::<GenerateCsrJob>::new(pool).with_config(config).poll_with_strategy(strategy)
+                )
+            }
+        }
+    }
+
+    /// Resolves once the worker has looked for no jobs for too long, although it has none and is not about to end.
+    fn falls_silent(&self, polled: watch::Receiver<Instant>) -> impl Future<Output = ()> + Send + use<> {
+        let (running, stop) = (self.running.subscribe(), self.stop.clone());
+        async move {
+            let mut idle_since = Instant::now();
+            loop {
+                tokio::time::sleep(TICK).await;
+                if *running.borrow() > 0 || *stop.borrow() {
+                    idle_since = Instant::now();
+                }
+                if idle_since.max(*polled.borrow()).elapsed() > SILENCE {
+                    return;
+                }
             }
         }
     }

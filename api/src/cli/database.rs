@@ -138,7 +138,12 @@ pub struct NewDatabaseArgs {
 /// `csrd migrate`.
 pub async fn migrate(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     let access = Access { migrate: Migrate::Always, ..Access::default() };
-    args.database.open_for(access, args.new.new_database).await?.close().await;
-    println!("the database is up to date");
+    let database = args.database.open_for(access, args.new.new_database).await?;
+    match database.migrated {
+        0 => println!("the database is up to date"),
+        1 => println!("ran 1 migration: the database is up to date"),
+        ran => println!("ran {ran} migrations: the database is up to date"),
+    }
+    database.close().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -18,7 +18,7 @@ mod settings;
 mod token;
 mod work;
 
-use std::{fmt, process::ExitCode};
+use std::{fmt, future::Future, process::ExitCode};
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
@@ -140,21 +140,25 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let action = cli.action.unwrap_or_else(|| Action::Serve(Box::new(cli.serve)));
     match action {
         Action::Openapi => openapi::print(),
-        Action::Serve(args) => runtime()?.block_on(serve::serve(*args)),
-        Action::Worker(args) => runtime()?.block_on(work::work(*args)),
-        Action::Backup(args) => runtime()?.block_on(backup::backup(args)),
-        Action::Migrate(args) => runtime()?.block_on(database::migrate(&args)),
-        Action::Keys(action) => runtime()?.block_on(keys::run(action)),
-        Action::Zone(action) => runtime()?.block_on(scopes::zone(action)),
-        Action::Account(action) => runtime()?.block_on(scopes::account(action)),
-        Action::Token(action) => runtime()?.block_on(token::run(action)),
-        Action::Certificate(action) => runtime()?.block_on(certificate::run(action)),
-        Action::Audit(args) => runtime()?.block_on(audit::audit(args)),
+        Action::Serve(args) => run_async(serve::serve(*args)),
+        Action::Worker(args) => run_async(work::work(*args)),
+        Action::Backup(args) => run_async(backup::backup(args)),
+        Action::Migrate(args) => run_async(database::migrate(&args)),
+        Action::Keys(action) => run_async(keys::run(action)),
+        Action::Zone(action) => run_async(scopes::zone(action)),
+        Action::Account(action) => run_async(scopes::account(action)),
+        Action::Token(action) => run_async(token::run(action)),
+        Action::Certificate(action) => run_async(certificate::run(action)),
+        Action::Audit(args) => run_async(audit::audit(args)),
     }
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+/// Runs a command to its end, and leaves behind what does not end: a name server or a database that hangs keeps no process.
+fn run_async(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(command);
+    runtime.shutdown_background();
+    done
 }
 
 /// Every argument of a command and of those below it.

@@ -1,15 +1,25 @@
 //! What `serve` and `worker` have in common: settings, workers, the end.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
+use api::health::Health;
 use clap::Args;
 use shared::{
     clock::SystemClock,
     seal::Sealer,
     storage::{Access, Database, Migrate, Store},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 use worker::{
     Heartbeat, WorkerConfig, Workers,
     jobs::{generate_csr::Limits, maintain::Schedule},
@@ -62,6 +72,17 @@ impl ProcessArgs {
         Ok(())
     }
 
+    /// What the process tells of its health.
+    pub fn health(&self, database: &Database) -> Health {
+        Health::new(Arc::clone(&database.store), Arc::new(SystemClock), self.orphan_after)
+    }
+
+    /// Has the database and the clocks looked at with every heartbeat.
+    pub fn watch(&self, health: &Arc<Health>) -> JoinHandle<()> {
+        let (health, interval) = (Arc::clone(health), self.heartbeat_interval);
+        tokio::spawn(async move { health.watch(interval).await })
+    }
+
     /// Starts the workers.
     pub fn start_workers(&self, database: &Database, sealer: Sealer, threads: usize) -> anyhow::Result<Workers> {
         let config = WorkerConfig {
@@ -94,9 +115,52 @@ pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
     })
 }
 
+/// The end of a process: all that is left to do shares one time.
+pub struct End {
+    /// How long it may take in all.
+    pub patience: Duration,
+    began: OnceLock<Instant>,
+}
+
+/// What the steps after the jobs may take in any case: they are short, unless the database hangs.
+const LAST_STEPS: Duration = Duration::from_millis(500);
+
+impl End {
+    /// One that may take `patience` from when it begins.
+    pub const fn new(patience: Duration) -> Self {
+        Self { patience, began: OnceLock::new() }
+    }
+
+    /// The time runs from now on.
+    pub fn begin(&self) {
+        self.began.get_or_init(Instant::now);
+    }
+
+    fn left(&self) -> Duration {
+        self.patience.saturating_sub(self.began.get_or_init(Instant::now).elapsed())
+    }
+
+    /// Closes the database, unless that takes too long: then the process ends without.
+    pub async fn close(&self, database: Database) {
+        if tokio::time::timeout(self.left().max(LAST_STEPS), database.close()).await.is_err() {
+            tracing::warn!("the database does not answer: its connections are left open");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// 1 where something was cut off.
+pub fn exit_code(nothing_cut: bool) -> ExitCode {
+    if nothing_cut { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 /// Lets the workers finish; what they cannot is given back. Whether nothing is left to the sweep.
-pub async fn drain(workers: Workers, store: &dyn Store, patience: Duration) -> bool {
-    let done = workers.drain(patience).await || store.release_jobs().await.is_ok_and(|released| released > 0);
+pub async fn drain(workers: Workers, store: &dyn Store, end: &End) -> bool {
+    // Before the last steps, and those of the workers themselves.
+    let left = end.left();
+    let patience = left.saturating_sub((left / 4).min(LAST_STEPS * 2));
+    let released = async { store.release_jobs().await.is_ok_and(|released| released > 0) };
+    let done = workers.drain(patience).await || tokio::time::timeout(end.left().max(LAST_STEPS), released).await.unwrap_or(false);
     if !done {
         tracing::warn!("some jobs were not finished: they are run again when this worker is taken for dead");
     }

@@ -1,6 +1,6 @@
 //! `csrd serve`.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc};
 
 use api::{
     auth::{Authenticator, JwtSettings},
@@ -11,7 +11,7 @@ use api::{
 use clap::{Args, builder::BoolishValueParser};
 use shared::{
     clock::SystemClock,
-    storage::Database,
+    storage::{Database, Queue},
     x509::{certificate::TrustAnchors, public_suffix::SuffixList, request::Validator, san::SanPolicy},
 };
 use tokio::{
@@ -27,7 +27,7 @@ use super::{
     jwt::JwtArgs,
     keys::{self, IfMissing},
     log,
-    process::{ProcessArgs, drain, resolve, stop_signal},
+    process::{End, ProcessArgs, drain, exit_code, resolve, stop_signal},
     work,
 };
 
@@ -83,7 +83,12 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(listen).await.map_err(|error| bad_setting(format!("--listen: {listen}: {error}")))?;
     let address = listener.local_addr()?;
 
-    let database = args.database.open_for(args.process.access(), args.new.new_database).await?;
+    let mut stop_signal = Box::pin(stop_signal()?);
+    // A database that lets the start wait is no reason to stay.
+    let database = tokio::select! {
+        opened = args.database.open_for(args.process.access(), args.new.new_database) => opened?,
+        () = &mut stop_signal => return Ok(ExitCode::SUCCESS),
+    };
     let (authenticator, welcome) = if let Some(configured) = configured {
         if args.jwt.lacks_audience() {
             tracing::warn!("--jwt-audience is not set: any token that these keys signed is accepted, an ID token too");
@@ -95,6 +100,12 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         (authenticator(&settings)?, Some((settings, demo.is_new)))
     };
     let workers = start_workers(&args, &database).await?;
+    if workers.is_none() && matches!(database.queue, Queue::Sqlite(_)) {
+        tracing::warn!("--workers 0 on SQLite: nothing makes keys, every custom CSR stays pending");
+    }
+    let health = args.process.health(&database).with_workers(workers.as_ref());
+    let health = Arc::new(health);
+    let watched = args.process.watch(&health);
     let (stop, stopping) = watch::channel(false);
     let state = AppState {
         store: Arc::clone(&database.store),
@@ -102,7 +113,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         trust_anchors,
         authenticator,
         clock,
-        worker_alive: workers.as_ref().map(Workers::alive),
+        health: Arc::clone(&health),
         create_wait_secs: args.create_wait,
         waiting: Waiting::new(MAX_WAITING),
         body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
@@ -112,38 +123,40 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some((settings, is_new)) = welcome {
         demo::print_welcome(address, &settings, is_new, &*database.store).await?;
     }
-    let code = run(listener, state, workers, stop, args.process.shutdown_timeout).await?;
-    database.close().await;
-    tracing::info!("stopped");
-    Ok(code)
+    let end = End::new(args.process.shutdown_timeout);
+    let nothing_cut = run(listener, state, workers, (stop_signal, stop), &end).await;
+    watched.abort();
+    end.close(database).await;
+    Ok(exit_code(nothing_cut))
 }
 
 async fn run(
     listener: TcpListener,
     state: AppState,
     workers: Option<Workers>,
-    stopping: watch::Sender<bool>,
-    patience: Duration,
-) -> anyhow::Result<ExitCode> {
+    (stop, stopping): (impl Future<Output = ()>, watch::Sender<bool>),
+    end: &End,
+) -> bool {
     let store = Arc::clone(&state.store);
-    let (stop, mut stopped) = (stop_signal()?, stopping.subscribe());
-    let shutdown = async move {
+    let mut stopped = stopping.subscribe();
+    let shutdown = async {
         stop.await;
+        end.begin();
         stopping.send_replace(true);
     };
-    let api = server::serve(listener, api::app(state), shutdown, patience);
+    let api = server::serve(listener, api::app(state), shutdown, end.patience);
     let jobs = async {
         let _ = stopped.wait_for(|stopped| *stopped).await;
         match workers {
-            Some(workers) => drain(workers, &*store, patience).await,
+            Some(workers) => drain(workers, &*store, end).await,
             None => true,
         }
     };
-    let (answered, _) = tokio::join!(api, jobs);
+    let (answered, finished) = tokio::join!(api, jobs);
     if !answered {
         tracing::warn!("some requests were still unanswered");
     }
-    Ok(ExitCode::SUCCESS)
+    answered && finished
 }
 
 async fn start_workers(args: &ServeArgs, database: &Database) -> anyhow::Result<Option<Workers>> {

@@ -1,8 +1,8 @@
 //! `csrd worker`: makes keys for API processes elsewhere.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use api::{health, server};
+use api::server;
 use clap::Args;
 use shared::storage::Location;
 use tokio::net::TcpListener;
@@ -12,8 +12,11 @@ use super::{
     database::DatabaseArgs,
     keys::{self, IfMissing},
     log,
-    process::{ProcessArgs, drain, resolve, stop_signal},
+    process::{End, ProcessArgs, drain, exit_code, resolve, stop_signal},
 };
+
+/// How long a health probe may take to be answered at the end.
+const PROBE_TIME: Duration = Duration::from_secs(1);
 
 /// Settings of `csrd worker`.
 #[derive(Args)]
@@ -52,23 +55,34 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
-    let database = args.database.open_for(args.process.access(), false).await?;
+    let mut stop = Box::pin(stop_signal()?);
+    // A database that lets the start wait is no reason to stay.
+    let database = tokio::select! {
+        opened = args.database.open_for(args.process.access(), false) => opened?,
+        () = &mut stop => return Ok(ExitCode::SUCCESS),
+    };
     let sealer = keys::sealer(&args.database.data_dir, &*database.store, IfMissing::Refuse).await?;
     let threads = args.concurrency.map_or_else(default_threads, usize::from);
     let workers = args.process.start_workers(&database, sealer, threads)?;
     tracing::info!(threads, "working");
 
-    let patience = args.process.shutdown_timeout;
-    let (stop, health) = (stop_signal()?, health::Health { store: Arc::clone(&database.store), worker_alive: Some(workers.alive()) });
+    let end = End::new(args.process.shutdown_timeout);
+    let health = Arc::new(args.process.health(&database).with_workers(Some(&workers)));
+    let watched = args.process.watch(&health);
+    let stop = async {
+        stop.await;
+        end.begin();
+    };
     match listener {
         Some(listener) => {
             log::listening(listener.local_addr()?);
-            server::serve(listener, api::health_app(health), stop, patience).await;
+            // Probes are short: what is left of the time is the jobs'.
+            server::serve(listener, api::health_app(health), stop, PROBE_TIME.min(end.patience)).await;
         }
         None => stop.await,
     }
-    drain(workers, &*database.store, patience).await;
-    database.close().await;
-    tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    let finished = drain(workers, &*database.store, &end).await;
+    watched.abort();
+    end.close(database).await;
+    Ok(exit_code(finished))
 }

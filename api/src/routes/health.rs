@@ -3,56 +3,195 @@
 use std::{sync::Arc, time::Duration};
 
 use poem::{Response, handler, web::Data};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::{
+    clock::Clock,
     error::{ErrorCode, Issue, StoreError},
-    storage::Store,
+    storage::{Store, Vitals},
 };
-
-use tokio::sync::watch;
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
+use worker::{Trouble, Workers};
 
 use crate::envelope::ApiError;
+
+/// How long the database may take to answer.
+const PING_TIME: Duration = Duration::from_secs(3);
+/// How long what was found is told again: probes may come in a hurry.
+const FRESH: Duration = Duration::from_secs(1);
+/// A custom CSR that is pending for longer than this shows that no worker gets on.
+const LONG_PENDING_SECS: u64 = 120;
+/// Between two warnings of the same kind.
+const WARN_EVERY: Duration = Duration::from_mins(1);
+/// Clocks that differ by more are worth a warning.
+const SKEW_TO_WARN: Duration = Duration::from_secs(5);
+/// Clocks that differ by more make times meaningless.
+const SKEW_TO_REFUSE: Duration = Duration::from_mins(1);
 
 /// What readiness depends on.
 pub struct Health {
     /// The storage.
     pub store: Arc<dyn Store>,
+    /// This process' time.
+    pub clock: Arc<dyn Clock>,
     /// Whether a worker takes jobs; none where this process has no workers.
     pub worker_alive: Option<watch::Receiver<bool>>,
+    /// Why generation does not get on, where it does not; none where this process cannot say.
+    pub trouble: Option<watch::Receiver<Option<Trouble>>>,
+    /// A worker that was seen within this time counts.
+    pub seen_within: Duration,
+    /// What the last probe found, and when.
+    pub last: Mutex<Option<(Instant, Found)>>,
+    /// When the last warning of a degraded service was logged.
+    pub warned: Mutex<Option<Instant>>,
 }
 
-/// How long the database may take to answer.
-const PING_TIME: Duration = Duration::from_secs(3);
+/// What a probe of the database found: why it is not ready, or how the work goes.
+pub type Found = Result<Vitals, String>;
+
+impl Health {
+    /// Of this store, whose workers run elsewhere.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, seen_within: Duration) -> Self {
+        let (last, warned) = (Mutex::default(), Mutex::default());
+        Self { store, clock, worker_alive: None, trouble: None, seen_within, last, warned }
+    }
+
+    /// With workers in this process, if it has any.
+    #[must_use]
+    pub fn with_workers(self, workers: Option<&Workers>) -> Self {
+        Self { worker_alive: workers.map(Workers::alive), trouble: workers.map(Workers::trouble), ..self }
+    }
+
+    /// Looks at the database and the clocks now and then, and logs what is wrong; never ends.
+    pub async fn watch(&self, interval: Duration) {
+        let mut tick = tokio::time::interval(interval);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut skewed = false;
+        loop {
+            tick.tick().await;
+            let found = self.found().await;
+            let skew = found.as_ref().ok().map(|vitals| self.skew(vitals)).filter(|skew| skew.unsigned_abs() > SKEW_TO_WARN.as_secs());
+            // Once for each time that the clocks part, and again for as long as nothing works.
+            if let Some(skew) = skew.filter(|skew| !skewed || skew.unsigned_abs() > SKEW_TO_REFUSE.as_secs()) {
+                tracing::warn!("{}: set the clock of this machine or of the database's", skew_words(skew));
+            }
+            skewed = skew.is_some();
+            if let Ok(vitals) = found {
+                self.warn_if_degraded(&vitals).await;
+            }
+        }
+    }
+
+    /// By how many seconds this process' clock is ahead of the database's.
+    fn skew(&self, vitals: &Vitals) -> i64 {
+        self.clock.now().secs().saturating_sub(vitals.now.secs())
+    }
+
+    /// What the database says, a moment old at most. One probe at a time asks; the others wait for its answer.
+    async fn found(&self) -> Found {
+        let mut last = self.last.lock().await;
+        if let Some((at, found)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return found.clone();
+        }
+        let found = self.ask().await;
+        *last = Some((Instant::now(), found.clone()));
+        found
+    }
+
+    async fn ask(&self) -> Found {
+        if let Some(moved) = self.store.moved() {
+            tracing::error!("not ready: {moved}");
+            return Err(moved);
+        }
+        let asked = async {
+            self.store.ping().await?;
+            self.store.vitals(self.seen_within).await
+        };
+        match tokio::time::timeout(PING_TIME, asked).await {
+            Ok(Ok(vitals)) => Ok(vitals),
+            Ok(Err(StoreError::Internal(error) | StoreError::Corrupt(error))) => {
+                tracing::warn!(error, "not ready: migrations or rights");
+                Err("the database lacks migrations, or this role lacks rights".to_owned())
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "not ready: database");
+                Err("the database cannot be reached".to_owned())
+            }
+            Err(_) => Err("the database does not answer".to_owned()),
+        }
+    }
+
+    /// Why the service is not what it should be although it answers.
+    fn degraded(&self, vitals: &Vitals) -> Option<String> {
+        if vitals.oldest_pending_secs.is_some_and(|secs| secs > LONG_PENDING_SECS) {
+            return Some(format!(
+                "{} custom CSRs are pending, the oldest for {} s",
+                vitals.pending,
+                vitals.oldest_pending_secs.unwrap_or(0)
+            ));
+        }
+        // A process with workers of its own is not ready without them.
+        (self.worker_alive.is_none() && vitals.workers == 0).then(|| "no worker is alive: custom CSRs stay pending".to_owned())
+    }
+
+    async fn warn_if_degraded(&self, vitals: &Vitals) {
+        let Some(reason) = self.degraded(vitals) else { return };
+        let mut warned = self.warned.lock().await;
+        if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            *warned = Some(Instant::now());
+            tracing::warn!("degraded: {reason}");
+        }
+    }
+
+    async fn readiness(&self) -> Result<Value, String> {
+        let vitals = self.found().await?;
+        let skew = self.skew(&vitals);
+        if skew.unsigned_abs() > SKEW_TO_REFUSE.as_secs() {
+            return Err(skew_words(skew));
+        }
+        if self.worker_alive.as_ref().is_some_and(|alive| !*alive.borrow()) {
+            return Err("the worker is not running".to_owned());
+        }
+        let trouble = self.trouble.as_ref().and_then(|trouble| trouble.borrow().as_ref()?.current().map(str::to_owned));
+        if let Some(trouble) = trouble {
+            return Err(format!("keys cannot be stored: {trouble}"));
+        }
+        self.warn_if_degraded(&vitals).await;
+        Ok(json!({
+            "status": if self.degraded(&vitals).is_some() { "degraded" } else { "ready" },
+            "database": "ok",
+            "workers": vitals.workers,
+            "pending": vitals.pending,
+            "oldest_pending_secs": vitals.oldest_pending_secs.unwrap_or(0),
+            "version": env!("CARGO_PKG_VERSION"),
+        }))
+    }
+}
+
+fn skew_words(skew: i64) -> String {
+    let direction = if skew > 0 { "ahead of" } else { "behind" };
+    format!("this machine's clock is {} s {direction} the database's", skew.unsigned_abs())
+}
 
 /// The process answers.
 #[handler]
 pub fn live() -> Response {
-    ok("live")
+    ok(&json!({ "status": "live" }))
 }
 
-/// The database answers and is migrated, and a worker takes jobs where this process is to have one.
+/// The database answers and is migrated, the clocks agree, and a worker takes jobs where this process is to have one.
 #[handler]
 pub async fn ready(Data(health): Data<&Arc<Health>>) -> Result<Response, ApiError> {
-    let not_ready = |part: &str| ApiError::from(Issue::new(ErrorCode::NotReady).because(part));
-    match tokio::time::timeout(PING_TIME, health.store.ping()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(StoreError::Internal(error) | StoreError::Corrupt(error))) => {
-            tracing::warn!(error, "not ready: migrations");
-            return Err(not_ready("the database lacks migrations"));
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "not ready: database");
-            return Err(not_ready("the database cannot be reached"));
-        }
-        Err(_) => return Err(not_ready("the database does not answer")),
-    }
-    if health.worker_alive.as_ref().is_some_and(|alive| !*alive.borrow()) {
-        return Err(not_ready("the worker is not running"));
-    }
-    Ok(ok("ready"))
+    let readiness = health.readiness().await;
+    readiness.map(|result| ok(&result)).map_err(|part| Issue::new(ErrorCode::NotReady).because(part).into())
 }
 
-fn ok(status: &str) -> Response {
-    let body = json!({ "success": true, "errors": [], "messages": [], "result": { "status": status } });
+fn ok(result: &Value) -> Response {
+    let body = json!({ "success": true, "errors": [], "messages": [], "result": result });
     Response::builder().content_type("application/json").body(body.to_string())
 }

@@ -7,6 +7,7 @@ use api::{
         Authenticator, JwtSettings, KeySource,
         signing::{Secret, TokenRequest, issue},
     },
+    health::Health,
     server,
     state::{AppState, BODY_BYTES_IN_FLIGHT, Waiting},
 };
@@ -135,13 +136,15 @@ impl Api {
             leeway: Duration::ZERO,
         };
         let stopping = watch::Sender::new(false);
+        let health = Health::new(Arc::clone(&store), Arc::new(SystemClock), Duration::from_secs(30));
+        let health = Arc::new(health.with_workers(workers.as_ref()));
         let state = AppState {
             store: Arc::clone(&store),
             validator: Validator::new(SanPolicy { allow_wildcards: false, suffixes: SuffixList::embedded() }),
             trust_anchors: None,
             authenticator: Authenticator::new(&settings, Arc::new(SystemClock)).unwrap(),
             clock: Arc::new(SystemClock),
-            worker_alive: workers.as_ref().map(Workers::alive),
+            health,
             create_wait_secs: 0,
             waiting: Waiting::new(16),
             body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),

@@ -1,10 +1,8 @@
 //! What accepting a custom CSR writes: its quota, its row, its job, its idempotency record and its audit entry, together.
 
-use sqlx::Transaction;
-
 use super::{
-    Acceptance, Dialect, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, NewCustomCsr, ScopeGrant, SqlStore, dialect::NewJob,
-    parameters::insert_values, rows::Reader, sql::BACKDATE, statements as sql, value::values,
+    Acceptance, Dialect, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, NewCustomCsr, ScopeGrant, SqlStore, dialect::NewJob, lent::Lent,
+    parameters::insert_values, rows::Reader, statements as sql, value::values,
 };
 use crate::{
     audit::{Action, Actor, NewEntry},
@@ -19,7 +17,7 @@ impl<DB: Dialect> SqlStore<DB> {
     /// What is refused has to be rolled back.
     pub(super) async fn accept(
         &self,
-        tx: &mut Transaction<'static, DB>,
+        tx: &mut Lent<DB>,
         new: &NewCustomCsr,
         actor: &Actor,
         now: Timestamp,
@@ -42,7 +40,7 @@ impl<DB: Dialect> SqlStore<DB> {
             Scope::Zone(_) => account,
             Scope::Account(id) => Some(id.clone()),
         };
-        let job = NewJob::new(GenerateCsrJob::new(new.id), now.minus(BACKDATE));
+        let job = NewJob::new(GenerateCsrJob::new(new.id));
         self.execute(tx, sql::INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
         self.push(tx, job).await?;
         let action = if new.replaces.is_some() { Action::Rekey } else { Action::Create };
@@ -65,12 +63,7 @@ impl<DB: Dialect> SqlStore<DB> {
 
     /// Claims the Idempotency-Key of a request, if it has one; what is to be answered where it came before. Of several at once the
     /// others wait here for the first to commit.
-    async fn claim_key(
-        &self,
-        tx: &mut Transaction<'static, DB>,
-        new: &NewCustomCsr,
-        now: Timestamp,
-    ) -> Result<Option<Acceptance>, StoreError> {
+    async fn claim_key(&self, tx: &mut Lent<DB>, new: &NewCustomCsr, now: Timestamp) -> Result<Option<Acceptance>, StoreError> {
         let Some(IdempotencyKey { key_sha256, body_sha256 }) = new.idempotency_key.clone() else { return Ok(None) };
         let (scope, too_old) = (new.scope.to_string(), now.minus(IDEMPOTENCY_KEY_LIFE).micros());
         let claim = values![scope.clone(), key_sha256.clone(), body_sha256.clone(), new.id.to_string(), now.micros(), too_old];

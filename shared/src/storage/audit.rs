@@ -1,9 +1,8 @@
 //! The audit table: written within the transactions of what it records, and read.
 
 use async_trait::async_trait;
-use sqlx::Transaction;
 
-use super::{Dialect, SqlStore, rows::Reader, statements as sql, value::values};
+use super::{Dialect, SqlStore, lent::Lent, rows::Reader, statements as sql, value::values};
 use crate::{
     audit::{Actor, Entry, NewEntry},
     clock::Timestamp,
@@ -36,13 +35,7 @@ pub trait AuditStore: Send + Sync {
 
 impl<DB: Dialect> SqlStore<DB> {
     /// Writes an entry with what it records.
-    pub(super) async fn record(
-        &self,
-        tx: &mut Transaction<'static, DB>,
-        entry: &NewEntry,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn record(&self, tx: &mut Lent<DB>, entry: &NewEntry, actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
         let Actor { who, from, request_id } = actor.clone();
         let values = values![now.micros(), who, from, entry.action.as_str(), entry.resource(), entry.scope.as_str(), request_id];
         self.execute(tx, sql::INSERT_AUDIT, values).await.map(drop)

@@ -1,10 +1,10 @@
 //! Custom certificates: stored with the custom CSR whose private key they are for.
 
 use async_trait::async_trait;
-use sqlx::Transaction;
 
 use super::{
     Dialect, SealedRow, SqlStore,
+    lent::Lent,
     rows::Reader,
     statements as sql,
     value::{Value, values},
@@ -160,7 +160,7 @@ fn chain_values(new: &NewChain) -> Result<Vec<Value>, StoreError> {
 
 impl<DB: Dialect> SqlStore<DB> {
     /// Holds a custom CSR in place until the transaction ends; false where it went away.
-    async fn lock_used_csr(&self, tx: &mut Transaction<'static, DB>, new: &NewChain) -> Result<bool, StoreError> {
+    async fn lock_used_csr(&self, tx: &mut Lent<DB>, new: &NewChain) -> Result<bool, StoreError> {
         let values = values![new.custom_csr_id.to_string(), new.spki_sha256.to_vec()];
         Ok(self.execute(tx, sql::LOCK_USED_CSR, values).await? > 0)
     }
@@ -168,7 +168,7 @@ impl<DB: Dialect> SqlStore<DB> {
     /// Deletes a custom CSR's certificates that are over; false where others are left.
     pub(super) async fn delete_expired_certificates(
         &self,
-        tx: &mut Transaction<'static, DB>,
+        tx: &mut Lent<DB>,
         id: CustomCsrId,
         actor: &Actor,
         now: Timestamp,

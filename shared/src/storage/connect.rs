@@ -1,10 +1,15 @@
 //! Opening a database: once, from where it is.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{
     Connection, PgPool, Pool, SqlitePool,
-    migrate::MigrateError,
+    migrate::{Migrate as _, MigrateError, Migrator},
     pool::{PoolConnectionMetadata, PoolOptions},
     postgres::PgConnectOptions,
 };
@@ -23,14 +28,27 @@ pub enum OpenError {
         /// What the operating system or the database says.
         reason: String,
     },
-    /// The server cannot be reached, or refuses.
-    #[error("the database server cannot be reached: {0}")]
-    Server(String),
+    /// The server does not answer.
+    #[error("the database server {server} cannot be reached: {reason}")]
+    Unreachable {
+        /// Its host and port.
+        server: String,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// The server answers, and refuses.
+    #[error("the database server refuses: {0}")]
+    Refused(String),
+    /// Another process holds the lock of migrations and does not let go.
+    #[error(
+        "another process has been migrating the database for over {0:?}: wait for it, or end the session that holds the advisory lock {1}"
+    )]
+    Locked(Duration, i64),
     /// Another process serves on this database.
     #[error("the database {0} is in use by another csrd process: stop it first, or use another data directory")]
     InUse(PathBuf),
-    /// A newer version of csrd was here before.
-    #[error("the database has migration {0}, which this version of csrd does not know: use the newer version, or restore a backup")]
+    /// A newer version of csrd made a change that this one cannot live with.
+    #[error("the database needs a version of csrd that knows migration {0}: use the newer version, or restore a backup")]
     Newer(i64),
     /// The migrations were not run.
     #[error("the database lacks migration {0}: run `csrd migrate`")]
@@ -90,18 +108,59 @@ pub struct Database {
     pub store: Arc<dyn Store>,
     /// For the workers of the job queue.
     pub queue: Queue,
-    /// What keeps it open or runs beside it; ends with it.
-    pub(super) _held: Held,
+    /// Migrations that opening it ran.
+    pub migrated: usize,
 }
 
-/// What lives as long as an open database.
+/// What lives as long as a store.
 #[derive(Default)]
-#[expect(dead_code, reason = "held, not read")]
 pub(super) struct Held {
     /// On SQLite, the lock: closing the file gives it back.
-    pub lock: Option<std::fs::File>,
-    /// The task that writes in groups; on PostgreSQL, those that notify and listen.
+    pub _lock: Option<std::fs::File>,
+    /// On SQLite, which file it is.
+    pub file: Option<OpenFile>,
+    /// Those that write and read in groups; on PostgreSQL, those that notify and listen.
     pub tasks: JoinSet<()>,
+}
+
+/// The file of a database that is open.
+pub(super) struct OpenFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl OpenFile {
+    /// The one that is at this path now; none where the operating system does not tell.
+    pub fn at(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// What became of it, where another one or none is at its path.
+    pub fn moved(&self) -> Option<String> {
+        let path = self.path.display();
+        match std::fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => None,
+            Ok(_) => Some(format!("the database {path} was replaced by another file: restart csrd on the right one")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Some(format!("the database {path} was moved or deleted: move it back, or restart csrd on the right one"))
+            }
+            // A directory that cannot be looked into for a moment tells nothing of the file.
+            Err(_) => None,
+        }
+    }
+}
+
+impl Queue {
+    /// The same with connections of its own: those of the old one may be dead without a word.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        match self {
+            Self::Sqlite(_) => self.clone(),
+            Self::Postgres(pool) => Self::Postgres(pool.options().clone().connect_lazy_with((*pool.connect_options()).clone())),
+        }
+    }
 }
 
 impl Database {
@@ -127,19 +186,59 @@ impl Database {
     }
 }
 
-/// Runs the queue's migrations and then ours, which build on them.
-pub(super) async fn migrate<DB: Dialect>(pool: &Pool<DB>) -> Result<(), OpenError>
+/// Runs the queue's migrations and then ours, which build on them; how many ran.
+///
+/// Migrations that this version does not know are no fault: they only add, unless they say otherwise. Whoever calls this holds a lock.
+pub(super) async fn migrate<DB: Dialect>(pool: &Pool<DB>) -> Result<usize, OpenError>
 where
     <DB as sqlx::Database>::Connection: sqlx::migrate::Migrate,
 {
-    for migrator in [DB::queue_migrations(), DB::migrations()] {
-        migrator.run(pool).await.map_err(|error| match error {
-            MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => OpenError::Newer(version),
-            MigrateError::VersionNotPresent(version) => OpenError::NotMigrated(version),
-            other => OpenError::Migration(other.to_string()),
-        })?;
+    let failed = |error: MigrateError| match error {
+        MigrateError::VersionNotPresent(version) => OpenError::NotMigrated(version),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => OpenError::Migration(database_words(&error)),
+        other => OpenError::Migration(other.to_string()),
+    };
+    let mut connection = pool.acquire().await.map_err(|error| OpenError::Migration(database_words(&error)))?;
+    let mut ran = 0;
+    for mut migrator in [DB::queue_migrations(), DB::migrations()] {
+        migrator.set_ignore_missing(true).set_locking(false);
+        let table = migrator.table_name.clone();
+        for schema in migrator.create_schemas.iter() {
+            connection.create_schema_if_not_exists(schema).await.map_err(failed)?;
+        }
+        connection.ensure_migrations_table(&table).await.map_err(failed)?;
+        let before = connection.list_applied_migrations(&table).await.map_err(failed)?;
+        let applied: Vec<i64> = before.iter().map(|migration| migration.version).collect();
+        let _ = warn_of_newer(&migrator, &applied);
+        ran += migrator.iter().filter(|migration| !applied.contains(&migration.version)).count();
+        migrator.run_direct(None, &mut *connection, false).await.map_err(failed)?;
     }
-    Ok(())
+    Ok(ran)
+}
+
+/// Logs that the database has migrations of a newer version. Those that are known to this version.
+pub(super) fn warn_of_newer(migrator: &Migrator, applied: &[i64]) -> Vec<i64> {
+    let known: Vec<i64> = migrator.iter().map(|migration| migration.version).collect();
+    if let Some(newest) = applied.iter().filter(|version| !known.contains(version)).max() {
+        tracing::warn!(migration = newest, "a newer version of csrd migrated this database: this one goes on, since that only added to it");
+    }
+    known
+}
+
+/// Refuses a database that a newer version changed in a way that this one cannot live with. `minimum` is what the table says, if it is there.
+pub(super) fn check_compatible<DB: Dialect>(minimum: Option<i64>) -> Result<(), OpenError> {
+    let newest = DB::migrations().iter().map(|migration| migration.version).max();
+    match minimum {
+        Some(minimum) if Some(minimum) > newest => Err(OpenError::Newer(minimum)),
+        _ => Ok(()),
+    }
+}
+
+/// What the database says, without the place in its own sources.
+pub(super) fn database_words(error: &sqlx::Error) -> String {
+    let Some(database) = error.as_database_error() else { return error.to_string() };
+    let message = database.message();
+    if database.code().as_deref() == Some("42501") { format!("{message}: see Rights in the README") } else { message.to_owned() }
 }
 
 /// How long the API waits for a connection.
@@ -154,11 +253,17 @@ pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(30);
 /// A connection that was used a moment ago needs no asking whether it lives: that takes as long as a statement.
 pub(super) const FRESH: Duration = Duration::from_secs(1);
 
+/// How long a connection may take to say that it lives.
+const PING_TIME: Duration = Duration::from_millis(400);
+/// How long a connection that nobody uses is kept.
+const IDLE_TIME: Duration = Duration::from_mins(1);
+
 /// A pool whose connections are asked whether they live only where they were idle for a while.
 pub(super) fn pool<DB: sqlx::Database>(connections: u32, wait: Duration) -> PoolOptions<DB> {
     PoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(wait)
+        .idle_timeout(IDLE_TIME)
         .test_before_acquire(false)
         .before_acquire(|connection, metadata| Box::pin(is_usable::<DB>(connection, metadata)))
 }
@@ -166,7 +271,8 @@ pub(super) fn pool<DB: sqlx::Database>(connections: u32, wait: Duration) -> Pool
 /// An error makes the pool take another connection.
 async fn is_usable<DB: sqlx::Database>(connection: &mut DB::Connection, metadata: PoolConnectionMetadata) -> sqlx::Result<bool> {
     if metadata.idle_for > FRESH {
-        connection.ping().await?;
+        // One that died without a word would use up the time of its caller, who may have another.
+        tokio::time::timeout(PING_TIME, connection.ping()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
     }
     // On SQLite, a COMMIT that finds the disk full rolls back by itself. sqlx's own ROLLBACK then fails, and the connection counts as
     // within a transaction for ever: it is closed instead of used again.

@@ -5,23 +5,26 @@
 
 use std::sync::Arc;
 
-use sqlx::Transaction;
-use tokio::{
-    sync::{
-        mpsc::{self, UnboundedReceiver},
-        oneshot,
-    },
-    task::JoinSet,
+use tokio::sync::{
+    Semaphore,
+    mpsc::{self, Receiver, error::TrySendError},
+    oneshot,
 };
 
 use super::{
-    Acceptance, Dialect, GeneratedCsr, NewCustomCsr, PoolKey, PooledCompletion, SqlStore, parameters::complete_values, signals::Signal,
-    statements as sql,
+    Acceptance, Dialect, GeneratedCsr, NewCustomCsr, PoolKey, PooledCompletion, SqlStore, connect::Held, lent::Lent,
+    parameters::complete_values, signals::Signal, statements as sql,
 };
 use crate::{audit::Actor, clock::Timestamp, error::StoreError, ids::CustomCsrId};
 
 /// Writes that share a commit at most.
 const GROUP: usize = 64;
+
+/// Requests that may wait for their turn, those that read and those that write each: who comes beyond them is told to try again.
+const WAITING: usize = 2_048;
+
+/// Writes of groups that came apart which are under way at once: one that waits for a lock keeps its own place only.
+const APART: usize = 4;
 
 /// A write that may share its commit.
 #[derive(Clone)]
@@ -77,6 +80,14 @@ impl Written {
     }
 }
 
+/// Why a request gets no turn.
+pub(super) fn no_turn<T>(error: &TrySendError<T>) -> StoreError {
+    StoreError::Unavailable(match error {
+        TrySendError::Full(_) => "too many requests wait for the database".to_owned(),
+        TrySendError::Closed(_) => "the database is being closed".to_owned(),
+    })
+}
+
 /// A write and whom to answer.
 pub(super) struct GroupedWrite {
     write: Write,
@@ -92,8 +103,8 @@ enum GroupError {
 }
 
 impl<DB: Dialect> SqlStore<DB> {
-    /// The same store, with tasks that write and read in groups.
-    pub(super) fn grouping(mut self, tasks: &mut JoinSet<()>) -> Self {
+    /// The same store, with tasks of its own that write and read in groups.
+    pub(super) fn grouping(mut self, mut held: Held) -> Self {
         // What one of them keeps is given back when the other closes.
         let same = || Self {
             read: self.read.clone(),
@@ -103,12 +114,13 @@ impl<DB: Dialect> SqlStore<DB> {
             statement_time: self.statement_time,
             group: None,
             reads: None,
+            held: Held::default(),
         };
-        let (group, writes) = mpsc::unbounded_channel();
-        tasks.spawn(same().write_groups(writes));
-        let (reads, asked) = mpsc::unbounded_channel();
-        tasks.spawn(Arc::new(same()).read_groups(asked));
-        (self.group, self.reads) = (Some(group), Some(reads));
+        let (group, writes) = mpsc::channel(WAITING);
+        held.tasks.spawn(Arc::new(same()).write_groups(writes));
+        let (reads, asked) = mpsc::channel(WAITING);
+        held.tasks.spawn(Arc::new(same()).read_groups(asked));
+        (self.group, self.reads, self.held) = (Some(group), Some(reads), held);
         self
     }
 
@@ -117,44 +129,69 @@ impl<DB: Dialect> SqlStore<DB> {
         let shares = DB::GROUPS_ACCEPTS || !matches!(write, Write::Accept(..));
         let Some(group) = self.group.as_ref().filter(|_| shares) else { return self.write_alone(&write).await };
         let (answer, answered) = oneshot::channel();
-        let closed = || StoreError::Unavailable("the database is being closed".to_owned());
-        group.send(GroupedWrite { write, answer }).map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        group.try_send(GroupedWrite { write, answer }).map_err(|error| no_turn(&error))?;
+        answered.await.map_err(|_| StoreError::Ambiguous("the write ended without an answer".to_owned()))?
     }
 
-    async fn write_groups(self, mut writes: UnboundedReceiver<GroupedWrite>) {
+    /// Writes groups for as long as the store lives. Each is a task of its own: one that panics ends with its group.
+    async fn write_groups(self: Arc<Self>, mut writes: Receiver<GroupedWrite>) {
+        let places = Arc::new(Semaphore::new(if DB::GROUPS_ACCEPTS { 1 } else { APART }));
         let mut group = Vec::with_capacity(GROUP);
         while writes.recv_many(&mut group, GROUP).await > 0 {
+            // Whose caller has left is not written: nobody would know of it.
+            let mut wanted: Vec<_> = group.drain(..).filter(|grouped| !grouped.answer.is_closed()).collect();
             // On PostgreSQL another process may write some of the same rows: in the same order nobody waits for each other.
-            group.sort_by_key(|grouped: &GroupedWrite| grouped.write.id());
-            match self.write_together(&group).await {
-                Ok(written) => {
-                    for (GroupedWrite { answer, .. }, written) in group.drain(..).zip(written) {
-                        let _ = answer.send(Ok(written));
+            wanted.sort_by_key(|grouped: &GroupedWrite| grouped.write.id());
+            let this = Arc::clone(&self);
+            let Ok(apart) = tokio::spawn(async move { this.write_group(wanted).await }).await else {
+                tracing::error!("a group of writes panicked; whether it was written is not known");
+                continue;
+            };
+            for GroupedWrite { write, answer } in apart {
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let this = Arc::clone(&self);
+                let alone = async move {
+                    if !answer.is_closed() {
+                        let _ = answer.send(this.write_alone(&write).await);
                     }
-                }
-                Err(GroupError::Away(error)) => {
-                    for GroupedWrite { answer, .. } in group.drain(..) {
-                        let _ = answer.send(Err(error.clone()));
-                    }
-                }
-                Err(GroupError::Apart) => {
-                    for GroupedWrite { write, answer } in group.drain(..) {
-                        let _ = answer.send(self.write_alone(&write).await);
-                    }
-                }
+                    drop(place);
+                };
+                tokio::spawn(alone);
             }
         }
     }
 
+    /// Writes a group and answers it; what has to be written apart.
+    async fn write_group(&self, mut group: Vec<GroupedWrite>) -> Vec<GroupedWrite> {
+        match self.write_together(&group).await {
+            Ok(written) => {
+                for (GroupedWrite { answer, .. }, written) in group.drain(..).zip(written) {
+                    let _ = answer.send(Ok(written));
+                }
+            }
+            Err(GroupError::Away(error)) => {
+                for GroupedWrite { answer, .. } in group.drain(..) {
+                    let _ = answer.send(Err(error.clone()));
+                }
+            }
+            Err(GroupError::Apart) => {}
+        }
+        group
+    }
+
     async fn write_together(&self, group: &[GroupedWrite]) -> Result<Vec<Written>, GroupError> {
-        if group.len() == 1 {
+        if group.len() <= 1 {
             return Err(GroupError::Apart);
         }
-        let mut tx = self.begin_write().await?;
+        let mut tx = self.begin_group().await?;
         let mut all = Vec::with_capacity(group.len());
         for GroupedWrite { write, .. } in group {
-            let written = self.write_one(&mut tx, write).await?;
+            let written = match self.write_one(&mut tx, write).await {
+                Ok(written) => written,
+                // What the database refused, a lock that did not come included, is one write's matter and not all others'.
+                Err(_) if tx.is_sound() => return Err(GroupError::Apart),
+                Err(error) => return Err(error.into()),
+            };
             if !written.stays() && write.leaves_traces() {
                 return Err(GroupError::Apart);
             }
@@ -180,7 +217,7 @@ impl<DB: Dialect> SqlStore<DB> {
         Ok(written)
     }
 
-    async fn write_one(&self, tx: &mut Transaction<'static, DB>, write: &Write) -> Result<Written, StoreError> {
+    async fn write_one(&self, tx: &mut Lent<DB>, write: &Write) -> Result<Written, StoreError> {
         Ok(match write {
             Write::Accept(new, actor, now) => Written::Accept(self.accept(tx, new, actor, *now).await?),
             Write::Complete(id, made, now) => {

@@ -6,11 +6,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::{
     Semaphore,
-    mpsc::{UnboundedReceiver, UnboundedSender},
+    mpsc::{Receiver, Sender},
     oneshot,
 };
 
-use super::{Dialect, SqlStore, rows::Reader, statements as sql, value::values};
+use super::{Dialect, SqlStore, group_commit::no_turn, rows::Reader, statements as sql, value::values};
 use crate::{
     error::StoreError,
     ids::{CustomCsrId, Scope},
@@ -34,18 +34,17 @@ impl<DB: Dialect> SqlStore<DB> {
     /// Reads one custom CSR, with others that are asked for at the same time.
     pub(super) async fn read_grouped(
         &self,
-        reads: &UnboundedSender<GroupedRead>,
+        reads: &Sender<GroupedRead>,
         scope: &Scope,
         id: CustomCsrId,
     ) -> Result<Option<CustomCsr>, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let closed = || StoreError::Unavailable("the database is being closed".to_owned());
-        reads.send(GroupedRead { scope: scope.clone(), id, answer }).map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        reads.try_send(GroupedRead { scope: scope.clone(), id, answer }).map_err(|error| no_turn(&error))?;
+        answered.await.map_err(|_| StoreError::Unavailable("the read ended without an answer".to_owned()))?
     }
 
     /// Reads groups for as long as the store lives.
-    pub(super) async fn read_groups(self: Arc<Self>, mut reads: UnboundedReceiver<GroupedRead>) {
+    pub(super) async fn read_groups(self: Arc<Self>, mut reads: Receiver<GroupedRead>) {
         let places = Arc::new(Semaphore::new(GROUPS));
         // Never closed, so never refused.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
@@ -60,6 +59,8 @@ impl<DB: Dialect> SqlStore<DB> {
             {
                 group.push(read);
             }
+            // Whose caller has left is not read: after an outage those who still wait would wait for them.
+            group.retain(|read| !read.answer.is_closed());
             let this = Arc::clone(&self);
             tokio::spawn(async move {
                 this.read_group(group).await;
@@ -69,12 +70,19 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     async fn read_group(&self, group: Vec<GroupedRead>) {
+        let group = match <[GroupedRead; 1]>::try_from(group) {
+            Ok([GroupedRead { scope, id, answer }]) => {
+                let _ = answer.send(self.find_alone(&scope, id).await);
+                return;
+            }
+            Err(group) => group,
+        };
         match self.find_group(&group).await {
             Ok(found) => {
                 for GroupedRead { scope, id, answer } in group {
-                    // An ID of another scope is not found.
-                    let one = found.get(&id).filter(|csr| csr.scope == scope).cloned();
-                    let _ = answer.send(Ok(one));
+                    // Two may ask for the same one.
+                    let one = found.get(&(id.to_string(), scope.to_string()));
+                    let _ = answer.send(one.map_or(Ok(None), |csr| csr.clone().map(Some)));
                 }
             }
             Err(error) => {
@@ -91,15 +99,21 @@ impl<DB: Dialect> SqlStore<DB> {
         rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()
     }
 
-    /// Those of a group that exist, by ID; in a scope of the group, which need not be the one that the ID was asked for in.
-    async fn find_group(&self, group: &[GroupedRead]) -> Result<HashMap<CustomCsrId, CustomCsr>, StoreError> {
-        if let [GroupedRead { scope, id, .. }] = group {
-            return Ok(self.find_alone(scope, *id).await?.into_iter().map(|csr| (csr.id, csr)).collect());
+    /// Those of a group that exist, by ID and scope. One that cannot be read is an error for who asked for it, and for nobody else.
+    async fn find_group(&self, group: &[GroupedRead]) -> Result<Found, StoreError> {
+        if group.is_empty() {
+            return Ok(Found::new());
         }
-        let ids: Vec<_> = group.iter().map(|read| read.id.to_string()).collect();
-        let scopes: Vec<_> = group.iter().map(|read| read.scope.to_string()).collect();
-        let json = |texts: &[String]| serde_json::to_string(texts).map_err(|error| StoreError::Internal(error.to_string()));
-        let rows = self.rows(DB::FIND_CUSTOM_CSRS, values![json(&ids)?, json(&scopes)?]).await?;
-        rows.iter().map(|row| Reader::<DB>(row).custom_csr().map(|csr| (csr.id, csr))).collect()
+        let pairs: Vec<_> = group.iter().map(|read| [read.id.to_string(), read.scope.to_string()]).collect();
+        let pairs = serde_json::to_string(&pairs).map_err(|error| StoreError::Internal(error.to_string()))?;
+        let rows = self.rows(DB::FIND_CUSTOM_CSRS, values![pairs]).await?;
+        let read = |row: &DB::Row| {
+            let reader = Reader::<DB>(row);
+            Ok(((reader.text("id")?, reader.text("scope")?), reader.custom_csr()))
+        };
+        rows.iter().map(read).collect()
     }
 }
+
+/// What a group found, by ID and scope.
+type Found = HashMap<(String, String), Result<CustomCsr, StoreError>>;

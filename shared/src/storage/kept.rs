@@ -1,18 +1,21 @@
 //! Connections that were read on just now, kept for the next reads: a pool asks each one that comes back whether it lives, and that
 //! takes as long as the read did.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
 
 use sqlx::{Database, Pool, pool::PoolConnection};
 use tokio::time::Instant;
 
-use super::connect::FRESH;
+use super::{connect::FRESH, lent::give_back};
 
 /// Connections of a pool for reads, half of them at most: the others are for who asks the pool itself.
 pub(super) struct Kept<DB: Database> {
     pool: Pool<DB>,
-    /// Those that nobody uses, and since when.
-    free: Mutex<Vec<(PoolConnection<DB>, Instant)>>,
+    /// Those that nobody uses, and since when: the oldest first.
+    free: Mutex<VecDeque<(PoolConnection<DB>, Instant)>>,
     most: usize,
 }
 
@@ -22,30 +25,33 @@ impl<DB: Database> Kept<DB> {
         Self { pool, free: Mutex::default(), most: most as usize }
     }
 
-    /// A connection. Whoever drops it gives it back to the pool, whatever happened to it.
+    /// A connection that was used a moment ago, or one of the pool.
     pub async fn acquire(&self) -> sqlx::Result<PoolConnection<DB>> {
-        match self.fresh() {
-            Some(connection) => Ok(connection),
+        self.return_stale();
+        let kept = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
+        match kept {
+            Some((connection, _)) => Ok(connection),
             None => self.pool.acquire().await,
         }
     }
 
-    /// One that was used a moment ago; the pool gets the others.
-    fn fresh(&self) -> Option<PoolConnection<DB>> {
+    /// Gives back to the pool what no read wanted for a while: others ask the pool for it.
+    pub fn return_stale(&self) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let (connection, since) = free.pop()?;
-        if since.elapsed() < FRESH {
-            return Some(connection);
+        while free.front().is_some_and(|(_, since)| since.elapsed() >= FRESH) {
+            if let Some((connection, _)) = free.pop_front() {
+                tokio::spawn(give_back(connection));
+            }
         }
-        free.clear();
-        None
     }
 
     /// Keeps a connection on which everything went well.
     pub fn keep(&self, connection: PoolConnection<DB>) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < self.most && !self.pool.is_closed() {
-            free.push((connection, Instant::now()));
+            free.push_back((connection, Instant::now()));
+        } else {
+            tokio::spawn(give_back(connection));
         }
     }
 

@@ -10,6 +10,7 @@ mod dialect;
 mod group_commit;
 mod group_read;
 mod kept;
+mod lent;
 mod notify;
 mod parameters;
 mod pool_keys;
@@ -257,6 +258,19 @@ pub struct Sweep {
     pub requeued: u64,
 }
 
+/// How the work goes, by the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vitals {
+    /// The database's time.
+    pub now: Timestamp,
+    /// Workers that were seen lately.
+    pub workers: u64,
+    /// Custom CSRs that are pending.
+    pub pending: u64,
+    /// For how many seconds the oldest of them has been; none: none is.
+    pub oldest_pending_secs: Option<u64>,
+}
+
 /// What a purge deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Purge {
@@ -323,12 +337,12 @@ pub trait Store: CertificateStore + AuditStore + PoolKeys + Send + Sync {
     /// Counts a start of this row and tells what to make; none where it is gone or no longer pending.
     async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError>;
 
-    /// Starts up to `limit` rows more beside one: others that wait for a key of the same type and are due at `now`.
+    /// Starts up to `limit` rows more beside one: others that wait for a key of the same type and are due.
     ///
     /// Their own jobs go, and the job of `first` stands for them: while it lives, no sweep takes them for lost. A row that was started
     /// before without a result stays alone, and the others that its job stood for get jobs of their own again: one that kills its worker
     /// is not to take them with it time and again.
-    async fn start_others(&self, first: &Generation, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError>;
+    async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError>;
 
     /// Makes a pending row active. False where it is gone or no longer pending: the caller wipes what it made.
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError>;
@@ -344,13 +358,13 @@ pub trait Store: CertificateStore + AuditStore + PoolKeys + Send + Sync {
 
     /// Takes a start back like [`Store::forget_start`] and enqueues the next one after `delay`; with none, workers are woken
     /// at once. False if the row is gone or no longer pending.
-    async fn defer_generation(&self, id: CustomCsrId, delay: Duration, now: Timestamp) -> Result<bool, StoreError>;
+    async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError>;
 
-    /// Gives every pending row whose job is gone or dead a new job.
-    async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError>;
+    /// Gives every pending row whose job is gone or dead, or dated far ahead by a clock that was wrong, a new job.
+    async fn sweep(&self) -> Result<Sweep, StoreError>;
 
     /// Deletes jobs that ended before `ended_before`, workers that were last seen before `seen_before` and that no job names, and what no
-    /// longer counts at `now`: idempotency records, and pool keys whose lease expired; in batches, each a transaction. One process at a
+    /// longer counts at `now`, the database's time: idempotency records, and pool keys whose lease expired; in batches, each a transaction. One process at a
     /// time; to the others there is nothing to do.
     async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
 
@@ -367,8 +381,14 @@ pub trait Store: CertificateStore + AuditStore + PoolKeys + Send + Sync {
     /// The next `limit` sealed records of all custom CSRs, by ID, after this one.
     async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError>;
 
-    /// Whether the database answers and has our tables.
+    /// Whether the database answers and has our tables: a read as requests make them, in the same queue.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// The database's time, and how the work goes. A worker counts that was seen within `seen_within`.
+    async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError>;
+
+    /// What became of the database's file, where it is no longer the one at its path: whatever is written to it is lost.
+    fn moved(&self) -> Option<String>;
 
     /// Closes the connections; on SQLite it empties the write-ahead log into the database before.
     async fn close(&self);

@@ -109,7 +109,7 @@ pub(super) fn search_pattern(search: &str) -> String {
     let mut pattern = String::from("%");
     for c in search.chars() {
         match c {
-            '%' | '_' | '\\' => pattern.extend(['\\', c]),
+            '%' | '_' | '!' => pattern.extend(['!', c]),
             c if c.is_control() => pattern.push('\u{2}'),
             c => pattern.push(c.to_ascii_lowercase()),
         }

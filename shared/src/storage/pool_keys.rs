@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::Transaction;
 use ulid::Ulid;
 
 use super::{
     Dialect, GeneratedCsr, SqlStore,
     group_commit::{Write, Written},
+    lent::Lent,
     parameters::complete_values,
     rows::Reader,
     statements as sql,
@@ -67,8 +67,8 @@ pub trait PoolKeys: Send + Sync {
     /// The keys in the pool, those under lease included.
     async fn count_pool_keys(&self) -> Result<u64, StoreError>;
 
-    /// Leases a free key that this master key sealed, until `lease` after `now`. No two calls get the same one, and none waits for another.
-    async fn lease_pool_key(&self, master_key_id: &str, lease: Duration, now: Timestamp) -> Result<Option<PoolKey>, StoreError>;
+    /// Leases a free key that this master key sealed, for `lease` by the database's clock. No two calls get the same one, and none waits for another.
+    async fn lease_pool_key(&self, master_key_id: &str, lease: Duration) -> Result<Option<PoolKey>, StoreError>;
 
     /// Makes a pending row active with a key from the pool, which leaves the pool: both or nothing.
     async fn complete_pooled(
@@ -110,9 +110,10 @@ impl<DB: Dialect> PoolKeys for SqlStore<DB> {
         Ok(total.unwrap_or_default().unsigned_abs())
     }
 
-    async fn lease_pool_key(&self, master_key_id: &str, lease: Duration, now: Timestamp) -> Result<Option<PoolKey>, StoreError> {
+    async fn lease_pool_key(&self, master_key_id: &str, lease: Duration) -> Result<Option<PoolKey>, StoreError> {
+        let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
         let lease_id = Ulid::generate().to_string();
-        let leased = self.write_returning(DB::LEASE_POOL_KEY, values![lease_id.clone(), now.plus(lease).micros(), master_key_id]).await?;
+        let leased = self.write_returning(DB::LEASE_POOL_KEY, values![lease_id.clone(), lease, master_key_id]).await?;
         leased.first().map(|row| Reader::<DB>(row).pool_key(lease_id)).transpose()
     }
 
@@ -142,7 +143,7 @@ impl<DB: Dialect> SqlStore<DB> {
     /// Anything but a completion has to be rolled back.
     pub(super) async fn complete_with(
         &self,
-        tx: &mut Transaction<'static, DB>,
+        tx: &mut Lent<DB>,
         id: CustomCsrId,
         made: &GeneratedCsr,
         key: &PoolKey,

@@ -1,91 +1,170 @@
 //! Opening PostgreSQL: any number of processes, each with a pool, one listening and one notifying connection.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection, Executor, PgConnection, PgPool, Postgres,
+    AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres,
+    pool::PoolOptions,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Dialect, SqlStore,
-    connect::{API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, START_WAIT, TURN_WAIT, migrate, pool},
-    notify,
+    connect::{
+        API_WAIT, Access, Database, Held, Migrate, OpenError, QUEUE_WAIT, Queue, START_WAIT, TURN_WAIT, check_compatible, database_words,
+        migrate, pool, warn_of_newer,
+    },
+    notify::Notifications,
     signals::Signals,
 };
 
 /// The advisory lock of migrations: `csrd` in ASCII.
 const MIGRATION_LOCK: i64 = 0x6373_7264;
-/// Connections beside the pool: one listens, one notifies.
-const SIGNAL_CONNECTIONS: u32 = 2;
+/// How long a start waits for another that migrates.
+const LOCK_WAIT: Duration = Duration::from_mins(1);
+/// After this long it says what it waits for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Connections of the job queue's worker.
 const QUEUE_CONNECTIONS: u32 = 3;
+/// Signals that wait to be told to others.
+const OUTBOX: usize = 10_000;
+
+/// What every connection is set to, whatever the server, the database or the role says: the code relies on row locks, and on strings without
+/// escapes; and a machine that was lost keeps no row locked for longer than seconds.
+const SESSION: &str = "SET default_transaction_isolation = 'read committed'; SET standard_conforming_strings = on; \
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '20s'; \
+    SET idle_in_transaction_session_timeout = '5s'";
+/// Just before the store itself gives up, so that the connection can be used again.
+const STORE_LIMITS: &str = "SET statement_timeout = '2400ms'; SET lock_timeout = '2s'";
+/// A worker has more time.
+const QUEUE_LIMITS: &str = "SET statement_timeout = '20s'; SET lock_timeout = '10s'; SET synchronous_commit = off";
+/// An index takes as long as it takes. Whoever waits for a table's lock keeps all others off that table meanwhile.
+const MIGRATION_LIMITS: &str = "SET statement_timeout = 0; SET lock_timeout = '10s'";
 
 /// Opens the database on this server.
 pub(super) async fn open(options: &PgConnectOptions, access: Access) -> Result<Database, OpenError> {
     let options = options.clone().application_name("csrd");
-    prepare(&options, access.migrate).await?;
-    let pool = pool(access.pool_size, API_WAIT).connect_lazy_with(options.clone());
-    let signal_pool = forgetful(SIGNAL_CONNECTIONS, &options);
+    let migrated = prepare(&options, access.migrate).await?;
+    let pool = limited(pool(access.pool_size, API_WAIT), STORE_LIMITS).connect_lazy_with(options.clone());
     let queue = forgetful(QUEUE_CONNECTIONS, &options);
-    let (others, outbox) = mpsc::unbounded_channel();
+    let (others, outbox) = mpsc::channel(OUTBOX);
     let signals = Arc::new(Signals::new(Some(others)));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(notify::send(signal_pool.clone(), outbox));
-    tasks.spawn(notify::receive(signal_pool, Arc::clone(&signals)));
-    let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, TURN_WAIT).grouping(&mut tasks);
-    Ok(Database { store: Arc::new(store), queue: Queue::Postgres(queue), _held: Held { tasks, ..Held::default() } })
+    let mut held = Held::default();
+    let notifications = Notifications::new(options);
+    held.tasks.spawn(notifications.clone().send(outbox));
+    held.tasks.spawn(notifications.receive(Arc::clone(&signals)));
+    let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, TURN_WAIT).grouping(held);
+    Ok(Database { store: Arc::new(store), queue: Queue::Postgres(queue), migrated })
+}
+
+/// Connections that are set to these limits.
+fn limited(pool: PoolOptions<Postgres>, limits: &'static str) -> PoolOptions<Postgres> {
+    pool.after_connect(move |connection: &mut PgConnection, _| Box::pin(set(connection, limits)))
+}
+
+/// By a statement, not by the startup packet: some poolers refuse that.
+async fn set(connection: &mut PgConnection, limits: &'static str) -> sqlx::Result<()> {
+    connection.execute(SESSION).await?;
+    connection.execute(limits).await.map(drop)
 }
 
 /// For what a server that crashes may forget of its last moments: signals, and which worker has which job. A job that is waiting again
 /// wakes a worker twice, and the row decides. No commit of these waits for the disk.
-fn forgetful(connections: u32, options: &PgConnectOptions) -> PgPool {
-    pool(connections, QUEUE_WAIT)
-        .after_connect(|connection: &mut PgConnection, _| {
-            Box::pin(async move { connection.execute("SET synchronous_commit = off").await.map(drop) })
-        })
-        .connect_lazy_with(options.clone())
+pub(super) fn forgetful(connections: u32, options: &PgConnectOptions) -> PgPool {
+    limited(pool(connections, QUEUE_WAIT), QUEUE_LIMITS).connect_lazy_with(options.clone())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn server_error(error: sqlx::Error) -> OpenError {
-    OpenError::Server(error.to_string())
-}
-
-/// Under one lock, so that of several processes that start at once one migrates and the others find it done.
-async fn prepare(options: &PgConnectOptions, when: Migrate) -> Result<(), OpenError> {
+/// Under one lock, so that of several processes that start at once one migrates and the others find it done. How many migrations ran.
+async fn prepare(options: &PgConnectOptions, when: Migrate) -> Result<usize, OpenError> {
+    let server = || format!("{}:{}", options.get_host(), options.get_port());
     // Not of the pool: that would only say that it timed out, and may have no more than one connection.
-    let connected = tokio::time::timeout(START_WAIT, PgConnection::connect_with(options)).await;
-    let mut connection = connected.map_err(|_| OpenError::Server("no answer in time".to_owned()))?.map_err(server_error)?;
-    sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await.map_err(server_error)?;
+    let connected = tokio::time::timeout(START_WAIT, async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        set(&mut connection, MIGRATION_LIMITS).await?;
+        Ok(connection)
+    });
+    let mut connection = match connected.await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Err(server_error(options, &error)),
+        Err(_) => return Err(OpenError::Unreachable { server: server(), reason: "no answer in time".to_owned() }),
+    };
+    lock(&mut connection, LOCK_WAIT).await.unwrap_or_else(|error| Err(server_error(options, &error)))?;
     let prepared = prepare_locked(options, &mut connection, when).await;
     // The lock goes with its connection, however that ends.
-    let _ = connection.close().await;
+    let _ = tokio::time::timeout(START_WAIT, connection.close()).await;
     prepared
 }
 
-async fn prepare_locked(options: &PgConnectOptions, connection: &mut PgConnection, when: Migrate) -> Result<(), OpenError> {
-    let ours: Option<String> =
-        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&mut *connection).await.map_err(server_error)?;
-    if when == Migrate::Always || ours.is_none() {
-        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(START_WAIT).connect_lazy_with(options.clone());
+/// Asks again and again: a session that waits within a statement would keep `CREATE INDEX CONCURRENTLY` waiting for it.
+async fn lock(connection: &mut PgConnection, wait: Duration) -> sqlx::Result<Result<(), OpenError>> {
+    let (began, mut said) = (Instant::now(), false);
+    loop {
+        let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(MIGRATION_LOCK).fetch_one(&mut *connection);
+        if tokio::time::timeout(START_WAIT, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))? {
+            return Ok(Ok(()));
+        }
+        if began.elapsed() > wait {
+            return Ok(Err(OpenError::Locked(wait, MIGRATION_LOCK)));
+        }
+        if began.elapsed() > LOCK_PATIENCE && !said {
+            said = true;
+            tracing::info!("waiting for another process that migrates the database");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn prepare_locked(options: &PgConnectOptions, connection: &mut PgConnection, when: Migrate) -> Result<usize, OpenError> {
+    let failed = |error: sqlx::Error| server_error(options, &error);
+    let tables = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL, to_regclass('compatibility') IS NOT NULL";
+    let (ours, compatibility): (bool, bool) = sqlx::query_as(tables).fetch_one(&mut *connection).await.map_err(failed)?;
+    if compatibility {
+        let minimum = sqlx::query_scalar("SELECT MAX(minimum) FROM compatibility").fetch_one(&mut *connection).await.map_err(failed)?;
+        check_compatible::<Postgres>(minimum)?;
+    }
+    if when == Migrate::Always || !ours {
+        drop_half_made_indexes(connection).await.map_err(failed)?;
+        let one = PgPoolOptions::new().max_connections(1).acquire_timeout(START_WAIT);
+        let pool = limited(one, MIGRATION_LIMITS).connect_lazy_with(options.clone());
         let migrated = migrate(&pool).await;
-        pool.close().await;
+        let _ = tokio::time::timeout(START_WAIT, pool.close()).await;
         return migrated;
     }
     let applied = "SELECT version FROM _sqlx_migrations WHERE success";
-    check(&Postgres::migrations(), applied, connection).await?;
+    check(&Postgres::migrations(), applied, connection).await.unwrap_or_else(|error| Err(failed(error)))?;
     let applied = "SELECT version FROM apalis._sqlx_migrations WHERE success";
-    check(&Postgres::queue_migrations(), applied, connection).await
+    check(&Postgres::queue_migrations(), applied, connection).await.unwrap_or_else(|error| Err(failed(error)))?;
+    Ok(0)
 }
 
-/// Every migration that is known must have run, and no other.
-async fn check(migrator: &sqlx::migrate::Migrator, applied: &'static str, connection: &mut PgConnection) -> Result<(), OpenError> {
-    let applied: HashSet<i64> = sqlx::query_scalar(applied).fetch_all(connection).await.map_err(server_error)?.into_iter().collect();
-    let known: Vec<i64> = migrator.iter().map(|migration| migration.version).collect();
-    if let Some(newer) = applied.iter().find(|version| !known.contains(version)) {
-        return Err(OpenError::Newer(*newer));
+/// `CREATE INDEX CONCURRENTLY` that was interrupted leaves an index that nothing reads and every write keeps up.
+async fn drop_half_made_indexes(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let half_made = "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid \
+        WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace";
+    let names: Vec<String> = sqlx::query_scalar(half_made).fetch_all(&mut *connection).await?;
+    for name in names {
+        tracing::warn!(index = name, "an index was made by half when its migration was interrupted: it is dropped and made again");
+        // regclass quotes the name where it needs that.
+        connection.execute(AssertSqlSafe(format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"))).await?;
     }
-    known.into_iter().find(|version| !applied.contains(version)).map_or(Ok(()), |lacking| Err(OpenError::NotMigrated(lacking)))
+    Ok(())
+}
+
+/// Every migration that is known must have run.
+async fn check(
+    migrator: &sqlx::migrate::Migrator,
+    applied: &'static str,
+    connection: &mut PgConnection,
+) -> sqlx::Result<Result<(), OpenError>> {
+    let applied: Vec<i64> = sqlx::query_scalar(applied).fetch_all(connection).await?;
+    let known = warn_of_newer(migrator, &applied);
+    Ok(known.into_iter().find(|version| !applied.contains(version)).map_or(Ok(()), |lacking| Err(OpenError::NotMigrated(lacking))))
+}
+
+fn server_error(options: &PgConnectOptions, error: &sqlx::Error) -> OpenError {
+    match error {
+        sqlx::Error::Database(_) => OpenError::Refused(database_words(error)),
+        other => OpenError::Unreachable { server: format!("{}:{}", options.get_host(), options.get_port()), reason: other.to_string() },
+    }
 }

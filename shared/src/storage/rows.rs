@@ -25,7 +25,7 @@ impl<DB: Dialect> Reader<'_, DB> {
         self.optional_text(column)?.ok_or_else(|| corrupt(column))
     }
 
-    fn optional_int(&self, column: &str) -> Result<Option<i64>, StoreError> {
+    pub fn optional_int(&self, column: &str) -> Result<Option<i64>, StoreError> {
         DB::int(self.0, column).map_err(|error| StoreError::Corrupt(format!("column {column}: {error}")))
     }
 

@@ -24,13 +24,13 @@ pub struct Signals {
     /// Of the custom CSRs that someone waits for.
     changes: Mutex<HashMap<CustomCsrId, watch::Sender<()>>>,
     /// To the other processes, where there are any.
-    others: Option<mpsc::UnboundedSender<Signal>>,
+    others: Option<mpsc::Sender<Signal>>,
 }
 
 impl Signals {
     /// Signals within this process, and to the others through `others`.
     #[must_use]
-    pub fn new(others: Option<mpsc::UnboundedSender<Signal>>) -> Self {
+    pub fn new(others: Option<mpsc::Sender<Signal>>) -> Self {
         Self { enqueued: watch::Sender::new(0), changes: Mutex::default(), others }
     }
 
@@ -38,8 +38,8 @@ impl Signals {
     pub fn send(&self, signal: Signal) {
         self.receive(signal);
         if let Some(others) = &self.others {
-            // Without a receiver this process is about to end.
-            let _ = others.send(signal);
+            // Without a receiver this process is about to end; beyond its bound the database is away, and ticks find what was not told.
+            let _ = others.try_send(signal);
         }
     }
 

@@ -3,16 +3,18 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{Pool, Transaction};
-use tokio::sync::mpsc::UnboundedSender;
+use sqlx::Pool;
+use tokio::sync::mpsc::Sender;
 
 use super::{
     Acceptance, Deletion, Dialect, GeneratedCsr, Generation, IDEMPOTENCY_KEY_LIFE, ListQuery, MasterKeyRow, NewCustomCsr, Page, Purge,
-    Registration, ScopeGrant, SealedRow, Store, Sweep,
+    Registration, ScopeGrant, SealedRow, Store, Sweep, Vitals,
+    connect::Held,
     dialect::NewJob,
     group_commit::{GroupedWrite, Write, Written},
     group_read::GroupedRead,
     kept::Kept,
+    lent::Lent,
     parameters::{Cut, page_statement, search_pattern, search_text},
     rows::Reader,
     signals::{Signal, Signals},
@@ -32,9 +34,6 @@ use crate::{
 /// Rows that one transaction of a sweep looks at: a long outage must not make one long transaction.
 const SWEEP_BATCH: i64 = 500;
 
-/// A job that is due now is dated back: the queue's clock has whole seconds, and its trigger compares with the transaction's start.
-pub(super) const BACKDATE: Duration = Duration::from_mins(1);
-
 /// The storage on one database.
 pub struct SqlStore<DB: Dialect> {
     /// For reads.
@@ -47,96 +46,130 @@ pub struct SqlStore<DB: Dialect> {
     /// How long one statement may take; no limit where the database has its own.
     pub(super) statement_time: Duration,
     /// Where writes share commits.
-    pub(super) group: Option<UnboundedSender<GroupedWrite>>,
+    pub(super) group: Option<Sender<GroupedWrite>>,
     /// Where reads share statements.
-    pub(super) reads: Option<UnboundedSender<GroupedRead>>,
+    pub(super) reads: Option<Sender<GroupedRead>>,
+    /// What ends with the store.
+    pub(super) held: Held,
 }
 
 impl<DB: Dialect> SqlStore<DB> {
     /// A store on these pools, which may be the same one; a statement may take `statement_time`.
     #[must_use]
     pub fn new(read: Pool<DB>, write: Pool<DB>, signals: Arc<Signals>, statement_time: Duration) -> Self {
-        Self { kept: Arc::new(Kept::new(read.clone())), read, write, signals, statement_time, group: None, reads: None }
+        Self {
+            kept: Arc::new(Kept::new(read.clone())),
+            read,
+            write,
+            signals,
+            statement_time,
+            group: None,
+            reads: None,
+            held: Held::default(),
+        }
     }
 
-    pub(super) async fn begin_write(&self) -> Result<Transaction<'static, DB>, StoreError> {
+    pub(super) async fn begin_write(&self) -> Result<Lent<DB>, StoreError> {
         self.begin(&self.write, DB::BEGIN_WRITE).await
     }
 
-    /// Begins in a task of its own, so that a caller who goes away does not end it half-way: the connection would go back to the pool
-    /// within a transaction that sqlx knows nothing of, and show every later reader this one's state, or 25P02 for ever.
-    async fn begin(&self, pool: &Pool<DB>, statement: &'static str) -> Result<Transaction<'static, DB>, StoreError> {
-        let pool = pool.clone();
-        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
-        self.in_time(async { begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed)) }).await
+    /// A transaction of several callers' writes: where one of them has to wait for a lock, it ends soon.
+    pub(super) async fn begin_group(&self) -> Result<Lent<DB>, StoreError> {
+        self.begin(&self.write, DB::BEGIN_GROUP).await
     }
 
     /// A transaction whose reads all see one state.
-    pub(super) async fn begin_read(&self) -> Result<Transaction<'static, DB>, StoreError> {
+    pub(super) async fn begin_read(&self) -> Result<Lent<DB>, StoreError> {
         self.begin(&self.read, DB::BEGIN_READ).await
     }
 
+    async fn begin(&self, pool: &Pool<DB>, statement: &'static str) -> Result<Lent<DB>, StoreError> {
+        let mut tx = self.lent(pool).await?;
+        let begun = self.in_time(DB::simple(tx.for_statement()?, statement)).await;
+        Self::checked(&mut tx, begun)?;
+        tx.in_transaction(true);
+        Ok(tx)
+    }
+
+    /// A connection of this pool.
+    async fn lent(&self, pool: &Pool<DB>) -> Result<Lent<DB>, StoreError> {
+        self.kept.return_stale();
+        pool.acquire().await.map(|connection| Lent::new(connection, None)).map_err(|error| store_error::<DB>(&error))
+    }
+
     pub(super) async fn rows(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
-        let mut connection = self.kept.acquire().await.map_err(|error| store_error::<DB>(&error))?;
-        let rows = self.fetch(&mut connection, statement, values).await?;
-        self.kept.keep(connection);
-        Ok(rows)
+        let connection = self.kept.acquire().await.map_err(|error| store_error::<DB>(&error))?;
+        self.fetch(&mut Lent::new(connection, Some(Arc::clone(&self.kept))), statement, values).await
     }
 
     /// Runs one writing statement, which is a transaction of its own: one trip to the database; the number of rows that it changed.
     pub(super) async fn write(&self, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
-        let mut connection = self.write.acquire().await.map_err(|error| store_error::<DB>(&error))?;
-        self.committed(DB::execute(&mut connection, statement, values)).await
+        let mut connection = self.lent(&self.write).await?;
+        let done = self.in_time(DB::execute(connection.for_statement()?, statement, values)).await;
+        Self::committed(&mut connection, done)
     }
 
     /// Likewise; its rows.
     pub(super) async fn write_returning(&self, statement: &'static str, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
-        let mut connection = self.write.acquire().await.map_err(|error| store_error::<DB>(&error))?;
-        self.committed(DB::fetch(&mut connection, statement, values)).await
+        let mut connection = self.lent(&self.write).await?;
+        let done = self.in_time(DB::fetch(connection.for_statement()?, statement, values)).await;
+        Self::committed(&mut connection, done)
     }
 
     pub(super) async fn fetch(
         &self,
-        connection: &mut DB::Connection,
+        connection: &mut Lent<DB>,
         statement: &'static str,
         values: Vec<Value>,
     ) -> Result<Vec<DB::Row>, StoreError> {
-        self.in_time(DB::fetch(connection, statement, values)).await
+        let done = self.in_time(DB::fetch(connection.for_statement()?, statement, values)).await;
+        Self::checked(connection, done)
     }
 
-    pub(super) async fn execute(
-        &self,
-        connection: &mut DB::Connection,
-        statement: &'static str,
-        values: Vec<Value>,
-    ) -> Result<u64, StoreError> {
-        self.in_time(DB::execute(connection, statement, values)).await
+    pub(super) async fn execute(&self, connection: &mut Lent<DB>, statement: &'static str, values: Vec<Value>) -> Result<u64, StoreError> {
+        let done = self.in_time(DB::execute(connection.for_statement()?, statement, values)).await;
+        Self::checked(connection, done)
     }
 
-    pub(super) async fn push(&self, connection: &mut DB::Connection, job: NewJob) -> Result<(), StoreError> {
-        self.in_time(DB::push_job(connection, job)).await
+    pub(super) async fn push(&self, connection: &mut Lent<DB>, job: NewJob) -> Result<(), StoreError> {
+        let done = self.in_time(DB::push_job(connection.for_statement()?, job)).await;
+        Self::checked(connection, done)
     }
 
-    async fn in_time<T>(&self, statement: impl Future<Output = sqlx::Result<T>> + Send) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.statement_time, statement).await {
-            Ok(done) => done.map_err(|error| store_error::<DB>(&error)),
-            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+    pub(super) async fn commit(&self, mut tx: Lent<DB>) -> Result<(), StoreError> {
+        let done = self.in_time(DB::simple(tx.for_statement()?, "COMMIT")).await;
+        Self::committed(&mut tx, done)?;
+        tx.in_transaction(false);
+        Ok(())
+    }
+
+    /// [`None`] where no answer came in time.
+    async fn in_time<T>(&self, statement: impl Future<Output = sqlx::Result<T>> + Send) -> Option<sqlx::Result<T>> {
+        tokio::time::timeout(self.statement_time, statement).await.ok()
+    }
+
+    /// What a statement came to. A connection that broke, or that did not answer, is not used again.
+    fn checked<T>(connection: &mut Lent<DB>, done: Option<sqlx::Result<T>>) -> Result<T, StoreError> {
+        let done = done.ok_or_else(|| StoreError::Unavailable("no answer in time".to_owned()))?;
+        if is_answer(&done) {
+            connection.answered();
+        }
+        done.map_err(|error| store_error::<DB>(&error))
+    }
+
+    /// The same for what ends in a commit: it may have happened although its answer is lost.
+    fn committed<T>(connection: &mut Lent<DB>, done: Option<sqlx::Result<T>>) -> Result<T, StoreError> {
+        match &done {
+            Some(Err(error)) if DB::is_ambiguous(error) => Err(StoreError::Ambiguous(error.to_string())),
+            None => Err(StoreError::Ambiguous("no answer in time".to_owned())),
+            Some(_) => Self::checked(connection, done),
         }
     }
+}
 
-    pub(super) async fn commit(&self, tx: Transaction<'static, DB>) -> Result<(), StoreError> {
-        self.committed(tx.commit()).await
-    }
-
-    /// Waits for what ends in a commit: it may have happened although its answer is lost.
-    async fn committed<T>(&self, commit: impl Future<Output = sqlx::Result<T>> + Send) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.statement_time, commit).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) if DB::is_ambiguous(&error) => Err(StoreError::Ambiguous(error.to_string())),
-            Ok(Err(error)) => Err(store_error::<DB>(&error)),
-            Err(_) => Err(StoreError::Ambiguous("no answer in time".to_owned())),
-        }
-    }
+/// Whether the database is done with the statement.
+const fn is_answer<T>(done: &sqlx::Result<T>) -> bool {
+    matches!(done, Ok(_) | Err(sqlx::Error::Database(_) | sqlx::Error::RowNotFound | sqlx::Error::Encode(_)))
 }
 
 #[async_trait]
@@ -268,11 +301,11 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         self.start(id).await
     }
 
-    async fn start_others(&self, first: &Generation, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError> {
+    async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
         if first.starts == 1 {
-            return self.take_others(first, limit, now).await;
+            return self.take_others(first, limit).await;
         }
-        self.give_others_back(first, now).await.map(|()| Vec::new())
+        self.give_others_back(first).await.map(|()| Vec::new())
     }
 
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
@@ -281,7 +314,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
 
     async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
         let mut tx = self.begin_write().await?;
-        let job = NewJob::new(GenerateCsrJob::new(id), now.plus(delay));
+        let job = NewJob::new(GenerateCsrJob::new(id)).after(delay);
         let values = values![id.to_string(), i64::from(attempts), job.id.clone(), now.micros()];
         if self.execute(&mut tx, sql::RETRY_GENERATION, values).await? == 0 {
             return Ok(false);
@@ -301,10 +334,10 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         self.write(sql::FORGET_START, values![id.to_string()]).await.map(drop)
     }
 
-    async fn defer_generation(&self, id: CustomCsrId, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
+    async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError> {
         let mut tx = self.begin_write().await?;
-        let run_at = if delay.is_zero() { now.minus(BACKDATE) } else { now.plus(delay) };
-        let job = NewJob::new(GenerateCsrJob::new(id), run_at);
+        let job = NewJob::new(GenerateCsrJob::new(id));
+        let job = if delay.is_zero() { job } else { job.after(delay) };
         if self.execute(&mut tx, sql::DEFER_GENERATION, values![id.to_string(), job.id.clone()]).await? == 0 {
             return Ok(false);
         }
@@ -316,7 +349,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         Ok(true)
     }
 
-    async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError> {
+    async fn sweep(&self) -> Result<Sweep, StoreError> {
         let mut requeued = 0;
         loop {
             let mut tx = self.begin_write().await?;
@@ -325,7 +358,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
             }
             let rows = self.fetch(&mut tx, DB::JOBLESS, values![SWEEP_BATCH]).await?;
             for row in &rows {
-                requeued += self.requeue(&mut tx, row, now).await?;
+                requeued += self.requeue(&mut tx, row).await?;
             }
             self.commit(tx).await?;
             if !rows.is_empty() {
@@ -382,14 +415,33 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.rows(sql::PING, values![]).await.map(drop)
+        // As requests do, through the same queue: an ID and a scope that do not exist.
+        let nobody = TenantId::parse("ready").ok_or_else(|| StoreError::Internal("no ID".to_owned()))?;
+        self.find_custom_csr(&Scope::Zone(nobody), CustomCsrId::new(Timestamp::from_micros(0))).await.map(drop)
+    }
+
+    async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError> {
+        let rows = self.rows(DB::VITALS, values![i64::try_from(seen_within.as_secs()).unwrap_or(i64::MAX)]).await?;
+        let row = Reader::<DB>(rows.first().ok_or_else(|| StoreError::Internal("no row".to_owned()))?);
+        let now = Timestamp::from_micros(row.int("now")?);
+        let age = |oldest| now.micros().saturating_sub(oldest).max(0).unsigned_abs() / 1_000_000;
+        Ok(Vitals {
+            now,
+            workers: row.int("workers")?.unsigned_abs(),
+            pending: row.int("pending")?.unsigned_abs(),
+            oldest_pending_secs: row.optional_int("oldest")?.map(age),
+        })
+    }
+
+    fn moved(&self) -> Option<String> {
+        self.held.file.as_ref()?.moved()
     }
 
     async fn close(&self) {
         self.kept.close().await;
         // Connections that close at the same time may each take the other for the last one, and leave the log.
         if let (Some(checkpoint), Ok(mut connection)) = (DB::CHECKPOINT, self.write.acquire().await)
-            && let Err(error) = DB::fetch(&mut connection, checkpoint, values![]).await
+            && let Err(error) = DB::simple(&mut connection, checkpoint).await
         {
             tracing::warn!(%error, "the write-ahead log was not emptied");
         }

@@ -12,11 +12,10 @@ use sqlx::{
     Sqlite,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use tokio::task::JoinSet;
 
 use super::{
     SqlStore,
-    connect::{API_WAIT, Access, Database, Held, OpenError, QUEUE_WAIT, Queue, TURN_WAIT, migrate, pool},
+    connect::{API_WAIT, Access, Database, Held, OpenError, OpenFile, QUEUE_WAIT, Queue, TURN_WAIT, check_compatible, migrate, pool},
     signals::Signals,
 };
 
@@ -36,12 +35,15 @@ pub(super) async fn open(path: &Path, access: Access) -> Result<Database, OpenEr
     let file_error = |error: sqlx::Error| OpenError::File { path: path.to_owned(), reason: error.to_string() };
     let options = options(path);
     let write = pool(1, TURN_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
-    migrate(&write).await?;
+    // Where there is no such table nothing says that this version may not work here.
+    let minimum = sqlx::query_scalar("SELECT MAX(minimum) FROM compatibility").fetch_one(&write).await;
+    check_compatible::<Sqlite>(minimum.ok())?;
+    let migrated = migrate(&write).await?;
     let read = pool(READERS, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
     let queue = pool(QUEUE_CONNECTIONS, QUEUE_WAIT).connect_with(options.busy_timeout(QUEUE_BUSY_TIME)).await.map_err(file_error)?;
-    let mut tasks = JoinSet::new();
-    let store = SqlStore::<Sqlite>::new(read, write, Arc::new(Signals::new(None)), STATEMENT_TIME).grouping(&mut tasks);
-    Ok(Database { store: Arc::new(store), queue: Queue::Sqlite(queue), _held: Held { lock, tasks } })
+    let held = Held { _lock: lock, file: OpenFile::at(path), ..Held::default() };
+    let store = SqlStore::<Sqlite>::new(read, write, Arc::new(Signals::new(None)), STATEMENT_TIME).grouping(held);
+    Ok(Database { store: Arc::new(store), queue: Queue::Sqlite(queue), migrated })
 }
 
 /// WAL for readers that never wait; FULL, since a 201 promises what NORMAL can lose; deleted keys are overwritten.

@@ -38,7 +38,7 @@ macro_rules! certificate_filter {
 macro_rules! csr_filter {
     () => {
         "FROM custom_csrs WHERE scope = $1 AND (CAST($2 AS TEXT) IS NULL OR status = $2) AND (CAST($3 AS TEXT) IS NULL OR key_type = $3) \
-         AND (CAST($4 AS TEXT) IS NULL OR search_text LIKE $4 ESCAPE '\\')"
+         AND (CAST($4 AS TEXT) IS NULL OR search_text LIKE $4 ESCAPE '!')"
     };
 }
 
@@ -72,16 +72,15 @@ macro_rules! start_rows_of_jobs {
     };
 }
 
-/// The rows whose ID is one of the IDs, in one of the scopes.
+/// The rows that a query's pairs of ID and scope name.
 macro_rules! find_custom_csrs {
-    ($is_one_of_the_ids:literal, $is_one_of_the_scopes:literal) => {
+    ($pairs:literal) => {
         concat!(
             "SELECT ",
             $crate::storage::statements::csr_columns_with_certificates!(),
-            " FROM custom_csrs WHERE id ",
-            $is_one_of_the_ids,
-            " AND scope ",
-            $is_one_of_the_scopes
+            " FROM custom_csrs WHERE (id, scope) IN (",
+            $pairs,
+            ")"
         )
     };
 }
@@ -212,8 +211,6 @@ pub(super) const INSERT_AUDIT: &str =
 pub(super) const LIST_AUDIT: &str = "SELECT number, at, who, origin, action, resource, scope, request_id FROM audit WHERE number > $1 \
     AND at >= $2 AND (CAST($3 AS TEXT) IS NULL OR scope = $3 OR scope = 'zones/*') ORDER BY number LIMIT $4";
 
-pub(super) const PING: &str = "SELECT scope FROM scopes LIMIT 1";
-
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
 pub(super) const ALL: &[&str] = &[
@@ -271,5 +268,4 @@ pub(super) const ALL: &[&str] = &[
     SEALED_OF_CSR,
     INSERT_AUDIT,
     LIST_AUDIT,
-    PING,
 ];

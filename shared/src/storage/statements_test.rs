@@ -18,6 +18,7 @@ where
         DB::TAKE_JOBS,
         DB::START_ROWS_OF_JOBS,
         DB::LEASE_POOL_KEY,
+        DB::VITALS,
     ];
     let own = own
         .into_iter()

@@ -1,9 +1,7 @@
 //! What keeps the queue in order: the steps of sweep and purge.
 
-use sqlx::Transaction;
-
-use super::{Dialect, SqlStore, dialect::NewJob, rows::Reader, sql::BACKDATE, statements as sql, value::values};
-use crate::{clock::Timestamp, error::StoreError, job::GenerateCsrJob};
+use super::{Dialect, SqlStore, dialect::NewJob, lent::Lent, rows::Reader, statements as sql, value::values};
+use crate::{error::StoreError, job::GenerateCsrJob};
 
 /// Rows that one transaction of a purge deletes: a long one would keep writers waiting, or never come to its end.
 const PURGE_BATCH: u64 = 1_000;
@@ -27,17 +25,17 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     /// Whether no other process sweeps or purges at this moment.
-    pub(super) async fn may_sweep(&self, tx: &mut Transaction<'static, DB>) -> Result<bool, StoreError> {
+    pub(super) async fn may_sweep(&self, tx: &mut Lent<DB>) -> Result<bool, StoreError> {
         let Some(lock) = DB::SWEEP_LOCK else { return Ok(true) };
         let rows = self.fetch(tx, lock, values![]).await?;
         Ok(rows.first().map(|row| Reader::<DB>(row).int("locked")).transpose()? == Some(1))
     }
 
     /// Gives one pending row a new job, unless someone else just did.
-    pub(super) async fn requeue(&self, tx: &mut Transaction<'static, DB>, row: &DB::Row, now: Timestamp) -> Result<u64, StoreError> {
+    pub(super) async fn requeue(&self, tx: &mut Lent<DB>, row: &DB::Row) -> Result<u64, StoreError> {
         let row = Reader::<DB>(row);
         let id = row.custom_csr_id()?;
-        let job = NewJob::new(GenerateCsrJob::new(id), now.minus(BACKDATE));
+        let job = NewJob::new(GenerateCsrJob::new(id));
         let replaced = self.execute(tx, sql::REPLACE_JOB, values![id.to_string(), job.id.clone(), row.text("job_id")?]).await?;
         if replaced > 0 {
             self.push(tx, job).await?;

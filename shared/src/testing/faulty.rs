@@ -18,7 +18,7 @@ use crate::{
     storage::{
         Acceptance, AuditQuery, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Deletion, Export,
         GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCertificate, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys,
-        PooledCompletion, Purge, Registration, Replacement, ScopeGrant, SealedRow, Signals, Store, Sweep, UsableCsr,
+        PooledCompletion, Purge, Registration, Replacement, ScopeGrant, SealedRow, Signals, Store, Sweep, UsableCsr, Vitals,
     },
     x509::edit::Edit,
 };
@@ -140,8 +140,8 @@ impl PoolKeys for FaultyStore {
     async fn count_pool_keys(&self) -> Result<u64, StoreError> {
         self.call("count_pool_keys", self.inner.count_pool_keys()).await
     }
-    async fn lease_pool_key(&self, master_key_id: &str, lease: Duration, now: Timestamp) -> Result<Option<PoolKey>, StoreError> {
-        self.call("lease_pool_key", self.inner.lease_pool_key(master_key_id, lease, now)).await
+    async fn lease_pool_key(&self, master_key_id: &str, lease: Duration) -> Result<Option<PoolKey>, StoreError> {
+        self.call("lease_pool_key", self.inner.lease_pool_key(master_key_id, lease)).await
     }
     async fn complete_pooled(
         &self,
@@ -206,8 +206,8 @@ impl Store for FaultyStore {
     async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
         self.call("start_generation", self.inner.start_generation(id)).await
     }
-    async fn start_others(&self, first: &Generation, limit: u32, now: Timestamp) -> Result<Vec<Generation>, StoreError> {
-        self.call("start_others", self.inner.start_others(first, limit, now)).await
+    async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
+        self.call("start_others", self.inner.start_others(first, limit)).await
     }
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
         self.call("complete_generation", self.inner.complete_generation(id, made, now)).await
@@ -221,11 +221,11 @@ impl Store for FaultyStore {
     async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError> {
         self.call("forget_start", self.inner.forget_start(id)).await
     }
-    async fn defer_generation(&self, id: CustomCsrId, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
-        self.call("defer_generation", self.inner.defer_generation(id, delay, now)).await
+    async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError> {
+        self.call("defer_generation", self.inner.defer_generation(id, delay)).await
     }
-    async fn sweep(&self, now: Timestamp) -> Result<Sweep, StoreError> {
-        self.call("sweep", self.inner.sweep(now)).await
+    async fn sweep(&self) -> Result<Sweep, StoreError> {
+        self.call("sweep", self.inner.sweep()).await
     }
     async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
         self.call("purge", self.inner.purge(ended_before, seen_before, now)).await
@@ -242,6 +242,14 @@ impl Store for FaultyStore {
     async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
         self.call("list_sealed", self.inner.list_sealed(after, limit)).await
     }
+    async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError> {
+        self.call("vitals", self.inner.vitals(seen_within)).await
+    }
+
+    fn moved(&self) -> Option<String> {
+        self.inner.moved()
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.call("ping", self.inner.ping()).await
     }

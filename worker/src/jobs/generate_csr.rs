@@ -128,7 +128,7 @@ impl Generator {
     /// Others to make beside this one; none where they cannot be had: they have their jobs, or the sweep finds them.
     async fn others(&self, first: &Generation) -> Vec<Generation> {
         let limit = batch(first.custom_csr.request.key_type) - 1;
-        self.store.start_others(first, limit, self.clock.now()).await.unwrap_or_else(|error| {
+        self.store.start_others(first, limit).await.unwrap_or_else(|error| {
             tracing::debug!(%error, "a row is started alone");
             Vec::new()
         })
@@ -139,7 +139,7 @@ impl Generator {
     async fn defer(&self, id: CustomCsrId, error: &StoreError) {
         self.troubles.report(id, error);
         let pause = self.troubles.pause(id);
-        if self.store.defer_generation(id, pause, self.clock.now()).await.is_err() {
+        if self.store.defer_generation(id, pause).await.is_err() {
             // The sweep finds the row. Where this fails too, one start too many is counted: of 50 that is little.
             let _ = self.store.forget_start(id).await;
         }
@@ -147,7 +147,7 @@ impl Generator {
 
     /// Leaves a row that was not started to another worker. Where that fails, the sweep finds the row.
     pub async fn give_back(&self, id: CustomCsrId) {
-        if let Err(error) = self.store.defer_generation(id, Duration::ZERO, self.clock.now()).await {
+        if let Err(error) = self.store.defer_generation(id, Duration::ZERO).await {
             tracing::warn!(custom_csr_id = %id, %error, "a custom CSR waits for the sweep: it could not be given back");
         }
     }

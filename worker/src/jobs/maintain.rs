@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::{clock::Clock, error::StoreError, storage::Store};
+use shared::{error::StoreError, storage::Store};
 use tokio::sync::watch;
 
 /// How often, and how far back.
@@ -23,7 +23,7 @@ impl Default for Schedule {
 }
 
 /// Sweeps and purges until told to stop. The first sweep is at once: a crash may have left something.
-pub async fn maintain(store: Arc<dyn Store>, clock: Arc<dyn Clock>, schedule: Schedule, mut stop: watch::Receiver<bool>) {
+pub async fn maintain(store: Arc<dyn Store>, schedule: Schedule, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(schedule.sweep_interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -31,18 +31,19 @@ pub async fn maintain(store: Arc<dyn Store>, clock: Arc<dyn Clock>, schedule: Sc
             _ = tick.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        if let Err(error) = once(&*store, &*clock, schedule).await {
+        if let Err(error) = once(&*store, schedule).await {
             tracing::warn!(%error, "the sweep has to wait for the next time");
         }
     }
 }
 
-async fn once(store: &dyn Store, clock: &dyn Clock, schedule: Schedule) -> Result<(), StoreError> {
-    let requeued = store.sweep(clock.now()).await?.requeued;
+async fn once(store: &dyn Store, schedule: Schedule) -> Result<(), StoreError> {
+    let requeued = store.sweep().await?.requeued;
     if requeued > 0 {
         tracing::info!(requeued, "pending custom CSRs without a live job got a new one");
     }
-    let now = clock.now();
+    // What it compares with was written by the database's clock, or by those of several hosts.
+    let now = store.vitals(Duration::ZERO).await?.now;
     let seen_before = now.minus(schedule.purge_after.max(schedule.worker_gone_after));
     let purged = store.purge(now.minus(schedule.purge_after), seen_before, now).await?;
     if purged.jobs + purged.workers > 0 {

@@ -111,7 +111,7 @@ async fn no_key_of_the_pool_lies_readable_in_the_database() {
     workers.drain(Duration::from_secs(10)).await;
     let mut stored = Vec::new();
     if world.test.is_postgres() {
-        while let Some(key) = world.store().lease_pool_key(&world.sealer.current_id(), Duration::from_secs(1), now()).await.unwrap() {
+        while let Some(key) = world.store().lease_pool_key(&world.sealer.current_id(), Duration::from_secs(1)).await.unwrap() {
             stored.extend(key.sealed_private_key);
         }
         assert!(stored.len() > 2_000);

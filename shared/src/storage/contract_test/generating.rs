@@ -48,7 +48,7 @@ async fn a_deleted_custom_csr_is_never_brought_back_by_a_late_result() {
     assert!(!store.complete_generation(id, &generated(1), now()).await.unwrap());
     assert!(!store.retry_generation(id, 0, Duration::ZERO, now()).await.unwrap());
     assert_eq!(store.find_custom_csr(&scope, id).await.unwrap(), None);
-    assert_eq!(store.sweep(now()).await.unwrap().requeued, 0);
+    assert_eq!(store.sweep().await.unwrap().requeued, 0);
 }
 
 #[tokio::test]
@@ -76,15 +76,15 @@ async fn the_sweep_gives_a_new_job_to_rows_whose_job_is_gone_and_to_no_others() 
     for _ in 0..600 {
         accept(&*store, &scope).await;
     }
-    assert_eq!(store.sweep(now()).await.unwrap().requeued, 0);
+    assert_eq!(store.sweep().await.unwrap().requeued, 0);
     test.execute("DELETE FROM {jobs}").await;
     let done = accept(&*store, &scope).await;
     test.execute("UPDATE {jobs} SET status = 'Killed'").await;
     let mut wake = store.signals().enqueued();
     wake.mark_unchanged();
-    assert_eq!(store.sweep(now()).await.unwrap().requeued, 601);
+    assert_eq!(store.sweep().await.unwrap().requeued, 601);
     assert!(wake.has_changed().unwrap(), "a sweep wakes the workers");
-    assert_eq!(store.sweep(now()).await.unwrap().requeued, 0);
+    assert_eq!(store.sweep().await.unwrap().requeued, 0);
     assert!(store.find_custom_csr(&scope, done).await.unwrap().is_some());
 }
 
@@ -162,13 +162,13 @@ async fn a_start_that_is_deferred_does_not_count_and_has_a_job_that_waits() {
     let id = accept(&*store, &scope).await;
     for _ in 0..3 {
         assert_eq!(start(&*store, id).await.unwrap().starts, 1);
-        assert!(store.defer_generation(id, Duration::from_mins(10), now()).await.unwrap());
+        assert!(store.defer_generation(id, Duration::from_mins(10)).await.unwrap());
     }
     let live = "SELECT COUNT(*) FROM {jobs} WHERE status = 'Pending' AND id = (SELECT job_id FROM custom_csrs)";
     assert_eq!(test.number(live).await, 1);
-    assert_eq!(store.sweep(now()).await.unwrap().requeued, 0, "a job that waits is a live one");
+    assert_eq!(store.sweep().await.unwrap().requeued, 0, "a job that waits is a live one");
     assert!(store.complete_generation(id, &generated(1), now()).await.unwrap());
-    assert!(!store.defer_generation(id, Duration::ZERO, now()).await.unwrap());
+    assert!(!store.defer_generation(id, Duration::ZERO).await.unwrap());
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn sealed_records_are_listed_in_batches_by_id_and_rows_without_one_are_lef
 /// As a worker does: the row of a job, and up to `limit` others.
 async fn start_with_others(store: &dyn Store, id: CustomCsrId, limit: u32) -> Vec<Generation> {
     let first = start(store, id).await.unwrap();
-    let others = store.start_others(&first, limit, now()).await.unwrap();
+    let others = store.start_others(&first, limit).await.unwrap();
     std::iter::once(first).chain(others).collect()
 }
 
@@ -214,7 +214,7 @@ async fn one_job_takes_what_else_waits_for_a_key_of_its_type_and_stands_for_it()
     assert_eq!(begun[0], ids[0], "the job's own row first");
     // Of nine jobs and that of the first attempt of the one that waits, three went to the one that took them.
     assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 7);
-    assert_eq!(store.sweep(now()).await.unwrap().requeued, 0, "while that job lives, nothing is lost");
+    assert_eq!(store.sweep().await.unwrap().requeued, 0, "while that job lives, nothing is lost");
     let rest = start_with_others(&*store, *ids.iter().find(|id| !begun.contains(id)).unwrap(), 64).await;
     assert_eq!(rest.len(), 2, "neither what is begun, nor what is to wait, nor RSA");
     let both: Vec<_> = start_with_others(&*store, rsa, 64).await.iter().map(|started| started.custom_csr.id).collect();
@@ -229,7 +229,7 @@ async fn one_job_takes_what_else_waits_for_a_key_of_its_type_and_stands_for_it()
     assert_eq!(alone.iter().map(|started| started.starts).collect::<Vec<_>>(), [2]);
     // And where the jobs themselves are gone, the sweep finds all rows.
     test.execute("DELETE FROM {jobs}").await;
-    assert_eq!(store.sweep(now()).await.unwrap().requeued, 8);
+    assert_eq!(store.sweep().await.unwrap().requeued, 8);
 }
 
 #[tokio::test]

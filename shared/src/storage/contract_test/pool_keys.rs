@@ -26,7 +26,7 @@ async fn add(store: &dyn Store, number: u8) {
 }
 
 async fn lease(store: &dyn Store) -> Option<PoolKey> {
-    store.lease_pool_key(MASTER_KEY, LEASE, now()).await.unwrap()
+    store.lease_pool_key(MASTER_KEY, LEASE).await.unwrap()
 }
 
 async fn status(store: &dyn Store, id: CustomCsrId) -> Status {
@@ -59,7 +59,7 @@ async fn of_many_that_lease_at_once_no_two_get_the_same_key() {
         tasks.spawn(async move {
             loop {
                 // A pool of connections that is used up for a moment is no answer.
-                if let Ok(leased) = store.lease_pool_key(MASTER_KEY, LEASE, now()).await {
+                if let Ok(leased) = store.lease_pool_key(MASTER_KEY, LEASE).await {
                     return leased;
                 }
             }
@@ -81,7 +81,7 @@ async fn a_key_whose_lease_expired_is_deleted_and_never_leased_again() {
     assert!(lease(&*store).await.is_none());
     assert_eq!(store.purge(now(), now(), now()).await.unwrap().pool_keys, 0, "the lease holds");
     let late = now().plus(LEASE).plus(Duration::from_secs(1));
-    assert!(store.lease_pool_key(MASTER_KEY, LEASE, late).await.unwrap().is_none(), "expired is not free");
+    assert!(store.lease_pool_key(MASTER_KEY, LEASE).await.unwrap().is_none(), "expired is not free");
     assert_eq!(store.purge(now(), now(), late).await.unwrap().pool_keys, 1);
     // And should it come back after all, it gets nothing done.
     assert_eq!(store.complete_pooled(id, &generated(1), &key, late).await.unwrap(), PooledCompletion::LeaseLost);
@@ -154,7 +154,7 @@ async fn pool_keys_keep_no_master_key_in_use_and_none_is_added_by_one_that_does_
     let (test, store) = database().await;
     add(&*store, 1).await;
     assert!(store.list_master_keys().await.unwrap().iter().all(|key| !key.in_use));
-    assert!(store.lease_pool_key("another", LEASE, now()).await.unwrap().is_none());
+    assert!(store.lease_pool_key("another", LEASE).await.unwrap().is_none());
     test.execute("UPDATE master_keys SET current = 0").await;
     assert!(!store.add_pool_key(&new_key(2), 10, now()).await.unwrap(), "by a worker that did not hear of it");
 }

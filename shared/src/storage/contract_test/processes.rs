@@ -22,17 +22,195 @@ async fn a_second_process_may_not_serve_the_same_file_but_any_number_the_same_se
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_version_is_refused() {
+async fn a_database_that_a_newer_version_only_added_to_is_opened_and_one_that_needs_it_is_refused() {
     let (test, _store) = database().await;
     let (yes, checksum) = if test.is_postgres() { ("TRUE", "'\\x00'") } else { ("1", "x'00'") };
-    test.execute(&format!(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'x', {yes}, {checksum}, 0)"
-    ))
-    .await;
+    let queue = if test.is_postgres() { "apalis._sqlx_migrations" } else { "_apalis_migrations" };
+    for table in ["_sqlx_migrations", queue] {
+        test.execute(&format!(
+            "INSERT INTO {table} (version, description, success, checksum, execution_time) VALUES (99990101000000, 'x', {yes}, {checksum}, 0)"
+        ))
+        .await;
+    }
+    for migrate in [Migrate::Always, Migrate::FirstStart] {
+        let other = Database::open(&test.location, Access { migrate, ..Access::default() }).await.unwrap();
+        assert_eq!(other.migrated, 0);
+        other.close().await;
+    }
+    test.execute("UPDATE compatibility SET minimum = 99990101000000").await;
     for migrate in [Migrate::Always, Migrate::FirstStart] {
         let access = Access { migrate, ..Access::default() };
-        assert!(matches!(Database::open(&test.location, access).await, Err(OpenError::Newer(9999))));
+        assert!(matches!(Database::open(&test.location, access).await, Err(OpenError::Newer(99_990_101_000_000))));
     }
+}
+
+/// A lock on a table that is in use would stop every process of the version before.
+#[test]
+fn migrations_for_postgresql_make_indexes_on_tables_that_exist_without_a_lock() {
+    for migration in <sqlx::Postgres as Dialect>::migrations().iter().filter(|migration| migration.version > 4) {
+        let sql = migration.sql.as_str().to_uppercase();
+        for index in sql.split(';').filter(|statement| statement.contains("CREATE INDEX") || statement.contains("CREATE UNIQUE INDEX")) {
+            let table = index.split(" ON ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+            if !sql.contains(&format!("CREATE TABLE {table}")) {
+                assert!(index.contains("INDEX CONCURRENTLY IF NOT EXISTS"), "{}: {index}", migration.version);
+                assert!(migration.no_tx, "{}: its first line has to be -- no-transaction", migration.version);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_was_made_by_half_is_dropped_by_the_next_migration() {
+    let (test, _store) = database().await;
+    let Queue::Postgres(pool) = &test.database.queue else { return };
+    test.execute("INSERT INTO scopes (scope, kind, granted, updated_at) VALUES ('zones/x', 'zone', 1, 0), ('zones/y', 'zone', 1, 0)").await;
+    // Two equal values: it ends half-way, as one does that is interrupted.
+    let made = sqlx::query("CREATE UNIQUE INDEX CONCURRENTLY \"half Made\" ON scopes (kind)").execute(pool).await;
+    assert!(made.is_err());
+    let invalid = "SELECT COUNT(*) FROM pg_index WHERE NOT indisvalid";
+    assert_eq!(test.number(invalid).await, 1);
+    Database::open(&test.location, Access { migrate: Migrate::Always, ..Access::default() }).await.unwrap().close().await;
+    assert_eq!(test.number(invalid).await, 0);
+}
+
+#[tokio::test]
+async fn whatever_the_database_is_set_to_requests_are_answered() {
+    let (test, _store) = database().await;
+    if !test.is_postgres() {
+        return;
+    }
+    for setting in ["standard_conforming_strings = off", "default_transaction_isolation = 'serializable'"] {
+        test.execute(&format!(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {}', current_database()); END $$",
+            setting.replace('\'', "''")
+        ))
+        .await;
+    }
+    let other = Database::open(&test.location, Access::default()).await.unwrap();
+    let scope = granted(&*other.store, 100).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (store, scope) = (Arc::clone(&other.store), scope.clone());
+        tasks.spawn(async move { store.accept_custom_csr(&new_custom_csr(&scope, KeyType::P256v1), &actor(), now()).await });
+    }
+    for outcome in tasks.join_all().await {
+        assert!(matches!(outcome, Ok(Acceptance::Accepted(_)) | Err(StoreError::Unavailable(_))), "{outcome:?}");
+        assert!(!format!("{outcome:?}").contains("serialize"), "{outcome:?}");
+    }
+    let found =
+        other.store.list_custom_csrs(&scope, &crate::storage::ListQuery { search: Some("100%_!\\".into()), ..query() }).await.unwrap();
+    assert_eq!(found.total, 0);
+    other.close().await;
+}
+
+#[tokio::test]
+async fn a_job_is_due_by_the_databases_clock_and_one_from_a_wrong_clock_is_made_anew() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 10).await;
+    // An API process whose clock is an hour ahead.
+    let ahead = now().plus(Duration::from_hours(1));
+    assert!(matches!(
+        store.accept_custom_csr(&new_custom_csr(&scope, KeyType::P256v1), &actor(), ahead).await,
+        Ok(Acceptance::Accepted(_))
+    ));
+    let due = if test.is_postgres() { "run_at <= now()" } else { "run_at <= CAST(strftime('%s', 'now') AS INTEGER)" };
+    assert_eq!(test.number(&format!("SELECT COUNT(*) FROM {{jobs}} WHERE {due}")).await, 1);
+    let far = if test.is_postgres() { "now() + interval '100 years'" } else { "9999999999" };
+    test.execute(&format!("UPDATE {{jobs}} SET run_at = {far}")).await;
+    assert_eq!(store.sweep().await.unwrap().requeued, 1);
+    assert_eq!(test.number(&format!("SELECT COUNT(*) FROM {{jobs}} WHERE {due}")).await, 1);
+    assert_eq!(store.sweep().await.unwrap().requeued, 0);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_an_error_for_who_asks_for_it_and_for_nobody_else() {
+    let (test, store) = database().await;
+    let (scope, other) = (granted(&*store, 100).await, zone("z2"));
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(accept(&*store, &scope).await);
+    }
+    test.execute(&format!("UPDATE custom_csrs SET sans = 'no JSON' WHERE id = '{}'", ids[7])).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        for id in ids.clone() {
+            for scope in [scope.clone(), other.clone()] {
+                let store = Arc::clone(&store);
+                tasks.spawn(async move { (id, scope.clone(), store.find_custom_csr(&scope, id).await) });
+            }
+        }
+    }
+    for (id, asked, found) in tasks.join_all().await {
+        match found {
+            Err(StoreError::Corrupt(_)) => assert!(id == ids[7] && asked == scope),
+            Ok(found) => assert_eq!(found.map(|csr| csr.id), (asked == scope).then_some(id)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_locked_row_keeps_no_other_completion_waiting() {
+    let (test, store) = database().await;
+    let Queue::Postgres(pool) = &test.database.queue else { return };
+    let scope = granted(&*store, 100).await;
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        ids.push(accept(&*store, &scope).await);
+    }
+    let mut tx = pool.begin_with("BEGIN").await.unwrap();
+    sqlx::query("UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1").bind(ids[0].to_string()).execute(&mut *tx).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for (number, id) in ids.iter().copied().enumerate() {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move {
+            let began = Instant::now();
+            let done = store.complete_generation(id, &generated(u8::try_from(number).unwrap()), now()).await;
+            (number, done, began.elapsed())
+        });
+    }
+    for (number, done, took) in tasks.join_all().await {
+        if number == 0 {
+            assert!(done.is_err(), "{done:?}");
+        } else {
+            assert!(done.unwrap() && took < Duration::from_millis(1_500), "{number}: {took:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_vitals_count_what_is_pending_and_workers_that_were_seen() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 10).await;
+    let seen = Duration::from_secs(30);
+    let vitals = store.vitals(seen).await.unwrap();
+    assert_eq!((vitals.workers, vitals.pending, vitals.oldest_pending_secs), (0, 0, None));
+    assert!(vitals.now.secs().abs_diff(now().secs()) <= 2);
+    accept(&*store, &scope).await;
+    let vitals = store.vitals(seen).await.unwrap();
+    assert_eq!(vitals.pending, 1);
+    assert!(vitals.oldest_pending_secs.unwrap() < 10);
+    let time = if test.is_postgres() { "now()" } else { "CAST(strftime('%s', 'now') AS INTEGER)" };
+    test.execute(&format!("INSERT INTO {{workers}} (id, worker_type, storage_name, layers, last_seen) VALUES ('w', 'x', 'y', '', {time})"))
+        .await;
+    assert_eq!(store.vitals(seen).await.unwrap().workers, 1);
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_or_replaced_is_noticed() {
+    let (test, store) = database().await;
+    if test.is_postgres() {
+        assert_eq!(store.moved(), None);
+        return;
+    }
+    assert_eq!(store.moved(), None);
+    let (file, elsewhere) = (test.file(), test.directory.path().join("elsewhere"));
+    std::fs::rename(&file, &elsewhere).unwrap();
+    assert!(store.moved().unwrap().contains("moved or deleted"));
+    std::fs::write(&file, "").unwrap();
+    assert!(store.moved().unwrap().contains("replaced"));
+    std::fs::rename(&elsewhere, &file).unwrap();
+    assert_eq!(store.moved(), None);
 }
 
 #[tokio::test]
@@ -103,7 +281,7 @@ async fn of_several_processes_that_sweep_at_once_each_row_gets_one_new_job() {
     }
     test.execute("DELETE FROM {jobs}").await;
     let other = Database::open(&test.location, Access::default()).await.unwrap();
-    let (one, two) = tokio::join!(store.sweep(now()), other.store.sweep(now()));
+    let (one, two) = tokio::join!(store.sweep(), other.store.sweep());
     assert_eq!(one.unwrap().requeued + two.unwrap().requeued, 50);
     assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 50);
     other.close().await;
