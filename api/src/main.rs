@@ -4,11 +4,27 @@ mod cli;
 
 use std::process::ExitCode;
 
+use rustix::{
+    fs::Mode,
+    process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask},
+};
+
 /// What one thread allocates another one often frees here: the C library's allocator takes a lock of the other thread then, and requests
 /// wait for each other.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    harden();
     cli::run()
+}
+
+/// Before anything secret is read: no core file, no debugger of the same user, no file that others can read.
+fn harden() {
+    umask(Mode::RWXG | Mode::RWXO);
+    let hardened = set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .and_then(|()| setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }));
+    if let Err(error) = hardened {
+        eprintln!("csrd: the process may leave a core file with secrets: {error}");
+    }
 }

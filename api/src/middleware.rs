@@ -24,6 +24,9 @@ use crate::envelope::ApiError;
 /// Names a request in its response and in every line of the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The longest path in the log, in bytes.
+const PATH_SHOWN_BYTES: usize = 512;
+
 /// The largest body that is looked at, in bytes.
 pub const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
@@ -62,11 +65,16 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
     // Of the highest level: at --log-level warn the lines that are left have the ID too.
     let span = tracing::error_span!("request", request_id = %id);
     async move {
-        let (method, path, started) = (req.method().clone(), req.uri().path().to_owned(), Instant::now());
+        let (method, path, started) = (req.method().clone(), shown_path(&req), Instant::now());
         let mut response = endpoint.get_response(req).await;
         let status = response.status().as_u16();
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        tracing::info!(%method, path, status, micros, "answered");
+        // A probe comes every few seconds.
+        if path.starts_with("/health/") {
+            tracing::debug!(%method, path, status, micros, "answered");
+        } else {
+            tracing::info!(%method, path, status, micros, "answered");
+        }
         add_common_headers(response.headers_mut());
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, id);
@@ -75,6 +83,13 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
     }
     .instrument(span)
     .await
+}
+
+/// The path as far as the log shows it: it may have 64 KiB.
+fn shown_path(req: &Request) -> String {
+    let path = req.uri().path();
+    let end = path.floor_char_boundary(PATH_SHOWN_BYTES);
+    path[..end].to_owned()
 }
 
 /// Refuses a request that is not sound, closes its connection, and decodes percent-encoded path segments, so that routes and handlers meet plain ones; one that decodes to something that no

@@ -22,6 +22,7 @@ use poem::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::Instant,
 };
 
 use crate::{middleware::UnreadBody, patient_stream::PatientStream};
@@ -34,6 +35,8 @@ const HEADER_TIME: Duration = Duration::from_secs(10);
 const HEADER_BYTES: usize = 64 * 1024;
 /// A pause after a failed accept: out of file descriptors, an endless loop would take a whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Accepts that fail are told of again only after such a time without any.
+const ERRORS_APART: Duration = Duration::from_mins(1);
 /// How long a connection without a request in flight may take to send one once the server stops.
 const LAST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
@@ -51,7 +54,7 @@ where
     let (stop, stopping) = watch::channel(false);
     let connections = Connections { endpoint: Arc::new(endpoint), stopping };
     let mut shutdown = pin!(shutdown);
-    let mut is_short = false;
+    let mut last_error: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &places) => accepted,
@@ -59,18 +62,14 @@ where
         };
         match accepted {
             Ok((stream, peer, place)) => {
-                if is_short {
-                    tracing::info!("connections are accepted again");
-                    is_short = false;
-                }
                 connections.spawn(stream, peer, (place, open.clone()));
             }
             Err(error) => {
                 // Once, not at each try: those that are open are served on.
-                if !is_short {
+                if last_error.is_none_or(|last| last.elapsed() > ERRORS_APART) {
                     tracing::warn!(%error, "connections cannot be accepted for now: more file descriptors may be needed (ulimit -n)");
-                    is_short = true;
                 }
+                last_error = Some(Instant::now());
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -6,6 +6,7 @@ pub mod error;
 pub mod ids;
 pub mod job;
 pub mod model;
+pub mod printable;
 pub mod seal;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]

@@ -53,6 +53,17 @@ impl JwtArgs {
         Ok(source)
     }
 
+    /// What verifies tokens, for the log.
+    pub fn verified_by(&self) -> String {
+        let sources = [
+            ("--jwt-jwks-file", &self.jwt_jwks_file),
+            ("--jwt-public-key-file", &self.jwt_public_key_file),
+            ("--jwt-secret-file", &self.jwt_secret_file),
+        ];
+        let named = sources.iter().find_map(|(setting, file)| file.as_ref().map(|file| format!("{setting} {}", file.display())));
+        named.unwrap_or_else(|| "the demo identity".to_owned())
+    }
+
     /// All settings with this source.
     pub fn with(&self, source: KeySource) -> JwtSettings {
         JwtSettings {

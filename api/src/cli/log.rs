@@ -1,17 +1,25 @@
-//! The log: on standard error, each line of a request with its request ID.
+//! The log: on standard error, each line of a request with its request ID. Whoever reads it holds nobody up: beyond a bounded queue
+//! lines are dropped and counted.
 
-mod lines;
-
-use std::io::Stderr;
+use std::{
+    io::{self, BufWriter, Stderr, Write},
+    sync::{Arc, OnceLock, mpsc},
+    thread,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
+use shared::{
+    clock::{Clock, SystemClock},
+    printable::escape,
+};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
-
-use self::lines::{LastLines, Lines};
 
 /// How much is logged, and how.
 #[derive(Args, Clone)]
@@ -50,11 +58,7 @@ pub fn listening(address: std::net::SocketAddr) {
 /// Starts the log. A panic leaves one line too, with its place but without its text: nobody knows what that holds.
 ///
 /// Hold what it returns until the process ends: the last lines are written with it.
-///
-/// # Errors
-///
-/// Where the thread that writes the lines cannot be started.
-pub fn start(args: &LogArgs) -> std::io::Result<LastLines<Stderr>> {
+pub fn start(args: &LogArgs) -> LastLines {
     let level = match args.log_level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -70,8 +74,11 @@ pub fn start(args: &LogArgs) -> std::io::Result<LastLines<Stderr>> {
         .with_targets(quiet.map(|name| (name, LevelFilter::WARN)))
         .with_target(LISTENING, LevelFilter::INFO);
     let log = tracing_subscriber::registry().with(filter);
-    let (lines, last_lines) = Lines::new(std::io::stderr())?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(lines);
+    let output = Output { output: BufWriter::new(io::stderr()), dropped: Arc::default(), told: 0, format: args.log_format };
+    let dropped = Arc::clone(&output.dropped);
+    let (queue, guard) = NonBlockingBuilder::default().buffered_lines_limit(QUEUE_LINES).thread_name("log").finish(output);
+    let _ = dropped.set(queue.error_counter());
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lines(queue));
     match args.log_format {
         LogFormat::Text => log.with(lines.with_ansi(false).with_target(false)).init(),
         LogFormat::Json => log.with(lines.json().flatten_event(true).with_span_list(false)).init(),
@@ -80,5 +87,91 @@ pub fn start(args: &LogArgs) -> std::io::Result<LastLines<Stderr>> {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a thread panicked");
     }));
-    Ok(last_lines)
+    LastLines(Some(guard))
+}
+
+/// Lines that wait to be written at most.
+const QUEUE_LINES: usize = 16 * 1024;
+/// How long the end of the process waits for the last lines.
+const LAST_LINES_TIME: Duration = Duration::from_secs(1);
+
+/// Writes the last lines when it is dropped, if someone reads them.
+#[must_use]
+pub struct LastLines(Option<WorkerGuard>);
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        let (done, written) = mpsc::channel();
+        // Its drop waits for the reader, and complains on standard output, whose reader may be the same.
+        let dropping = thread::Builder::new().spawn(move || {
+            drop(guard);
+            let _ = done.send(());
+        });
+        if dropping.is_ok() {
+            let _ = written.recv_timeout(LAST_LINES_TIME);
+        }
+    }
+}
+
+/// Takes the lines of all threads.
+struct Lines(NonBlocking);
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line(self.0.clone())
+    }
+}
+
+/// Takes one line, and escapes in it what a terminal or a line reader would act on.
+struct Line(NonBlocking);
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let mut escaped = escape(text.trim_end_matches('\n')).into_owned();
+        escaped.push('\n');
+        self.0.write_all(escaped.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where lines go, with a line for those that were dropped.
+struct Output {
+    output: BufWriter<Stderr>,
+    dropped: Arc<OnceLock<ErrorCounter>>,
+    /// Of those, how many were told of.
+    told: usize,
+    format: LogFormat,
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.write(bytes)
+    }
+
+    /// Called when the queue is empty.
+    fn flush(&mut self) -> io::Result<()> {
+        let dropped = self.dropped.get().map_or(0, ErrorCounter::dropped_lines);
+        if dropped > self.told {
+            let (now, count) = (SystemClock.now().rfc3339(), dropped - self.told);
+            self.told = dropped;
+            match self.format {
+                LogFormat::Text => writeln!(self.output, "{now}  WARN {count} lines dropped: nobody read them in time")?,
+                LogFormat::Json => {
+                    writeln!(
+                        self.output,
+                        "{{\"timestamp\":\"{now}\",\"level\":\"WARN\",\"message\":\"{count} lines dropped: nobody read them in time\"}}"
+                    )?;
+                }
+            }
+        }
+        self.output.flush()
+    }
 }

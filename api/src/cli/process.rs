@@ -51,7 +51,7 @@ pub struct ProcessArgs {
     pool_size: u32,
     /// RSA keys that all workers on the database together make ahead in idle time; 0 makes none
     #[arg(long, env = "CSRD_KEY_POOL_SIZE", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    key_pool_size: u32,
+    pub key_pool_size: u32,
 }
 
 impl ProcessArgs {

@@ -66,7 +66,7 @@ pub struct ServeArgs {
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let _last_lines = log::start(&args.log)?;
+    let _last_lines = log::start(&args.log);
     args.process.check()?;
     let listen = resolve("--listen", &args.listen).await?;
     let source = args.jwt.source()?;
@@ -119,6 +119,19 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
         stopping,
     };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = %args.database.data_dir.display(),
+        database = args.database.place()?,
+        listener = %address,
+        key_threads = args.workers.unwrap_or_else(work::default_threads),
+        key_pool_size = args.process.key_pool_size,
+        tokens = args.jwt.verified_by(),
+        "starting"
+    );
+    if welcome.is_some() {
+        tracing::warn!("the demo identity is accepted: whoever reads signing.key in the data directory can sign tokens for the demo zone");
+    }
     log::listening(address);
     if let Some((settings, is_new)) = welcome {
         demo::print_welcome(address, &settings, is_new, &*database.store).await?;

@@ -42,7 +42,7 @@ pub fn default_threads() -> usize {
 
 /// Works until SIGTERM or SIGINT.
 pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
-    let _last_lines = log::start(&args.log)?;
+    let _last_lines = log::start(&args.log);
     args.process.check()?;
     if matches!(args.database.location()?, Location::Sqlite(_)) {
         return Err(bad_setting("--database-url: csrd worker needs postgres://…: on SQLite the workers are part of csrd serve"));
@@ -64,7 +64,14 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let sealer = keys::sealer(&args.database.data_dir, &*database.store, IfMissing::Refuse).await?;
     let threads = args.concurrency.map_or_else(default_threads, usize::from);
     let workers = args.process.start_workers(&database, sealer, threads)?;
-    tracing::info!(threads, "working");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = %args.database.data_dir.display(),
+        database = args.database.place()?,
+        key_threads = threads,
+        key_pool_size = args.process.key_pool_size,
+        "working"
+    );
 
     let end = End::new(args.process.shutdown_timeout);
     let health = Arc::new(args.process.health(&database).with_workers(Some(&workers)));
