@@ -18,6 +18,9 @@ use crate::{
     state::AppState,
 };
 
+/// What each body takes of the bytes for all of them: the most that it may have.
+const BODY_PERMITS: u32 = 64 * 1024;
+const _: () = assert!(BODY_PERMITS as usize == BODY_LIMIT_BYTES);
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long it may still take once the process stops.
@@ -82,7 +85,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
     /// Reads the body. It comes after [`crate::access::Access`]: nothing is read of a client whose token was not accepted.
     async fn from_request(req: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         let state = req.data::<Arc<AppState>>().ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
-        let place = Arc::clone(&state.body_bytes).try_acquire_many_owned(BODY_LIMIT_BYTES as u32);
+        let place = Arc::clone(&state.body_bytes).try_acquire_many_owned(BODY_PERMITS);
         let place = place.map_err(|_| ApiError::from(Issue::new(ErrorCode::NotReady).because("too many request bodies are being read")))?;
         let mut stopping = state.stopping.clone();
         let stopped = async {

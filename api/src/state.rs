@@ -31,7 +31,7 @@ pub struct Waiting {
 pub struct Place<'a> {
     waiting: &'a Waiting,
     subject: String,
-    _place: SemaphorePermit<'a>,
+    _permit: SemaphorePermit<'a>,
 }
 
 impl Waiting {
@@ -44,14 +44,14 @@ impl Waiting {
     /// Takes a place, or returns `None` if this subject, or all of them together, have theirs taken.
     #[must_use]
     pub fn try_take(&self, subject: &str) -> Option<Place<'_>> {
-        let place = self.places.try_acquire().ok()?;
+        let permit = self.places.try_acquire().ok()?;
         let mut taken = self.taken();
         let count = taken.entry(subject.to_owned()).or_default();
         if *count >= self.each {
             return None;
         }
         *count += 1;
-        Some(Place { waiting: self, subject: subject.to_owned(), _place: place })
+        Some(Place { waiting: self, subject: subject.to_owned(), _permit: permit })
     }
 
     fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {

@@ -46,7 +46,8 @@ pub struct MasterKeyError;
 #[derive(Clone)]
 pub struct MasterKey {
     id: [u8; ID_BYTES],
-    secret: Arc<Zeroizing<[u8; KEY_BYTES]>>,
+    /// On the heap from the start: a value that moves leaves copies on the stack.
+    secret: Arc<Zeroizing<Vec<u8>>>,
 }
 
 impl MasterKey {
@@ -56,8 +57,8 @@ impl MasterKey {
     ///
     /// [`SealError`] where the system has no random numbers.
     pub fn generate() -> Result<Self, SealError> {
-        let mut secret = Zeroizing::new([0; KEY_BYTES]);
-        rand::fill(secret.as_mut()).map_err(|_| SealError)?;
+        let mut secret = Zeroizing::new(vec![0; KEY_BYTES]);
+        rand::fill(secret.as_mut_slice()).map_err(|_| SealError)?;
         Ok(Self::new(secret))
     }
 
@@ -68,13 +69,12 @@ impl MasterKey {
     /// [`MasterKeyError`] where the text is anything else.
     pub fn parse(line: &str) -> Result<Self, MasterKeyError> {
         let line = line.strip_suffix('\n').unwrap_or(line);
-        let bytes = Zeroizing::new(STANDARD.decode(line).map_err(|_| MasterKeyError)?);
-        let secret: [u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| MasterKeyError)?;
-        Ok(Self::new(Zeroizing::new(secret)))
+        let secret = Zeroizing::new(STANDARD.decode(line).map_err(|_| MasterKeyError)?);
+        if secret.len() == KEY_BYTES { Ok(Self::new(secret)) } else { Err(MasterKeyError) }
     }
 
-    fn new(secret: Zeroizing<[u8; KEY_BYTES]>) -> Self {
-        let hash = digest::digest(&digest::SHA256, secret.as_ref());
+    fn new(secret: Zeroizing<Vec<u8>>) -> Self {
+        let hash = digest::digest(&digest::SHA256, secret.as_slice());
         let mut id = [0; ID_BYTES];
         id.copy_from_slice(&hash.as_ref()[..ID_BYTES]);
         Self { id, secret: Arc::new(secret) }
@@ -84,7 +84,7 @@ impl MasterKey {
     #[must_use]
     pub fn to_line(&self) -> Zeroizing<String> {
         let mut line = Zeroizing::new(String::with_capacity(64));
-        STANDARD.encode_string(self.secret.as_ref(), &mut line);
+        STANDARD.encode_string(self.secret.as_slice(), &mut line);
         line.push('\n');
         line
     }

@@ -1,6 +1,11 @@
 //! `csrd backup`: a copy of a live SQLite database.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::PathBuf, process::ExitCode};
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -26,12 +31,21 @@ pub async fn backup(args: BackupArgs) -> anyhow::Result<ExitCode> {
     // Private from the start; SQLite fills an empty file.
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
     let copy = created.with_context(|| format!("{} cannot be created", args.file.display()))?;
-    if let Queue::Sqlite(pool) = &database.queue {
-        let path = args.file.to_str().context("the file's name is not UTF-8")?;
-        sqlx::query("VACUUM INTO $1").bind(path).execute(pool).await.context("the copy failed")?;
-    }
-    copy.sync_all()?;
+    let copied = copy_to(&args.file, &database.queue).await.and_then(|()| Ok(copy.sync_all()?));
     database.close().await;
+    if let Err(error) = copied {
+        // Half a copy would look like a backup, and be in the way of the next one.
+        let _ = std::fs::remove_file(&args.file);
+        return Err(error.context(format!("the copy to {} failed, and nothing is left of it", args.file.display())));
+    }
     println!("copied to {}: keep it apart from the master key, without which its private keys cannot be opened", args.file.display());
     Ok(ExitCode::SUCCESS)
+}
+
+async fn copy_to(file: &Path, queue: &Queue) -> anyhow::Result<()> {
+    if let Queue::Sqlite(pool) = queue {
+        let path = file.to_str().context("the file's name is not UTF-8")?;
+        sqlx::query("VACUUM INTO $1").bind(path).execute(pool).await?;
+    }
+    Ok(())
 }

@@ -74,7 +74,7 @@ pub fn start(args: &LogArgs) -> LastLines {
         .with_targets(quiet.map(|name| (name, LevelFilter::WARN)))
         .with_target(LISTENING, LevelFilter::INFO);
     let log = tracing_subscriber::registry().with(filter);
-    let output = Output { output: BufWriter::new(io::stderr()), dropped: Arc::default(), told: 0, format: args.log_format };
+    let output = Output { stderr: BufWriter::new(io::stderr()), dropped: Arc::default(), told: 0, format: args.log_format };
     let dropped = Arc::clone(&output.dropped);
     let (queue, guard) = NonBlockingBuilder::default().buffered_lines_limit(QUEUE_LINES).thread_name("log").finish(output);
     let _ = dropped.set(queue.error_counter());
@@ -144,7 +144,7 @@ impl Write for Line {
 
 /// Where lines go, with a line for those that were dropped.
 struct Output {
-    output: BufWriter<Stderr>,
+    stderr: BufWriter<Stderr>,
     dropped: Arc<OnceLock<ErrorCounter>>,
     /// Of those, how many were told of.
     told: usize,
@@ -153,7 +153,7 @@ struct Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.write(bytes)
+        self.stderr.write(bytes)
     }
 
     /// Called when the queue is empty.
@@ -163,15 +163,15 @@ impl Write for Output {
             let (now, count) = (SystemClock.now().rfc3339(), dropped - self.told);
             self.told = dropped;
             match self.format {
-                LogFormat::Text => writeln!(self.output, "{now}  WARN {count} lines dropped: nobody read them in time")?,
+                LogFormat::Text => writeln!(self.stderr, "{now}  WARN {count} lines dropped: nobody read them in time")?,
                 LogFormat::Json => {
                     writeln!(
-                        self.output,
+                        self.stderr,
                         "{{\"timestamp\":\"{now}\",\"level\":\"WARN\",\"message\":\"{count} lines dropped: nobody read them in time\"}}"
                     )?;
                 }
             }
         }
-        self.output.flush()
+        self.stderr.flush()
     }
 }

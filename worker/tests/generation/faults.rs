@@ -28,15 +28,15 @@ fn often() -> Schedule {
 
 async fn with_faults(faults: Vec<Fault>, key_pool_size: u32) -> (World, Arc<FaultyStore>) {
     let mut world = World { key_pool_size, ..World::new().await };
-    let faulty = Arc::new(FaultyStore::new(Arc::clone(&world.test.database.store), faults));
-    world.test.database.store = Arc::<FaultyStore>::clone(&faulty);
-    (world, faulty)
+    let store = Arc::new(FaultyStore::new(Arc::clone(&world.test.database.store), faults));
+    world.test.database.store = Arc::<FaultyStore>::clone(&store);
+    (world, store)
 }
 
 async fn every_row_becomes_active(fault: Fault) {
     let what = format!("{fault:?}");
     let method = fault.method;
-    let (world, faulty) = with_faults(vec![fault], 1).await;
+    let (world, store) = with_faults(vec![fault], 1).await;
     let workers = world.workers_with(AwsLc, strict(), often());
     // The pool has something to give, so that its methods are called.
     let end = Instant::now() + Duration::from_secs(30);
@@ -53,7 +53,7 @@ async fn every_row_becomes_active(fault: Fault) {
         assert_eq!((csr.status, csr.error), (Status::Active, None), "{what}");
     }
     assert_eq!(world.test.number("SELECT COUNT(*) FROM custom_csrs WHERE attempts > 0").await, 0, "{what}: an attempt was counted");
-    assert!(faulty.calls_of(method) > 0, "{what}: never called");
+    assert!(store.calls_of(method) > 0, "{what}: never called");
     workers.drain(Duration::from_secs(10)).await;
 }
 
@@ -92,7 +92,7 @@ async fn no_error_of_any_class_in_any_call_of_a_worker_costs_a_row() {
 async fn a_row_whose_result_is_refused_many_times_waits_longer_each_time_and_is_shown_as_trouble() {
     let error = StoreError::Internal("permission denied".into());
     let fault = Fault { method: "complete_generation", from: 0, calls: 2, when: When::Before, error };
-    let (world, faulty) = with_faults(vec![fault], 0).await;
+    let (world, store) = with_faults(vec![fault], 0).await;
     let workers = world.workers_with(AwsLc, strict(), often());
     let mut trouble = workers.trouble();
     let id = world.accept(KeyType::P256v1).await;
@@ -100,8 +100,8 @@ async fn a_row_whose_result_is_refused_many_times_waits_longer_each_time_and_is_
         |trouble: &Option<Trouble>| trouble.as_ref().and_then(Trouble::current).is_some_and(|text| text.contains("permission denied"));
     tokio::time::timeout(Duration::from_secs(30), trouble.wait_for(shown)).await.expect("shown").expect("open");
     assert_eq!(world.ended(id).await.status, Status::Active);
-    assert_eq!(faulty.calls_of("complete_generation"), 3);
-    assert_eq!(faulty.calls_of("defer_generation"), 2, "the sweep did not wake it in between");
+    assert_eq!(store.calls_of("complete_generation"), 3);
+    assert_eq!(store.calls_of("defer_generation"), 2, "the sweep did not wake it in between");
     tokio::time::timeout(Duration::from_secs(30), trouble.wait_for(Option::is_none)).await.expect("over").expect("open");
     workers.drain(Duration::from_secs(10)).await;
 }
@@ -111,12 +111,12 @@ async fn a_key_pool_that_always_errs_keeps_no_row_from_being_made() {
     let error = StoreError::Internal("permission denied for table pool_keys".into());
     let always = |method| Fault { method, from: 0, calls: u32::MAX, when: When::Before, error: error.clone() };
     let methods = ["lease_pool_key", "complete_pooled", "discard_pool_key", "add_pool_key", "count_pool_keys"];
-    let (world, faulty) = with_faults(methods.map(always).to_vec(), 3).await;
+    let (world, store) = with_faults(methods.map(always).to_vec(), 3).await;
     let workers = world.workers_with(AwsLc, strict(), often());
     for _ in 0..3 {
         assert_eq!(world.ended(world.accept(KeyType::Rsa2048).await).await.status, Status::Active);
     }
-    assert_eq!(faulty.calls_of("lease_pool_key"), 3, "each row asked once");
+    assert_eq!(store.calls_of("lease_pool_key"), 3, "each row asked once");
     assert!(workers.trouble().borrow().is_none(), "the pool is no reason to be not ready");
     workers.drain(Duration::from_secs(10)).await;
 }
