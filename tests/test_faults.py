@@ -308,6 +308,38 @@ def test_a_worker_that_was_stopped_and_goes_on_finds_its_result_discarded(new_cl
     assert set(before) == set(ids) and len(public_keys(rows)) == len(rows)
 
 
+@pytest.mark.parametrize("attempt", range(3))
+def test_jobs_of_a_worker_that_was_stopped_within_a_transaction_go_to_another_in_time(new_cluster, attempt, record_property):
+    cluster = new_cluster(apis=1, workers=1)
+    # As by default, so that a look which comes with each sign of life comes late.
+    cluster.worker_env |= {"CSRD_HEARTBEAT_INTERVAL": "10s", "CSRD_ORPHAN_AFTER": "20s"}
+    cluster.replace(cluster.workers[0])
+    tenant, stopped = cluster.apis[0].tenant(quota=1_000), cluster.workers[0]
+    wait_until(stopped.is_ready, "the worker is ready")
+    for _ in range(100):
+        tenant.create(key_type="rsa2048")
+    wait_until(lambda: tenant.total(status="active") > 0, "the worker has begun")
+    in_hand = "SELECT count(*) FROM apalis.jobs WHERE status IN ('Queued', 'Running')"
+    # The API is idle meanwhile: a transaction that stays open is the worker's.
+    in_transaction = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+    for _ in range(50):
+        stopped.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        caught = cluster.number(in_transaction) > 0 and cluster.number(in_hand) > 0
+        if caught or tenant.total(status="pending") < 20:
+            break
+        stopped.process.send_signal(signal.SIGCONT)
+        time.sleep(random.uniform(0.005, 0.05))
+    holder = cluster.postgres.sql(cluster.database, "SELECT max(lock_by) FROM apalis.jobs WHERE status IN ('Queued', 'Running')")
+    assert holder, "the stopped worker has jobs in hand"
+    cluster.workers.append(Worker(cluster, "second"))
+    wait_until(lambda: cluster.number(f"{in_hand} AND lock_by = '{holder}'") == 0, "its jobs are given to another", seconds=30)
+    record_property("figures", f"within a transaction: {caught}, given to another after {time.monotonic() - began:.1f} s")
+    assert time.monotonic() - began < 30
+    settle(tenant)
+    assert tenant.total(status="failed") == 0
+
+
 class Alone:
     """One process on SQLite, with what a cluster has."""
 

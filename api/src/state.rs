@@ -85,6 +85,8 @@ pub struct AppState {
     pub clock: Arc<dyn Clock>,
     /// Whether the process is ready.
     pub health: Arc<Health>,
+    /// How many custom CSRs of one zone or account may be pending; over it a POST is refused.
+    pub max_pending: u32,
     /// The seconds that a POST waits which does not say how long.
     pub create_wait_secs: u32,
     /// Places for requests that wait.

@@ -1,10 +1,13 @@
 //! Typed IDs: what was parsed once is not judged again.
 
-use std::fmt;
+use std::{fmt, sync::Mutex};
 
-use uuid::Uuid;
+use uuid::{ContextV7, Uuid};
 
 use crate::clock::Timestamp;
+
+/// Counts the IDs of one millisecond, so that they sort in the order in which this process makes them.
+static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
 /// A zone's or an account's ID: 1 to 64 of `A-Z a-z 0-9 . _ -`, but not `.` or `..`, which clients and proxies resolve in paths.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,12 +86,12 @@ impl fmt::Display for Scope {
 pub struct CustomCsrId(Uuid);
 
 impl CustomCsrId {
-    /// A fresh ID, ordered by the time it was made.
+    /// A fresh ID. Those of one process sort in the order in which they were made, even if its clock is set back.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
         let secs = u64::try_from(now.secs()).unwrap_or_default();
         let nanos = u32::try_from(now.micros().rem_euclid(1_000_000)).unwrap_or_default() * 1_000;
-        Self(Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, secs, nanos)))
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(&ORDER, secs, nanos)))
     }
 
     /// Takes an ID from outside: 36 characters of 8-4-4-4-12 hexadecimal, in either case; none otherwise.
@@ -109,7 +112,7 @@ impl fmt::Display for CustomCsrId {
 pub struct CustomCertificateId(Uuid);
 
 impl CustomCertificateId {
-    /// A fresh ID, ordered by the time it was made.
+    /// A fresh ID. Those of one process sort in the order in which they were made, even if its clock is set back.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
         Self(CustomCsrId::new(now).0)
@@ -143,6 +146,17 @@ mod tests {
         {
             assert_eq!(CustomCsrId::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn ids_of_one_millisecond_sort_in_the_order_in_which_they_were_made_and_so_do_those_after_a_clock_was_set_back() {
+        let at = |micros: i64| Timestamp::from_micros(1_700_000_000_000_000 + micros);
+        let mut csrs: Vec<_> = (0..1_000).map(|_| CustomCsrId::new(at(0))).collect();
+        csrs.push(CustomCsrId::new(at(-5_000_000)));
+        csrs.push(CustomCsrId::new(at(1_000)));
+        assert!(csrs.is_sorted_by(|earlier, later| earlier < later && earlier.to_string() < later.to_string()));
+        let certificates: Vec<_> = (0..1_000).map(|_| CustomCertificateId::new(at(1_000))).collect();
+        assert!(certificates.is_sorted_by(|earlier, later| earlier.to_string() < later.to_string()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     clock::{Clock, SystemClock, Timestamp},
     ids::{CustomCsrId, Scope, TenantId},
     model::{CustomCsrRequest, KeyType, Subject},
-    storage::{Access, Database, Location, Migrate, NewCustomCsr, Queue},
+    storage::{Access, Database, Location, MAX_PENDING, Migrate, NewCustomCsr, Queue},
 };
 
 /// Names the server that tests on PostgreSQL may make databases on. With it, every test database is one of that server's.
@@ -219,5 +219,12 @@ pub fn request(key_type: KeyType) -> CustomCsrRequest {
 /// A custom CSR about to be accepted, with a fresh ID.
 #[must_use]
 pub fn new_custom_csr(scope: &Scope, key_type: KeyType) -> NewCustomCsr {
-    NewCustomCsr { id: CustomCsrId::new(now()), scope: scope.clone(), request: request(key_type), idempotency_key: None, replaces: None }
+    NewCustomCsr {
+        id: CustomCsrId::new(now()),
+        scope: scope.clone(),
+        request: request(key_type),
+        idempotency_key: None,
+        replaces: None,
+        max_pending: MAX_PENDING,
+    }
 }

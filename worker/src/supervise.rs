@@ -34,10 +34,13 @@ const STEADY: Duration = Duration::from_mins(1);
 /// Starts in this process: every start has a name of its own, since a job under a known name would stay running for ever.
 static STARTS: AtomicU64 = AtomicU64::new(0);
 
+/// A worker looks for jobs of silent workers at least this often.
+const LOOKS_FOR_ORPHANS: Duration = Duration::from_secs(3);
+
 /// How a worker shows that it lives, and when the others take it for dead.
 #[derive(Debug, Clone, Copy)]
 pub struct Heartbeat {
-    /// Between two signs of life.
+    /// Between two signs of life, at most.
     pub interval: Duration,
     /// Without a sign for this long, a worker's jobs are run by others.
     pub orphan_after: Duration,
@@ -50,9 +53,15 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
+    /// With each sign of life a worker also looks for the jobs of those that fell silent, and it passes over what is locked at that moment.
+    /// So the signs come often, whatever the setting: such jobs must not wait for long after `orphan_after`.
+    fn frequent(self) -> Duration {
+        self.interval.min(LOOKS_FOR_ORPHANS)
+    }
+
     /// apalis counts missed heartbeats, whole ones.
     fn missed(self) -> usize {
-        let missed = self.orphan_after.as_millis().div_ceil(self.interval.as_millis().max(1));
+        let missed = self.orphan_after.as_millis().div_ceil(self.frequent().as_millis().max(1));
         usize::try_from(missed).unwrap_or(usize::MAX).max(1)
     }
 }
@@ -138,7 +147,7 @@ impl Supervised {
         });
         let polled = polled.subscribe();
         let strategy = EventsAndTicks::new(Box::pin(events), TICK, self.stop.clone());
-        let Heartbeat { interval, .. } = self.heartbeat;
+        let interval = self.heartbeat.frequent();
         // One job at a time: a buffered one sends no heartbeat, and others run it too. No event for the start of a job: a write less.
         match &self.queue {
             Queue::Sqlite(pool) => {
@@ -231,4 +240,22 @@ async fn handle(job: GenerateCsrJob, handler: Data<Handler>) -> Result<(), BoxDy
     }
     handler.generator.run(id).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_of_a_silent_worker_are_found_soon_after_it_is_taken_for_dead_and_never_before() {
+        for interval in [1, 2, 3, 7, 10, 60].map(Duration::from_secs) {
+            for orphan_after in [interval * 2, interval * 2 + Duration::from_secs(1), Duration::from_secs(30).max(interval * 2)] {
+                let heartbeat = Heartbeat { interval, orphan_after };
+                let taken_for_dead = heartbeat.frequent() * u32::try_from(heartbeat.missed()).unwrap();
+                assert!(taken_for_dead >= orphan_after, "{heartbeat:?}");
+                // Twice: the first look may find the jobs locked.
+                assert!(taken_for_dead + heartbeat.frequent() * 2 < orphan_after + Duration::from_secs(10), "{heartbeat:?}");
+            }
+        }
+    }
 }

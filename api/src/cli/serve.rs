@@ -11,7 +11,7 @@ use api::{
 use clap::{Args, builder::BoolishValueParser};
 use shared::{
     clock::SystemClock,
-    storage::{Database, Queue},
+    storage::{Database, MAX_PENDING, Queue},
     x509::{certificate::TrustAnchors, public_suffix::SuffixList, request::Validator, san::SanPolicy},
 };
 use tokio::{
@@ -44,6 +44,9 @@ pub struct ServeArgs {
     /// Key generation threads, by default one a core; 0 serves the API only and needs no master key
     #[arg(long, env = "CSRD_WORKERS", hide_env_values = true, value_name = "N", allow_negative_numbers = true)]
     workers: Option<usize>,
+    /// Pending custom CSRs that one zone or account may have; beyond it a POST is 429/1470
+    #[arg(long, env = "CSRD_MAX_PENDING", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = MAX_PENDING, value_parser = clap::value_parser!(u32).range(1..))]
+    max_pending: u32,
     /// Seconds that every POST waits for its custom CSR to be decided, for clients that expect `csr` in the 201
     #[arg(long, env = "CSRD_CREATE_WAIT", hide_env_values = true, value_name = "SECONDS", allow_negative_numbers = true, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=30))]
     create_wait: u32,
@@ -114,6 +117,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         authenticator,
         clock,
         health: Arc::clone(&health),
+        max_pending: args.max_pending,
         create_wait_secs: args.create_wait,
         waiting: Waiting::new(MAX_WAITING),
         body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),

@@ -7,7 +7,7 @@ use poem_openapi::{ApiResponse, OpenApi, param::Path};
 use shared::{
     error::{ErrorCode, Issue},
     ids::{CustomCsrId, Scope},
-    model::{CustomCsr, CustomCsrRequest, Status},
+    model::{CustomCsr, Status},
     storage::{Acceptance, Changes, Deletion, IdempotencyKey, NewCustomCsr},
     x509::{edit::Edit, request::Accepted},
 };
@@ -62,6 +62,14 @@ pub enum Created {
     ),
 }
 
+/// A custom CSR that was asked for, judged.
+struct Asked<'a> {
+    scope: &'a Scope,
+    idempotency_key: Option<IdempotencyKey>,
+    replaces: Option<CustomCsrId>,
+    accepted: Accepted,
+}
+
 /// The operations, for any scope, of one request.
 struct CustomCsrs<'a> {
     state: &'a AppState,
@@ -82,26 +90,26 @@ impl<'a> CustomCsrs<'a> {
                 return Err(faults);
             }
         };
-        let messages = accepted.warnings.iter().map(Message::from).collect();
-        let new = NewCustomCsr { idempotency_key, ..self.new_custom_csr(scope, accepted.request) };
-        self.accept(access, new, headers, messages, access.path()).await
-    }
-
-    fn new_custom_csr(&self, scope: &Scope, request: CustomCsrRequest) -> NewCustomCsr {
-        NewCustomCsr { id: CustomCsrId::new(self.state.clock.now()), scope: scope.clone(), request, idempotency_key: None, replaces: None }
+        let asked = Asked { scope, idempotency_key, replaces: None, accepted };
+        self.accept(access, asked, headers, access.path()).await
     }
 
     /// Accepts what was judged, and waits for it where that is asked for.
-    async fn accept(
-        &self,
-        access: &Access,
-        new: NewCustomCsr,
-        headers: &HeaderMap,
-        messages: Vec<Message>,
-        collection: &str,
-    ) -> Result<Created, ApiError> {
+    async fn accept(&self, access: &Access, asked: Asked<'_>, headers: &HeaderMap, collection: &str) -> Result<Created, ApiError> {
+        let Asked { scope, idempotency_key, replaces, accepted: Accepted { request, warnings } } = asked;
+        let messages = warnings.iter().map(Message::from).collect();
+        // One time for the ID and for the row: both say when it was accepted.
+        let now = self.state.clock.now();
+        let new = NewCustomCsr {
+            id: CustomCsrId::new(now),
+            scope: scope.clone(),
+            request,
+            idempotency_key,
+            replaces,
+            max_pending: self.state.max_pending,
+        };
         let mut changes = self.state.store.signals().changes_of(new.id);
-        let accepting = self.state.store.accept_custom_csr(&new, access.actor(), self.state.clock.now());
+        let accepting = self.state.store.accept_custom_csr(&new, access.actor(), now);
         let csr = match self.deadline.write(accepting).await? {
             Acceptance::Accepted(csr) => *csr,
             Acceptance::Replayed(id) => {
@@ -116,6 +124,7 @@ impl<'a> CustomCsrs<'a> {
             Acceptance::NotGranted => return Err(ErrorCode::AccessNotGranted.into()),
             Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
             Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(&new.scope, quota)),
+            Acceptance::TooManyPending | Acceptance::TooManyKeys => return Err(ErrorCode::TooManyRequests.into()),
         };
         let (csr, applied) = self.wait_for(access, csr, changes, headers).await;
         let location = format!("{}/{}", collection.trim_end_matches('/'), csr.id);
@@ -133,9 +142,10 @@ impl<'a> CustomCsrs<'a> {
         if old.status == Status::Pending {
             return Err(not_active(old.status).into());
         }
-        let new = NewCustomCsr { idempotency_key, replaces: Some(id), ..self.new_custom_csr(scope, old.request) };
+        let accepted = self.state.validator.judge_again(old.request).map_err(ApiError::new)?;
+        let asked = Asked { scope, idempotency_key, replaces: Some(id), accepted };
         let collection = access.path().rsplit_once("/custom_csrs/").map_or("", |(before, _)| before);
-        self.accept(access, new, headers, Vec::new(), &format!("{collection}/custom_csrs")).await
+        self.accept(access, asked, headers, &format!("{collection}/custom_csrs")).await
     }
 
     async fn find(&self, scope: &Scope, id: CustomCsrId) -> Result<CustomCsr, ApiError> {
@@ -265,6 +275,8 @@ macro_rules! resource {
             /// Create a custom CSR
             ///
             /// Validates at once and answers 201 with `status: pending`; the key and the CSR are made in the background.
+            /// An `Idempotency-Key` is remembered for 24 hours. Answers 429 (1470) if 10,000 of them are remembered for this zone or account,
+            /// or if as many of its custom CSRs are pending as the service allows.
             #[oai(path = $collection, method = "post", operation_id = $create)]
             async fn create(
                 &self,

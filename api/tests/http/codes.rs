@@ -2,7 +2,11 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::testing::{actor, now, zone};
+use shared::{
+    model::KeyType,
+    storage::Acceptance,
+    testing::{actor, new_custom_csr, now, zone},
+};
 
 use crate::support::{Answer, Api, NO_ID, PREFIXES, valid, with};
 
@@ -247,4 +251,52 @@ async fn a_request_id_comes_back_if_it_is_one_and_is_made_otherwise() {
     assert_eq!(id_of("my.Request_1-2").await, "my.Request_1-2");
     assert_eq!(id_of("no spaces").await.len(), 36);
     assert_eq!(id_of("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx").await.len(), 36);
+}
+
+#[tokio::test]
+async fn a_rekey_is_refused_where_the_names_of_the_old_custom_csr_are_no_longer_accepted() {
+    let api = Api::start().await;
+    let mut new = new_custom_csr(&zone("z"), KeyType::P256v1);
+    // As it was accepted while wildcards were, and before a suffix was public.
+    new.request.sans = ["*.foo.com", "foo.com", "co.uk"].map(str::to_owned).to_vec();
+    assert!(matches!(api.store.accept_custom_csr(&new, &actor(), now()).await.unwrap(), Acceptance::Accepted(_)));
+    assert!(api.store.fail_generation(new.id, "no luck", now()).await.unwrap());
+    let path = format!("/api/v4/zones/z/custom_csrs/{}/rekey", new.id);
+    let refused = api.send(Method::POST, &path).await;
+    assert_eq!((refused.status, refused.errors()), (400, vec![(1412, Some("/sans/0")), (1415, Some("/sans/2"))]));
+    assert_eq!(api.get("/api/v4/zones/z/custom_csrs").await.body["result_info"]["total_count"], 1, "none was made");
+
+    let id = api.create().await;
+    api.test.execute(&format!("UPDATE custom_csrs SET status = 'failed', error = 'no luck' WHERE id = '{id}'")).await;
+    let made = api.send(Method::POST, &format!("/api/v4/zones/z/custom_csrs/{id}/rekey")).await;
+    assert_eq!((made.status, &made.result()["replaces"]), (201, &json!(id)));
+}
+
+#[tokio::test]
+async fn too_many_pending_custom_csrs_are_429_with_a_retry_after_and_for_this_scope_alone() {
+    let api = Api::start().await;
+    let path = "/api/v4/zones/z/custom_csrs";
+    let first = api.create().await;
+    api.test.execute(&format!("UPDATE custom_csrs SET status = 'failed', error = 'no luck' WHERE id = '{first}'")).await;
+    for _ in 0..Api::MAX_PENDING {
+        api.create().await;
+    }
+    for refused in [api.post(path, &valid()).await, api.send(Method::POST, &format!("{path}/{first}/rekey")).await] {
+        assert_eq!(refused.code(), (429, 1470));
+        assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap() > 0);
+    }
+    assert_eq!(api.post("/api/v4/accounts/a/custom_csrs", &valid()).await.status, 201);
+    let pending = api.get(&format!("{path}?status=pending&per_page=5")).await.result()[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(api.send(Method::DELETE, &format!("{path}/{pending}")).await.status, 200);
+    api.create().await;
+}
+
+#[tokio::test]
+async fn a_custom_csr_says_the_same_time_in_its_id_and_in_created_at() {
+    let api = Api::start().await;
+    let answer = api.post("/api/v4/zones/z/custom_csrs", &valid()).await;
+    let hexadecimal = answer.result()["id"].as_str().unwrap().replace('-', "");
+    let millis = i64::from_str_radix(&hexadecimal[..12], 16).unwrap();
+    let shown = shared::clock::Timestamp::from_micros(millis * 1_000).rfc3339();
+    assert_eq!(answer.result()["created_at"].as_str().unwrap()[..23], shown[..23]);
 }

@@ -98,6 +98,9 @@ impl Answer {
 }
 
 impl Api {
+    /// Pending custom CSRs that a zone or an account may have here.
+    pub const MAX_PENDING: u32 = 50;
+
     /// Without workers: what is accepted stays pending.
     pub async fn start() -> Self {
         Self::with_workers(false).await
@@ -145,6 +148,7 @@ impl Api {
             authenticator: Authenticator::new(&settings, Arc::new(SystemClock)).unwrap(),
             clock: Arc::new(SystemClock),
             health,
+            max_pending: Self::MAX_PENDING,
             create_wait_secs: 0,
             waiting: Waiting::new(16),
             body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),

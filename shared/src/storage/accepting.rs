@@ -1,8 +1,8 @@
 //! What accepting a custom CSR writes: its quota, its row, its job, its idempotency record and its audit entry, together.
 
 use super::{
-    Acceptance, Dialect, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, NewCustomCsr, ScopeGrant, SqlStore, dialect::NewJob, lent::Lent,
-    parameters::insert_values, rows::Reader, statements as sql, value::values,
+    Acceptance, Dialect, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, IdempotencyKey, NewCustomCsr, ScopeGrant, SqlStore, dialect::NewJob,
+    lent::Lent, parameters::insert_values, rows::Reader, statements as sql, value::values,
 };
 use crate::{
     audit::{Action, Actor, NewEntry},
@@ -35,7 +35,12 @@ impl<DB: Dialect> SqlStore<DB> {
                 Some(ScopeGrant { quota: Some(quota), .. }) => Acceptance::QuotaUsedUp(quota),
             });
         };
-        let account = Reader::<DB>(row).account()?;
+        let (account, used) = (Reader::<DB>(row).account()?, Reader::<DB>(row).count("used")?);
+        if let Some(refused) = self.check_bounds(tx, new, used).await? {
+            // Others may share the commit: of what is refused nothing stays.
+            self.execute(tx, sql::GIVE_BACK_QUOTA, values![new.scope.to_string()]).await?;
+            return Ok(refused);
+        }
         let account = match &new.scope {
             Scope::Zone(_) => account,
             Scope::Account(id) => Some(id.clone()),
@@ -59,6 +64,31 @@ impl<DB: Dialect> SqlStore<DB> {
             certificate_ids: Vec::new(),
         };
         Ok(Acceptance::Accepted(Box::new(accepted)))
+    }
+
+    /// What is to be answered where the scope has too much of something already. The row of the scope is locked by now: no other
+    /// transaction adds to what is counted here. A scope that has `used` custom CSRs has no more pending ones than that.
+    async fn check_bounds(&self, tx: &mut Lent<DB>, new: &NewCustomCsr, used: u32) -> Result<Option<Acceptance>, StoreError> {
+        if used > new.max_pending && self.has_as_many(tx, sql::COUNT_PENDING, &new.scope, new.max_pending).await? {
+            return Ok(Some(Acceptance::TooManyPending));
+        }
+        // The claim of this request is among them.
+        let keys = i64::from(IDEMPOTENCY_KEYS_MAX) + 1;
+        let is_over = new.idempotency_key.is_some() && self.has_as_many(tx, sql::COUNT_IDEMPOTENCY_KEYS, &new.scope, keys).await?;
+        Ok(is_over.then_some(Acceptance::TooManyKeys))
+    }
+
+    /// Whether a statement that counts up to `$2` comes to that.
+    async fn has_as_many(
+        &self,
+        connection: &mut Lent<DB>,
+        statement: &'static str,
+        scope: &Scope,
+        number: impl Into<i64> + Send,
+    ) -> Result<bool, StoreError> {
+        let number = number.into();
+        let rows = self.fetch(connection, statement, values![scope.to_string(), number]).await?;
+        Ok(rows.first().map(|row| Reader::<DB>(row).int("total")).transpose()? >= Some(number))
     }
 
     /// Claims the Idempotency-Key of a request, if it has one; what is to be answered where it came before. Of several at once the

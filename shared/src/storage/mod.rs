@@ -81,6 +81,8 @@ pub struct NewCustomCsr {
     pub idempotency_key: Option<IdempotencyKey>,
     /// The custom CSR that this one is to replace.
     pub replaces: Option<CustomCsrId>,
+    /// How many pending custom CSRs its scope may have, this one included.
+    pub max_pending: u32,
 }
 
 /// An Idempotency-Key, hashed, with the body it came with.
@@ -95,6 +97,12 @@ pub struct IdempotencyKey {
 /// How long an Idempotency-Key is remembered.
 pub const IDEMPOTENCY_KEY_LIFE: Duration = Duration::from_hours(24);
 
+/// How many Idempotency-Keys of one zone or account are remembered. They outlive their custom CSRs, so no quota bounds them.
+pub const IDEMPOTENCY_KEYS_MAX: u32 = 10_000;
+
+/// How many custom CSRs of one zone or account may be pending, unless it is set otherwise.
+pub const MAX_PENDING: u32 = 1_000;
+
 /// What became of an attempt to accept a custom CSR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acceptance {
@@ -106,6 +114,10 @@ pub enum Acceptance {
     NoQuota,
     /// The quota, this large, is used up (1465).
     QuotaUsedUp(u32),
+    /// The scope has as many pending custom CSRs as it may have (1470).
+    TooManyPending,
+    /// As many Idempotency-Keys of the scope are remembered as may be (1470).
+    TooManyKeys,
     /// The same key came with the same body before and made this one.
     Replayed(CustomCsrId),
     /// The same key came with another body before (1466).
@@ -310,7 +322,8 @@ pub trait Store: CertificateStore + AuditStore + PoolKeys + Send + Sync {
     /// What a zone or an account was granted; none where it never was.
     async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError>;
 
-    /// Stores a pending custom CSR with its job and its idempotency record, if grant and quota allow it: never one more than the quota.
+    /// Stores a pending custom CSR with its job and its idempotency record, if grant, quota and the
+    /// number of pending ones allow it: never one more than the quota or than [`NewCustomCsr::max_pending`].
     /// A key that came before decides first.
     async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError>;
 

@@ -245,7 +245,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         let Some(cut) = Cut::of(query, total) else { return Ok(Page { rows: Vec::new(), total: total.unsigned_abs() }) };
         filter.extend(values![cut.limit, cut.offset]);
         let rows = self.fetch(&mut tx, page_statement(query.order, cut.direction), filter).await?;
-        let mut rows = rows.iter().map(|row| Reader::<DB>(row).custom_csr()).collect::<Result<Vec<_>, _>>()?;
+        let mut rows: Vec<_> = rows.iter().filter_map(|row| readable(&Reader::<DB>(row), scope)).collect();
         if cut.direction != query.direction {
             rows.reverse();
         }
@@ -451,6 +451,16 @@ impl<DB: Dialect> Store for SqlStore<DB> {
     fn signals(&self) -> &Signals {
         &self.signals
     }
+}
+
+/// A row of a list. One that cannot be read is left out and logged: it must not hide the others.
+fn readable<DB: Dialect>(row: &Reader<'_, DB>, scope: &Scope) -> Option<CustomCsr> {
+    let read = row.custom_csr();
+    if let Err(error) = &read {
+        let id = row.text("id").unwrap_or_else(|_| "without an ID".to_owned());
+        tracing::error!(custom_csr_id = id, %scope, %error, "a custom CSR is left out of its list: its row cannot be read");
+    }
+    read.ok()
 }
 
 fn store_error<DB: Dialect>(error: &sqlx::Error) -> StoreError {

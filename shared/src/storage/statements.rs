@@ -97,7 +97,10 @@ pub(super) const FIND_SCOPE: &str = "SELECT scope, granted, account_id, quota, u
 
 /// Takes one of the scope's quota: the row's lock makes concurrent requests take turns, the condition never lets one too many by.
 pub(super) const TAKE_QUOTA: &str =
-    "UPDATE scopes SET used = used + 1 WHERE scope = $1 AND granted = 1 AND used < quota RETURNING account_id";
+    "UPDATE scopes SET used = used + 1 WHERE scope = $1 AND granted = 1 AND used < quota RETURNING account_id, used";
+/// The pending custom CSRs of scope `$1`, counted up to `$2`.
+pub(super) const COUNT_PENDING: &str =
+    "SELECT COUNT(*) AS total FROM (SELECT id FROM custom_csrs WHERE scope = $1 AND status = 'pending' LIMIT $2) AS pending";
 pub(super) const GIVE_BACK_QUOTA: &str = "UPDATE scopes SET used = used - 1 WHERE scope = $1";
 
 pub(super) const INSERT_CUSTOM_CSR: &str = "INSERT INTO custom_csrs (id, scope, account_id, status, created_at, updated_at, country, \
@@ -109,6 +112,9 @@ pub(super) const CLAIM_IDEMPOTENCY_KEY: &str = "INSERT INTO idempotency_keys (sc
     custom_csr_id = excluded.custom_csr_id, created_at = excluded.created_at WHERE idempotency_keys.created_at < $6";
 pub(super) const FIND_IDEMPOTENCY_KEY: &str =
     "SELECT body_sha256, custom_csr_id AS id FROM idempotency_keys WHERE scope = $1 AND key_sha256 = $2";
+/// The remembered keys of scope `$1`, counted up to `$2`.
+pub(super) const COUNT_IDEMPOTENCY_KEYS: &str =
+    "SELECT COUNT(*) AS total FROM (SELECT key_sha256 FROM idempotency_keys WHERE scope = $1 LIMIT $2) AS remembered";
 pub(super) const PURGE_IDEMPOTENCY_KEYS: &str = "DELETE FROM idempotency_keys WHERE (scope, key_sha256) IN \
     (SELECT scope, key_sha256 FROM idempotency_keys WHERE created_at < $1 LIMIT $2)";
 
@@ -220,9 +226,11 @@ pub(super) const ALL: &[&str] = &[
     FIND_SCOPE,
     TAKE_QUOTA,
     GIVE_BACK_QUOTA,
+    COUNT_PENDING,
     INSERT_CUSTOM_CSR,
     CLAIM_IDEMPOTENCY_KEY,
     FIND_IDEMPOTENCY_KEY,
+    COUNT_IDEMPOTENCY_KEYS,
     PURGE_IDEMPOTENCY_KEYS,
     FIND_CUSTOM_CSR,
     LOCK_CUSTOM_CSR,

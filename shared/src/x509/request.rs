@@ -109,6 +109,25 @@ impl Validator {
         draft.finish()
     }
 
+    /// Judges a request that was accepted before: what names may be asked for changes with the settings and the public suffix list.
+    ///
+    /// # Errors
+    ///
+    /// 1412 to 1416 for each SAN that is no longer accepted, sorted as [`Validator::parse`] does.
+    pub fn judge_again(&self, request: CustomCsrRequest) -> Result<Accepted, Vec<Issue>> {
+        let fault = |(index, san): (usize, &String)| {
+            let (code, reason) = self.sans.judge(san).err()?;
+            Some(Issue { code, pointer: Some(format!("/sans/{index}")), reason })
+        };
+        let mut issues: Vec<Issue> = request.sans.iter().enumerate().filter_map(fault).collect();
+        if !issues.is_empty() {
+            issues.sort_by_key(|issue| issue.code);
+            return Err(issues);
+        }
+        let warnings = warnings(&request);
+        Ok(Accepted { request, warnings })
+    }
+
     /// Judges `sans`; false where there are none.
     fn take_sans(&self, value: Json, draft: &mut Draft) -> bool {
         let items = match value {

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{accept, accept_new, database, granted, query};
 use crate::{
+    ids::Scope,
     model::{KeyType, Status},
     storage::{Acceptance, Deletion, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, NewCustomCsr},
     testing::{account, actor, new_custom_csr, now, zone},
@@ -160,4 +161,63 @@ async fn reads_at_the_same_time_find_each_custom_csr_in_its_own_scope_only() {
         });
     }
     assert_eq!(reads.join_all().await.len(), 180);
+}
+
+#[tokio::test]
+async fn fifty_concurrent_requests_never_make_one_more_pending_than_may_be_and_a_result_makes_room() {
+    let (_test, store) = database().await;
+    let (scope, other) = (granted(&*store, 100).await, zone("z2"));
+    store.grant_scope(&other, None, Some(100), &actor(), now()).await.unwrap();
+    let new = |scope: &Scope| NewCustomCsr { max_pending: 20, ..new_custom_csr(scope, KeyType::P256v1) };
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (store, new) = (Arc::clone(&store), new(&scope));
+        tasks.spawn(async move { store.accept_custom_csr(&new, &actor(), now()).await.unwrap() });
+    }
+    let outcomes = tasks.join_all().await;
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Acceptance::Accepted(_))).count(), 20);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Acceptance::TooManyPending).count(), 30);
+    assert_eq!(store.find_scope(&scope).await.unwrap().unwrap().used, 20, "a refused one uses up no quota");
+    accept_new(&*store, &new(&other)).await;
+    let pending = store.list_custom_csrs(&scope, &query()).await.unwrap().rows;
+    assert!(store.fail_generation(pending[0].id, "no luck", now()).await.unwrap());
+    accept_new(&*store, &new(&scope)).await;
+    assert_eq!(store.accept_custom_csr(&new(&scope), &actor(), now()).await.unwrap(), Acceptance::TooManyPending);
+    assert_eq!(store.delete_custom_csr(&scope, pending[1].id, &actor(), now()).await.unwrap(), Deletion::Deleted);
+    accept_new(&*store, &new(&scope)).await;
+}
+
+#[tokio::test]
+async fn a_scope_has_ten_thousand_idempotency_keys_and_not_one_more_whatever_it_deletes() {
+    let (test, store) = database().await;
+    let (scope, other) = (granted(&*store, 10).await, zone("z2"));
+    store.grant_scope(&other, None, Some(10), &actor(), now()).await.unwrap();
+    let with_key = |scope: &Scope, key: u8| NewCustomCsr {
+        idempotency_key: Some(IdempotencyKey { key_sha256: vec![key; 32], body_sha256: vec![1; 32] }),
+        ..new_custom_csr(scope, KeyType::P256v1)
+    };
+    let digits = "(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 \
+        UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
+    let number = "CAST(a.d * 1000 + b.d * 100 + c.d * 10 + e.d AS TEXT)";
+    let key = if test.is_postgres() { format!("CAST({number} AS BYTEA)") } else { format!("CAST({number} AS BLOB)") };
+    test.execute(&format!(
+        "INSERT INTO idempotency_keys (scope, key_sha256, body_sha256, custom_csr_id, created_at) SELECT '{scope}', {key}, {key}, '', {} \
+         FROM {digits} a CROSS JOIN {digits} b CROSS JOIN {digits} c CROSS JOIN {digits} e WHERE a.d < 9 OR b.d < 9 OR c.d < 9 OR e.d < 9",
+        now().micros()
+    ))
+    .await;
+    // 9,999 by now.
+    let last = with_key(&scope, 1);
+    let id = accept_new(&*store, &last).await;
+    assert_eq!(store.delete_custom_csr(&scope, id, &actor(), now()).await.unwrap(), Deletion::Deleted);
+    assert_eq!(store.accept_custom_csr(&with_key(&scope, 2), &actor(), now()).await.unwrap(), Acceptance::TooManyKeys);
+    assert_eq!(store.find_scope(&scope).await.unwrap().unwrap().used, 0);
+    assert_eq!(test.number("SELECT COUNT(*) FROM idempotency_keys").await, 10_000, "the refused one is not remembered");
+    assert_eq!(store.accept_custom_csr(&with_key(&scope, 1), &actor(), now()).await.unwrap(), Acceptance::Replayed(id), "still known");
+    accept(&*store, &scope).await;
+    accept_new(&*store, &with_key(&other, 2)).await;
+    // What is too old makes room.
+    test.execute(&format!("UPDATE idempotency_keys SET created_at = 0 WHERE scope = '{scope}'")).await;
+    store.purge(now(), now(), now()).await.unwrap();
+    accept_new(&*store, &with_key(&scope, 2)).await;
 }

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{accept, accept_new, database, generated, granted, query};
 use crate::{
+    error::StoreError,
     model::{KeyType, Status},
     storage::{Acceptance, Deletion, Direction, IdempotencyKey, ListQuery, NewCustomCsr, Order},
     testing::{actor, new_custom_csr, now},
@@ -167,4 +168,17 @@ async fn the_total_that_is_kept_is_the_number_of_rows_whatever_becomes_of_them()
     store.grant_scope(&scope, None, Some(100), &actor(), now()).await.unwrap();
     assert!(store.accept_custom_csr(&last, &actor(), now()).await.is_err(), "an ID that exists: nothing of the transaction stays");
     agree(total).await;
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_left_out_of_the_list_and_hides_no_other() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 3).await;
+    let ids = [accept(&*store, &scope).await, accept(&*store, &scope).await, accept(&*store, &scope).await];
+    test.execute(&format!("UPDATE custom_csrs SET sans = 'no JSON' WHERE id = '{}'", ids[1])).await;
+    let listed = store.list_custom_csrs(&scope, &query()).await.unwrap();
+    assert_eq!(listed.rows.iter().map(|csr| csr.id).collect::<Vec<_>>(), [ids[2], ids[0]]);
+    assert_eq!(listed.total, 3, "it exists and counts against the quota");
+    assert!(matches!(store.find_custom_csr(&scope, ids[1]).await, Err(StoreError::Corrupt(_))), "who asks for it hears of it");
+    assert!(store.find_custom_csr(&scope, ids[0]).await.unwrap().is_some());
 }
