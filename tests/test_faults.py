@@ -316,7 +316,7 @@ def test_jobs_of_a_worker_that_was_stopped_within_a_transaction_go_to_another_in
     cluster.replace(cluster.workers[0])
     tenant, stopped = cluster.apis[0].tenant(quota=1_000), cluster.workers[0]
     wait_until(stopped.is_ready, "the worker is ready")
-    for _ in range(100):
+    for _ in range(40):
         tenant.create(key_type="rsa2048")
     wait_until(lambda: tenant.total(status="active") > 0, "the worker has begun")
     in_hand = "SELECT count(*) FROM apalis.jobs WHERE status IN ('Queued', 'Running')"
@@ -326,7 +326,7 @@ def test_jobs_of_a_worker_that_was_stopped_within_a_transaction_go_to_another_in
         stopped.process.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         caught = cluster.number(in_transaction) > 0 and cluster.number(in_hand) > 0
-        if caught or tenant.total(status="pending") < 20:
+        if caught or tenant.total(status="pending") < 10:
             break
         stopped.process.send_signal(signal.SIGCONT)
         time.sleep(random.uniform(0.005, 0.05))
@@ -336,7 +336,7 @@ def test_jobs_of_a_worker_that_was_stopped_within_a_transaction_go_to_another_in
     wait_until(lambda: cluster.number(f"{in_hand} AND lock_by = '{holder}'") == 0, "its jobs are given to another", seconds=30)
     record_property("figures", f"within a transaction: {caught}, given to another after {time.monotonic() - began:.1f} s")
     assert time.monotonic() - began < 30
-    settle(tenant)
+    settle(tenant, 150)
     assert tenant.total(status="failed") == 0
 
 
