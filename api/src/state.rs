@@ -80,7 +80,7 @@ pub struct AppState {
     /// The roots that uploaded certificates have to lead to; none: any will do.
     pub trust_anchors: Option<TrustAnchors>,
     /// Judges tokens.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Whether the process is ready.

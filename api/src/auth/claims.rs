@@ -7,6 +7,11 @@ use shared::{clock::Timestamp, error::ErrorCode};
 
 use super::{Caller, JwtSettings};
 
+/// The longest `sub`, in characters.
+const SUBJECT_MAX_CHARS: usize = 255;
+/// The end of what microseconds in 64 bits reach, in seconds.
+const LATEST_SECS: f64 = 9.2e12;
+
 /// Judges claims by these settings.
 pub(super) struct Claims {
     issuer: Option<String>,
@@ -51,7 +56,7 @@ impl Claims {
     pub fn judge(&self, payload: &Map<String, Value>, now: Timestamp) -> Result<Judged, ErrorCode> {
         let (expires, not_before) = (number(payload, "exp")?, number(payload, "nbf")?);
         number(payload, "iat")?;
-        let (subject, issuer) = (text(payload, "sub")?, text(payload, "iss")?);
+        let (subject, issuer) = (subject(payload)?, text(payload, "iss")?);
         let audience = one_or_more(payload, "aud")?;
         let (zones, accounts) = (texts(payload, &self.zones_claim)?, texts(payload, &self.accounts_claim)?);
         let scope = text(payload, "scope")?;
@@ -94,8 +99,17 @@ fn typed<T>(payload: &Map<String, Value>, name: &str, read: impl FnOnce(&Value) 
     claim(payload, name).map(|value| read(value).ok_or(WrongType)).transpose()
 }
 
+/// A NumericDate (RFC 7519, 2) that a time of ours can be.
 fn number(payload: &Map<String, Value>, name: &str) -> Claim<f64> {
-    typed(payload, name, Value::as_f64)
+    typed(payload, name, |value| value.as_f64().filter(|secs| secs.abs() < LATEST_SECS))
+}
+
+/// Whom a token may name: 1 to 255 characters, not all of them blank, none a control character. It goes into every audit entry.
+fn subject(payload: &Map<String, Value>) -> Claim<String> {
+    let fits = |subject: &&str| {
+        (1..=SUBJECT_MAX_CHARS).contains(&subject.chars().count()) && !subject.trim().is_empty() && !subject.chars().any(char::is_control)
+    };
+    typed(payload, "sub", |value| value.as_str().filter(fits).map(str::to_owned))
 }
 
 fn text(payload: &Map<String, Value>, name: &str) -> Claim<String> {

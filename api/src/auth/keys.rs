@@ -5,12 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aws_lc_rs::digest;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::public_keys::{jwks, public_key};
 use crate::secret_file::{self, Content};
+
+/// Some editors write one before the text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The shortest secret, in bytes: as long as the hash (RFC 7518, 3.2).
 const SECRET_MIN_BYTES: usize = 32;
@@ -63,6 +67,8 @@ impl Key {
 /// The keys at one time.
 pub(super) struct KeySet {
     keys: Vec<Key>,
+    /// SHA-256 of the file that they were read from.
+    file_sha256: Vec<u8>,
     /// With a single configured key, a token's `kid` says nothing.
     any_kid: bool,
 }
@@ -73,40 +79,65 @@ impl KeySet {
             KeySource::JwksFile(path) => ("--jwt-jwks-file", path),
             KeySource::PublicKeyFile(path) => ("--jwt-public-key-file", path),
             KeySource::SecretFile(path) => ("--jwt-secret-file", path),
-            KeySource::Demo(secret) => return Ok(Self::single(Algorithm::HS256, DecodingKey::from_secret(&secret.0))),
+            KeySource::Demo(secret) => return Ok(Self::single(&secret.0, Algorithm::HS256, DecodingKey::from_secret(&secret.0))),
         };
         let error = |problem: String| KeyError { setting, path: path.display().to_string(), problem };
         let keys = match source {
-            KeySource::JwksFile(_) => read(path, Content::Public).and_then(|bytes| jwks(&bytes)).map(|keys| Self { keys, any_kid: false }),
-            KeySource::PublicKeyFile(_) => {
-                read(path, Content::Public).and_then(|bytes| public_key(&bytes)).map(|(algorithm, key)| Self::single(algorithm, key))
-            }
+            KeySource::JwksFile(_) => read(path, Content::Public).and_then(|bytes| {
+                let keys = jwks(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes))?;
+                Ok(Self { keys, file_sha256: sha256(&bytes), any_kid: false })
+            }),
+            KeySource::PublicKeyFile(_) => read(path, Content::Public).and_then(|bytes| {
+                let (algorithm, key) = public_key(&bytes)?;
+                Ok(Self::single(&bytes, algorithm, key))
+            }),
             KeySource::SecretFile(_) | KeySource::Demo(_) => {
-                shared_secret(path).map(|secret| Self::single(Algorithm::HS256, DecodingKey::from_secret(&secret.0)))
+                shared_secret(path).map(|secret| Self::single(&secret.0, Algorithm::HS256, DecodingKey::from_secret(&secret.0)))
             }
         };
         keys.map_err(error)
     }
 
-    fn single(algorithm: Algorithm, decoding: DecodingKey) -> Self {
-        Self { keys: vec![Key { kid: None, algorithm, decoding }], any_kid: true }
+    fn single(bytes: &[u8], algorithm: Algorithm, decoding: DecodingKey) -> Self {
+        Self { keys: vec![Key { kid: None, algorithm, decoding }], file_sha256: sha256(bytes), any_kid: true }
     }
 
-    /// The key that a token's header asks for; none where the header is not acceptable.
-    pub fn select(&self, header: &Map<String, Value>) -> Option<&Key> {
-        if header.contains_key("crit") || header.get("typ").is_some_and(|typ| !typ.is_string()) {
+    pub const fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn is_from_the_same_bytes(&self, other: &Self) -> bool {
+        self.file_sha256 == other.file_sha256
+    }
+
+    /// The keys that a token's header asks for, at least one; `None` if the header is not acceptable. Several may have one `kid`
+    /// (RFC 7517, 4.5); without a `kid` there is exactly one.
+    pub fn select(&self, header: &Map<String, Value>) -> Option<Vec<&Key>> {
+        if header.contains_key("crit") || header.get("typ").is_some_and(|typ| typ.as_str().is_none_or(is_for_another_purpose)) {
             return None;
         }
         let algorithm: Algorithm = header.get("alg")?.as_str()?.parse().ok()?;
-        let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
-        match header.get("kid") {
+        let fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
+        let fitting: Vec<_> = match header.get("kid") {
             Some(kid) => {
                 let kid = kid.as_str()?;
-                fitting.find(|key| self.any_kid || key.kid.as_deref() == Some(kid))
+                fitting.filter(|key| self.any_kid || key.kid.as_deref() == Some(kid)).collect()
             }
-            None => fitting.next().filter(|_| fitting.next().is_none()),
-        }
+            None => fitting.collect(),
+        };
+        (fitting.len() == 1 || (fitting.len() > 1 && header.contains_key("kid"))).then_some(fitting)
     }
+}
+
+/// Whether a `typ` says that the token is no access token, such as `logout+jwt` (RFC 8725, 3.11).
+fn is_for_another_purpose(typ: &str) -> bool {
+    let typ = typ.to_ascii_lowercase();
+    let typ = typ.strip_prefix("application/").unwrap_or(&typ);
+    typ.ends_with("+jwt") && typ != "at+jwt"
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA256, bytes).as_ref().to_vec()
 }
 
 fn read(path: &Path, content: Content) -> Result<Zeroizing<Vec<u8>>, String> {

@@ -17,6 +17,7 @@ use shared::{
     clock::Clock,
     error::ErrorCode,
     ids::{Scope, TenantId},
+    x509::json::Json,
 };
 
 pub use self::keys::{KeyError, KeySource};
@@ -131,15 +132,20 @@ impl Authenticator {
         Ok(Self { keys: RwLock::new(Keys::load(&settings.source)?), claims: Claims::new(settings), clock })
     }
 
-    /// Loads the keys anew, and judges by them from now on. Where that fails, the present ones stay.
+    /// Loads the keys anew if their file changed, and judges by them from now on: their number, or `None` if nothing changed. The tokens
+    /// that the former keys verified are forgotten with them. On an error the present keys stay.
     ///
     /// # Errors
     ///
     /// [`KeyError`], which names the setting and the file.
-    pub fn reload(&self, source: &KeySource) -> Result<(), KeyError> {
-        let keys = Keys::load(source)?;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
-        Ok(())
+    pub fn reload_if_changed(&self, source: &KeySource) -> Result<Option<usize>, KeyError> {
+        let set = KeySet::load(source)?;
+        if set.is_from_the_same_bytes(&self.keys().set) {
+            return Ok(None);
+        }
+        let count = set.len();
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys { set, accepted: AcceptedTokens::default() });
+        Ok(Some(count))
     }
 
     /// Judges the values of a request's Authorization headers, in the order of the contract's table.
@@ -178,8 +184,8 @@ impl Authenticator {
 
     fn verify(&self, keys: &KeySet, token: &str) -> Result<Judged, ErrorCode> {
         let Token { header, payload, signed, signature } = Token::parse(token).ok_or(ErrorCode::TokenUnparsable)?;
-        let key = object(&header).and_then(|header| keys.select(&header)).ok_or(ErrorCode::TokenHeaderBad)?;
-        if !key.verifies(signed, signature) {
+        let fitting = object(&header).and_then(|header| keys.select(&header)).ok_or(ErrorCode::TokenHeaderBad)?;
+        if !fitting.iter().any(|key| key.verifies(signed, signature)) {
             return Err(ErrorCode::TokenUnverified);
         }
         let payload = object(&payload).ok_or(ErrorCode::ClaimsUnreadable)?;
@@ -217,7 +223,9 @@ impl<'a> Token<'a> {
     }
 }
 
+/// An object, if no member anywhere in it comes twice: what is read first and what is read last might be two tokens.
 fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    Json::parse(bytes)?;
     serde_json::from_slice(bytes).ok()
 }
 

@@ -15,6 +15,9 @@ use serde_json::Value;
 
 use super::keys::Key;
 
+/// Members of a JWK that only a private key has (RFC 7518, 6.2.2 and 6.3.2).
+const PRIVATE_MEMBERS: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
+
 /// The sizes of RSA moduli, in bits, that signatures are verified with.
 const RSA_MIN_BITS: usize = 2048;
 const RSA_MAX_BITS: usize = 8192;
@@ -28,7 +31,7 @@ pub(super) fn jwks(bytes: &[u8]) -> Result<Vec<Key>, String> {
         match jwk_key(jwk) {
             Ok(key) => keys.push(key),
             Err(problem) => {
-                tracing::info!(index, problem, "a key of the JWK set is passed over");
+                tracing::warn!(index, problem, "a key of the JWK set is passed over");
                 refused.push(format!("; keys/{index}: {problem}"));
             }
         }
@@ -37,6 +40,13 @@ pub(super) fn jwks(bytes: &[u8]) -> Result<Vec<Key>, String> {
 }
 
 fn jwk_key(jwk: &Value) -> Result<Key, String> {
+    if PRIVATE_MEMBERS.iter().any(|member| jwk.get(member).is_some()) && jwk.get("kty").is_none_or(|kty| kty != "oct") {
+        return Err("it holds a private key: publish its public members alone, and take the key for compromised".to_owned());
+    }
+    let operations = jwk.get("key_ops").and_then(Value::as_array);
+    if operations.is_some_and(|operations| !operations.iter().any(|operation| operation == "verify")) {
+        return Err("its key_ops do not have verify".to_owned());
+    }
     // The library's own text could quote the key.
     let jwk: Jwk = serde_json::from_value(jwk.clone()).map_err(|_| "it is no JWK")?;
     if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
@@ -92,10 +102,45 @@ fn checked(algorithm: Algorithm, key: DecodingKey) -> Result<DecodingKey, String
     match algorithm {
         Algorithm::ES256 => point(&ECDSA_P256_SHA256_FIXED, "the EC key is not on P-256")?,
         Algorithm::ES384 => point(&ECDSA_P384_SHA384_FIXED, "the EC key is not on P-384")?,
-        Algorithm::EdDSA => point(&ED25519, "the key is not an Ed25519 one")?,
+        Algorithm::EdDSA => {
+            point(&ED25519, "the key is not an Ed25519 one")?;
+            if matches!(key.kind(), DecodingKeyKind::SecretOrDer(bytes) if has_small_order(bytes)) {
+                return Err("the Ed25519 key is a point of small order, by which anyone can sign".to_owned());
+            }
+        }
         _ => return checked_rsa(&key),
     }
     Ok(key)
+}
+
+/// The encodings of the points of small order on Curve25519's Edwards form, without the sign bit (RFC 8032, 5.1.7 leaves them in).
+const SMALL_ORDER: [[u8; 32]; 7] = {
+    let (zero, mut one, mut minus_one, mut zero_again, mut one_again) = ([0; 32], [0; 32], [0xff; 32], [0xff; 32], [0xff; 32]);
+    one[0] = 1;
+    (minus_one[0], zero_again[0], one_again[0]) = (0xec, 0xed, 0xee);
+    (minus_one[31], zero_again[31], one_again[31]) = (0x7f, 0x7f, 0x7f);
+    [
+        zero,
+        one,
+        minus_one,
+        zero_again,
+        one_again,
+        [
+            0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3,
+            0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+        ],
+        [
+            0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c,
+            0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+        ],
+    ]
+};
+
+fn has_small_order(key: &[u8]) -> bool {
+    // A key from PEM may come as a SubjectPublicKeyInfo, which ends with the point.
+    let Some(mut point) = key.last_chunk::<32>().copied() else { return true };
+    point[31] &= 0x7f;
+    SMALL_ORDER.contains(&point)
 }
 
 fn checked_rsa(key: &DecodingKey) -> Result<DecodingKey, String> {

@@ -128,7 +128,12 @@ fn a_header_that_is_not_acceptable_is_1002() {
     ] {
         assert_eq!(judge(&demo(), &with_header(&bad)), Err(1002), "{bad}");
     }
-    assert!(judge(&demo(), &with_header(&json!({"alg": "HS256", "kid": "any", "typ": "at+jwt"}))).is_ok());
+    for typ in ["at+jwt", "application/AT+JWT", "JWT", "jwt", "JOSE"] {
+        assert!(judge(&demo(), &with_header(&json!({"alg": "HS256", "kid": "any", "typ": typ}))).is_ok(), "{typ}");
+    }
+    for typ in ["logout+jwt", "dpop+jwt", "application/secevent+jwt", "Logout+JWT"] {
+        assert_eq!(judge(&demo(), &with_header(&json!({"alg": "HS256", "typ": typ}))), Err(1002), "{typ}");
+    }
 }
 
 #[test]
@@ -157,6 +162,14 @@ fn claims_of_a_wrong_type_are_1004_before_absent_ones_are_1005() {
         ("zones", json!([1])),
         ("accounts", json!({})),
         ("scope", json!(["a"])),
+        ("exp", json!(1e308)),
+        ("exp", json!(-1e13)),
+        ("nbf", json!(1e13)),
+        ("sub", json!("")),
+        ("sub", json!(" \u{a0}")),
+        ("sub", json!("a\u{0}")),
+        ("sub", json!("a\u{9b}b")),
+        ("sub", json!("x".repeat(256))),
     ] {
         let mut claims = with(name, value);
         claims.as_object_mut().unwrap().remove(if name == "sub" { "exp" } else { "sub" });
@@ -226,6 +239,19 @@ fn a_caller_reaches_what_its_token_names_and_no_more() {
         let may = (limited.may(&zone("z"), Permission::CustomCsrsRead), limited.may(&zone("z"), Permission::CustomCsrsWrite));
         assert_eq!(may, (read, write), "{scope}");
     }
+}
+
+#[test]
+fn a_subject_of_255_characters_will_do_and_a_member_that_comes_twice_will_not() {
+    assert!(judge(&demo(), &hs256(&with("sub", json!("ü".repeat(255))))).is_ok());
+    let payload = format!(r#"{{"exp":{0},"sub":"me","zones":["z"],"zones":["other"]}}"#, NOW_SECS + 10);
+    assert_eq!(judge(&demo(), &signed_payload(payload.as_bytes())), Err(1004));
+    let nested = format!(r#"{{"exp":{0},"sub":"me","zones":["z"],"x":{{"a":1,"a":2}}}}"#, NOW_SECS + 10);
+    assert_eq!(judge(&demo(), &signed_payload(nested.as_bytes())), Err(1004));
+    let signed =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(claims().to_string()));
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &EncodingKey::from_secret(SECRET), Algorithm::HS256).unwrap();
+    assert_eq!(judge(&demo(), &format!("{signed}.{signature}")), Err(1002));
 }
 
 struct Files(TempDir);
@@ -306,6 +332,6 @@ proptest! {
         prop_assert!(matches!(outcome, Err(1004 | 1005)), "{outcome:?}");
         let claims = json!({"exp": exp, "nbf": nbf, "sub": "me", "zones": []});
         let outcome = judge(&demo(), &hs256(&claims)).map(drop);
-        prop_assert!(matches!(outcome, Ok(()) | Err(1003)), "{outcome:?}");
+        prop_assert!(matches!(outcome, Ok(()) | Err(1003 | 1004)), "{outcome:?}");
     }
 }

@@ -12,6 +12,7 @@ mod keys;
 mod log;
 mod openapi;
 mod process;
+mod reload;
 mod scopes;
 mod serve;
 mod settings;

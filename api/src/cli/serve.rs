@@ -28,6 +28,7 @@ use super::{
     keys::{self, IfMissing},
     log,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_signal},
+    reload::Hangups,
     work,
 };
 
@@ -70,6 +71,7 @@ pub struct ServeArgs {
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let _last_lines = log::start(&args.log);
+    let hangups = Hangups::take()?;
     args.process.check()?;
     let listen = resolve("--listen", &args.listen).await?;
     let source = args.jwt.source()?;
@@ -79,7 +81,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let clock = Arc::new(SystemClock);
     let authenticator =
         |settings: &JwtSettings| Authenticator::new(settings, clock.clone()).map_err(|error| bad_setting(error.to_string()));
-    let configured = source.map(|source| authenticator(&args.jwt.with(source))).transpose()?;
+    let configured = source.clone().map(|source| authenticator(&args.jwt.with(source))).transpose()?;
     if configured.is_none() {
         demo::check_listener(listen)?;
     }
@@ -109,6 +111,8 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let health = args.process.health(&database).with_workers(workers.as_ref());
     let health = Arc::new(health);
     let watched = args.process.watch(&health);
+    let authenticator = Arc::new(authenticator);
+    let reloading = tokio::spawn(hangups.reload(Arc::clone(&authenticator), source));
     let (stop, stopping) = watch::channel(false);
     let state = AppState {
         store: Arc::clone(&database.store),
@@ -143,6 +147,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let end = End::new(args.process.shutdown_timeout);
     let nothing_cut = run(listener, state, workers, (stop_signal, stop), &end).await;
     watched.abort();
+    reloading.abort();
     end.close(database).await;
     Ok(exit_code(nothing_cut))
 }

@@ -13,6 +13,7 @@ use super::{
     keys::{self, IfMissing},
     log,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_signal},
+    reload::Hangups,
 };
 
 /// How long a health probe may take to be answered at the end.
@@ -43,6 +44,7 @@ pub fn default_threads() -> usize {
 /// Works until SIGTERM or SIGINT.
 pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let _last_lines = log::start(&args.log);
+    let hangups = tokio::spawn(Hangups::take()?.ignore());
     args.process.check()?;
     if matches!(args.database.location()?, Location::Sqlite(_)) {
         return Err(bad_setting("--database-url: csrd worker needs postgres://…: on SQLite the workers are part of csrd serve"));
@@ -90,6 +92,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     }
     let finished = drain(workers, &*database.store, &end).await;
     watched.abort();
+    hangups.abort();
     end.close(database).await;
     Ok(exit_code(finished))
 }

@@ -145,7 +145,7 @@ impl Api {
             store: Arc::clone(&store),
             validator: Validator::new(SanPolicy { allow_wildcards: false, suffixes: SuffixList::embedded() }),
             trust_anchors: None,
-            authenticator: Authenticator::new(&settings, Arc::new(SystemClock)).unwrap(),
+            authenticator: Arc::new(Authenticator::new(&settings, Arc::new(SystemClock)).unwrap()),
             clock: Arc::new(SystemClock),
             health,
             max_pending: Self::MAX_PENDING,

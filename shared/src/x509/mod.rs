@@ -2,7 +2,7 @@
 
 pub mod certificate;
 pub mod edit;
-mod json;
+pub mod json;
 pub mod public_suffix;
 pub mod request;
 pub mod san;

@@ -117,9 +117,9 @@ fn nothing_that_the_former_keys_accepted_outlives_them() {
     let world = World::new();
     let (old, new) = (hs256(&claims()), signed_by(OTHER_SECRET, &claims()));
     assert_eq!((world.verdict(&old), world.verdict(&new)), (Ok(()), Err(1003)));
-    world.authenticator.reload(&source(OTHER_SECRET)).unwrap();
+    world.authenticator.reload_if_changed(&source(OTHER_SECRET)).unwrap();
     assert_eq!((world.verdict(&old), world.verdict(&new)), (Err(1003), Ok(())));
-    assert!(world.authenticator.reload(&KeySource::SecretFile("/no/such/file".into())).is_err());
+    assert!(world.authenticator.reload_if_changed(&KeySource::SecretFile("/no/such/file".into())).is_err());
     assert_eq!((world.verdict(&old), world.verdict(&new)), (Err(1003), Ok(())), "a failed reload changes nothing");
 }
 
@@ -128,7 +128,7 @@ fn keys_that_change_while_a_token_is_verified_do_not_keep_it() {
     let (world, old) = (World::new(), hs256(&claims()));
     // A request that found the former keys, verifies by them and remembers what it found after the change.
     let former = world.authenticator.keys();
-    world.authenticator.reload(&source(OTHER_SECRET)).unwrap();
+    world.authenticator.reload_if_changed(&source(OTHER_SECRET)).unwrap();
     assert!(world.authenticator.judge(&former, &old).is_ok(), "it is judged by the keys that it found first");
     assert_eq!(former.accepted.len(), 1);
     assert_eq!(world.verdict(&old), Err(1003));
@@ -144,7 +144,7 @@ fn keys_that_change_under_many_requests_leave_only_what_they_verified() {
         }
         for round in 0..500 {
             let (keys, good, bad) = if round % 2 == 0 { (OTHER_SECRET, &new, &old) } else { (SECRET, &old, &new) };
-            world.authenticator.reload(&source(keys)).unwrap();
+            world.authenticator.reload_if_changed(&source(keys)).unwrap();
             assert_eq!((world.verdict(good), world.verdict(bad)), (Ok(()), Err(1003)), "round {round}");
         }
     });

@@ -260,9 +260,59 @@ fn reloaded_keys_count_at_once_and_broken_ones_change_nothing() {
     assert!(accepts(&old) && !accepts(&new));
     files.write(json!({"keys": [new.jwk]}).to_string());
     assert!(accepts(&old) && !accepts(&new), "nothing is read before it is told to");
-    authenticator.reload(&source).unwrap();
+    authenticator.reload_if_changed(&source).unwrap();
     assert!(!accepts(&old) && accepts(&new));
     files.write(r#"{"keys":[]}"#);
-    assert!(authenticator.reload(&source).is_err());
+    assert!(authenticator.reload_if_changed(&source).is_err());
     assert!(accepts(&new));
+}
+
+#[test]
+fn of_several_keys_with_one_kid_each_that_fits_the_algorithm_is_tried() {
+    let files = Files::new();
+    let (one, other, third) = (ec_pair(), ec_pair(), ec_pair());
+    let with_kid = |pair: &Pair| {
+        let mut jwk = pair.jwk.clone();
+        jwk["kid"] = json!("same");
+        jwk
+    };
+    let source = KeySource::JwksFile(files.write(json!({"keys": [with_kid(&one), with_kid(&other)]}).to_string()));
+    let sign = |pair: &Pair, kid: Option<&str>| {
+        let header = Header { kid: kid.map(str::to_owned), ..Header::new(Algorithm::ES256) };
+        jsonwebtoken::encode(&header, &claims(), &pair.encoding).unwrap()
+    };
+    for pair in [&one, &other] {
+        assert!(judge(&settings(source.clone()), &sign(pair, Some("same"))).is_ok());
+    }
+    assert_eq!(judge(&settings(source.clone()), &sign(&third, Some("same"))), Err(1003));
+    assert_eq!(judge(&settings(source), &sign(&one, None)), Err(1002), "which of them is not said");
+}
+
+#[test]
+fn a_jwk_of_small_order_one_for_another_operation_and_one_with_private_members_are_passed_over() {
+    let files = Files::new();
+    let load =
+        |keys: Value| Authenticator::new(&settings(KeySource::JwksFile(files.write(keys.to_string()))), Arc::new(FixedClock)).map(drop);
+    let good = ed_pair().jwk;
+    assert!(load(json!({"keys": [good]})).is_ok());
+    for first in [0, 1, 0xec, 0xed, 0xee] {
+        for sign in [0, 0x80] {
+            let mut point = [if first > 1 { 0xff } else { 0 }; 32];
+            point[0] = first;
+            point[31] = (if first > 1 { 0x7f } else { 0 }) | sign;
+            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(point)});
+            assert!(load(json!({"keys": [jwk]})).is_err(), "{first:x} {sign:x}");
+            assert!(load(json!({"keys": [jwk, good]})).is_ok());
+        }
+    }
+    for (member, value) in [("key_ops", json!(["encrypt"])), ("key_ops", json!([])), ("d", json!("AAAA"))] {
+        let mut jwk = good.clone();
+        jwk[member] = value;
+        assert!(load(json!({"keys": [jwk]})).is_err(), "{jwk}");
+    }
+    let mut jwk = good.clone();
+    jwk["key_ops"] = json!(["verify"]);
+    assert!(load(json!({"keys": [jwk]})).is_ok());
+    let marked = format!("\u{feff}{}", json!({"keys": [good]}));
+    assert!(Authenticator::new(&settings(KeySource::JwksFile(files.write(marked))), Arc::new(FixedClock)).is_ok());
 }

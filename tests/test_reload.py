@@ -1,0 +1,93 @@
+"""Keys for tokens that are replaced while the service runs, and signals that are no end."""
+
+import os
+import signal
+import threading
+import time
+
+import jwt
+import pytest
+from harness import codes, subject, wait_until
+
+
+@pytest.fixture
+def keyed(new_csrd, tmp_path):
+    """A csrd whose tokens a file verifies, the file, and what makes tokens."""
+    file = tmp_path / "secret"
+
+    def put(secret: str) -> None:
+        # As a rotation does it: a new file in the place of the old one.
+        (new := tmp_path / "new").touch(0o600)
+        new.write_text(secret)
+        new.rename(file)
+
+    def token(secret: str) -> str:
+        return jwt.encode({"sub": "s", "exp": time.time() + 600, "zones": ["z"]}, secret, "HS256")
+
+    put("a" * 40)
+    csrd = new_csrd("--jwt-secret-file", str(file), "--workers", "1", "--key-pool-size", "0").start()
+    csrd.ok("zone", "grant", "z", "--quota", "100")
+    return csrd, file, put, token
+
+
+def outcome(csrd, token: str) -> list[int]:
+    return codes(csrd.request("GET", "/api/v4/zones/z/custom_csrs", token=token).envelope)
+
+
+@pytest.mark.parametrize("hangup", [False, True])
+def test_a_file_that_was_replaced_counts_and_tokens_of_the_old_keys_are_refused_remembered_or_not(keyed, hangup):
+    csrd, _, put, token = keyed
+    old, new = token("a" * 40), token("b" * 40)
+    assert (outcome(csrd, old), outcome(csrd, new)) == ([], [1003])
+    put("b" * 40)
+    begin = time.monotonic()
+    if hangup:
+        csrd.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: outcome(csrd, new) == [], "the new key counts", 2 if hangup else 10)
+    assert outcome(csrd, old) == [1003]
+    assert time.monotonic() - begin < (3 if hangup else 10.5)
+
+
+def test_a_broken_file_and_one_that_went_away_are_told_once_and_the_old_keys_stay(keyed):
+    csrd, file, put, token = keyed
+    for broken in (lambda: put("short"), file.unlink, lambda: os.mkfifo(file, 0o600)):
+        broken()
+        before = csrd.log().count("the keys for tokens stay as they are")
+        csrd.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: csrd.log().count("the keys for tokens stay as they are") > before, "the log says so")  # noqa: B023
+        assert outcome(csrd, token("a" * 40)) == []
+    time.sleep(6)
+    assert csrd.log().count("the keys for tokens stay as they are") <= 6, "not at every look"
+    file.unlink()
+    put("b" * 40)
+    wait_until(lambda: outcome(csrd, token("b" * 40)) == [], "the new key counts", 10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE])
+def test_a_signal_that_is_no_end_cuts_no_request_that_waits(keyed, number):
+    csrd, _, _, token = keyed
+    answers = []
+
+    def post() -> None:
+        answers.append(
+            csrd.request(
+                "POST", "/api/v4/zones/z/custom_csrs", token=token("a" * 40), json=subject(key_type="rsa2048"), headers={"Prefer": "wait=30"}
+            )
+        )
+
+    threads = [threading.Thread(target=post) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        csrd.process.send_signal(number)
+        time.sleep(0.02)
+    for thread in threads:
+        thread.join(60)
+    assert [(answer.status, answer.result["status"]) for answer in answers] == [(201, "active")] * 4
+    assert csrd.check_runs()
+
+
+def test_sigquit_ends_the_process_as_sigterm_does(keyed):
+    csrd = keyed[0]
+    csrd.process.send_signal(signal.SIGQUIT)
+    assert csrd.wait(20) == 0
