@@ -14,7 +14,7 @@ from databases import OnSqlite, audit_table, blocked, either, new_service  # noq
 from harness import Csrd, Tenant, codes, refused, subject, wait_until
 
 ROOT = Authority()
-MEMBERS = {"at", "who", "from", "action", "resource", "request_id"}
+MEMBERS = {"at", "who", "via", "from", "action", "resource", "request_id"}
 OS_USER = f"os:{pwd.getpwuid(os.getuid()).pw_name}"
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -49,7 +49,7 @@ class Recorder:
         age = now() - datetime.datetime.fromisoformat(entry.pop("at"))
         assert -SECOND < age < 60 * SECOND
         assert entry == {
-            "who": "Ann <ann@acme-widgets.com>", "from": "127.0.0.1", "action": action, "resource": resource, self.kind: self.tenant.id,
+            "who": "Ann <ann@acme-widgets.com>", "via": "api", "from": "127.0.0.1", "action": action, "resource": resource, self.kind: self.tenant.id,
             "request_id": answer.headers["X-Request-Id"],
         }  # fmt: skip
 
@@ -137,7 +137,7 @@ def test_every_command_that_changes_something_is_recorded_with_the_systems_user(
         found = entries(either)[seen:]
         seen += len(found)
         for entry in found:
-            assert (entry["who"], entry["from"], entry["request_id"]) == (OS_USER, "local", None)
+            assert (entry["who"], entry["via"], entry["from"], entry["request_id"]) == (OS_USER, "cli", "local", None)
         shown = [(entry["action"], entry["resource"], *next((kind, entry[kind]) for kind in ("zone", "account") if kind in entry)) for entry in found]
         assert sorted(shown) == sorted(expected)
 
@@ -170,6 +170,14 @@ def test_every_command_that_changes_something_is_recorded_with_the_systems_user(
     recorded()
     assert "somebody" not in json.dumps([entry["who"] for entry in entries(either) if entry["from"] == "local"])
     assert token not in either.ok("audit")
+
+
+def test_a_token_that_names_a_systems_user_is_told_from_a_command(either):  # noqa: F811
+    zone = either.tenant()
+    answer = either.request("POST", zone.path, token=either.token("--zone", zone.id, "--subject", OS_USER), json=subject())
+    assert answer.status == 201
+    found = [(entry["action"], entry["who"], entry["via"]) for entry in entries(either) if entry.get("zone") == zone.id]
+    assert ("create", OS_USER, "api") in found and ("grant", OS_USER, "cli") in found
 
 
 def test_entries_are_chosen_by_time_and_zone(either):  # noqa: F811

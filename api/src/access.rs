@@ -8,7 +8,7 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 use shared::{
-    audit::Actor,
+    audit::{Actor, Via},
     error::ErrorCode,
     ids::{Scope, TenantId},
 };
@@ -72,7 +72,7 @@ impl Access {
         }
         let peer = req.remote_addr().as_socket_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
         let request_id = req.extensions().get().map(|RequestId(id)| id.clone());
-        let actor = Actor { who: caller.subject().to_owned(), from: peer, request_id };
+        let actor = Actor { who: caller.subject().to_owned(), via: Via::Api, from: peer, request_id };
         Ok(Self { caller, scope, path, actor })
     }
 }

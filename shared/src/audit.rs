@@ -5,11 +5,45 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope},
 };
 
+/// How somebody reached csrd. A token may name anybody, `os:root` too: only this tells a request from a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// By a request with a token.
+    Api,
+    /// By a command on a machine that has the database.
+    Cli,
+}
+
+impl Via {
+    /// The word in the table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Cli => "cli",
+        }
+    }
+
+    /// Reads the table's word, or returns `None` if there is no such word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Api, Self::Cli].into_iter().find(|via| via.as_str() == word)
+    }
+
+    /// The way that an entry tells which has none, of a version that did not write it. Peers have addresses: only commands came from `local`.
+    #[must_use]
+    pub fn of_old_entry(who: &str, from: &str) -> Self {
+        if from == "local" && who.starts_with("os:") { Self::Cli } else { Self::Api }
+    }
+}
+
 /// Who acts, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// The token's subject, or `os:USER` for commands.
     pub who: String,
+    /// How they came.
+    pub via: Via,
     /// The peer's address, or `local` for commands.
     pub from: String,
     /// The request's ID; none for commands.
@@ -188,5 +222,13 @@ mod tests {
         assert_eq!(NewEntry::scope(Action::Grant, (&zone("z")).into()).resource(), "zone/z");
         assert_eq!(NewEntry::scope(Action::Revoke, (&account("a")).into()).resource(), "account/a");
         assert_eq!(NewEntry::scope(Action::TokenIssue, AuditScope::all_zones()).resource(), "zone/*");
+    }
+
+    #[test]
+    fn an_entry_without_a_way_is_a_commands_only_where_it_came_from_this_machine() {
+        assert_eq!(Via::of_old_entry("os:root", "local"), Via::Cli);
+        assert_eq!(Via::of_old_entry("os:root", "127.0.0.1"), Via::Api);
+        assert_eq!(Via::of_old_entry("me", "local"), Via::Api);
+        assert!([Via::Api, Via::Cli].iter().all(|via| Via::parse(via.as_str()) == Some(*via)));
     }
 }

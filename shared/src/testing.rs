@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use ulid::Ulid;
 
 use crate::{
-    audit::Actor,
+    audit::{Actor, Via},
     clock::{Clock, SystemClock, Timestamp},
     ids::{CustomCsrId, Scope, TenantId},
     model::{CustomCsrRequest, KeyType, Subject},
@@ -194,7 +194,7 @@ pub fn now() -> Timestamp {
 /// Someone who acts.
 #[must_use]
 pub fn actor() -> Actor {
-    Actor { who: "tester".into(), from: "127.0.0.1".into(), request_id: Some("test".into()) }
+    Actor { who: "tester".into(), via: Via::Api, from: "127.0.0.1".into(), request_id: Some("test".into()) }
 }
 
 /// A request that passes every check.

@@ -71,6 +71,7 @@ fn fields(entry: &Entry) -> Map<String, Value> {
     let fields = [
         ("at", json!(at.rfc3339())),
         ("who", json!(actor.who)),
+        ("via", json!(actor.via.as_str())),
         ("from", json!(actor.from)),
         ("action", json!(action)),
         ("resource", json!(resource)),

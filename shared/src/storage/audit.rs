@@ -36,8 +36,9 @@ pub trait AuditStore: Send + Sync {
 impl<DB: Dialect> SqlStore<DB> {
     /// Writes an entry with what it records.
     pub(super) async fn record(&self, tx: &mut Lent<DB>, entry: &NewEntry, actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
-        let Actor { who, from, request_id } = actor.clone();
-        let values = values![now.micros(), who, from, entry.action.as_str(), entry.resource(), entry.scope.as_str(), request_id];
+        let Actor { who, via, from, request_id } = actor.clone();
+        let values =
+            values![now.micros(), who, from, entry.action.as_str(), entry.resource(), entry.scope.as_str(), request_id, via.as_str()];
         self.execute(tx, sql::INSERT_AUDIT, values).await.map(drop)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Dialect, Generation, MasterKeyRow, PoolKey, ScopeGrant, SealedRow, UsableCsr};
 use crate::{
-    audit::{Actor, AuditScope, Entry},
+    audit::{Actor, AuditScope, Entry, Via},
     clock::Timestamp,
     error::StoreError,
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
@@ -127,10 +127,12 @@ impl<DB: Dialect> Reader<'_, DB> {
     }
 
     pub fn audit_entry(&self) -> Result<Entry, StoreError> {
+        let (who, from) = (self.text("who")?, self.text("origin")?);
+        let via = self.optional("via", Via::parse)?.unwrap_or_else(|| Via::of_old_entry(&who, &from));
         Ok(Entry {
             number: self.int("number")?,
             at: Timestamp::from_micros(self.int("at")?),
-            actor: Actor { who: self.text("who")?, from: self.text("origin")?, request_id: self.optional_text("request_id")? },
+            actor: Actor { who, via, from, request_id: self.optional_text("request_id")? },
             action: self.text("action")?,
             resource: self.text("resource")?,
             scope: self.parsed("scope", AuditScope::parse)?,

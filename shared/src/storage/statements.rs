@@ -212,9 +212,9 @@ pub(super) const SEALED_OF_CSR: &str =
     "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active'";
 
 pub(super) const INSERT_AUDIT: &str =
-    "INSERT INTO audit (at, who, origin, action, resource, scope, request_id) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    "INSERT INTO audit (at, who, origin, action, resource, scope, request_id, via) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 /// The next `$4` entries after the number `$1`, since `$2`, of the zone `$3` and of all zones.
-pub(super) const LIST_AUDIT: &str = "SELECT number, at, who, origin, action, resource, scope, request_id FROM audit WHERE number > $1 \
+pub(super) const LIST_AUDIT: &str = "SELECT number, at, who, origin, via, action, resource, scope, request_id FROM audit WHERE number > $1 \
     AND at >= $2 AND (CAST($3 AS TEXT) IS NULL OR scope = $3 OR scope = 'zones/*') ORDER BY number LIMIT $4";
 
 /// All of the above, for the test that prepares them.

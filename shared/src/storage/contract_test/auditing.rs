@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{accept, database, granted};
 use crate::{
-    audit::{Action, AuditScope, NewEntry},
+    audit::{Action, Actor, AuditScope, NewEntry, Via},
     clock::Timestamp,
     model::KeyType,
     storage::{Acceptance, AuditQuery, Deletion, Store},
@@ -66,6 +66,22 @@ async fn entries_are_found_by_zone_time_and_number() {
 }
 
 #[tokio::test]
+async fn entries_of_the_version_before_which_say_not_how_somebody_came_are_told_apart_by_where_from() {
+    let (test, store) = database().await;
+    let old = "INSERT INTO audit (at, who, origin, action, resource, scope) VALUES";
+    test.execute(&format!(
+        "{old} (0, 'os:root', 'local', 'grant', 'zone/z1', 'zones/z1'), (0, 'os:root', '::1', 'edit', 'zone/z1', 'zones/z1')"
+    ))
+    .await;
+    store
+        .record_entries(&[NewEntry::scope(Action::Grant, (&zone("z1")).into())], &Actor { via: Via::Cli, ..actor() }, now())
+        .await
+        .unwrap();
+    let found = store.list_audit(&ALL).await.unwrap();
+    assert_eq!(found.iter().map(|entry| entry.actor.via).collect::<Vec<_>>(), [Via::Cli, Via::Api, Via::Cli]);
+}
+
+#[tokio::test]
 async fn nobody_changes_or_deletes_an_entry() {
     let (test, store) = database().await;
     granted(&*store, 1).await;
@@ -73,7 +89,7 @@ async fn nobody_changes_or_deletes_an_entry() {
     attempts.push(if test.is_postgres() {
         "TRUNCATE audit"
     } else {
-        "INSERT OR REPLACE INTO audit SELECT number, at, 'nobody', origin, action, resource, scope, request_id FROM audit"
+        "INSERT OR REPLACE INTO audit SELECT number, at, 'nobody', origin, action, resource, scope, request_id, via FROM audit"
     });
     for attempt in attempts {
         let refused = refusal(&test, attempt).await;
