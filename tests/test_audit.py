@@ -205,11 +205,15 @@ def test_entries_are_chosen_by_time_and_zone(either):  # noqa: F811
 
 def test_an_entry_is_one_line_whatever_is_in_it(either):  # noqa: F811
     zone = either.tenant()
-    token = either.token("--zone", zone.id, "--subject", 'line\nbreak "quote" \u2028 \x1b[31m 🔑')
+    token = either.token("--zone", zone.id, "--subject", 'line\u2028break "quote" \u202e\u200f 🔑')
     assert either.request("POST", zone.path, token=token, json=subject()).status == 201
     found = [entry["who"] for entry in entries(either, "--zone", zone.id) if entry["action"] == "create"]
-    assert found == ['line\nbreak "quote" \u2028 \x1b[31m 🔑']
-    assert "\x1b" not in either.ok("audit")
+    assert found == ['line\u2028break "quote" \u202e\u200f 🔑']
+    shown = either.ok("audit")
+    assert [hex(ord(c)) for c in shown if not c.isprintable() and c != "\n"] == []
+    assert shown.splitlines() == shown.split("\n")[:-1]
+    for subject_ in ("line\nbreak", "\x1b[31m", " ", "x" * 256):
+        refused(either.run("token", "issue", "--zone", zone.id, "--subject", subject_), None, "--subject")
 
 
 def test_the_database_itself_refuses_to_change_or_delete_an_entry(either):  # noqa: F811

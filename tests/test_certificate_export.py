@@ -6,8 +6,10 @@ import os
 import re
 import resource
 import shutil
+import sqlite3
 import stat
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -351,3 +353,37 @@ def test_no_private_key_is_left_in_a_log_or_a_table(new_csrd, tmp_path):
     secrets = {name: number.to_bytes((number.bit_length() + 7) // 8) for name, number in secrets.items()}
     assert find_secrets((tmp_path / "1" / "privkey.pem").read_bytes(), secrets) == ["private value"], "the scanner would find it"
     assert find_secrets(said, PRIVATE_KEY_MARKS | secrets) == []
+
+
+def test_an_export_whose_rows_do_not_fit_each_other_is_refused_and_writes_nothing(new_csrd, tmp_path):
+    csrd = new_csrd().start()
+    mine, theirs = Uploaded(csrd), Uploaded(csrd)
+    assert csrd.stop() == 0
+    database = csrd.data_dir / "csrd.db"
+
+    def row(certificate_id: str) -> tuple[str, str]:
+        with closing(sqlite3.connect(database)) as connection:
+            return connection.execute("SELECT custom_csr_id, chain_pem FROM custom_certificates WHERE id = ?", [certificate_id]).fetchone()
+
+    def changed(**columns) -> None:
+        with closing(sqlite3.connect(database)) as connection, connection:
+            for name, value in columns.items():
+                connection.execute(f"UPDATE custom_certificates SET {name} = ? WHERE id = ?", [value, mine.id])
+
+    (csr_id, chain), (their_csr_id, their_chain) = row(mine.id), row(theirs.id)
+    out = tmp_path / "out"
+    for columns, named in (
+        ({"custom_csr_id": their_csr_id}, their_csr_id),
+        ({"chain_pem": their_chain}, csr_id),
+        ({"chain_pem": their_chain + chain}, csr_id),
+        ({"chain_pem": "ssl_trusted = no\n" + chain}, csr_id),
+        ({"chain_pem": chain.replace("M", "N", 1)}, csr_id),
+        ({"chain_pem": ""}, csr_id),
+        # Another tenant's key with its own certificate, in a zone that may not use it.
+        ({"custom_csr_id": their_csr_id, "chain_pem": their_chain}, their_csr_id),
+    ):
+        changed(**columns)
+        refused(mine.export(out), 1, named)
+        assert not out.exists() or not list(out.glob("*.pem")), columns
+        changed(custom_csr_id=csr_id, chain_pem=chain)
+    mine.exported(out)

@@ -82,7 +82,8 @@ class Cluster:
         self.master_key = key_dir / "master.key"
         self.worker_env = environment(CSRD_DATABASE_URL=postgres.url(self.database), **HASTE)
         api_env = {"CSRD_DATABASE_URL": postgres.url(self.database, api_port), "CSRD_JWT_SECRET_FILE": str(secret)}
-        api_env["CSRD_POOL_SIZE"] = str(pool_size)
+        # Far more may wait for a worker here than a tenant would have.
+        api_env |= {"CSRD_POOL_SIZE": str(pool_size), "CSRD_MAX_PENDING": "100000"}
         self.apis = [Api(directory / f"api{n}", "--workers", "0", env=api_env | HASTE).start() for n in range(apis)]
         self.workers = [Worker(self, f"worker{n}") for n in range(workers)]
         self.started = workers

@@ -104,12 +104,13 @@ fn number(payload: &Map<String, Value>, name: &str) -> Claim<f64> {
     typed(payload, name, |value| value.as_f64().filter(|secs| secs.abs() < LATEST_SECS))
 }
 
-/// Whom a token may name: 1 to 255 characters, not all of them blank, none a control character. It goes into every audit entry.
 fn subject(payload: &Map<String, Value>) -> Claim<String> {
-    let fits = |subject: &&str| {
-        (1..=SUBJECT_MAX_CHARS).contains(&subject.chars().count()) && !subject.trim().is_empty() && !subject.chars().any(char::is_control)
-    };
-    typed(payload, "sub", |value| value.as_str().filter(fits).map(str::to_owned))
+    typed(payload, "sub", |value| value.as_str().filter(|subject| is_subject(subject)).map(str::to_owned))
+}
+
+/// Whether a token may name this: 1 to 255 characters, not all of them blank, none a control character. It goes into every audit entry.
+pub(super) fn is_subject(text: &str) -> bool {
+    (1..=SUBJECT_MAX_CHARS).contains(&text.chars().count()) && !text.trim().is_empty() && !text.chars().any(char::is_control)
 }
 
 fn text(payload: &Map<String, Value>, name: &str) -> Claim<String> {

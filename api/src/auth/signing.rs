@@ -10,7 +10,7 @@ use shared::clock::Timestamp;
 use zeroize::Zeroizing;
 
 pub use super::keys::Secret;
-use super::{JwtSettings, KeySource, keys::shared_secret};
+use super::{JwtSettings, KeySource, claims::is_subject, keys::shared_secret};
 use crate::secret_file::{self, FileError};
 
 const DEMO_SECRET_BYTES: usize = 32;
@@ -36,6 +36,9 @@ pub enum SigningError {
     /// Such a token would reach nothing, and be refused.
     #[error("a token must reach at least one zone or account")]
     ReachesNothing,
+    /// Such a token would be refused.
+    #[error("--subject: 1 to 255 characters are expected, not all of them blank and none a control character")]
+    BadSubject,
     /// The settings have a public key only.
     #[error("tokens can be signed with a shared secret (--jwt-secret-file) or with the demo identity's signing.key only")]
     NoSecret,
@@ -55,6 +58,9 @@ pub enum SigningError {
 pub fn issue(settings: &JwtSettings, request: &TokenRequest, now: Timestamp) -> Result<String, SigningError> {
     if request.zones.is_empty() && request.accounts.is_empty() {
         return Err(SigningError::ReachesNothing);
+    }
+    if !is_subject(&request.subject) {
+        return Err(SigningError::BadSubject);
     }
     let secret = match &settings.source {
         KeySource::Demo(secret) => secret.clone(),

@@ -8,6 +8,7 @@ use shared::{
     audit::Entry,
     clock::{Clock, SystemClock, Timestamp},
     ids::{Scope, TenantId},
+    printable::escape,
     storage::AuditQuery,
 };
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
@@ -55,7 +56,7 @@ pub async fn audit(args: AuditArgs) -> anyhow::Result<ExitCode> {
         let Some(last) = entries.last() else { break };
         query.after = last.number;
         for entry in &entries {
-            output.line(&Value::Object(fields(entry)).to_string())?;
+            output.line(&escape(&Value::Object(fields(entry)).to_string()))?;
         }
         if output.is_closed() {
             break;

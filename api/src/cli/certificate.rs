@@ -8,10 +8,12 @@ use clap::{Args, Subcommand};
 use shared::{
     clock::{Clock, SystemClock},
     ids::CustomCertificateId,
-    model::{CertificateStatus, CustomCertificate},
+    model::{CertificateStatus, CustomCertificate, KeyType},
     seal::{Binding, Sealer},
-    storage::Export,
+    storage::{Export, StartedExport},
+    x509::certificate::PemChain,
 };
+use worker::private_key::PrivateKey;
 use zeroize::Zeroizing;
 
 use super::{actor, database::DatabaseArgs, export::Directory, keys, settings::Output};
@@ -85,25 +87,51 @@ async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let database = args.database.open().await?;
     let id = args.id.to_string();
     let directory = Directory::claim(&args.out, &id, args.force)?;
-    let Some(Export { certificate, sealed }) = database.store.start_export(args.id, &actor::local(), SystemClock.now()).await? else {
-        bail!("there is no custom certificate {id}: see csrd certificate list");
+    let export = match database.store.start_export(args.id, &actor::local(), SystemClock.now()).await? {
+        StartedExport::Recorded(export) => export,
+        StartedExport::NotFound => bail!("there is no custom certificate {id}: see csrd certificate list"),
+        StartedExport::NotUsable { zone, custom_csr_id } => bail!(
+            "the custom certificate {id} of {zone} names custom CSR {custom_csr_id}, which is not active or none that this zone may use: \
+             nothing was written"
+        ),
     };
+    let Export { certificate, sealed } = *export;
     if certificate.status(SystemClock.now()) == CertificateStatus::Expired {
         eprintln!("csrd: the certificate expired at {}: it is written all the same", certificate.chain.not_after.rfc3339());
     }
     let (row_id, scope) = (sealed.id.to_string(), sealed.scope.to_string());
-    let private_key = open(&sealer, &Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256), &sealed.sealed_private_key)?;
-    directory.write(&id, &private_key, certificate.chain.pem.as_bytes())?;
+    let der = open(&sealer, &Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256), &sealed.sealed_private_key)?;
+    check_pair(&id, &row_id, &der, &certificate.chain.pem)?;
+    directory.write(&id, &to_pem(&der), certificate.chain.pem.as_bytes())?;
     database.close().await;
     println!("wrote fullchain.pem and privkey.pem to {}", args.out.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// The private key as PEM (RFC 7468, 10).
+/// The private key info, in DER.
 fn open(sealer: &Sealer, binding: &Binding<'_>, record: &[u8]) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let master_key = sealer.current_id();
-    let der = sealer.open(binding, record).with_context(|| format!("master.key is master key {master_key}"))?;
-    let base64 = Zeroizing::new(STANDARD.encode(&*der));
+    sealer.open(binding, record).with_context(|| format!("master.key is master key {master_key}"))
+}
+
+/// Before anything is written: the leaf's public key is that of the private key, and the chain is nothing but certificates. Whoever can
+/// write to the database alone could have put others in their place.
+fn check_pair(id: &str, custom_csr_id: &str, private_key: &[u8], chain: &str) -> anyhow::Result<()> {
+    let parsed = PemChain::parse(chain).ok().filter(|parsed| parsed.pem() == chain);
+    let leaf = parsed.and_then(|parsed| parsed.first_spki_sha256());
+    let key = KeyType::ALL.iter().find_map(|key_type| PrivateKey::parse(*key_type, private_key).ok()).map(|key| key.spki_sha256());
+    if leaf.is_none() || leaf != key {
+        bail!(
+            "the chain of custom certificate {id} does not begin with a certificate for the private key of custom CSR {custom_csr_id}: \
+             its row was changed, and nothing was written"
+        );
+    }
+    Ok(())
+}
+
+/// The private key as PEM (RFC 7468, 10).
+fn to_pem(der: &[u8]) -> Zeroizing<Vec<u8>> {
+    let base64 = Zeroizing::new(STANDARD.encode(der));
     // Large enough from the start: a buffer that grows leaves copies behind.
     let mut pem = Zeroizing::new(Vec::with_capacity(base64.len() * 2 + 128));
     pem.extend_from_slice(b"-----BEGIN PRIVATE KEY-----\n");
@@ -112,5 +140,5 @@ fn open(sealer: &Sealer, binding: &Binding<'_>, record: &[u8]) -> anyhow::Result
         pem.push(b'\n');
     }
     pem.extend_from_slice(b"-----END PRIVATE KEY-----\n");
-    Ok(pem)
+    pem
 }

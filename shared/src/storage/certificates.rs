@@ -100,6 +100,22 @@ pub struct CertificatePage {
     pub total: u64,
 }
 
+/// What became of an attempt to begin an export.
+#[derive(Debug, Clone)]
+pub enum StartedExport {
+    /// It is recorded, and may begin.
+    Recorded(Box<Export>),
+    /// There is no such custom certificate.
+    NotFound,
+    /// The custom CSR that the certificate names is not active, or is none that the certificate's zone may use.
+    NotUsable {
+        /// The zone of the certificate.
+        zone: Scope,
+        /// The custom CSR.
+        custom_csr_id: CustomCsrId,
+    },
+}
+
 /// What an export writes to files.
 #[derive(Debug, Clone)]
 pub struct Export {
@@ -142,8 +158,9 @@ pub trait CertificateStore: Send + Sync {
     /// The next `limit` certificates of all zones, by ID, after this one.
     async fn list_all_certificates(&self, after: Option<CustomCertificateId>, limit: u32) -> Result<Vec<CustomCertificate>, StoreError>;
 
-    /// Records the export of a certificate, and then gives out what it needs; none where there is no such certificate.
-    async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<Option<Export>, StoreError>;
+    /// Records the export of a certificate, and then gives out what it needs. The private key is that of a custom CSR which the zone may
+    /// use: whoever can write to the database alone must not get another tenant's key this way.
+    async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError>;
 }
 
 /// The first notAfter, in microseconds, that is not over.
@@ -282,15 +299,20 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
         rows.iter().map(|row| Reader::<DB>(row).certificate()).collect()
     }
 
-    async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<Option<Export>, StoreError> {
+    async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError> {
         let mut tx = self.begin_write().await?;
         let rows = self.fetch(&mut tx, sql::EXPORT_CERTIFICATE, values![id.to_string()]).await?;
-        let Some(certificate) = rows.first().map(|row| Reader::<DB>(row).certificate()).transpose()? else { return Ok(None) };
-        let sealed = self.fetch(&mut tx, sql::SEALED_OF_CSR, values![certificate.custom_csr_id.to_string()]).await?;
+        let Some(certificate) = rows.first().map(|row| Reader::<DB>(row).certificate()).transpose()? else {
+            return Ok(StartedExport::NotFound);
+        };
+        let key = values![certificate.custom_csr_id.to_string(), certificate.zone.to_string()];
+        let sealed = self.fetch(&mut tx, sql::SEALED_OF_CSR, key).await?;
         let sealed = sealed.first().map(|row| Reader::<DB>(row).sealed()).transpose()?;
-        let Some(sealed) = sealed else { return Err(StoreError::Corrupt("a certificate without its private key".to_owned())) };
+        let Some(sealed) = sealed else {
+            return Ok(StartedExport::NotUsable { zone: certificate.zone, custom_csr_id: certificate.custom_csr_id });
+        };
         self.record(&mut tx, &NewEntry::custom_certificate(Action::Export, id, &certificate.zone), actor, now).await?;
         self.commit(tx).await?;
-        Ok(Some(Export { certificate, sealed }))
+        Ok(StartedExport::Recorded(Box::new(Export { certificate, sealed })))
     }
 }

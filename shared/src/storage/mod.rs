@@ -36,7 +36,8 @@ use async_trait::async_trait;
 pub use self::{
     audit::{AuditQuery, AuditStore},
     certificates::{
-        CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Export, NewCertificate, NewChain, Replacement, UsableCsr,
+        CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Export, NewCertificate, NewChain, Replacement,
+        StartedExport, UsableCsr,
     },
     connect::{Access, Database, Location, Migrate, OpenError, Queue},
     dialect::Dialect,

@@ -208,8 +208,9 @@ pub(super) const PAGE_OF_CERTIFICATES: &str =
 pub(super) const ALL_CERTIFICATES: &str =
     concat!("SELECT ", certificate_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");
 pub(super) const EXPORT_CERTIFICATE: &str = concat!("SELECT ", certificate_columns!(), " FROM custom_certificates WHERE id = $1");
-pub(super) const SEALED_OF_CSR: &str =
-    "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active'";
+/// The sealed private key of custom CSR `$1`, where the zone `$2` may use it.
+pub(super) const SEALED_OF_CSR: &str = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active' \
+    AND (scope = $2 OR scope = (SELECT 'accounts/' || account_id FROM scopes WHERE scope = $2 AND granted = 1))";
 
 pub(super) const INSERT_AUDIT: &str =
     "INSERT INTO audit (at, who, origin, action, resource, scope, request_id, via) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";

@@ -16,9 +16,9 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
     model::{CustomCertificate, CustomCsr},
     storage::{
-        Acceptance, AuditQuery, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Deletion, Export,
-        GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCertificate, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys,
-        PooledCompletion, Purge, Registration, Replacement, ScopeGrant, SealedRow, Signals, Store, Sweep, UsableCsr, Vitals,
+        Acceptance, AuditQuery, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Deletion, GeneratedCsr,
+        Generation, ListQuery, MasterKeyRow, NewCertificate, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys, PooledCompletion, Purge,
+        Registration, Replacement, ScopeGrant, SealedRow, Signals, StartedExport, Store, Sweep, UsableCsr, Vitals,
     },
     x509::edit::Edit,
 };
@@ -117,7 +117,7 @@ impl CertificateStore for FaultyStore {
     async fn list_all_certificates(&self, after: Option<CustomCertificateId>, limit: u32) -> Result<Vec<CustomCertificate>, StoreError> {
         self.call("list_all_certificates", self.inner.list_all_certificates(after, limit)).await
     }
-    async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<Option<Export>, StoreError> {
+    async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError> {
         self.call("start_export", self.inner.start_export(id, actor, now)).await
     }
 }

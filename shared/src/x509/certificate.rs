@@ -22,6 +22,7 @@ use crate::{
     clock::Timestamp,
     error::{ErrorCode, Issue, Warning, WarningCode},
     model::{CertificateChain, LAST_SECOND},
+    printable::is_printable,
 };
 
 /// The fewest bits of an RSA modulus.
@@ -97,9 +98,9 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     (rest.is_empty() && certificate.signature_algorithm == certificate.tbs_certificate.signature).then_some(certificate)
 }
 
-/// Text from a certificate as it is stored and shown: no control characters, which a database or a terminal could take amiss.
+/// Text from a certificate as it is stored and shown: nothing that a database, a terminal or a line reader would act on.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if is_printable(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
 fn issue(code: ErrorCode, reason: impl Into<String>) -> Issue {
@@ -154,8 +155,16 @@ impl PemChain {
         Ok((stored, warnings.into_iter().flatten().collect()))
     }
 
+    /// SHA-256 of the first certificate's SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn first_spki_sha256(&self) -> Option<[u8; 32]> {
+        let first = self.0.first().and_then(parse)?;
+        digest::digest(&digest::SHA256, first.public_key().raw).as_ref().try_into().ok()
+    }
+
     /// The same certificates in the same order, without the text around them.
-    fn pem(&self) -> String {
+    #[must_use]
+    pub fn pem(&self) -> String {
         let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
         let blocks: Vec<_> = self.0.iter().map(|der| pem::Pem::new("CERTIFICATE", der.to_vec())).collect();
         blocks.iter().map(|block| pem::encode_config(block, config)).collect()
@@ -252,7 +261,7 @@ fn links(chain: &[X509Certificate<'_>]) -> Result<(), Issue> {
     for (index, pair) in chain.windows(2).enumerate() {
         let [certificate, next] = pair else { continue };
         let place = || {
-            format!("certificate {} ({}) was not issued by certificate {} ({})", index + 1, certificate.subject, index + 2, next.subject)
+            format!("certificate {} ({}) was not issued by certificate {} ({})", index + 1, subject(certificate), index + 2, subject(next))
         };
         if !is_ca(next) || certificate.issuer.as_raw() != next.subject.as_raw() || !is_signed_by(certificate, next.public_key()) {
             return Err(issue(ErrorCode::ChainBroken, place()));

@@ -27,6 +27,7 @@ pub enum Json {
 
 impl Json {
     /// Reads a whole body. None where it is not JSON, nests deeper than 127 levels, has text after its end, or repeats a member anywhere.
+    #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         // All of the bytes: an ignored string is not looked into.
         let text = std::str::from_utf8(body).ok()?;

@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     ids::{CustomCertificateId, CustomCsrId, Scope},
     model::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, LAST_SECOND, Status},
-    storage::{CertificateChange, CertificateQuery, Deletion, NewCertificate, NewChain, Replacement, Store},
+    storage::{CertificateChange, CertificateQuery, Deletion, NewCertificate, NewChain, Replacement, StartedExport, Store},
     testing::{account, actor, now, zone},
     x509::edit::Edit,
 };
@@ -176,10 +176,11 @@ async fn an_export_is_recorded_and_gives_the_sealed_key_of_the_certificates_cust
     let zone = granted(&*store, 10).await;
     let csr = active(&*store, &zone, 1).await;
     let id = upload(&*store, &zone, chain(csr, 1, tomorrow())).await;
-    let export = store.start_export(id, &actor(), now()).await.unwrap().unwrap();
+    let StartedExport::Recorded(export) = store.start_export(id, &actor(), now()).await.unwrap() else { panic!("not begun") };
     assert_eq!((export.certificate.id, export.sealed.id, export.sealed.spki_sha256), (id, csr, [1; 32]));
     assert_eq!(test.number("SELECT COUNT(*) FROM audit WHERE action = 'export'").await, 1);
-    assert!(store.start_export(CustomCertificateId::new(now()), &actor(), now()).await.unwrap().is_none());
+    let unknown = store.start_export(CustomCertificateId::new(now()), &actor(), now()).await.unwrap();
+    assert!(matches!(unknown, StartedExport::NotFound));
     assert_eq!(test.number("SELECT COUNT(*) FROM audit WHERE action = 'export'").await, 1);
 }
 
