@@ -99,7 +99,7 @@ fn typed<T>(payload: &Map<String, Value>, name: &str, read: impl FnOnce(&Value) 
     claim(payload, name).map(|value| read(value).ok_or(WrongType)).transpose()
 }
 
-/// A NumericDate (RFC 7519, 2) that a time of ours can be.
+/// A `NumericDate` (RFC 7519, 2) that a time of ours can be.
 fn number(payload: &Map<String, Value>, name: &str) -> Claim<f64> {
     typed(payload, name, |value| value.as_f64().filter(|secs| secs.abs() < LATEST_SECS))
 }
