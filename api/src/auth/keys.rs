@@ -71,6 +71,8 @@ pub(super) struct KeySet {
     file_sha256: Vec<u8>,
     /// With a single configured key, a token's `kid` says nothing.
     any_kid: bool,
+    /// Why keys of the file are not among them.
+    passed_over: Vec<String>,
 }
 
 impl KeySet {
@@ -84,8 +86,8 @@ impl KeySet {
         let error = |problem: String| KeyError { setting, path: path.display().to_string(), problem };
         let keys = match source {
             KeySource::JwksFile(_) => read(path, Content::Public).and_then(|bytes| {
-                let keys = jwks(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes))?;
-                Ok(Self { keys, file_sha256: sha256(&bytes), any_kid: false })
+                let (keys, passed_over) = jwks(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes))?;
+                Ok(Self { keys, file_sha256: sha256(&bytes), any_kid: false, passed_over })
             }),
             KeySource::PublicKeyFile(_) => read(path, Content::Public).and_then(|bytes| {
                 let (algorithm, key) = public_key(&bytes)?;
@@ -99,11 +101,18 @@ impl KeySet {
     }
 
     fn single(bytes: &[u8], algorithm: Algorithm, decoding: DecodingKey) -> Self {
-        Self { keys: vec![Key { kid: None, algorithm, decoding }], file_sha256: sha256(bytes), any_kid: true }
+        Self { keys: vec![Key { kid: None, algorithm, decoding }], file_sha256: sha256(bytes), any_kid: true, passed_over: Vec::new() }
     }
 
     pub const fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Logs which keys of the file do not count. For keys that are taken into use only: the file is read far more often.
+    pub fn tell_passed_over(&self) {
+        for problem in &self.passed_over {
+            tracing::warn!(problem, "a key of the JWK set is passed over");
+        }
     }
 
     pub fn is_from_the_same_bytes(&self, other: &Self) -> bool {

@@ -118,7 +118,9 @@ struct Keys {
 
 impl Keys {
     fn load(source: &KeySource) -> Result<Arc<Self>, KeyError> {
-        Ok(Arc::new(Self { set: KeySet::load(source)?, accepted: AcceptedTokens::default() }))
+        let set = KeySet::load(source)?;
+        set.tell_passed_over();
+        Ok(Arc::new(Self { set, accepted: AcceptedTokens::default() }))
     }
 }
 
@@ -143,6 +145,7 @@ impl Authenticator {
         if set.is_from_the_same_bytes(&self.keys().set) {
             return Ok(None);
         }
+        set.tell_passed_over();
         let count = set.len();
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys { set, accepted: AcceptedTokens::default() });
         Ok(Some(count))

@@ -22,8 +22,8 @@ const PRIVATE_MEMBERS: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 const RSA_MIN_BITS: usize = 2048;
 const RSA_MAX_BITS: usize = 8192;
 
-/// The keys of a JWK set (RFC 7517). Those for other purposes and of kinds that are not known here are passed over; one must be left.
-pub(super) fn jwks(bytes: &[u8]) -> Result<Vec<Key>, String> {
+/// The keys of a JWK set (RFC 7517), and why others of it do not count. Those for other purposes and of kinds that are not known here are passed over; one must be left.
+pub(super) fn jwks(bytes: &[u8]) -> Result<(Vec<Key>, Vec<String>), String> {
     let set: Value = serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))?;
     let jwks = set.get("keys").and_then(Value::as_array).ok_or("is not a JWK set: it has no array `keys`")?;
     let (mut keys, mut refused) = (Vec::new(), Vec::new());
@@ -31,12 +31,15 @@ pub(super) fn jwks(bytes: &[u8]) -> Result<Vec<Key>, String> {
         match jwk_key(jwk) {
             Ok(key) => keys.push(key),
             Err(problem) => {
-                tracing::warn!(index, problem, "a key of the JWK set is passed over");
-                refused.push(format!("; keys/{index}: {problem}"));
+                refused.push(format!("keys/{index}: {problem}"));
             }
         }
     }
-    if keys.is_empty() { Err(format!("has no key that can verify tokens{}", refused.concat())) } else { Ok(keys) }
+    if keys.is_empty() {
+        refused.insert(0, "has no key that can verify tokens".to_owned());
+        return Err(refused.join("; "));
+    }
+    Ok((keys, refused))
 }
 
 fn jwk_key(jwk: &Value) -> Result<Key, String> {
