@@ -12,7 +12,13 @@ use shared::{
     storage::Store,
 };
 
-use super::{actor, bad_setting, database::DatabaseArgs, demo::signing_key_path, jwt::JwtArgs, settings::duration};
+use super::{
+    actor, bad_setting,
+    database::DatabaseArgs,
+    demo::signing_key_path,
+    jwt::JwtArgs,
+    settings::{duration, say},
+};
 
 /// `csrd token …`
 #[derive(Subcommand)]
@@ -80,7 +86,7 @@ pub async fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
         // Whoever has the secret can sign without us: a database is not made for the sake of its audit table.
         None => eprintln!("csrd: there is no database at --data-dir or --database-url: no audit entry is written of this token"),
     }
-    println!("{token}");
+    say(&token)?;
     Ok(ExitCode::SUCCESS)
 }
 
