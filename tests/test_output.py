@@ -194,6 +194,16 @@ def test_a_database_and_a_data_directory_that_others_can_change_are_warned_of(st
         path.chmod(before)
 
 
+def test_a_secret_that_its_group_can_read_is_warned_of_once_however_often_it_is_read(new_csrd, secret_file):
+    secret_file.chmod(0o640)
+    csrd = new_csrd("--jwt-secret-file", str(secret_file), "--log-level", "info").start()
+    for secret in ("1" * 40, "2" * 40):
+        secret_file.write_text(secret)
+        csrd.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: csrd.log().count("loaded anew") == int(secret[0]), "the keys are loaded anew")
+    assert csrd.log().count("the group of a file with a secret can read it") == 1
+
+
 # The master key in memory
 
 

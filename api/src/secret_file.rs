@@ -1,11 +1,13 @@
 //! Files with secrets: written whole or not at all, read only where nobody else can read or change them.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     fs::{File, Metadata},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use rustix::{
@@ -121,12 +123,18 @@ fn check_access(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     } else if mode & 0o020 != 0 {
         "its group can write it"
     } else {
-        if mode & 0o040 != 0 {
+        if mode & 0o040 != 0 && is_news(path) {
             tracing::warn!(path = %name, "the group of a file with a secret can read it");
         }
         return Ok(());
     };
     Err(FileError::new(path, format!("{may}, and it holds a secret: run `chmod 600 {name}`")))
+}
+
+/// Whether nobody was warned of this file yet: some are read again and again.
+fn is_news(path: &Path) -> bool {
+    static TOLD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned())
 }
 
 /// Creates a file with a secret, readable for its owner alone. It never overwrites one, and leaves nothing behind on an error.

@@ -17,7 +17,7 @@ use super::{
     database::DatabaseArgs,
     demo::signing_key_path,
     jwt::JwtArgs,
-    settings::{duration, say},
+    settings::{complain, duration, say},
 };
 
 /// `csrd token …`
@@ -84,7 +84,7 @@ pub async fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
             database.close().await;
         }
         // Whoever has the secret can sign without us: a database is not made for the sake of its audit table.
-        None => eprintln!("csrd: there is no database at --data-dir or --database-url: no audit entry is written of this token"),
+        None => complain("there is no database at --data-dir or --database-url: no audit entry is written of this token"),
     }
     say(&token)?;
     Ok(ExitCode::SUCCESS)
