@@ -2,7 +2,10 @@
 
 mod cli;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use rustix::{
     fs::Mode,
@@ -25,6 +28,6 @@ fn harden() {
     let hardened = set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .and_then(|()| setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }));
     if let Err(error) = hardened {
-        eprintln!("csrd: the process may leave a core file with secrets: {error}");
+        let _ = writeln!(io::stderr(), "csrd: the process may leave a core file with secrets: {error}");
     }
 }

@@ -1,11 +1,13 @@
 //! Files with secrets: written whole or not at all, read only where nobody else can read or change them.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     fs::{File, Metadata},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use rustix::{
@@ -121,12 +123,18 @@ fn check_access(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     } else if mode & 0o020 != 0 {
         "its group can write it"
     } else {
-        if mode & 0o040 != 0 {
+        if mode & 0o040 != 0 && is_news(path) {
             tracing::warn!(path = %name, "the group of a file with a secret can read it");
         }
         return Ok(());
     };
     Err(FileError::new(path, format!("{may}, and it holds a secret: run `chmod 600 {name}`")))
+}
+
+/// Whether nobody was warned of this file yet: some are read again and again.
+fn is_news(path: &Path) -> bool {
+    static TOLD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned())
 }
 
 /// Creates a file with a secret, readable for its owner alone. It never overwrites one, and leaves nothing behind on an error.
@@ -135,20 +143,59 @@ fn check_access(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
 ///
 /// `AlreadyExists` if there is one; otherwise what the operating system says.
 pub fn create(path: &Path, secret: &[u8]) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
-    let temporary = directory.join(format!(".{name}.{}.tmp", uuid::Uuid::now_v7().simple()));
-    let created = write_new(&temporary, secret).and_then(|()| give_name(&temporary, path));
-    // After a link the file has two names; after a rename, or an error before, there is nothing to remove.
-    let _ = std::fs::remove_file(&temporary);
-    created?;
-    File::open(directory)?.sync_all()
+    let new = NewFile::begin(path)?;
+    File::options().write(true).open(new.temporary())?.write_all(secret)?;
+    new.finish()
 }
 
-fn write_new(path: &Path, secret: &[u8]) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(secret)?;
-    file.sync_all()
+/// A file that gets its name once it is whole. Until then it lies beside, under a name that matters to nobody; dropped, it is gone.
+#[derive(Debug)]
+pub struct NewFile {
+    path: PathBuf,
+    directory: PathBuf,
+    temporary: PathBuf,
+}
+
+impl NewFile {
+    /// Makes an empty file, readable for its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if there is something at `path`; otherwise what the operating system says.
+    pub fn begin(path: &Path) -> io::Result<Self> {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+        if path.symlink_metadata().is_ok() {
+            return Err(Errno::EXIST.into());
+        }
+        let temporary = directory.join(format!(".{name}.{}.tmp", uuid::Uuid::now_v7().simple()));
+        File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        Ok(Self { path: path.to_owned(), directory, temporary })
+    }
+
+    /// Where to write it.
+    #[must_use]
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Gives it its name when it is safely on disk; never overwrites anything.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if there is something by now; otherwise what the operating system says.
+    pub fn finish(self) -> io::Result<()> {
+        File::open(&self.temporary)?.sync_all()?;
+        give_name(&self.temporary, &self.path)?;
+        File::open(&self.directory)?.sync_all()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // After a link the file has two names; after a rename there is nothing to remove.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
 }
 
 /// Neither a link nor this rename overwrites anything; some file systems have no links.

@@ -1,17 +1,16 @@
 //! `csrd backup`: a copy of a live SQLite database.
 
 use std::{
-    fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::{PathBuf, absolute},
     process::ExitCode,
 };
 
 use anyhow::Context;
+use api::secret_file::NewFile;
 use clap::Args;
-use shared::storage::{Location, Queue};
+use shared::storage::Location;
 
-use super::{bad_setting, database::DatabaseArgs};
+use super::{bad_setting, database::DatabaseArgs, settings::say};
 
 /// What to copy, and where to.
 #[derive(Args)]
@@ -27,25 +26,19 @@ pub async fn backup(args: BackupArgs) -> anyhow::Result<ExitCode> {
     if matches!(args.database.location()?, Location::Postgres(_)) {
         return Err(bad_setting("--database-url: csrd backup copies SQLite; on PostgreSQL use pg_dump"));
     }
+    let place = args.file.display();
+    // SQLite takes what begins with `file:` for a URI.
+    let path = absolute(&args.file).with_context(|| format!("{place} cannot be created"))?;
+    if path.to_str().is_none() {
+        return Err(bad_setting(format!("<FILE>: {place} is not UTF-8, which SQLite needs")));
+    }
     let database = args.database.open().await?;
-    // Private from the start; SQLite fills an empty file.
-    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
-    let copy = created.with_context(|| format!("{} cannot be created", args.file.display()))?;
-    let copied = copy_to(&args.file, &database.queue).await.and_then(|()| Ok(copy.sync_all()?));
+    // Half a copy would look like a backup, and be in the way of the next one.
+    let copy = NewFile::begin(&path).with_context(|| format!("{place} cannot be created"))?;
+    let copied = database.copy_to(copy.temporary()).await;
     database.close().await;
-    if let Err(error) = copied {
-        // Half a copy would look like a backup, and be in the way of the next one.
-        let _ = std::fs::remove_file(&args.file);
-        return Err(error.context(format!("the copy to {} failed, and nothing is left of it", args.file.display())));
-    }
-    println!("copied to {}: keep it apart from the master key, without which its private keys cannot be opened", args.file.display());
+    copied.with_context(|| format!("the copy to {place} failed, and nothing is left of it"))?;
+    copy.finish().with_context(|| format!("{place} cannot be created"))?;
+    say(&format!("copied to {place}: keep it apart from the master key, without which its private keys cannot be opened"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn copy_to(file: &Path, queue: &Queue) -> anyhow::Result<()> {
-    if let Queue::Sqlite(pool) = queue {
-        let path = file.to_str().context("the file's name is not UTF-8")?;
-        sqlx::query("VACUUM INTO $1").bind(path).execute(pool).await?;
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Which database.
 
 use std::{
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Args, builder::BoolishValueParser};
 use shared::storage::{Access, Database, Location, Migrate};
 
-use super::{bad_setting, keys::path as master_key_path};
+use super::{bad_setting, keys::path as master_key_path, settings::say};
 
 /// Where the data is.
 #[derive(Args, Clone)]
@@ -69,6 +69,7 @@ impl DatabaseArgs {
             create_private_dir(&self.data_dir).map_err(|error| bad_setting(format!("{error:#}")))?;
         }
         let database = Database::open(&location, access).await?;
+        warn_of_open(&self.data_dir, &location);
         if is_new {
             tracing::info!("made a new database, {}", self.place()?);
         }
@@ -88,7 +89,13 @@ impl DatabaseArgs {
 
     /// Where the database is.
     pub fn location(&self) -> anyhow::Result<Location> {
-        let Some(url) = &self.database_url else { return Ok(Location::Sqlite(self.data_dir.join("csrd.db"))) };
+        let Some(url) = &self.database_url else {
+            let path = self.data_dir.join("csrd.db");
+            if path.to_str().is_none() {
+                return Err(bad_setting(format!("--data-dir: {} is not UTF-8, which SQLite needs", self.data_dir.display())));
+            }
+            return Ok(Location::Sqlite(path));
+        };
         if let Some(rest) = url.strip_prefix("sqlite:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             if path.is_empty() || path.contains('?') || path.starts_with(':') {
@@ -112,6 +119,21 @@ pub fn create_private_dir(path: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("--data-dir: {} cannot be created", path.display()))
+}
+
+/// Warns of a data directory that others can change, and of a database that they can read or change: csrd would go on with what they wrote.
+fn warn_of_open(data_dir: &Path, location: &Location) {
+    let is_open = |path: &Path, bits: u32| std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & bits != 0);
+    if is_open(data_dir, 0o022) {
+        let path = data_dir.display();
+        tracing::warn!("others than its owner can change what is in the data directory: run `chmod 700 {path}`");
+    }
+    if let Location::Sqlite(file) = location
+        && is_open(file, 0o026)
+    {
+        let path = file.display();
+        tracing::warn!("others than its owner can read or change the database: run `chmod 600 {path}*`");
+    }
 }
 
 fn is_missing(location: &Location) -> bool {
@@ -140,9 +162,9 @@ pub async fn migrate(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     let access = Access { migrate: Migrate::Always, ..Access::default() };
     let database = args.database.open_for(access, args.new.new_database).await?;
     match database.migrated {
-        0 => println!("the database is up to date"),
-        1 => println!("ran 1 migration: the database is up to date"),
-        ran => println!("ran {ran} migrations: the database is up to date"),
+        0 => say("the database is up to date")?,
+        1 => say("ran 1 migration: the database is up to date")?,
+        ran => say(&format!("ran {ran} migrations: the database is up to date"))?,
     }
     database.close().await;
     Ok(ExitCode::SUCCESS)

@@ -17,7 +17,7 @@ use shared::{
     storage::Store,
 };
 
-use super::{actor, bad_setting, database::create_private_dir, token};
+use super::{actor, bad_setting, database::create_private_dir, settings::Output, token};
 
 const DEMO_ZONE: &str = "demo";
 const DEMO_QUOTA: u32 = 100;
@@ -103,6 +103,10 @@ pub async fn print_welcome(address: SocketAddr, settings: &JwtSettings, is_new: 
         format!("A token for the demo zone: csrd token issue --zone {DEMO_ZONE} (with this --data-dir)")
     };
     let text = format!("Swagger UI: http://{address}/docs\n{how}\n");
-    std::thread::Builder::new().name("welcome".to_owned()).spawn(move || print!("{text}"))?;
+    std::thread::Builder::new().name("welcome".to_owned()).spawn(move || {
+        if let Err(error) = Output::new().text(&text) {
+            tracing::warn!("{error}");
+        }
+    })?;
     Ok(())
 }

@@ -16,7 +16,10 @@ use shared::{
     storage::{Registration, Store},
 };
 
-use super::database::{DatabaseArgs, create_private_dir};
+use super::{
+    database::{DatabaseArgs, create_private_dir},
+    settings::{Output, say},
+};
 
 /// Sealed records that are read at once.
 const BATCH: u32 = 500;
@@ -49,9 +52,9 @@ async fn init(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
     database.close().await;
     let (path, id) = (path.display(), sealer.current_id());
     if present.is_some() {
-        println!("there is one already, which is kept: {path}, with the ID {id}");
+        say(&format!("there is one already, which is kept: {path}, with the ID {id}"))?;
     } else {
-        println!("made {path} with the ID {id}: copy it to a safe place, without it no private key can be opened");
+        say(&format!("made {path} with the ID {id}: copy it to a safe place, without it no private key can be opened"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -65,7 +68,7 @@ pub fn path(data_dir: &Path) -> PathBuf {
 fn create(data_dir: &Path) -> anyhow::Result<(MasterKey, bool)> {
     let (path, key) = (path(data_dir), MasterKey::generate()?);
     match secret_file::create(&path, key.to_line().as_bytes()) {
-        Ok(()) => Ok((key, true)),
+        Ok(()) => Ok((locked(key), true)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             Ok((load(data_dir)?.with_context(|| format!("{} went away", path.display()))?, false))
         }
@@ -83,7 +86,17 @@ fn load(data_dir: &Path) -> anyhow::Result<Option<MasterKey>> {
     let line = std::str::from_utf8(&bytes).map_err(|_| broken())?;
     // Editors leave a byte order mark before it or a carriage return after it.
     let line = line.trim_start_matches('\u{feff}').trim_end();
-    Ok(Some(MasterKey::parse(line).map_err(|_| broken())?))
+    Ok(Some(locked(MasterKey::parse(line).map_err(|_| broken())?)))
+}
+
+/// Keeps a master key out of swap space, where the limit allows it.
+fn locked(key: MasterKey) -> MasterKey {
+    if let Err(error) = key.lock_in_memory() {
+        tracing::warn!(
+            "the master key is not locked in memory and may get into swap space: {error}; raise the limit (ulimit -l, LimitMEMLOCK=)"
+        );
+    }
+    key
 }
 
 /// Opens records, for a command that seals nothing.
@@ -173,17 +186,18 @@ async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    let mut output = Output::new();
     for row in database.store.list_master_keys().await? {
-        println!("master key {}{}", row.id, if row.current { ", current" } else { "" });
+        output.line(&format!("master key {}{}", row.id, if row.current { ", current" } else { "" }))?;
     }
     database.close().await;
     for line in &named {
-        println!("{line}");
+        output.line(line)?;
     }
     match (opened, broken) {
-        (0, 0) => println!("no sealed record yet"),
-        (_, 0) => println!("ok, all {opened} sealed records were opened"),
-        _ => println!("{broken} of {} sealed records do not open", opened + broken),
+        (0, 0) => output.line("no sealed record yet")?,
+        (_, 0) => output.line(&format!("ok, all {opened} sealed records were opened"))?,
+        _ => output.line(&format!("{broken} of {} sealed records do not open", opened + broken))?,
     }
     Ok(if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

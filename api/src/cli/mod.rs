@@ -21,7 +21,11 @@ mod work;
 
 use std::{fmt, future::Future, process::ExitCode};
 
-use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    Command, CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ErrorKind},
+};
+use settings::complain;
 
 /// Makes private keys and certificate signing requests (CSRs) for the tenants of a platform
 ///
@@ -94,7 +98,7 @@ pub fn run() -> ExitCode {
     match execute(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("csrd: {}", one_line(&format!("{error:#}")));
+            complain(&one_line(&format!("{error:#}")));
             ExitCode::from(if error.is::<BadSetting>() { BAD_SETTING } else { 1 })
         }
     }
@@ -103,7 +107,7 @@ pub fn run() -> ExitCode {
 fn parse() -> Result<Cli, ExitCode> {
     let command = Cli::command();
     if let Some(unknown) = settings::unknown_variable(&command) {
-        eprintln!("csrd: {unknown} is set in the environment, but no command has such a setting");
+        complain(&format!("{unknown} is set in the environment, but no command has such a setting"));
         return Err(ExitCode::from(BAD_SETTING));
     }
     let parsed = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
@@ -113,13 +117,13 @@ fn parse() -> Result<Cli, ExitCode> {
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("csrd: {}", refusal(&error));
+            complain(&refusal(&error));
             ExitCode::from(BAD_SETTING)
         }
     })
 }
 
-/// clap's own words on one line, without its hints at usage.
+/// clap's own words on one line, with what it takes for meant, and without its hints at usage.
 fn refusal(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing: see --help".to_owned();
@@ -130,7 +134,12 @@ fn refusal(error: &clap::Error) -> String {
     }
     let text = error.render().to_string();
     let message = text.split("\n\n").next().unwrap_or_default();
-    one_line(message.trim_start_matches("error: "))
+    let message = one_line(message.trim_start_matches("error: "));
+    let meant = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    match meant.iter().find_map(|kind| error.get(*kind)) {
+        Some(meant) => format!("{message}: did you mean {meant}?"),
+        None => message,
+    }
 }
 
 fn one_line(text: &str) -> String {

@@ -1,12 +1,14 @@
 //! `csrd openapi`.
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use api::openapi;
+
+use super::settings::Output;
 
 /// Prints the document.
 pub fn print() -> anyhow::Result<ExitCode> {
     let document = openapi::document(&openapi::service());
-    std::io::stdout().write_all(openapi::yaml(&document).as_bytes())?;
+    Output::new().text(&openapi::yaml(&document))?;
     Ok(ExitCode::SUCCESS)
 }

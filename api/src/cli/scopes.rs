@@ -9,7 +9,11 @@ use shared::{
     storage::ScopeGrant,
 };
 
-use super::{actor, database::DatabaseArgs};
+use super::{
+    actor,
+    database::DatabaseArgs,
+    settings::{Output, complain, say},
+};
 
 /// `csrd zone …`
 #[derive(Subcommand)]
@@ -93,7 +97,7 @@ async fn grant(scope: &Scope, account: Option<&TenantId>, quota: Option<u32>, da
     opened.close().await;
     let quota =
         quota.map_or_else(|| "without a quota: give --quota to let it make any".to_owned(), |quota| format!("with a quota of {quota}"));
-    println!("granted custom CSRs to {} {} {quota}, in {}", scope.kind(), scope.id(), database.place()?);
+    say(&format!("granted custom CSRs to {} {} {quota}, in {}", scope.kind(), scope.id(), database.place()?))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -102,10 +106,10 @@ async fn revoke(scope: &Scope, database: &DatabaseArgs) -> anyhow::Result<ExitCo
     let revoked = opened.store.revoke_scope(scope, &actor::local(), SystemClock.now()).await?;
     opened.close().await;
     if revoked {
-        println!("revoked the grant of {} {}: what it has stays readable and deletable", scope.kind(), scope.id());
+        say(&format!("revoked the grant of {} {}: what it has stays readable and deletable", scope.kind(), scope.id()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("csrd: {} {} has no grant", scope.kind(), scope.id());
+    complain(&format!("{} {} has no grant", scope.kind(), scope.id()));
     Ok(ExitCode::FAILURE)
 }
 
@@ -113,13 +117,15 @@ async fn list(kind: &str, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
     let opened = database.open().await?;
     let grants = opened.store.list_scopes(kind).await?;
     opened.close().await;
+    let mut output = Output::new();
     for ScopeGrant { scope, account, quota, used, .. } in grants {
         let quota = quota.map_or_else(|| "none".to_owned(), |quota| quota.to_string());
         match scope {
             Scope::Zone(id) => {
-                println!("{id}\taccount={}\tquota={quota}\tused={used}", account.map_or_else(|| "none".to_owned(), |id| id.to_string()));
+                let account = account.map_or_else(|| "none".to_owned(), |id| id.to_string());
+                output.line(&format!("{id}\taccount={account}\tquota={quota}\tused={used}"))?;
             }
-            Scope::Account(id) => println!("{id}\tquota={quota}\tused={used}"),
+            Scope::Account(id) => output.line(&format!("{id}\tquota={quota}\tused={used}"))?,
         }
     }
     Ok(ExitCode::SUCCESS)

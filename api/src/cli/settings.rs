@@ -3,10 +3,17 @@
 use std::{
     collections::HashSet,
     ffi::OsString,
-    io::{BufWriter, ErrorKind, Stdout, Write, stdout},
+    io::{self, ErrorKind, Write},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use clap::Command;
+use shared::printable::escape;
+
+/// How long an error waits for its reader.
+const ERROR_TIME: Duration = Duration::from_secs(1);
 
 /// A `CSRD_…` variable that no command knows.
 #[expect(clippy::disallowed_methods, reason = "settings are read here")]
@@ -29,34 +36,63 @@ pub fn variable_without_text() -> Option<String> {
 }
 
 /// Reads a duration such as `30s`, `5m` or `1h`.
-pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write a duration such as 30s, 5m or 1h"))
 }
 
-/// Many lines on standard output. Whoever reads them may stop at any time, as `head` does.
-pub struct Output(Option<BufWriter<Stdout>>);
+/// Standard output. Whoever reads it may stop at any time, as `head` does; what cannot be written otherwise is an error.
+pub struct Output {
+    is_closed: bool,
+}
 
 impl Output {
     /// Nothing yet.
-    pub fn new() -> Self {
-        Self(Some(BufWriter::new(stdout())))
+    pub const fn new() -> Self {
+        Self { is_closed: false }
     }
 
     /// Prints a line, if anyone still reads.
-    pub fn line(&mut self, line: &str) -> std::io::Result<()> {
-        let Some(output) = &mut self.0 else { return Ok(()) };
-        match writeln!(output, "{line}") {
+    pub fn line(&mut self, line: &str) -> io::Result<()> {
+        self.text(&format!("{line}\n"))
+    }
+
+    /// Prints text that ends with a newline, if anyone still reads.
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        if self.is_closed {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        // Flushed each time: at the end of the process nobody is told what could not be written.
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                self.0 = None;
+                self.is_closed = true;
                 Ok(())
             }
-            written => written,
+            written => written.map_err(|error| io::Error::new(error.kind(), format!("standard output cannot be written: {error}"))),
         }
     }
 
     /// Whether nobody reads any more.
     pub const fn is_closed(&self) -> bool {
-        self.0.is_none()
+        self.is_closed
+    }
+}
+
+/// Prints a line on standard output. `println!` would panic if its reader left.
+pub fn say(line: &str) -> io::Result<()> {
+    Output::new().line(line)
+}
+
+/// Prints a line on standard error, and shows in it what a terminal would act on. A reader that stopped reading holds it up for a second.
+pub fn complain(text: &str) {
+    let line = format!("csrd: {}\n", escape(text));
+    let (done, written) = mpsc::channel();
+    let writing = thread::Builder::new().spawn(move || {
+        let _ = io::stderr().write_all(line.as_bytes());
+        let _ = done.send(());
+    });
+    if writing.is_ok() {
+        let _ = written.recv_timeout(ERROR_TIME);
     }
 }
 

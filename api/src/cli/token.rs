@@ -12,7 +12,13 @@ use shared::{
     storage::Store,
 };
 
-use super::{actor, bad_setting, database::DatabaseArgs, demo::signing_key_path, jwt::JwtArgs, settings::duration};
+use super::{
+    actor, bad_setting,
+    database::DatabaseArgs,
+    demo::signing_key_path,
+    jwt::JwtArgs,
+    settings::{complain, duration, say},
+};
 
 /// `csrd token …`
 #[derive(Subcommand)]
@@ -78,9 +84,9 @@ pub async fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
             database.close().await;
         }
         // Whoever has the secret can sign without us: a database is not made for the sake of its audit table.
-        None => eprintln!("csrd: there is no database at --data-dir or --database-url: no audit entry is written of this token"),
+        None => complain("there is no database at --data-dir or --database-url: no audit entry is written of this token"),
     }
-    println!("{token}");
+    say(&token)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -58,6 +58,11 @@ pub enum OpenError {
     Migration(String),
 }
 
+/// Why a copy of a database was not made, in the database's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CopyError(String);
+
 /// Where a database is.
 #[derive(Debug, Clone)]
 pub enum Location {
@@ -174,6 +179,20 @@ impl Database {
             Location::Sqlite(path) => sqlite::open(path, access).await,
             Location::Postgres(options) => postgres::open(options, access).await,
         }
+    }
+
+    /// Copies SQLite as it is at one moment into an empty file, beside whoever writes.
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError`]; what the file holds then is of no use.
+    pub async fn copy_to(&self, file: &Path) -> Result<(), CopyError> {
+        let Queue::Sqlite(pool) = &self.queue else {
+            return Err(CopyError("PostgreSQL is copied by pg_dump".to_owned()));
+        };
+        let name = file.to_str().ok_or_else(|| CopyError("the name of the copy is not UTF-8".to_owned()))?;
+        let copied = sqlx::query("VACUUM INTO $1").bind(name).execute(pool).await;
+        copied.map(drop).map_err(|error| CopyError(database_words(&error)))
     }
 
     /// Closes every connection. Whoever serves gives the database back in order.

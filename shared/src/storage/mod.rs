@@ -39,7 +39,7 @@ pub use self::{
         CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Export, NewCertificate, NewChain, Replacement,
         StartedExport, UsableCsr,
     },
-    connect::{Access, Database, Location, Migrate, OpenError, Queue},
+    connect::{Access, CopyError, Database, Location, Migrate, OpenError, Queue},
     dialect::Dialect,
     pool_keys::{NewPoolKey, PoolKey, PoolKeys, PooledCompletion},
     signals::{Changes, Signal, Signals},
