@@ -54,7 +54,7 @@ impl Claims {
 
     /// First that every claim is of its type (1004), then that none is absent (1005), then what they say (1003).
     pub fn judge(&self, payload: &Map<String, Value>, now: Timestamp) -> Result<Judged, ErrorCode> {
-        let (expires, not_before) = (number(payload, "exp")?, number(payload, "nbf")?);
+        let (expires, not_before) = (expiry(payload)?, number(payload, "nbf")?);
         number(payload, "iat")?;
         let (subject, issuer) = (subject(payload)?, text(payload, "iss")?);
         let audience = one_or_more(payload, "aud")?;
@@ -99,9 +99,13 @@ fn typed<T>(payload: &Map<String, Value>, name: &str, read: impl FnOnce(&Value) 
     claim(payload, name).map(|value| read(value).ok_or(WrongType)).transpose()
 }
 
-/// A `NumericDate` (RFC 7519, 2) that a time of ours can be.
 fn number(payload: &Map<String, Value>, name: &str) -> Claim<f64> {
-    typed(payload, name, |value| value.as_f64().filter(|secs| secs.abs() < LATEST_SECS))
+    typed(payload, name, Value::as_f64)
+}
+
+/// `exp`, if it is a time that can come: a token that never expires is none of ours.
+fn expiry(payload: &Map<String, Value>) -> Claim<f64> {
+    typed(payload, "exp", |value| value.as_f64().filter(|secs| *secs < LATEST_SECS))
 }
 
 fn subject(payload: &Map<String, Value>) -> Claim<String> {
