@@ -14,7 +14,7 @@ from contextlib import closing
 
 import jwt
 import pytest
-from harness import ROOT, SECRET, binary, codes, environment, refused, run, subject
+from harness import ROOT, SECRET, binary, codes, environment, refused, run, subject, wait_until
 from postgres import free_port
 
 COMMANDS = [
@@ -472,7 +472,8 @@ def test_a_warning_about_a_request_has_its_request_id_whatever_the_log_level(new
     with closing(sqlite3.connect(csrd.data_dir / "csrd.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert zone.request("POST", json=subject(), headers={"X-Request-Id": "find-me-43"}).status == 503
-    (line,) = [line for line in csrd.log().splitlines() if "1471" in line]
+    # Lines are written in a thread of their own: soon after the answer.
+    (line,) = wait_until(lambda: [line for line in csrd.log().splitlines() if "1471" in line], "the warning is logged")
     assert "find-me-43" in line
 
 
