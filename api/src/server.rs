@@ -12,7 +12,13 @@ use std::{
     time::Duration,
 };
 
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use poem::{
     Endpoint,
@@ -138,10 +144,14 @@ where
         async move {
             unread.set(!hyper::body::Body::is_end_stream(req.body()));
             let mut req = poem::Request::from((req, LocalAddr(local.into()), RemoteAddr(peer.into()), Scheme::HTTP));
-            req.extensions_mut().insert(unread);
-            let response = endpoint.get_response(req).await.into();
+            req.extensions_mut().insert(unread.clone());
+            let mut response: Response<_> = endpoint.get_response(req).await.into();
+            if unread.get() {
+                // hyper closes it after this response: the client must not send the next request here.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             drop(in_flight);
-            Ok::<Response<_>, Infallible>(response)
+            Ok::<_, Infallible>(response)
         }
     });
     let mut builder = http1::Builder::new();

@@ -131,6 +131,7 @@ async fn nothing_is_read_of_the_body_of_a_client_whose_token_is_not_accepted() {
         format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\nExpect: 100-continue\r\n");
     for (authorization, status) in [(String::new(), "400"), ("Authorization: Bearer x.y.z\r\n".to_owned(), "401")] {
         let answer = raw(&api, format!("{head}{authorization}\r\n").as_bytes()).await;
+        assert!(answer.contains("connection: close"), "the next request is to take another connection: {answer}");
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "no 100 comes before it: {answer}");
     }
     let mut stream = TcpStream::connect(api.base.trim_start_matches("http://")).await.unwrap();
