@@ -137,6 +137,30 @@ def test_a_token_reaches_what_it_says(service, zone):
     assert codes(service.request("GET", zone.path, token=service.token("--zone", zone.id, "--scope", "email")).envelope) == [1404]
 
 
+def test_a_slip_in_a_permission_is_refused_and_one_in_an_id_is_told(service, zone):
+    known = "custom_csrs:read, custom_csrs:write, custom_certificates:read, custom_certificates:write"
+    for slip in ("csr:read", "custom_csrs:wirte", "custom_csrs:read custom_certificates:", "Custom_csrs:read"):
+        refused(service.run("token", "issue", "--zone", zone.id, "--scope", slip), 2, known)
+    warned = lambda *arguments: service.run("token", "issue", *arguments).stderr  # noqa: E731
+    assert warned("--zone", zone.id, "--scope", "openid custom_csrs:read") == warned("--zone", "*", "--account", "*") == ""
+    for nothing in ("", "custom_csrs", "email openid"):
+        assert known in warned("--zone", zone.id, "--scope", nothing)
+    done = service.run("token", "issue", "--zone", "nosuch", zone.id, "--account", "none")
+    assert done.returncode == 0 and claims(done.stdout.strip())["zones"] == ["nosuch", zone.id]
+    assert [line for line in done.stderr.splitlines() if "has no grant" in line] == done.stderr.splitlines()
+    assert "zone nosuch " in done.stderr and "account none " in done.stderr and zone.id not in done.stderr
+    service.ok("zone", "revoke", zone.id)
+    assert f"zone {zone.id} has no grant" in warned("--zone", zone.id)
+
+
+def test_the_help_of_token_issue_shows_what_signs_and_not_what_only_verifies():
+    printed = run("token", "issue", "--help").stdout
+    assert "--jwt-secret-file" in printed and "--jwt-zones-claim" in printed and "--jwt-audience" in printed
+    for hidden in ("--jwt-jwks-file", "--jwt-public-key-file", "--jwt-leeway", "Verify", "Demand"):
+        assert hidden not in printed
+    assert "--jwt-jwks-file" in run("serve", "--help").stdout
+
+
 def test_a_token_is_signed_with_the_shared_secret_of_the_settings(new_csrd, secret_file):
     zones, accounts, issuer = "https://acme-widgets.com/zones", "https://acme-widgets.com/accounts", "https://id.acme-widgets.com"
     settings = ["--jwt-secret-file", str(secret_file), "--jwt-issuer", issuer, "--jwt-audience", "csrd"]

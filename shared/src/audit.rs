@@ -73,9 +73,26 @@ pub enum Action {
     Revoke,
     /// A token was signed.
     TokenIssue,
+    /// Entries of this table were moved to a file.
+    Archive,
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Create,
+        Self::Edit,
+        Self::Delete,
+        Self::Upload,
+        Self::Replace,
+        Self::Rekey,
+        Self::Export,
+        Self::Grant,
+        Self::Revoke,
+        Self::TokenIssue,
+        Self::Archive,
+    ];
+
     /// The word in the table.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -90,11 +107,18 @@ impl Action {
             Self::Grant => "grant",
             Self::Revoke => "revoke",
             Self::TokenIssue => "token_issue",
+            Self::Archive => "archive",
         }
+    }
+
+    /// Reads the table's word, or returns `None` if there is no such word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == word)
     }
 }
 
-/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `zone/ID` or `account/ID`.
+/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `zone/ID`, `account/ID` or `audit/COUNT/SHA256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
     /// A custom CSR.
@@ -103,6 +127,13 @@ pub enum Resource {
     CustomCertificate(CustomCertificateId),
     /// A zone or an account, or, with the ID `*`, all of them.
     Scope,
+    /// Entries of the audit table.
+    Archive {
+        /// How many were moved to the file.
+        entries: u64,
+        /// Of the file, in hexadecimal.
+        sha256: String,
+    },
 }
 
 /// Which zone or account an entry belongs to, in the table's form: `zones/ID` or `accounts/ID`, where the ID may be `*` for all.
@@ -179,12 +210,19 @@ impl NewEntry {
         Self { action, resource: Resource::Scope, scope }
     }
 
+    /// An entry on entries that are in a file now. They are those of all zones and accounts; the table knows no word for both.
+    #[must_use]
+    pub fn archive(entries: u64, sha256: String) -> Self {
+        Self { action: Action::Archive, resource: Resource::Archive { entries, sha256 }, scope: AuditScope::all_zones() }
+    }
+
     /// The resource as text.
     #[must_use]
     pub fn resource(&self) -> String {
         match &self.resource {
             Resource::CustomCsr(id) => format!("custom_csr/{id}"),
             Resource::CustomCertificate(id) => format!("custom_certificate/{id}"),
+            Resource::Archive { entries, sha256 } => format!("audit/{entries}/{sha256}"),
             Resource::Scope => {
                 let (kind, id) = self.scope.parts();
                 format!("{kind}/{id}")
@@ -222,6 +260,8 @@ mod tests {
         assert_eq!(NewEntry::scope(Action::Grant, (&zone("z")).into()).resource(), "zone/z");
         assert_eq!(NewEntry::scope(Action::Revoke, (&account("a")).into()).resource(), "account/a");
         assert_eq!(NewEntry::scope(Action::TokenIssue, AuditScope::all_zones()).resource(), "zone/*");
+        assert_eq!(NewEntry::archive(3, "ab".to_owned()).resource(), "audit/3/ab");
+        assert!(Action::ALL.iter().all(|action| Action::parse(action.as_str()) == Some(*action)));
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub enum Permission {
 }
 
 impl Permission {
+    /// All words of `scope` that allow something here.
+    pub const WORDS: [&str; 4] = ["custom_csrs:read", "custom_csrs:write", "custom_certificates:read", "custom_certificates:write"];
+
     /// The words of `scope` (RFC 8693) that allow it.
     const fn words(self) -> &'static [&'static str] {
         match self {

@@ -1,16 +1,22 @@
 //! `csrd audit`: who did what.
 
-use std::process::ExitCode;
+mod archive;
 
-use clap::Args;
+use std::{
+    io::{BufRead, BufReader, Seek, Write},
+    process::ExitCode,
+};
+
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use shared::{
-    audit::Entry,
+    audit::{Action, Entry},
     clock::{Clock, SystemClock, Timestamp},
-    ids::{Scope, TenantId},
+    ids::TenantId,
     printable::escape,
-    storage::AuditQuery,
+    storage::{AuditQuery, Store},
 };
+use tempfile::SpooledTempFile;
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
 use super::{
@@ -19,23 +25,55 @@ use super::{
     settings::{Output, duration},
 };
 
-/// Entries that are read at once.
-const BATCH: u32 = 1_000;
+/// What is kept in memory of what is to be printed, in bytes; more goes to a temporary file that has no name.
+const MEMORY: usize = 4 * 1024 * 1024;
 
 /// Which entries to print.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct AuditArgs {
+    #[command(subcommand)]
+    action: Option<AuditAction>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// `csrd audit …`
+#[derive(Subcommand)]
+pub enum AuditAction {
+    /// Move old entries to a file: the one way to make the table smaller
+    Archive(archive::ArchiveArgs),
+}
+
+/// Which entries to print: those that fit all of this.
+#[derive(Args)]
+pub struct ListArgs {
     /// Not before this time: `2026-11-25T12:00:00Z`, `2026-11-25`, or so long ago, as `24h`
-    #[arg(long, value_name = "TIME", value_parser = since)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
-    /// Only those of this zone, and of all zones at once
+    /// Before this time, written likewise
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<Timestamp>,
+    /// Only those of this zone, and of all zones at once; with --account, those of either
     #[arg(long, value_name = "ID", value_parser = tenant_id)]
     zone: Option<TenantId>,
+    /// Only those of this account, and of all accounts at once
+    #[arg(long, value_name = "ID", value_parser = tenant_id)]
+    account: Option<TenantId>,
+    /// Only those by this token subject, or by `os:USER`
+    #[arg(long, value_name = "NAME")]
+    who: Option<String>,
+    /// Only those on this action, such as `create` or `export`
+    #[arg(long, value_parser = action)]
+    action: Option<Action>,
+    /// At most so many, the oldest of them
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    limit: Option<u64>,
     #[command(flatten)]
     database: DatabaseArgs,
 }
 
-fn since(text: &str) -> Result<Timestamp, String> {
+fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(ago) = duration(text) {
         return Ok(SystemClock.now().minus(ago));
     }
@@ -45,25 +83,58 @@ fn since(text: &str) -> Result<Timestamp, String> {
     i64::try_from(at.unix_timestamp_nanos() / 1_000).map(Timestamp::from_micros).map_err(|_| "no such time".to_owned())
 }
 
-/// Prints the entries as lines of JSON, the oldest first.
+fn action(word: &str) -> Result<Action, String> {
+    Action::parse(word).ok_or_else(|| format!("an action is one of {}", Action::ALL.map(Action::as_str).join(", ")))
+}
+
+/// Runs `csrd audit …`.
 pub async fn audit(args: AuditArgs) -> anyhow::Result<ExitCode> {
-    let database = args.database.open().await?;
-    let since = args.since.unwrap_or(Timestamp::from_micros(i64::MIN));
-    let mut query = AuditQuery { after: 0, since, zone: args.zone.map(Scope::Zone), limit: BATCH };
+    match args.action {
+        Some(AuditAction::Archive(args)) => archive::archive(args).await,
+        None => list(args.list).await,
+    }
+}
+
+/// Prints the entries as lines of JSON, the oldest first.
+async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
+    let ListArgs { since, until, zone, account, who, action, limit, database } = args;
+    let all = AuditQuery::default();
+    let (since, until, limit) = (since.unwrap_or(all.since), until.unwrap_or(all.until), limit.unwrap_or(all.limit));
+    let database = database.open().await?;
+    let lines = read(&*database.store, AuditQuery { since, until, zone, account, who, action, limit }).await?;
+    database.close().await;
     let mut output = Output::new();
-    loop {
-        let entries = database.store.list_audit(&query).await?;
-        let Some(last) = entries.last() else { break };
-        query.after = last.number;
-        for entry in &entries {
-            output.line(&escape(&Value::Object(fields(entry)).to_string()))?;
-        }
+    for line in BufReader::new(lines).lines() {
+        output.line(&line?)?;
         if output.is_closed() {
             break;
         }
     }
-    database.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads all that is to be printed before any of it is: whoever pages through it must not hold a transaction open meanwhile.
+async fn read(store: &dyn Store, query: AuditQuery) -> anyhow::Result<SpooledTempFile> {
+    let mut lines = tempfile::spooled_tempfile(MEMORY);
+    let mut run = store.read_audit(query).await?;
+    loop {
+        let entries = run.next().await?;
+        if entries.is_empty() {
+            lines.rewind()?;
+            return Ok(lines);
+        }
+        let mut page = String::new();
+        for entry in &entries {
+            page.push_str(&line(entry));
+            page.push('\n');
+        }
+        lines.write_all(page.as_bytes())?;
+    }
+}
+
+/// An entry as JSON, in which everything that a terminal or a line reader would act on is escaped.
+fn line(entry: &Entry) -> String {
+    escape(&Value::Object(fields(entry)).to_string()).into_owned()
 }
 
 fn fields(entry: &Entry) -> Map<String, Value> {
@@ -88,10 +159,10 @@ mod tests {
 
     #[test]
     fn a_time_is_written_in_full_as_a_day_or_as_so_long_ago() {
-        assert_eq!(since("1970-01-01T00:00:01Z"), Ok(Timestamp::from_micros(1_000_000)));
-        assert_eq!(since("1970-01-02"), Ok(Timestamp::from_micros(86_400_000_000)));
+        assert_eq!(time("1970-01-01T00:00:01Z"), Ok(Timestamp::from_micros(1_000_000)));
+        assert_eq!(time("1970-01-02"), Ok(Timestamp::from_micros(86_400_000_000)));
         let day_ago = SystemClock.now().minus(std::time::Duration::from_hours(24));
-        assert!(since("24h").unwrap() >= day_ago && since("24h").unwrap() < SystemClock.now());
-        assert!(since("yesterday").is_err() && since("2026-13-01").is_err());
+        assert!(time("24h").unwrap() >= day_ago && time("24h").unwrap() < SystemClock.now());
+        assert!(time("yesterday").is_err() && time("2026-13-01").is_err());
     }
 }

@@ -104,8 +104,23 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The command line. Only `token issue` signs: there, what can only verify is not shown, though its variables may be set.
+fn command() -> Command {
+    let issue = |issue: Command| {
+        let hidden = ["jwt_jwks_file", "jwt_public_key_file", "jwt_leeway"];
+        let issue = hidden.into_iter().fold(issue, |issue, id| issue.mut_arg(id, |argument| argument.hide(true)));
+        let names = [
+            ("jwt_secret_file", "Sign with this shared secret (HS256): raw bytes, at least 32; without it, with the demo identity's key"),
+            ("jwt_issuer", "Write this `iss` into the token"),
+            ("jwt_audience", "Write this `aud` into the token"),
+        ];
+        names.into_iter().fold(issue, |issue, (id, help)| issue.mut_arg(id, |argument| argument.help(help)))
+    };
+    Cli::command().mut_subcommand("token", |token| token.mut_subcommand("issue", issue))
+}
+
 fn parse() -> Result<Cli, ExitCode> {
-    let command = Cli::command();
+    let command = command();
     if let Some(unknown) = settings::unknown_variable(&command) {
         complain(&format!("{unknown} is set in the environment, but no command has such a setting"));
         return Err(ExitCode::from(BAD_SETTING));
@@ -183,19 +198,19 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn no_help_shows_a_value_from_the_environment() {
-        for argument in arguments(&Cli::command()) {
+        for argument in arguments(&command()) {
             assert!(argument.get_env().is_none() || argument.is_hide_env_values_set(), "{argument}");
         }
     }
 
     #[test]
     fn every_setting_of_serve_worker_and_migrate_has_an_environment_variable_of_its_name() {
-        let command = Cli::command();
+        let command = command();
         for name in ["serve", "worker", "migrate"] {
             for argument in command.find_subcommand(name).unwrap().get_arguments() {
                 let id = argument.get_id().as_str();

@@ -3,7 +3,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::bail;
-use api::auth::signing::{TokenRequest, issue, load_demo_secret};
+use api::auth::{
+    Permission,
+    signing::{TokenRequest, issue, load_demo_secret},
+};
 use clap::{Args, Subcommand};
 use shared::{
     audit::{Action, AuditScope, NewEntry},
@@ -37,7 +40,7 @@ pub struct IssueArgs {
     #[arg(long = "account", value_name = "ID", num_args = 1.., value_parser = tenant_id_or_all)]
     accounts: Vec<String>,
     /// The permissions, space-separated, such as `custom_csrs:read`; without it the token has all
-    #[arg(long)]
+    #[arg(long, value_parser = scope)]
     scope: Option<String>,
     /// Whom the token names
     #[arg(long, default_value = "csrd-token-issue")]
@@ -56,6 +59,15 @@ fn tenant_id_or_all(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("an ID is 1 to 64 of A-Z a-z 0-9 . _ -, but not . or ..".to_owned())
+    }
+}
+
+/// Words that are no permission here may be another service's, as `openid` is. One with a colon is written like a permission, and is a slip.
+fn scope(text: &str) -> Result<String, String> {
+    let slip = text.split(' ').find(|word| word.contains(':') && !Permission::WORDS.contains(word));
+    match slip {
+        Some(word) => Err(format!("{word} is no permission: they are {}", Permission::WORDS.join(", "))),
+        None => Ok(text.to_owned()),
     }
 }
 
@@ -78,8 +90,15 @@ pub async fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
     };
     let request = TokenRequest { zones: args.zones, accounts: args.accounts, scope: args.scope, subject: args.subject, ttl: args.ttl };
     let token = issue(&settings, &request, SystemClock.now())?;
+    if request.scope.as_ref().is_some_and(|scope| !scope.split(' ').any(|word| Permission::WORDS.contains(&word))) {
+        complain(&format!(
+            "--scope has no permission of csrd, so the token allows nothing here: they are {}",
+            Permission::WORDS.join(", ")
+        ));
+    }
     match args.database.open_existing().await? {
         Some(database) => {
+            warn_of_missing_grants(&*database.store, &request).await?;
             record(&*database.store, &request).await?;
             database.close().await;
         }
@@ -88,6 +107,18 @@ pub async fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
     }
     say(&token)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A token may be issued before the grant, but a slip in an ID looks the same.
+async fn warn_of_missing_grants(store: &dyn Store, request: &TokenRequest) -> anyhow::Result<()> {
+    let scopes = |ids: &[String], one: fn(TenantId) -> Scope| ids.iter().filter_map(|id| TenantId::parse(id)).map(one).collect::<Vec<_>>();
+    for scope in scopes(&request.zones, Scope::Zone).into_iter().chain(scopes(&request.accounts, Scope::Account)) {
+        if store.find_scope(&scope).await?.is_none_or(|grant| !grant.granted) {
+            let (kind, id) = (scope.kind(), scope.id());
+            complain(&format!("{kind} {id} has no grant, so the token makes nothing there: run `csrd {kind} grant {id} --quota N`"));
+        }
+    }
+    Ok(())
 }
 
 /// Records that a token was issued, once for each zone and account that it reaches.

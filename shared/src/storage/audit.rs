@@ -1,26 +1,54 @@
 //! The audit table: written within the transactions of what it records, and read.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
 
 use super::{Dialect, SqlStore, lent::Lent, rows::Reader, statements as sql, value::values};
 use crate::{
-    audit::{Actor, Entry, NewEntry},
+    audit::{Action, Actor, AuditScope, Entry, NewEntry},
     clock::Timestamp,
     error::StoreError,
-    ids::Scope,
+    ids::{Scope, TenantId},
 };
 
-/// Which entries to read.
+/// Which entries to read: those that fit all of this.
 #[derive(Debug, Clone)]
 pub struct AuditQuery {
-    /// Those after this number.
-    pub after: i64,
     /// Not before then.
     pub since: Timestamp,
-    /// Those of this zone, and of all zones.
-    pub zone: Option<Scope>,
-    /// At most so many.
-    pub limit: u32,
+    /// Before then.
+    pub until: Timestamp,
+    /// Those of this zone, and of all zones. With an account as well, those of either.
+    pub zone: Option<TenantId>,
+    /// Those of this account, and of all accounts.
+    pub account: Option<TenantId>,
+    /// Those by whom a token or the operating system names so.
+    pub who: Option<String>,
+    /// Those on this action.
+    pub action: Option<Action>,
+    /// At most so many, the oldest ones.
+    pub limit: u64,
+}
+
+impl Default for AuditQuery {
+    /// All entries.
+    fn default() -> Self {
+        let (since, until) = (Timestamp::from_micros(i64::MIN), Timestamp::from_micros(i64::MAX));
+        Self { since, until, zone: None, account: None, who: None, action: None, limit: u64::MAX }
+    }
+}
+
+/// Entries that are read piece by piece, all as they were at one moment: on PostgreSQL a lower number may be committed after a higher one,
+/// and reading on from the higher one would pass over it. Reading holds a transaction open, so whoever reads does not wait for anything else.
+#[async_trait]
+pub trait AuditRun: Send {
+    /// The next entries, by their numbers; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    async fn next(&mut self) -> Result<Vec<Entry>, StoreError>;
 }
 
 /// The part of the storage that is the audit table.
@@ -29,8 +57,58 @@ pub trait AuditStore: Send + Sync {
     /// Records what changes nothing else here.
     async fn record_entries(&self, entries: &[NewEntry], actor: &Actor, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Entries in their order.
-    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<Entry>, StoreError>;
+    /// Begins to read entries.
+    async fn read_audit<'a>(&'a self, query: AuditQuery) -> Result<Box<dyn AuditRun + 'a>, StoreError>;
+
+    /// Deletes the entries with these numbers, which are safe elsewhere, and records that; returns how many there were. Nothing else
+    /// deletes an entry.
+    async fn delete_archived(
+        &self,
+        numbers: RangeInclusive<i64>,
+        entry: Option<&NewEntry>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<u64, StoreError>;
+}
+
+/// Entries that are read at once.
+const PAGE: u64 = 1_000;
+/// Numbers that one statement looks at, however few of their entries fit: its time has a bound, and the table has none.
+const SPAN: i64 = 50_000;
+
+struct Run<'a, DB: Dialect> {
+    store: &'a SqlStore<DB>,
+    tx: Lent<DB>,
+    query: AuditQuery,
+    /// The number that was looked at last.
+    after: i64,
+    last: i64,
+}
+
+#[async_trait]
+impl<DB: Dialect> AuditRun for Run<'_, DB> {
+    async fn next(&mut self) -> Result<Vec<Entry>, StoreError> {
+        while self.after < self.last && self.query.limit > 0 {
+            let (span_end, page) = (self.after.saturating_add(SPAN).min(self.last), self.query.limit.min(PAGE));
+            let AuditQuery { since, until, zone, account, who, action, .. } = &self.query;
+            let zone = zone.as_ref().map(|id| Scope::Zone(id.clone()).to_string());
+            let account = account.as_ref().map(|id| Scope::Account(id.clone()).to_string());
+            let all = |one: &Option<String>, all: AuditScope| one.as_ref().map(|_| all.as_str().to_owned());
+            let (all_zones, all_accounts) = (all(&zone, AuditScope::all_zones()), all(&account, AuditScope::all_accounts()));
+            let (who, action) = (who.clone(), action.map(|action| action.as_str().to_owned()));
+            let (since, until, limit) = (since.micros(), until.micros(), i64::try_from(page).unwrap_or(i64::MAX));
+            let values = values![self.after, span_end, since, until, zone, all_zones, account, all_accounts, who, action, limit];
+            let rows = self.store.fetch(&mut self.tx, sql::READ_AUDIT, values).await?;
+            let entries: Vec<_> = rows.iter().map(|row| Reader::<DB>(row).audit_entry()).collect::<Result<_, _>>()?;
+            let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+            self.query.limit -= count;
+            self.after = entries.last().filter(|_| count == page).map_or(span_end, |last| last.number);
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+        }
+        Ok(Vec::new())
+    }
 }
 
 impl<DB: Dialect> SqlStore<DB> {
@@ -53,9 +131,30 @@ impl<DB: Dialect> AuditStore for SqlStore<DB> {
         self.commit(tx).await
     }
 
-    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<Entry>, StoreError> {
-        let zone = query.zone.as_ref().map(ToString::to_string);
-        let values = values![query.after, query.since.micros(), zone, i64::from(query.limit)];
-        self.rows(sql::LIST_AUDIT, values).await?.iter().map(|row| Reader::<DB>(row).audit_entry()).collect()
+    async fn read_audit<'a>(&'a self, query: AuditQuery) -> Result<Box<dyn AuditRun + 'a>, StoreError> {
+        let mut tx = self.begin_read().await?;
+        let rows = self.fetch(&mut tx, sql::AUDIT_NUMBERS, values![]).await?;
+        let number = |column| rows.first().map_or(Ok(None), |row| Reader::<DB>(row).optional_int(column));
+        let (first, last) = (number("first")?.unwrap_or_default(), number("last")?.unwrap_or_default());
+        Ok(Box::new(Run { store: self, tx, query, after: first.saturating_sub(1), last }))
+    }
+
+    async fn delete_archived(
+        &self,
+        numbers: RangeInclusive<i64>,
+        entry: Option<&NewEntry>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let (first, last) = (*numbers.start(), *numbers.end());
+        let mut tx = self.begin_write().await?;
+        if let Some(entry) = entry {
+            self.record(&mut tx, entry, actor, now).await?;
+        }
+        self.execute(&mut tx, sql::BEGIN_ARCHIVING, values![first, last]).await?;
+        let deleted = self.execute(&mut tx, sql::DELETE_ARCHIVED, values![first, last]).await?;
+        self.execute(&mut tx, sql::END_ARCHIVING, values![]).await?;
+        self.commit(tx).await?;
+        Ok(deleted)
     }
 }

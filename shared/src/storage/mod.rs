@@ -34,7 +34,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::{
-    audit::{AuditQuery, AuditStore},
+    audit::{AuditQuery, AuditRun, AuditStore},
     certificates::{
         CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Export, NewCertificate, NewChain, Replacement,
         StartedExport, UsableCsr,

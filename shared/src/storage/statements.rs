@@ -214,9 +214,19 @@ pub(super) const SEALED_OF_CSR: &str = "SELECT id, scope, spki_sha256, master_ke
 
 pub(super) const INSERT_AUDIT: &str =
     "INSERT INTO audit (at, who, origin, action, resource, scope, request_id, via) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-/// The next `$4` entries after the number `$1`, since `$2`, of the zone `$3` and of all zones.
-pub(super) const LIST_AUDIT: &str = "SELECT number, at, who, origin, via, action, resource, scope, request_id FROM audit WHERE number > $1 \
-    AND at >= $2 AND (CAST($3 AS TEXT) IS NULL OR scope = $3 OR scope = 'zones/*') ORDER BY number LIMIT $4";
+/// One subquery each: SQLite finds both at the ends of the table.
+pub(super) const AUDIT_NUMBERS: &str = "SELECT (SELECT MIN(number) FROM audit) AS first, (SELECT MAX(number) FROM audit) AS last";
+/// The next `$11` entries with numbers over `$1`, up to `$2`, from `$3` until before `$4`, of the scopes `$5` to `$8`, by `$9`, on the action
+/// `$10`; what is null asks for nothing.
+pub(super) const READ_AUDIT: &str = "SELECT number, at, who, origin, via, action, resource, scope, request_id FROM audit \
+    WHERE number > $1 AND number <= $2 AND at >= $3 AND at < $4 \
+    AND (COALESCE(CAST($5 AS TEXT), CAST($7 AS TEXT)) IS NULL OR scope IN ($5, $6, $7, $8)) \
+    AND (CAST($9 AS TEXT) IS NULL OR who = $9) AND (CAST($10 AS TEXT) IS NULL OR action = $10) ORDER BY number LIMIT $11";
+/// Lets this transaction delete the entries with the numbers `$1` to `$2`, and no others.
+pub(super) const BEGIN_ARCHIVING: &str = "INSERT INTO archiving (id, first, last) VALUES (1, $1, $2)";
+pub(super) const DELETE_ARCHIVED: &str = "DELETE FROM audit WHERE number BETWEEN $1 AND $2";
+/// Before the commit, which fails without it.
+pub(super) const END_ARCHIVING: &str = "DELETE FROM archiving";
 
 /// All of the above, for the test that prepares them.
 #[cfg(test)]
@@ -276,5 +286,9 @@ pub(super) const ALL: &[&str] = &[
     EXPORT_CERTIFICATE,
     SEALED_OF_CSR,
     INSERT_AUDIT,
-    LIST_AUDIT,
+    AUDIT_NUMBERS,
+    READ_AUDIT,
+    BEGIN_ARCHIVING,
+    DELETE_ARCHIVED,
+    END_ARCHIVING,
 ];

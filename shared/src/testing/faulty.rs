@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     future::Future,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,15 +11,15 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    audit::{Actor, Entry, NewEntry},
+    audit::{Actor, NewEntry},
     clock::Timestamp,
     error::StoreError,
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
     model::{CustomCertificate, CustomCsr},
     storage::{
-        Acceptance, AuditQuery, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Deletion, GeneratedCsr,
-        Generation, ListQuery, MasterKeyRow, NewCertificate, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys, PooledCompletion, Purge,
-        Registration, Replacement, ScopeGrant, SealedRow, Signals, StartedExport, Store, Sweep, UsableCsr, Vitals,
+        Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Deletion,
+        GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCertificate, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys,
+        PooledCompletion, Purge, Registration, Replacement, ScopeGrant, SealedRow, Signals, StartedExport, Store, Sweep, UsableCsr, Vitals,
     },
     x509::edit::Edit,
 };
@@ -127,8 +128,17 @@ impl AuditStore for FaultyStore {
     async fn record_entries(&self, entries: &[NewEntry], actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
         self.call("record_entries", self.inner.record_entries(entries, actor, now)).await
     }
-    async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<Entry>, StoreError> {
-        self.call("list_audit", self.inner.list_audit(query)).await
+    async fn read_audit<'a>(&'a self, query: AuditQuery) -> Result<Box<dyn AuditRun + 'a>, StoreError> {
+        self.call("read_audit", self.inner.read_audit(query)).await
+    }
+    async fn delete_archived(
+        &self,
+        numbers: RangeInclusive<i64>,
+        entry: Option<&NewEntry>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.call("delete_archived", self.inner.delete_archived(numbers, entry, actor, now)).await
     }
 }
 
