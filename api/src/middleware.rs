@@ -92,8 +92,8 @@ fn shown_path(req: &Request) -> String {
     path[..end].to_owned()
 }
 
-/// Refuses a request that is not sound, closes its connection, and decodes percent-encoded path segments, so that routes and handlers meet plain ones; one that decodes to something that no
-/// ID has, as `%ff` and `%2F` do, becomes [`NO_ID`].
+/// Refuses a request that is not sound, closes its connection, and decodes percent-encoded path segments, so that routes and handlers
+/// meet plain ones; one that decodes to something that no ID has, as `%ff` and `%2F` do, becomes [`NO_ID`].
 pub async fn with_plain_request<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
     if !is_sound(&req) {
         let mut response = ApiError::from(ErrorCode::BodyUndecodable).into_response();

@@ -25,6 +25,8 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::printable::hex;
+
 const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
 const ID_BYTES: usize = 8;
@@ -248,10 +250,6 @@ impl Sealer {
 
 fn gcm(data_key: &[u8]) -> Result<LessSafeKey, SealError> {
     UnboundKey::new(&AES_256_GCM, data_key).map(LessSafeKey::new).map_err(|_| SealError)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

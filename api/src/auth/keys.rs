@@ -42,6 +42,26 @@ pub enum KeySource {
     Demo(Secret),
 }
 
+impl KeySource {
+    fn bytes(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+        match self {
+            Self::JwksFile(path) | Self::PublicKeyFile(path) => read(path, Content::Public),
+            Self::SecretFile(path) => shared_secret(path).map(|secret| secret.0),
+            Self::Demo(secret) => Ok(secret.0.clone()),
+        }
+    }
+
+    fn error(&self, problem: String) -> KeyError {
+        let (setting, path) = match self {
+            Self::JwksFile(path) => ("--jwt-jwks-file", path.as_path()),
+            Self::PublicKeyFile(path) => ("--jwt-public-key-file", path.as_path()),
+            Self::SecretFile(path) => ("--jwt-secret-file", path.as_path()),
+            Self::Demo(_) => ("--data-dir", Path::new("signing.key")),
+        };
+        KeyError { setting, path: path.display().to_string(), problem }
+    }
+}
+
 /// Why the keys cannot be used: it names the setting and the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {path}: {problem}")]
@@ -71,52 +91,41 @@ pub(super) struct KeySet {
     file_sha256: Vec<u8>,
     /// With a single configured key, a token's `kid` says nothing.
     any_kid: bool,
-    /// Why keys of the file are not among them.
-    passed_over: Vec<String>,
 }
 
 impl KeySet {
+    /// Reads the keys, and logs which of a JWK set do not count.
     pub fn load(source: &KeySource) -> Result<Self, KeyError> {
-        let (setting, path) = match source {
-            KeySource::JwksFile(path) => ("--jwt-jwks-file", path),
-            KeySource::PublicKeyFile(path) => ("--jwt-public-key-file", path),
-            KeySource::SecretFile(path) => ("--jwt-secret-file", path),
-            KeySource::Demo(secret) => return Ok(Self::single(&secret.0, Algorithm::HS256, DecodingKey::from_secret(&secret.0))),
-        };
-        let error = |problem: String| KeyError { setting, path: path.display().to_string(), problem };
-        let keys = match source {
-            KeySource::JwksFile(_) => read(path, Content::Public).and_then(|bytes| {
-                let (keys, passed_over) = jwks(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes))?;
-                Ok(Self { keys, file_sha256: sha256(&bytes), any_kid: false, passed_over })
-            }),
-            KeySource::PublicKeyFile(_) => read(path, Content::Public).and_then(|bytes| {
-                let (algorithm, key) = public_key(&bytes)?;
-                Ok(Self::single(&bytes, algorithm, key))
-            }),
-            KeySource::SecretFile(_) | KeySource::Demo(_) => {
-                shared_secret(path).map(|secret| Self::single(&secret.0, Algorithm::HS256, DecodingKey::from_secret(&secret.0)))
-            }
-        };
-        keys.map_err(error)
+        source.bytes().and_then(|bytes| Self::parse(source, &bytes)).map_err(|problem| source.error(problem))
     }
 
-    fn single(bytes: &[u8], algorithm: Algorithm, decoding: DecodingKey) -> Self {
-        Self { keys: vec![Key { kid: None, algorithm, decoding }], file_sha256: sha256(bytes), any_kid: true, passed_over: Vec::new() }
+    /// Reads the keys as they are now; `None` if they are these. The file is read far more often than it changes.
+    pub fn load_if_changed(&self, source: &KeySource) -> Result<Option<Self>, KeyError> {
+        let bytes = source.bytes().map_err(|problem| source.error(problem))?;
+        if sha256(&bytes) == self.file_sha256 {
+            return Ok(None);
+        }
+        Self::parse(source, &bytes).map(Some).map_err(|problem| source.error(problem))
+    }
+
+    fn parse(source: &KeySource, bytes: &[u8]) -> Result<Self, String> {
+        let single = |algorithm, decoding| vec![Key { kid: None, algorithm, decoding }];
+        let keys = match source {
+            KeySource::JwksFile(_) => {
+                let (keys, passed_over) = jwks(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes))?;
+                for problem in passed_over {
+                    tracing::warn!(problem, "a key of the JWK set is passed over");
+                }
+                keys
+            }
+            KeySource::PublicKeyFile(_) => public_key(bytes).map(|(algorithm, key)| single(algorithm, key))?,
+            KeySource::SecretFile(_) | KeySource::Demo(_) => single(Algorithm::HS256, DecodingKey::from_secret(bytes)),
+        };
+        Ok(Self { keys, file_sha256: sha256(bytes), any_kid: !matches!(source, KeySource::JwksFile(_)) })
     }
 
     pub const fn len(&self) -> usize {
         self.keys.len()
-    }
-
-    /// Logs which keys of the file do not count. For keys that are taken into use only: the file is read far more often.
-    pub fn tell_passed_over(&self) {
-        for problem in &self.passed_over {
-            tracing::warn!(problem, "a key of the JWK set is passed over");
-        }
-    }
-
-    pub fn is_from_the_same_bytes(&self, other: &Self) -> bool {
-        self.file_sha256 == other.file_sha256
     }
 
     /// The keys that a token's header asks for, at least one; `None` if the header is not acceptable. Several may have one `kid`

@@ -120,10 +120,12 @@ struct Keys {
 }
 
 impl Keys {
+    fn new(set: KeySet) -> Self {
+        Self { set, accepted: AcceptedTokens::default() }
+    }
+
     fn load(source: &KeySource) -> Result<Arc<Self>, KeyError> {
-        let set = KeySet::load(source)?;
-        set.tell_passed_over();
-        Ok(Arc::new(Self { set, accepted: AcceptedTokens::default() }))
+        Ok(Arc::new(Self::new(KeySet::load(source)?)))
     }
 }
 
@@ -144,13 +146,9 @@ impl Authenticator {
     ///
     /// [`KeyError`], which names the setting and the file.
     pub fn reload_if_changed(&self, source: &KeySource) -> Result<Option<usize>, KeyError> {
-        let set = KeySet::load(source)?;
-        if set.is_from_the_same_bytes(&self.keys().set) {
-            return Ok(None);
-        }
-        set.tell_passed_over();
+        let Some(set) = self.keys().set.load_if_changed(source)? else { return Ok(None) };
         let count = set.len();
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys { set, accepted: AcceptedTokens::default() });
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys::new(set));
         Ok(Some(count))
     }
 

@@ -22,7 +22,8 @@ const PRIVATE_MEMBERS: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 const RSA_MIN_BITS: usize = 2048;
 const RSA_MAX_BITS: usize = 8192;
 
-/// The keys of a JWK set (RFC 7517), and why others of it do not count. Those for other purposes and of kinds that are not known here are passed over; one must be left.
+/// The keys of a JWK set (RFC 7517), and why others of it do not count. Those for other purposes and of kinds that are not known here
+/// are passed over; one must be left.
 pub(super) fn jwks(bytes: &[u8]) -> Result<(Vec<Key>, Vec<String>), String> {
     let set: Value = serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))?;
     let jwks = set.get("keys").and_then(Value::as_array).ok_or("is not a JWK set: it has no array `keys`")?;

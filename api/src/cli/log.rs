@@ -3,9 +3,7 @@
 
 use std::{
     io::{self, BufWriter, Stderr, Write},
-    sync::{Arc, OnceLock, mpsc},
-    thread,
-    time::Duration,
+    sync::{Arc, OnceLock},
 };
 
 use clap::{Args, ValueEnum};
@@ -20,6 +18,8 @@ use tracing_subscriber::{
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
+
+use super::settings::patiently;
 
 /// How much is logged, and how.
 #[derive(Args, Clone)]
@@ -92,8 +92,6 @@ pub fn start(args: &LogArgs) -> LastLines {
 
 /// Lines that wait to be written at most.
 const QUEUE_LINES: usize = 16 * 1024;
-/// How long the end of the process waits for the last lines.
-const LAST_LINES_TIME: Duration = Duration::from_secs(1);
 
 /// Writes the last lines when it is dropped, if someone reads them.
 #[must_use]
@@ -102,15 +100,8 @@ pub struct LastLines(Option<WorkerGuard>);
 impl Drop for LastLines {
     fn drop(&mut self) {
         let guard = self.0.take();
-        let (done, written) = mpsc::channel();
         // Its drop waits for the reader, and complains on standard output, whose reader may be the same.
-        let dropping = thread::Builder::new().spawn(move || {
-            drop(guard);
-            let _ = done.send(());
-        });
-        if dropping.is_ok() {
-            let _ = written.recv_timeout(LAST_LINES_TIME);
-        }
+        patiently(move || drop(guard));
     }
 }
 

@@ -12,8 +12,8 @@ use std::{
 use clap::Command;
 use shared::printable::escape;
 
-/// How long an error waits for its reader.
-const ERROR_TIME: Duration = Duration::from_secs(1);
+/// How long the last words of a process wait for their reader.
+const READER_TIME: Duration = Duration::from_secs(1);
 
 /// A `CSRD_…` variable that no command knows.
 #[expect(clippy::disallowed_methods, reason = "settings are read here")]
@@ -86,13 +86,20 @@ pub fn say(line: &str) -> io::Result<()> {
 /// Prints a line on standard error, and shows in it what a terminal would act on. A reader that stopped reading holds it up for a second.
 pub fn complain(text: &str) {
     let line = format!("csrd: {}\n", escape(text));
+    patiently(move || {
+        let _ = io::stderr().write_all(line.as_bytes());
+    });
+}
+
+/// Waits for what writes to a reader, but not for one that stopped reading.
+pub fn patiently(write: impl FnOnce() + Send + 'static) {
     let (done, written) = mpsc::channel();
     let writing = thread::Builder::new().spawn(move || {
-        let _ = io::stderr().write_all(line.as_bytes());
+        write();
         let _ = done.send(());
     });
     if writing.is_ok() {
-        let _ = written.recv_timeout(ERROR_TIME);
+        let _ = written.recv_timeout(READER_TIME);
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     database::DatabaseArgs,
     demo::signing_key_path,
     jwt::JwtArgs,
+    scopes::tenant_id,
     settings::{complain, duration, say},
 };
 
@@ -55,11 +56,7 @@ pub struct IssueArgs {
 }
 
 fn tenant_id_or_all(text: &str) -> Result<String, String> {
-    if text == "*" || TenantId::parse(text).is_some() {
-        Ok(text.to_owned())
-    } else {
-        Err("an ID is 1 to 64 of A-Z a-z 0-9 . _ -, but not . or ..".to_owned())
-    }
+    if text == "*" { Ok(text.to_owned()) } else { tenant_id(text).map(|id| id.to_string()) }
 }
 
 /// Words that are no permission here may be another service's, as `openid` is. One with a colon is written like a permission, and is a slip.

@@ -80,7 +80,8 @@ pub trait Dialect: Database {
     const RELEASE_JOBS: Option<&'static str>;
 
     /// The database's clock in microseconds since the Unix epoch (`now`), the workers seen within the last `$1` seconds (`workers`), the
-    /// pending custom CSRs (`pending`) and when the oldest of them was accepted (`oldest`).
+    /// pending custom CSRs (`pending`) and when the oldest of them was accepted (`oldest`). `has_scopes` is asked for its failure: a database
+    /// without that table, or without the right to read it, is not ready.
     const VITALS: &'static str;
 
     /// Empties the write-ahead log into the database, where that is ours to do.

@@ -378,8 +378,8 @@ pub trait Store: CertificateStore + AuditStore + PoolKeys + Send + Sync {
     async fn sweep(&self) -> Result<Sweep, StoreError>;
 
     /// Deletes jobs that ended before `ended_before`, workers that were last seen before `seen_before` and that no job names, and what no
-    /// longer counts at `now`, the database's time: idempotency records, and pool keys whose lease expired; in batches, each a transaction. One process at a
-    /// time; to the others there is nothing to do.
+    /// longer counts at `now`, the database's time: idempotency records, and pool keys whose lease expired; in batches, each a transaction.
+    /// One process at a time; to the others there is nothing to do.
     async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
 
     /// Gives the jobs of all workers back at once. Only for a process that knows that no other works on this database.

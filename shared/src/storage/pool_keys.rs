@@ -67,7 +67,8 @@ pub trait PoolKeys: Send + Sync {
     /// The keys in the pool, those under lease included.
     async fn count_pool_keys(&self) -> Result<u64, StoreError>;
 
-    /// Leases a free key that this master key sealed, for `lease` by the database's clock. No two calls get the same one, and none waits for another.
+    /// Leases a free key that this master key sealed, for `lease` by the database's clock. No two calls get the same one, and none waits
+    /// for another.
     async fn lease_pool_key(&self, master_key_id: &str, lease: Duration) -> Result<Option<PoolKey>, StoreError>;
 
     /// Makes a pending row active with a key from the pool, which leaves the pool: both or nothing.

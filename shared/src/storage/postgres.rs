@@ -77,7 +77,6 @@ pub(super) fn forgetful(connections: u32, options: &PgConnectOptions) -> PgPool 
 
 /// Under one lock, so that of several processes that start at once one migrates and the others find it done. How many migrations ran.
 async fn prepare(options: &PgConnectOptions, when: Migrate) -> Result<usize, OpenError> {
-    let server = || format!("{}:{}", options.get_host(), options.get_port());
     // Not of the pool: that would only say that it timed out, and may have no more than one connection.
     let connected = tokio::time::timeout(START_WAIT, async {
         let mut connection = PgConnection::connect_with(options).await?;
@@ -87,7 +86,7 @@ async fn prepare(options: &PgConnectOptions, when: Migrate) -> Result<usize, Ope
     let mut connection = match connected.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return Err(server_error(options, &error)),
-        Err(_) => return Err(OpenError::Unreachable { server: server(), reason: "no answer in time".to_owned() }),
+        Err(_) => return Err(OpenError::Unreachable { server: server(options), reason: "no answer in time".to_owned() }),
     };
     lock(&mut connection, LOCK_WAIT).await.unwrap_or_else(|error| Err(server_error(options, &error)))?;
     let prepared = prepare_locked(options, &mut connection, when).await;
@@ -162,9 +161,13 @@ async fn check(
     Ok(known.into_iter().find(|version| !applied.contains(version)).map_or(Ok(()), |lacking| Err(OpenError::NotMigrated(lacking))))
 }
 
+fn server(options: &PgConnectOptions) -> String {
+    format!("{}:{}", options.get_host(), options.get_port())
+}
+
 fn server_error(options: &PgConnectOptions, error: &sqlx::Error) -> OpenError {
     match error {
         sqlx::Error::Database(_) => OpenError::Refused(database_words(error)),
-        other => OpenError::Unreachable { server: format!("{}:{}", options.get_host(), options.get_port()), reason: other.to_string() },
+        other => OpenError::Unreachable { server: server(options), reason: other.to_string() },
     }
 }

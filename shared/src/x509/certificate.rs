@@ -158,8 +158,7 @@ impl PemChain {
     /// SHA-256 of the first certificate's SubjectPublicKeyInfo.
     #[must_use]
     pub fn first_spki_sha256(&self) -> Option<[u8; 32]> {
-        let first = self.0.first().and_then(parse)?;
-        digest::digest(&digest::SHA256, first.public_key().raw).as_ref().try_into().ok()
+        self.0.first().and_then(parse).and_then(|first| spki_sha256(&first))
     }
 
     /// The same certificates in the same order, without the text around them.
@@ -193,14 +192,14 @@ fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {
     certificate.subject.as_raw() == certificate.issuer.as_raw()
 }
 
-fn is_for(certificate: &X509Certificate<'_>, spki_sha256: &[u8; 32]) -> bool {
-    digest::digest(&digest::SHA256, certificate.public_key().raw).as_ref() == spki_sha256
+fn spki_sha256(certificate: &X509Certificate<'_>) -> Option<[u8; 32]> {
+    digest::digest(&digest::SHA256, certificate.public_key().raw).as_ref().try_into().ok()
 }
 
 /// The one leaf, which is for the expected key.
-fn leaf<'a, 'b>(chain: &'a [X509Certificate<'b>], spki_sha256: &[u8; 32]) -> Result<&'a X509Certificate<'b>, Issue> {
+fn leaf<'a, 'b>(chain: &'a [X509Certificate<'b>], expected: &[u8; 32]) -> Result<&'a X509Certificate<'b>, Issue> {
     let (cas, leaves): (Vec<_>, Vec<_>) = chain.iter().partition(|certificate| is_ca(certificate));
-    let is_expected = |certificate: &&X509Certificate<'_>| is_for(certificate, spki_sha256);
+    let is_expected = |certificate: &&X509Certificate<'_>| spki_sha256(certificate).as_ref() == Some(expected);
     if cas.iter().any(is_expected) && !leaves.iter().any(is_expected) {
         return Err(Issue::at(ErrorCode::CaForKey, POINTER));
     }

@@ -1,7 +1,6 @@
 //! `csrd audit archive`: the one way to make the audit table smaller.
 
 use std::{
-    fmt::Write as _,
     fs::File,
     io::{BufWriter, Write},
     ops::RangeInclusive,
@@ -18,6 +17,7 @@ use shared::{
     audit::NewEntry,
     clock::{Clock, SystemClock, Timestamp},
     error::StoreError,
+    printable::hex,
     storage::{AuditQuery, Store},
 };
 
@@ -95,11 +95,7 @@ async fn write(store: &dyn Store, before: Timestamp, path: &Path) -> anyhow::Res
         }
     }
     file.flush().with_context(cannot)?;
-    let mut sha256 = String::new();
-    for byte in hash.finish().as_ref() {
-        write!(sha256, "{byte:02x}")?;
-    }
-    Ok(Written { entries, sha256, numbers })
+    Ok(Written { entries, sha256: hex(hash.finish().as_ref()), numbers })
 }
 
 /// The entry that says so is written with the first ones that go: none goes unsaid.
