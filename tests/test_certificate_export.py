@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from databases import OnSqlite, blocked, either, new_service  # noqa: F401
 from harness import binary, refused, wait_until
+from test_output import pipe_without_reader, run_on
 from test_secrets import PRIVATE_KEY_MARKS, database_files, find_secrets
 
 ROOT = Authority("Root of the exports")
@@ -387,3 +388,15 @@ def test_an_export_whose_rows_do_not_fit_each_other_is_refused_and_writes_nothin
         assert not out.exists() or not list(out.glob("*.pem")), columns
         changed(custom_csr_id=csr_id, chain_pem=chain)
     mine.exported(out)
+
+
+@pytest.mark.parametrize("reader", ["left", "cannot write"])
+def test_an_export_writes_its_files_whatever_becomes_of_its_output(local, tmp_path, reader):
+    stdout = pipe_without_reader() if reader == "left" else os.open("/dev/full", os.O_WRONLY)
+    done = run_on(local.csrd, ["certificate", "export", local.id, "--out", tmp_path / "out"], stdout=stdout, stderr=subprocess.PIPE)
+    os.close(stdout)
+    local.check(tmp_path / "out")
+    if reader == "left":
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and "standard output" in done.stderr, done

@@ -1,5 +1,8 @@
 //! `csrd`: the command line.
 
+// They panic where nobody reads: `cli::settings` has `say` and `complain`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 
 use std::{

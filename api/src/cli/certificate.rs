@@ -16,7 +16,13 @@ use shared::{
 use worker::private_key::PrivateKey;
 use zeroize::Zeroizing;
 
-use super::{actor, database::DatabaseArgs, export::Directory, keys, settings::Output};
+use super::{
+    actor,
+    database::DatabaseArgs,
+    export::Directory,
+    keys,
+    settings::{Output, complain, say},
+};
 
 /// Certificates that are read at once.
 const BATCH: u32 = 500;
@@ -97,14 +103,14 @@ async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     };
     let Export { certificate, sealed } = *export;
     if certificate.status(SystemClock.now()) == CertificateStatus::Expired {
-        eprintln!("csrd: the certificate expired at {}: it is written all the same", certificate.chain.not_after.rfc3339());
+        complain(&format!("the certificate expired at {}: it is written all the same", certificate.chain.not_after.rfc3339()));
     }
     let (row_id, scope) = (sealed.id.to_string(), sealed.scope.to_string());
     let der = open(&sealer, &Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256), &sealed.sealed_private_key)?;
     check_pair(&id, &row_id, &der, &certificate.chain.pem)?;
     directory.write(&id, &to_pem(&der), certificate.chain.pem.as_bytes())?;
     database.close().await;
-    println!("wrote fullchain.pem and privkey.pem to {}", args.out.display());
+    say(&format!("wrote fullchain.pem and privkey.pem to {}", args.out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
