@@ -3,6 +3,7 @@
 pub mod access;
 pub mod auth;
 pub mod body;
+pub mod connection;
 pub mod deadline;
 pub mod dto;
 pub mod envelope;
