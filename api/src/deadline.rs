@@ -44,4 +44,9 @@ impl Deadline {
         let late = |_| Err(StoreError::Ambiguous("no answer in time".to_owned()));
         timeout_at(self.0, call).await.unwrap_or_else(late)
     }
+
+    /// What comes of work that is not the database's; none where it is late.
+    pub async fn work<T>(self, work: impl Future<Output = Option<T>>) -> Option<T> {
+        timeout_at(self.0, work).await.ok().flatten()
+    }
 }

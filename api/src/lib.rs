@@ -9,6 +9,7 @@ pub mod dto;
 pub mod envelope;
 pub mod idempotency;
 pub mod json;
+pub mod judging;
 pub mod middleware;
 pub mod openapi;
 pub mod pagination;
@@ -30,6 +31,7 @@ use poem::{
     web::{Data, Redirect},
 };
 pub use routes::health;
+use serde_json::Value;
 use shared::error::ErrorCode;
 use state::AppState;
 
@@ -65,13 +67,13 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .nest_no_strip("/health", health_routes(health))
         .data(Arc::new(state))
         .data(Arc::new(documents));
-    surrounded(routes)
+    surrounded(routes, Methods::of(&document))
 }
 
 /// What a process without the API answers: its health.
 #[must_use]
 pub fn health_app(health: Arc<health::Health>) -> impl Endpoint<Output = Response> {
-    surrounded(health_routes(health))
+    surrounded(health_routes(health), Methods::default())
 }
 
 fn health_routes(health: Arc<health::Health>) -> impl Endpoint {
@@ -79,16 +81,21 @@ fn health_routes(health: Arc<health::Health>) -> impl Endpoint {
 }
 
 /// What surrounds every route, inner to outer.
-fn surrounded<E: IntoEndpoint>(routes: E) -> impl Endpoint<Output = Response>
+fn surrounded<E: IntoEndpoint>(routes: E, methods: Methods) -> impl Endpoint<Output = Response>
 where
     E::Endpoint: 'static,
 {
+    let methods = Arc::new(methods);
     routes
         .with(CatchPanic::new().with_handler(PanicToEnvelope))
-        .around(|endpoint, req| async move {
-            let path = req.uri().path().to_owned();
-            let outcome = endpoint.call(req).await;
-            Ok::<_, poem::Error>(outcome.map_or_else(|error| from_framework(&error, || allowed(&path)), IntoResponse::into_response))
+        .around(move |endpoint, req| {
+            let methods = Arc::clone(&methods);
+            async move {
+                let path = req.uri().path().to_owned();
+                let outcome = endpoint.call(req).await;
+                let response = outcome.map_or_else(|error| from_framework(&error, || methods.allowed(&path)), IntoResponse::into_response);
+                Ok::<_, poem::Error>(response)
+            }
         })
         .around(middleware::with_plain_request)
         .around(middleware::with_request_id)
@@ -106,16 +113,35 @@ impl PanicHandler for PanicToEnvelope {
     }
 }
 
-/// The methods of a route that exists; with GET comes HEAD.
-fn allowed(path: &str) -> HeaderValue {
-    let mut segments = path.rsplit('/');
-    HeaderValue::from_static(match (segments.next(), segments.next()) {
-        (Some("custom_csrs" | "custom_certificates"), _) => "GET, HEAD, POST",
-        (Some("rekey"), _) => "POST",
-        (Some("quota"), Some("custom_csrs")) => "GET, HEAD",
-        (_, Some("custom_csrs" | "custom_certificates")) => "GET, HEAD, PATCH, DELETE",
-        _ => "GET, HEAD",
-    })
+/// The methods of the routes, for `Allow`: each path template of the API, without the prefix, and the value. All other routes are read only.
+#[derive(Default)]
+struct Methods(Vec<(String, HeaderValue)>);
+
+impl Methods {
+    /// As the document has them.
+    fn of(document: &Value) -> Self {
+        let paths = document["paths"].as_object().into_iter().flatten();
+        let value = |operations: &Value| {
+            let has = |method: &str| operations.get(method).is_some();
+            // With GET comes HEAD.
+            let named = [("get", "GET, HEAD"), ("post", "POST"), ("put", "PUT"), ("patch", "PATCH"), ("delete", "DELETE")];
+            let named: Vec<&str> = named.into_iter().filter(|(method, _)| has(method)).map(|(_, name)| name).collect();
+            HeaderValue::from_str(&named.join(", ")).ok()
+        };
+        Self(paths.filter_map(|(path, operations)| Some((path.clone(), value(operations)?))).collect())
+    }
+
+    /// The methods of a route that exists. Where several templates fit, the one with the fewest parameters is the route.
+    fn allowed(&self, path: &str) -> HeaderValue {
+        let path = [prefix::CANONICAL, prefix::CLIENT].iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path);
+        let fits = |template: &str| {
+            template.split('/').count() == path.split('/').count()
+                && template.split('/').zip(path.split('/')).all(|(wanted, segment)| wanted.starts_with('{') || wanted == segment)
+        };
+        let fitting = self.0.iter().filter(|(template, _)| fits(template));
+        let route = fitting.min_by_key(|(template, _)| template.matches('{').count());
+        route.map_or(HeaderValue::from_static("GET, HEAD"), |(_, value)| value.clone())
+    }
 }
 
 #[handler]

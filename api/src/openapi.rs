@@ -11,14 +11,14 @@ use crate::{
     pagination::{PER_PAGE, SEARCH_MAX_CHARS},
     prefix::CANONICAL,
     routes::{
-        custom_certificates::ZoneCustomCertificates,
+        custom_certificates::{AccountCustomCertificates, ZoneCustomCertificates},
         custom_csrs::{AccountCustomCsrs, ZoneCustomCsrs},
     },
     wait::WAIT_MAX_SECS,
 };
 
 /// The operations as a service, without a prefix.
-pub type Service = OpenApiService<(ZoneCustomCsrs, AccountCustomCsrs, ZoneCustomCertificates), ()>;
+pub type Service = OpenApiService<(ZoneCustomCsrs, AccountCustomCsrs, ZoneCustomCertificates, AccountCustomCertificates), ()>;
 
 const DESCRIPTION: &str = "Makes private keys and certificate signing requests (CSRs) for the tenants of a platform. The private key never \
 leaves the service. The API is that of Cloudflare's custom CSRs: existing clients work with another base URL (`/client/v4` answers like `/api/v4`).
@@ -30,7 +30,7 @@ Every response has the same envelope. Errors carry one of these codes:
 /// The service around the operations.
 #[must_use]
 pub fn service() -> Service {
-    OpenApiService::new((ZoneCustomCsrs, AccountCustomCsrs, ZoneCustomCertificates), "csrd", env!("CARGO_PKG_VERSION")).server(CANONICAL)
+    OpenApiService::new((ZoneCustomCsrs, AccountCustomCsrs, ZoneCustomCertificates, AccountCustomCertificates), "csrd", env!("CARGO_PKG_VERSION")).server(CANONICAL)
 }
 
 /// The document.

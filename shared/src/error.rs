@@ -149,6 +149,10 @@ code_table! {
         CustomCertificateIdInvalid = 1480, 400, "The custom certificate ID is invalid: it has 32 hexadecimal digits. Check your input and try again.";
         /// No such custom certificate in this zone.
         CustomCertificateNotFound = 1481, 404, "The custom certificate was not found.";
+        /// The leaf is stored already.
+        CertificateStored = 1482, 409, "The certificate is stored already, as custom certificate :reason. Use that one, or send another certificate.";
+        /// The custom CSR has as many custom certificates as it may have.
+        TooManyCertificates = 1483, 409, "The custom CSR has :reason custom certificates, as many as it may have in all zones together. Delete one that is no longer needed, or renew one with PATCH.";
         /// A fault of ours.
         Internal = 1500, 500, "Internal Server Error";
         /// No such route.

@@ -194,7 +194,7 @@ pub const LAST_SECOND: Duration = Duration::from_secs(1);
 /// What is stored of a chain of certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateChain {
-    /// The certificates as they were sent, in PEM, the leaf first.
+    /// The certificates as they were sent, in PEM, the leaf first. Lists leave it unread, and empty.
     pub pem: String,
     /// The leaf's names.
     pub hosts: Vec<String>,

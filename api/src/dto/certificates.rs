@@ -83,7 +83,7 @@ impl From<model::CertificateStatus> for CertificateStatus {
 #[derive(Debug, Object)]
 #[oai(rename = "CustomCertificateRequest")]
 pub struct CustomCertificateInput {
-    /// The certificate in PEM: the leaf, then each issuer in turn.
+    /// The certificate in PEM: the leaf, then each issuer in turn, at most 10 certificates.
     #[oai(validator(min_length = 1))]
     pub certificate: String,
     /// The custom CSR that it was issued for: the zone's own, or its account's.
@@ -108,7 +108,7 @@ const fn default_type() -> CertificateType {
 #[derive(Debug, Object)]
 #[oai(rename = "CustomCertificateEdit")]
 pub struct CustomCertificateEditInput {
-    /// The renewed certificate in PEM: the leaf, then each issuer in turn. It replaces the old one at once.
+    /// The renewed certificate in PEM: the leaf, then each issuer in turn, at most 10 certificates. It replaces the old one at once.
     pub certificate: Option<String>,
     /// Another custom CSR that the renewed certificate was issued for; the old one is free then.
     pub custom_csr_id: Option<String>,
@@ -128,7 +128,7 @@ const PRIORITY: u32 = 20;
 pub struct CustomCertificateDto {
     /// Its ID, 32 hexadecimal digits. It stays when the certificate is renewed.
     pub id: String,
-    /// The zone that it belongs to.
+    /// The zone that it lies in.
     pub zone_id: String,
     /// Where it stands now.
     pub status: CertificateStatus,

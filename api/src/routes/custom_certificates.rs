@@ -1,4 +1,5 @@
-//! Custom certificates of zones: what comes back from the CA, judged and kept with the custom CSR that it is for.
+//! Custom certificates: what comes back from the CA, judged and kept with the custom CSR that it is for. They lie in zones; an account sees
+//! those that use its custom CSRs.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use shared::{
     error::{ErrorCode, Issue, Warning},
     ids::{CustomCertificateId, CustomCsrId, Scope},
     model::{BundleMethod, CertificateType, CustomCertificate, Status},
-    storage::{CertificateChange, NewCertificate, NewChain, Replacement, UsableCsr},
+    storage::{CertificateChange, CertificateRefusal, MAX_CERTIFICATES_OF_CSR, NewCertificate, NewChain, Replacement, UsableCsr},
     x509::{
         certificate::{Expected, PemChain},
         upload::Upload,
@@ -28,6 +29,7 @@ use crate::{
     },
     envelope::{ApiError, Failure, Message},
     json::Json,
+    judging,
     pagination::Query,
     state::AppState,
 };
@@ -50,13 +52,13 @@ pub enum Uploaded {
 
 /// The operations of one request.
 struct CustomCertificates<'a> {
-    state: &'a AppState,
+    state: &'a Arc<AppState>,
     deadline: Deadline,
     now: Timestamp,
 }
 
 impl<'a> CustomCertificates<'a> {
-    fn new(state: &'a AppState) -> Self {
+    fn new(state: &'a Arc<AppState>) -> Self {
         Self { state, deadline: Deadline::default(), now: state.clock.now() }
     }
 
@@ -68,7 +70,7 @@ impl<'a> CustomCertificates<'a> {
         check_private_key(&upload)?;
         let csr_id = upload.custom_csr_id.as_deref().ok_or_else(|| Issue::at(ErrorCode::CertificateCsrIdMissing, "/custom_csr_id"))?;
         let csr = self.find_csr(zone, csr_id).await?;
-        let (chain, warnings) = self.judge(&csr, &upload)?;
+        let (chain, warnings) = self.judge(csr, &upload).await?;
         let new = NewCertificate {
             id: CustomCertificateId::new(self.now),
             zone: zone.clone(),
@@ -76,8 +78,13 @@ impl<'a> CustomCertificates<'a> {
             bundle_method: upload.bundle_method.unwrap_or(BundleMethod::Ubiquitous),
             certificate_type: upload.certificate_type.unwrap_or(CertificateType::SniCustom),
         };
-        if !is_dry_run && !self.deadline.write(self.state.store.accept_certificate(&new, access.actor(), self.now)).await? {
-            return Err(csr_not_found());
+        let refusal = if is_dry_run {
+            self.deadline.read(self.state.store.check_certificate(&new)).await?
+        } else {
+            self.deadline.write(self.state.store.accept_certificate(&new, access.actor(), self.now)).await?
+        };
+        if let Some(refusal) = refusal {
+            return Err(refused(refusal));
         }
         let location = format!("{}/{}", access.path().trim_end_matches('/'), new.id);
         let response = self.response(made(new, self.now), &warnings);
@@ -102,13 +109,18 @@ impl<'a> CustomCertificates<'a> {
             return Ok(self.response(present, &warnings));
         }
         if is_dry_run {
+            if let Some(chain) = &change.chain
+                && let Some(refusal) = self.deadline.read(self.state.store.check_replacement(zone, id, chain)).await?
+            {
+                return Err(refused(refusal));
+            }
             return Ok(self.response(changed(present, change, self.now), &warnings));
         }
         let replacing = self.state.store.replace_certificate(zone, id, &change, access.actor(), self.now);
         match self.deadline.write(replacing).await? {
             Replacement::Replaced(replaced) => Ok(self.response(*replaced, &warnings)),
             Replacement::NotFound => Err(ErrorCode::CustomCertificateNotFound.into()),
-            Replacement::CsrGone => Err(csr_not_found()),
+            Replacement::Refused(refusal) => Err(refused(refusal)),
         }
     }
 
@@ -125,27 +137,27 @@ impl<'a> CustomCertificates<'a> {
             return Ok((None, upload.warnings.clone()));
         }
         let csr = self.find_csr(zone, named.unwrap_or(&present_csr)).await?;
-        let (chain, warnings) = self.judge(&csr, upload)?;
+        let (chain, warnings) = self.judge(csr, upload).await?;
         Ok((Some(chain), warnings))
     }
 
     async fn list(&self, access: &Access, query: &Query) -> Result<Json<CustomCertificateListResponse>, ApiError> {
-        let zone = access.scope(CustomCertificatesRead)?;
+        let scope = access.scope(CustomCertificatesRead)?;
         let query = query.certificates(self.now)?;
-        let page = self.deadline.read(self.state.store.list_certificates(zone, &query)).await?;
+        let page = self.deadline.read(self.state.store.list_certificates(scope, &query)).await?;
         let info = ResultInfo::new(query.page, query.per_page, page.rows.len(), page.total);
         let rows = page.rows.into_iter().map(|row| CustomCertificateDto::new(row, self.now)).collect();
         Ok(Json(CustomCertificateListResponse::new(rows, Vec::new(), info)))
     }
 
     async fn get(&self, access: &Access, id: &str) -> Result<Json<CustomCertificateResponse>, ApiError> {
-        let (zone, id) = (access.scope(CustomCertificatesRead)?, parse_id(id)?);
-        Ok(self.response(self.find(zone, id).await?, &[]))
+        let (scope, id) = (access.scope(CustomCertificatesRead)?, parse_id(id)?);
+        Ok(self.response(self.find(scope, id).await?, &[]))
     }
 
     async fn delete(&self, access: &Access, id: &str) -> Result<Json<DeletedCustomCertificateResponse>, ApiError> {
-        let (zone, id) = (access.scope(CustomCertificatesWrite)?, parse_id(id)?);
-        if !self.deadline.write(self.state.store.delete_certificate(zone, id, access.actor(), self.now)).await? {
+        let (scope, id) = (access.scope(CustomCertificatesWrite)?, parse_id(id)?);
+        if !self.deadline.write(self.state.store.delete_certificate(scope, id, access.actor(), self.now)).await? {
             return Err(ErrorCode::CustomCertificateNotFound.into());
         }
         Ok(Json(DeletedCustomCertificateResponse::new(DeletedCustomCertificate { id: id.to_string() }, Vec::new())))
@@ -156,8 +168,8 @@ impl<'a> CustomCertificates<'a> {
         if grant.is_some_and(|grant| grant.granted) { Ok(()) } else { Err(ErrorCode::AccessNotGranted.into()) }
     }
 
-    async fn find(&self, zone: &Scope, id: CustomCertificateId) -> Result<CustomCertificate, ApiError> {
-        let found = self.deadline.read(self.state.store.find_certificate(zone, id)).await?;
+    async fn find(&self, scope: &Scope, id: CustomCertificateId) -> Result<CustomCertificate, ApiError> {
+        let found = self.deadline.read(self.state.store.find_certificate(scope, id)).await?;
         found.ok_or_else(|| ErrorCode::CustomCertificateNotFound.into())
     }
 
@@ -167,20 +179,29 @@ impl<'a> CustomCertificates<'a> {
     }
 
     /// The certificates of an upload against the custom CSR that they are to be for.
-    fn judge(&self, csr: &UsableCsr, upload: &Upload) -> Result<(NewChain, Vec<Warning>), Issue> {
-        let pem = upload.certificate.as_deref().filter(|pem| !pem.is_empty());
-        let chain = PemChain::parse(pem.ok_or_else(|| Issue::at(ErrorCode::CertificateMissing, "/certificate"))?)?;
-        let (Status::Active, Some(spki_sha256)) = (csr.status, csr.spki_sha256) else { return Err(not_active(csr.status)) };
-        let expected = Expected { spki_sha256: &spki_sha256, sans: &csr.sans };
-        let (chain, mut warnings) = chain.judge(expected, self.state.trust_anchors.as_ref(), self.now)?;
+    async fn judge(&self, csr: UsableCsr, upload: &Upload) -> Result<(NewChain, Vec<Warning>), ApiError> {
+        let pem = upload.certificate.clone().filter(|pem| !pem.is_empty());
+        let pem = pem.ok_or_else(|| Issue::at(ErrorCode::CertificateMissing, "/certificate"))?;
+        let (state, now) = (Arc::clone(self.state), self.now);
+        let judged = self.deadline.work(judging::judge(move || judge(&state, &csr, &pem, now))).await;
+        let busy = || Issue::new(ErrorCode::NotReady).because("too many certificates are being checked");
+        let (chain, mut warnings) = judged.ok_or_else(busy)??;
         warnings.extend(upload.warnings.iter().cloned());
-        Ok((NewChain { custom_csr_id: csr.id, spki_sha256, chain }, warnings))
+        Ok((chain, warnings))
     }
 
     fn response(&self, certificate: CustomCertificate, warnings: &[Warning]) -> Json<CustomCertificateResponse> {
         let messages = warnings.iter().map(Message::from).collect();
         Json(CustomCertificateResponse::new(CustomCertificateDto::new(certificate, self.now), messages))
     }
+}
+
+fn judge(state: &AppState, csr: &UsableCsr, pem: &str, now: Timestamp) -> Result<(NewChain, Vec<Warning>), Issue> {
+    let chain = PemChain::parse(pem)?.bounded()?;
+    let (Status::Active, Some(spki_sha256)) = (csr.status, csr.spki_sha256) else { return Err(not_active(csr.status)) };
+    let expected = Expected { spki_sha256: &spki_sha256, sans: &csr.sans };
+    let (chain, warnings) = chain.judge(expected, state.trust_anchors.as_ref(), now)?;
+    Ok((NewChain { custom_csr_id: csr.id, spki_sha256, chain }, warnings))
 }
 
 fn made(new: NewCertificate, now: Timestamp) -> CustomCertificate {
@@ -215,6 +236,17 @@ fn csr_not_found() -> ApiError {
     Issue::at(ErrorCode::CertificateCsrNotFound, "/custom_csr_id").into()
 }
 
+fn refused(refusal: CertificateRefusal) -> ApiError {
+    match refusal {
+        CertificateRefusal::NotGranted => ErrorCode::AccessNotGranted.into(),
+        CertificateRefusal::CsrGone => csr_not_found(),
+        CertificateRefusal::Stored(id) => Issue::at(ErrorCode::CertificateStored, "/certificate").because(id.to_string()).into(),
+        CertificateRefusal::CsrFull => {
+            Issue::at(ErrorCode::TooManyCertificates, "/custom_csr_id").because(MAX_CERTIFICATES_OF_CSR.to_string()).into()
+        }
+    }
+}
+
 /// 1474, with what to do.
 #[must_use]
 pub fn not_active(status: Status) -> Issue {
@@ -231,8 +263,8 @@ pub struct ZoneCustomCertificates;
 impl ZoneCustomCertificates {
     /// Upload a certificate
     ///
-    /// Matches it to the private key of its custom CSR. The first check that fails is the only error. While it is not expired, its custom CSR
-    /// cannot be deleted. With `dry_run=true` nothing is stored.
+    /// Matches it to the private key of its custom CSR, which may have 20 custom certificates. The first check that fails is the only error.
+    /// While it is not expired, its custom CSR cannot be deleted. With `dry_run=true` nothing is stored.
     #[oai(path = "/zones/:scope_id/custom_certificates", method = "post", operation_id = "zone-custom-certificates-create")]
     async fn create(
         &self,
@@ -303,6 +335,60 @@ impl ZoneCustomCertificates {
         path = "/zones/:scope_id/custom_certificates/:custom_certificate_id",
         method = "delete",
         operation_id = "zone-custom-certificates-delete"
+    )]
+    async fn delete(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "scope_id")] _scope_id: Path<String>,
+        #[oai(name = "custom_certificate_id")] id: Path<String>,
+    ) -> Result<Json<DeletedCustomCertificateResponse>, Failure<OneCertificateErrors>> {
+        Ok(CustomCertificates::new(state.0).delete(&access, &id).await?)
+    }
+}
+
+/// The custom certificates that use the custom CSRs of an account, in whatever zone they lie.
+pub struct AccountCustomCertificates;
+
+#[OpenApi]
+impl AccountCustomCertificates {
+    /// List the custom certificates that use the account's custom CSRs
+    ///
+    /// In whatever zone they lie: `zone_id` names it. Newest first. Past the last page: an empty array.
+    #[oai(path = "/accounts/:scope_id/custom_certificates", method = "get", operation_id = "account-custom-certificates-list")]
+    async fn list(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "scope_id")] _scope_id: Path<String>,
+        query: Query,
+    ) -> Result<Json<CustomCertificateListResponse>, Failure<ListErrors>> {
+        Ok(CustomCertificates::new(state.0).list(&access, &query).await?)
+    }
+
+    /// Get a custom certificate that uses a custom CSR of the account
+    #[oai(
+        path = "/accounts/:scope_id/custom_certificates/:custom_certificate_id",
+        method = "get",
+        operation_id = "account-custom-certificates-get"
+    )]
+    async fn get(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "scope_id")] _scope_id: Path<String>,
+        #[oai(name = "custom_certificate_id")] id: Path<String>,
+    ) -> Result<Json<CustomCertificateResponse>, Failure<OneCertificateErrors>> {
+        Ok(CustomCertificates::new(state.0).get(&access, &id).await?)
+    }
+
+    /// Delete a custom certificate that uses a custom CSR of the account
+    ///
+    /// It is gone from its zone. The custom CSR can then be deleted, unless another certificate uses it.
+    #[oai(
+        path = "/accounts/:scope_id/custom_certificates/:custom_certificate_id",
+        method = "delete",
+        operation_id = "account-custom-certificates-delete"
     )]
     async fn delete(
         &self,

@@ -65,17 +65,17 @@ statuses! {
         400 "The request is wrong: 1400 to 1402, 1464, or the certificate is refused: 1426, 1427, 1429, 1430, 1444, 1445, 1447, 1472, 1473, 1475 to 1479.",
         403 "No access: 1404.",
         404 "No such custom CSR in this zone or its account (1431), or no such route (7000).",
-        409 "The custom CSR is not active: 1474.",
+        409 "The custom CSR is not active (1474), the certificate is stored already (1482), or the custom CSR has as many as it may have (1483).",
     ]
     ReplaceErrors: [
         400 "The request is wrong: 1400 to 1402, 1464, 1480, or the certificate is refused: 1426, 1427, 1429, 1430, 1444, 1445, 1447, 1473, 1475 to 1479.",
         403 "No access: 1404.",
         404 "No such custom certificate (1481), no such custom CSR in this zone or its account (1431), or no such route (7000).",
-        409 "The custom CSR is not active: 1474.",
+        409 "The custom CSR is not active (1474), the certificate is stored already (1482), or the custom CSR has as many as it may have (1483).",
     ]
     OneCertificateErrors: [
         400 "The request is wrong: 1401, 1402, 1480.",
         403 "No access: 1404.",
-        404 "No such custom certificate in this zone (1481), or no such route (7000).",
+        404 "No such custom certificate in this zone, or for a custom CSR of this account (1481), or no such route (7000).",
     ]
 }

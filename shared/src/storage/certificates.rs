@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use super::{
     Dialect, SealedRow, SqlStore,
     lent::Lent,
-    rows::Reader,
-    statements as sql,
+    rows::{Reader, corrupt},
+    statements::FIND_SCOPE,
     value::{Value, values},
 };
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope},
     model::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, CustomCertificate, LAST_SECOND, Status},
 };
+
+/// How many custom certificates one custom CSR may have, those of all zones together.
+pub const MAX_CERTIFICATES_OF_CSR: u32 = 20;
 
 /// A custom CSR that a zone may use, as far as certificates are judged by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,11 +77,24 @@ pub enum Replacement {
     Replaced(Box<CustomCertificate>),
     /// There is no such custom certificate in this zone (1481).
     NotFound,
-    /// The custom CSR went away since the chain was judged (1431).
-    CsrGone,
+    /// It stays as it was.
+    Refused(CertificateRefusal),
 }
 
-/// One page of a zone's certificates, the newest first.
+/// Why a chain is not stored with a custom CSR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateRefusal {
+    /// The zone is not granted custom CSRs (1404). Only new certificates need it.
+    NotGranted,
+    /// The custom CSR went away since the chain was judged, or the zone may no longer use it (1431).
+    CsrGone,
+    /// The leaf is stored already with this custom CSR in this zone, as this custom certificate (1482).
+    Stored(CustomCertificateId),
+    /// The custom CSR has [`MAX_CERTIFICATES_OF_CSR`] custom certificates (1483).
+    CsrFull,
+}
+
+/// One page of the certificates that a zone or an account sees, the newest first.
 #[derive(Debug, Clone)]
 pub struct CertificateQuery {
     /// The page, from 1.
@@ -127,14 +143,33 @@ pub struct Export {
 
 /// The part of the storage that is custom certificates.
 ///
-/// A custom CSR that is deleted and one that gets a certificate take turns on its row: never is there a certificate without its custom CSR.
+/// A zone sees the certificates that lie in it, an account those that use its custom CSRs, in whatever zone they lie. A zone may use a
+/// custom CSR of its own, and one of the account that it was granted with, while both are granted; the transaction that writes asks for that
+/// again. A custom CSR that is deleted and one that gets a certificate take turns on its row: never is there a certificate without its custom
+/// CSR, nor one more than [`MAX_CERTIFICATES_OF_CSR`].
 #[async_trait]
 pub trait CertificateStore: Send + Sync {
-    /// The custom CSR with this ID where this zone may use it: its own, or that of the account that it was granted with.
+    /// The custom CSR with this ID where this zone may use it.
     async fn find_usable_csr(&self, zone: &Scope, id: CustomCsrId) -> Result<Option<UsableCsr>, StoreError>;
 
-    /// Stores a certificate; false where its custom CSR went away since it was judged.
-    async fn accept_certificate(&self, new: &NewCertificate, actor: &Actor, now: Timestamp) -> Result<bool, StoreError>;
+    /// Why a certificate would not be stored as it stands now; none: it would.
+    async fn check_certificate(&self, new: &NewCertificate) -> Result<Option<CertificateRefusal>, StoreError>;
+
+    /// Why a certificate would not get this chain as it stands now; none: it would.
+    async fn check_replacement(
+        &self,
+        zone: &Scope,
+        id: CustomCertificateId,
+        chain: &NewChain,
+    ) -> Result<Option<CertificateRefusal>, StoreError>;
+
+    /// Stores a certificate, or says why not; none: it is stored.
+    async fn accept_certificate(
+        &self,
+        new: &NewCertificate,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<CertificateRefusal>, StoreError>;
 
     /// Changes a certificate, under the same ID.
     async fn replace_certificate(
@@ -146,22 +181,156 @@ pub trait CertificateStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Replacement, StoreError>;
 
-    /// The certificate with this ID in this zone.
-    async fn find_certificate(&self, zone: &Scope, id: CustomCertificateId) -> Result<Option<CustomCertificate>, StoreError>;
+    /// The certificate with this ID that this zone or account sees.
+    async fn find_certificate(&self, scope: &Scope, id: CustomCertificateId) -> Result<Option<CustomCertificate>, StoreError>;
 
-    /// One page of a zone's certificates; empty past the last page.
-    async fn list_certificates(&self, zone: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError>;
+    /// One page of the certificates that a zone or an account sees, without their PEM; empty past the last page.
+    async fn list_certificates(&self, scope: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError>;
 
-    /// Deletes a certificate; false where there is none.
-    async fn delete_certificate(&self, zone: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError>;
+    /// Deletes a certificate that this zone or account sees; false where there is none. The audit entry is in the certificate's zone.
+    async fn delete_certificate(&self, scope: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// The next `limit` certificates of all zones, by ID, after this one.
+    /// The next `limit` certificates of all zones, by ID, after this one, without their PEM.
     async fn list_all_certificates(&self, after: Option<CustomCertificateId>, limit: u32) -> Result<Vec<CustomCertificate>, StoreError>;
 
     /// Records the export of a certificate, and then gives out what it needs. The private key is that of a custom CSR which the zone may
     /// use: whoever can write to the database alone must not get another tenant's key this way.
     async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError>;
 }
+
+/// The columns that a [`CustomCertificate`] is read from.
+macro_rules! columns {
+    () => {
+        columns!("chain_pem")
+    };
+    ($chain_pem:literal) => {
+        concat!(
+            "id, scope, custom_csr_id, ",
+            $chain_pem,
+            ", hosts, issuer, signature, not_after, bundle_method, certificate_type, uploaded_at, modified_at"
+        )
+    };
+}
+
+/// The same for lists, which show nothing of the PEM: up to 64 KiB a row stay unread.
+macro_rules! listed_columns {
+    () => {
+        columns!("CAST('' AS TEXT) AS chain_pem")
+    };
+}
+
+/// Whether the zone `$2` may use a custom CSR: one of its own, or one of the account that it was granted with, while both are granted.
+macro_rules! may_be_used {
+    () => {
+        "(scope = $2 OR scope = (SELECT account.scope FROM scopes AS tenant \
+         JOIN scopes AS account ON account.scope = 'accounts/' || tenant.account_id \
+         WHERE tenant.scope = $2 AND tenant.granted = 1 AND account.granted = 1))"
+    };
+}
+
+const FIND_USABLE_CSR: &str =
+    concat!("SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND ", may_be_used!());
+/// Keeps an active custom CSR from being deleted, and from getting another certificate, until the transaction ends. Another key is not the
+/// one that was checked.
+const LOCK_USED_CSR: &str = "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND status = 'active' AND spki_sha256 = $2";
+/// How the certificates of custom CSR `$1` stand to the chain that begins with `$4` and is to be that of certificate `$3` in zone `$2`: another
+/// one in the zone with the same leaf, how many there are, counted up to `$5`, and whether `$3` is among them.
+const STANDING_OF_CHAIN: &str = "SELECT \
+    (SELECT MIN(id) FROM custom_certificates WHERE custom_csr_id = $1 AND scope = $2 AND id <> $3 \
+     AND substr(chain_pem, 1, length(CAST($4 AS TEXT))) = $4) AS stored, \
+    (SELECT COUNT(*) FROM (SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT $5) AS counted) AS total, \
+    (SELECT COUNT(*) FROM custom_certificates WHERE id = $3 AND custom_csr_id = $1) AS present";
+const INSERT_CERTIFICATE: &str =
+    concat!("INSERT INTO custom_certificates (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)");
+const REPLACE_CERTIFICATE: &str = concat!(
+    "UPDATE custom_certificates SET custom_csr_id = $3, chain_pem = $4, hosts = $5, issuer = $6, signature = $7, not_after = $8, \
+     bundle_method = COALESCE($9, bundle_method), certificate_type = COALESCE($10, certificate_type), modified_at = $11 \
+     WHERE id = $1 AND scope = $2 RETURNING ",
+    columns!()
+);
+const EDIT_CERTIFICATE: &str = concat!(
+    "UPDATE custom_certificates SET bundle_method = COALESCE($3, bundle_method), certificate_type = COALESCE($4, certificate_type), \
+     modified_at = $5 WHERE id = $1 AND scope = $2 RETURNING ",
+    columns!()
+);
+/// Those of a custom CSR that are over: `$2` is the first notAfter that is not.
+const DELETE_EXPIRED_CERTIFICATES: &str =
+    "DELETE FROM custom_certificates WHERE custom_csr_id = $1 AND not_after < $2 RETURNING id, scope";
+const FIND_CERTIFICATE_OF_CSR: &str = "SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT 1";
+/// The next `$2` certificates of all zones after the ID `$1`.
+const ALL_CERTIFICATES: &str = concat!("SELECT ", listed_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");
+const EXPORT_CERTIFICATE: &str = concat!("SELECT ", columns!(), " FROM custom_certificates WHERE id = $1");
+/// The sealed private key of custom CSR `$1`, where the zone `$2` may use it.
+const SEALED_OF_CSR: &str = concat!(
+    "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active' AND ",
+    may_be_used!()
+);
+
+/// The statements about the certificates that one kind of scope, `$1`, sees.
+struct Seen {
+    /// The one with the ID `$2`.
+    find: &'static str,
+    /// Likewise.
+    delete: &'static str,
+    /// Those with the status `$2`, unless it is null; `$3` is the first notAfter that is not over.
+    count: &'static str,
+    /// Likewise, `$4` of them after the first `$5`.
+    page: &'static str,
+}
+
+macro_rules! seen {
+    ($is_seen:literal) => {
+        Seen {
+            find: concat!("SELECT ", columns!(), " FROM custom_certificates WHERE ", $is_seen, " AND id = $2"),
+            delete: concat!("DELETE FROM custom_certificates WHERE ", $is_seen, " AND id = $2 RETURNING scope"),
+            count: concat!("SELECT COUNT(*) AS total ", seen!(@filter $is_seen)),
+            page: concat!(
+                "SELECT ", listed_columns!(), " ", seen!(@filter $is_seen), " ORDER BY uploaded_at DESC, id DESC LIMIT $4 OFFSET $5"
+            ),
+        }
+    };
+    (@filter $is_seen:literal) => {
+        concat!(
+            "FROM custom_certificates WHERE ",
+            $is_seen,
+            " AND (CAST($2 AS TEXT) IS NULL OR ($2 = 'active' AND not_after >= $3) OR ($2 = 'expired' AND not_after < $3))"
+        )
+    };
+}
+
+const SEEN_BY_ZONE: Seen = seen!("scope = $1");
+const SEEN_BY_ACCOUNT: Seen = seen!("custom_csr_id IN (SELECT id FROM custom_csrs WHERE scope = $1)");
+
+const fn seen_by(scope: &Scope) -> &'static Seen {
+    match scope {
+        Scope::Zone(_) => &SEEN_BY_ZONE,
+        Scope::Account(_) => &SEEN_BY_ACCOUNT,
+    }
+}
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(super) const ALL: &[&str] = &[
+    FIND_USABLE_CSR,
+    LOCK_USED_CSR,
+    STANDING_OF_CHAIN,
+    INSERT_CERTIFICATE,
+    REPLACE_CERTIFICATE,
+    EDIT_CERTIFICATE,
+    DELETE_EXPIRED_CERTIFICATES,
+    FIND_CERTIFICATE_OF_CSR,
+    ALL_CERTIFICATES,
+    EXPORT_CERTIFICATE,
+    SEALED_OF_CSR,
+    SEEN_BY_ZONE.find,
+    SEEN_BY_ZONE.delete,
+    SEEN_BY_ZONE.count,
+    SEEN_BY_ZONE.page,
+    SEEN_BY_ACCOUNT.find,
+    SEEN_BY_ACCOUNT.delete,
+    SEEN_BY_ACCOUNT.count,
+    SEEN_BY_ACCOUNT.page,
+];
 
 /// The first notAfter, in microseconds, that is not over.
 fn first_valid(now: Timestamp) -> i64 {
@@ -175,11 +344,88 @@ fn chain_values(new: &NewChain) -> Result<Vec<Value>, StoreError> {
     Ok(values![new.custom_csr_id.to_string(), pem, hosts, issuer, signature, not_after.micros()])
 }
 
+/// The leaf of a chain that is stored here, in the encoding that all of them have.
+fn leaf_pem(chain_pem: &str) -> &str {
+    chain_pem.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap_or_default()
+}
+
+impl<DB: Dialect> Reader<'_, DB> {
+    fn certificate_id(&self) -> Result<CustomCertificateId, StoreError> {
+        self.parsed("id", CustomCertificateId::parse)
+    }
+
+    fn certificate(&self) -> Result<CustomCertificate, StoreError> {
+        let time = |column| self.int(column).map(Timestamp::from_micros);
+        Ok(CustomCertificate {
+            id: self.certificate_id()?,
+            zone: self.scope()?,
+            custom_csr_id: self.parsed("custom_csr_id", CustomCsrId::parse)?,
+            chain: CertificateChain {
+                pem: self.text("chain_pem")?,
+                hosts: self.parsed("hosts", |json| serde_json::from_str(json).ok())?,
+                issuer: self.text("issuer")?,
+                signature: self.text("signature")?,
+                not_after: time("not_after")?,
+            },
+            bundle_method: self.parsed("bundle_method", BundleMethod::parse)?,
+            certificate_type: self.parsed("certificate_type", CertificateType::parse)?,
+            uploaded_at: time("uploaded_at")?,
+            modified_at: time("modified_at")?,
+        })
+    }
+
+    fn usable_csr(&self) -> Result<UsableCsr, StoreError> {
+        let spki = DB::blob(self.0, "spki_sha256").map_err(|_| corrupt("spki_sha256"))?;
+        Ok(UsableCsr {
+            id: self.custom_csr_id()?,
+            status: self.parsed("status", Status::parse)?,
+            sans: self.parsed("sans", |json| serde_json::from_str(json).ok())?,
+            spki_sha256: spki.map(|spki| spki.try_into().map_err(|_| corrupt("spki_sha256"))).transpose()?,
+        })
+    }
+}
+
+/// Which certificate a chain is to be that of.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    zone: &'a Scope,
+    id: CustomCertificateId,
+    is_new: bool,
+}
+
 impl<DB: Dialect> SqlStore<DB> {
-    /// Holds a custom CSR in place until the transaction ends; false where it went away.
-    async fn lock_used_csr(&self, tx: &mut Lent<DB>, new: &NewChain) -> Result<bool, StoreError> {
+    /// Holds a custom CSR in place until the transaction ends, so that nobody else gives it a certificate or deletes it; then judges the chain.
+    async fn admit(&self, tx: &mut Lent<DB>, target: Target<'_>, new: &NewChain) -> Result<Option<CertificateRefusal>, StoreError> {
         let values = values![new.custom_csr_id.to_string(), new.spki_sha256.to_vec()];
-        Ok(self.execute(tx, sql::LOCK_USED_CSR, values).await? > 0)
+        let is_held = self.execute(tx, LOCK_USED_CSR, values).await? > 0;
+        Ok(self.refusal(tx, target, new).await?.or_else(|| (!is_held).then_some(CertificateRefusal::CsrGone)))
+    }
+
+    /// Why a chain may not be stored, by what this transaction sees.
+    async fn refusal(&self, tx: &mut Lent<DB>, target: Target<'_>, new: &NewChain) -> Result<Option<CertificateRefusal>, StoreError> {
+        let (zone, csr) = (target.zone.to_string(), new.custom_csr_id.to_string());
+        if target.is_new {
+            let grant = self.fetch(tx, FIND_SCOPE, values![zone.clone()]).await?;
+            let grant = grant.first().map(|row| Reader::<DB>(row).grant()).transpose()?;
+            if !grant.is_some_and(|grant| grant.granted) {
+                return Ok(Some(CertificateRefusal::NotGranted));
+            }
+        }
+        let usable = self.fetch(tx, FIND_USABLE_CSR, values![csr.clone(), zone.clone()]).await?;
+        let usable = usable.first().map(|row| Reader::<DB>(row).usable_csr()).transpose()?;
+        if !usable.is_some_and(|usable| usable.status == Status::Active && usable.spki_sha256 == Some(new.spki_sha256)) {
+            return Ok(Some(CertificateRefusal::CsrGone));
+        }
+        let most = i64::from(MAX_CERTIFICATES_OF_CSR);
+        let values = values![csr, zone, target.id.to_string(), leaf_pem(&new.chain.pem), most];
+        let standing = self.fetch(tx, STANDING_OF_CHAIN, values).await?;
+        let Some(row) = standing.first() else { return Err(StoreError::Internal("a row was expected".to_owned())) };
+        let row = Reader::<DB>(row);
+        if let Some(stored) = row.optional("stored", CustomCertificateId::parse)? {
+            return Ok(Some(CertificateRefusal::Stored(stored)));
+        }
+        let is_one_more = row.int("present")? == 0;
+        Ok((is_one_more && row.int("total")? >= most).then_some(CertificateRefusal::CsrFull))
     }
 
     /// Deletes a custom CSR's certificates that are over; false where others are left.
@@ -190,41 +436,66 @@ impl<DB: Dialect> SqlStore<DB> {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let expired = self.fetch(tx, sql::DELETE_EXPIRED_CERTIFICATES, values![id.to_string(), first_valid(now)]).await?;
+        let expired = self.fetch(tx, DELETE_EXPIRED_CERTIFICATES, values![id.to_string(), first_valid(now)]).await?;
         for row in &expired {
             let row = Reader::<DB>(row);
             self.record(tx, &NewEntry::custom_certificate(Action::Delete, row.certificate_id()?, &row.scope()?), actor, now).await?;
         }
-        Ok(self.fetch(tx, sql::FIND_CERTIFICATE_OF_CSR, values![id.to_string()]).await?.is_empty())
+        Ok(self.fetch(tx, FIND_CERTIFICATE_OF_CSR, values![id.to_string()]).await?.is_empty())
     }
 
-    async fn insert_certificate(&self, new: &NewCertificate, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+    async fn insert_certificate(
+        &self,
+        new: &NewCertificate,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<CertificateRefusal>, StoreError> {
         let mut tx = self.begin_write().await?;
-        if !self.lock_used_csr(&mut tx, &new.chain).await? {
-            return Ok(false);
+        if let Some(refusal) = self.admit(&mut tx, Target { zone: &new.zone, id: new.id, is_new: true }, &new.chain).await? {
+            return Ok(Some(refusal));
         }
         let mut values = values![new.id.to_string(), new.zone.to_string()];
         values.extend(chain_values(&new.chain)?);
         values.extend(values![new.bundle_method.as_str(), new.certificate_type.as_str(), now.micros()]);
-        self.execute(&mut tx, sql::INSERT_CERTIFICATE, values).await?;
+        self.execute(&mut tx, INSERT_CERTIFICATE, values).await?;
         self.record(&mut tx, &NewEntry::custom_certificate(Action::Upload, new.id, &new.zone), actor, now).await?;
         self.commit(tx).await?;
-        Ok(true)
+        Ok(None)
     }
 }
 
 #[async_trait]
 impl<DB: Dialect> CertificateStore for SqlStore<DB> {
     async fn find_usable_csr(&self, zone: &Scope, id: CustomCsrId) -> Result<Option<UsableCsr>, StoreError> {
-        let rows = self.rows(sql::FIND_USABLE_CSR, values![id.to_string(), zone.to_string()]).await?;
+        let rows = self.rows(FIND_USABLE_CSR, values![id.to_string(), zone.to_string()]).await?;
         rows.first().map(|row| Reader::<DB>(row).usable_csr()).transpose()
     }
 
-    async fn accept_certificate(&self, new: &NewCertificate, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+    async fn check_certificate(&self, new: &NewCertificate) -> Result<Option<CertificateRefusal>, StoreError> {
+        let mut tx = self.begin_read().await?;
+        self.refusal(&mut tx, Target { zone: &new.zone, id: new.id, is_new: true }, &new.chain).await
+    }
+
+    async fn check_replacement(
+        &self,
+        zone: &Scope,
+        id: CustomCertificateId,
+        chain: &NewChain,
+    ) -> Result<Option<CertificateRefusal>, StoreError> {
+        let mut tx = self.begin_read().await?;
+        self.refusal(&mut tx, Target { zone, id, is_new: false }, chain).await
+    }
+
+    async fn accept_certificate(
+        &self,
+        new: &NewCertificate,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<CertificateRefusal>, StoreError> {
         match self.insert_certificate(new, actor, now).await {
             // The commit's answer was lost: what is there now decides, seen by a fresh connection.
             Err(StoreError::Ambiguous(lost)) => match self.find_certificate(&new.zone, new.id).await {
-                Ok(Some(_)) => Ok(true),
+                Ok(Some(_)) => Ok(None),
                 Ok(None) | Err(_) => Err(StoreError::Ambiguous(lost)),
             },
             other => other,
@@ -248,13 +519,13 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
         let mut tx = self.begin_write().await?;
         let (statement, action) = match &change.chain {
             Some(chain) => {
-                if !self.lock_used_csr(&mut tx, chain).await? {
-                    return Ok(Replacement::CsrGone);
+                if let Some(refusal) = self.admit(&mut tx, Target { zone, id, is_new: false }, chain).await? {
+                    return Ok(Replacement::Refused(refusal));
                 }
                 values.extend(chain_values(chain)?);
-                (sql::REPLACE_CERTIFICATE, Action::Replace)
+                (REPLACE_CERTIFICATE, Action::Replace)
             }
-            None => (sql::EDIT_CERTIFICATE, Action::Edit),
+            None => (EDIT_CERTIFICATE, Action::Edit),
         };
         values.extend(settings);
         let rows = self.fetch(&mut tx, statement, values).await?;
@@ -265,48 +536,48 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
         Ok(Replacement::Replaced(Box::new(replaced)))
     }
 
-    async fn find_certificate(&self, zone: &Scope, id: CustomCertificateId) -> Result<Option<CustomCertificate>, StoreError> {
-        let rows = self.rows(sql::FIND_CERTIFICATE, values![id.to_string(), zone.to_string()]).await?;
+    async fn find_certificate(&self, scope: &Scope, id: CustomCertificateId) -> Result<Option<CustomCertificate>, StoreError> {
+        let rows = self.rows(seen_by(scope).find, values![scope.to_string(), id.to_string()]).await?;
         rows.first().map(|row| Reader::<DB>(row).certificate()).transpose()
     }
 
-    async fn list_certificates(&self, zone: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError> {
+    async fn list_certificates(&self, scope: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError> {
         let mut tx = self.begin_read().await?;
         let status = query.status.map(|status| status.as_str().to_owned());
-        let mut filter = values![zone.to_string(), status, first_valid(query.now)];
-        let count = self.fetch(&mut tx, sql::COUNT_CERTIFICATES, filter.clone()).await?;
+        let mut filter = values![scope.to_string(), status, first_valid(query.now)];
+        let count = self.fetch(&mut tx, seen_by(scope).count, filter.clone()).await?;
         let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default().unsigned_abs();
         let offset = i64::from(query.page.saturating_sub(1)) * i64::from(query.per_page);
         filter.extend(values![i64::from(query.per_page), offset]);
-        let rows = self.fetch(&mut tx, sql::PAGE_OF_CERTIFICATES, filter).await?;
+        let rows = self.fetch(&mut tx, seen_by(scope).page, filter).await?;
         let rows = rows.iter().map(|row| Reader::<DB>(row).certificate()).collect::<Result<_, _>>()?;
         Ok(CertificatePage { rows, total })
     }
 
-    async fn delete_certificate(&self, zone: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+    async fn delete_certificate(&self, scope: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
         let mut tx = self.begin_write().await?;
-        if self.execute(&mut tx, sql::DELETE_CERTIFICATE, values![id.to_string(), zone.to_string()]).await? == 0 {
-            return Ok(false);
-        }
-        self.record(&mut tx, &NewEntry::custom_certificate(Action::Delete, id, zone), actor, now).await?;
+        let deleted = self.fetch(&mut tx, seen_by(scope).delete, values![scope.to_string(), id.to_string()]).await?;
+        let Some(row) = deleted.first() else { return Ok(false) };
+        let zone = Reader::<DB>(row).scope()?;
+        self.record(&mut tx, &NewEntry::custom_certificate(Action::Delete, id, &zone), actor, now).await?;
         self.commit(tx).await?;
         Ok(true)
     }
 
     async fn list_all_certificates(&self, after: Option<CustomCertificateId>, limit: u32) -> Result<Vec<CustomCertificate>, StoreError> {
         let after = after.map(|id| id.to_string()).unwrap_or_default();
-        let rows = self.rows(sql::ALL_CERTIFICATES, values![after, i64::from(limit)]).await?;
+        let rows = self.rows(ALL_CERTIFICATES, values![after, i64::from(limit)]).await?;
         rows.iter().map(|row| Reader::<DB>(row).certificate()).collect()
     }
 
     async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError> {
         let mut tx = self.begin_write().await?;
-        let rows = self.fetch(&mut tx, sql::EXPORT_CERTIFICATE, values![id.to_string()]).await?;
+        let rows = self.fetch(&mut tx, EXPORT_CERTIFICATE, values![id.to_string()]).await?;
         let Some(certificate) = rows.first().map(|row| Reader::<DB>(row).certificate()).transpose()? else {
             return Ok(StartedExport::NotFound);
         };
         let key = values![certificate.custom_csr_id.to_string(), certificate.zone.to_string()];
-        let sealed = self.fetch(&mut tx, sql::SEALED_OF_CSR, key).await?;
+        let sealed = self.fetch(&mut tx, SEALED_OF_CSR, key).await?;
         let sealed = sealed.first().map(|row| Reader::<DB>(row).sealed()).transpose()?;
         let Some(sealed) = sealed else {
             return Ok(StartedExport::NotUsable { zone: certificate.zone, custom_csr_id: certificate.custom_csr_id });

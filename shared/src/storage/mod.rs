@@ -36,8 +36,8 @@ use async_trait::async_trait;
 pub use self::{
     audit::{AuditQuery, AuditRun, AuditStore},
     certificates::{
-        CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Export, NewCertificate, NewChain, Replacement,
-        StartedExport, UsableCsr,
+        CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal, CertificateStore, Export, MAX_CERTIFICATES_OF_CSR,
+        NewCertificate, NewChain, Replacement, StartedExport, UsableCsr,
     },
     connect::{Access, CopyError, Database, Location, Migrate, OpenError, Queue},
     dialect::Dialect,

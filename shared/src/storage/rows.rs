@@ -1,18 +1,18 @@
 //! Rows into domain types. A row that breaks the schema's promises is [`StoreError::Corrupt`], never a guess.
 
-use super::{Dialect, Generation, MasterKeyRow, PoolKey, ScopeGrant, SealedRow, UsableCsr};
+use super::{Dialect, Generation, MasterKeyRow, PoolKey, ScopeGrant, SealedRow};
 use crate::{
     audit::{Actor, AuditScope, Entry, Via},
     clock::Timestamp,
     error::StoreError,
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
-    model::{BundleMethod, CertificateChain, CertificateType, CustomCertificate, CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
+    model::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
 };
 
 /// Reads columns by name.
 pub(super) struct Reader<'a, DB: Dialect>(pub &'a DB::Row);
 
-fn corrupt(column: &str) -> StoreError {
+pub(super) fn corrupt(column: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column}"))
 }
 
@@ -41,11 +41,11 @@ impl<DB: Dialect> Reader<'_, DB> {
         DB::blob(self.0, column).ok().flatten().ok_or_else(|| corrupt(column))
     }
 
-    fn parsed<T>(&self, column: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
+    pub fn parsed<T>(&self, column: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {
         parse(&self.text(column)?).ok_or_else(|| corrupt(column))
     }
 
-    fn optional<T>(&self, column: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
+    pub fn optional<T>(&self, column: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
         self.optional_text(column)?.map(|text| parse(&text).ok_or_else(|| corrupt(column))).transpose()
     }
 
@@ -89,40 +89,6 @@ impl<DB: Dialect> Reader<'_, DB> {
             certificate_ids: self
                 .optional("certificate_ids", |ids| ids.split(',').map(CustomCertificateId::parse).collect())?
                 .unwrap_or_default(),
-        })
-    }
-
-    pub fn certificate_id(&self) -> Result<CustomCertificateId, StoreError> {
-        self.parsed("id", CustomCertificateId::parse)
-    }
-
-    pub fn certificate(&self) -> Result<CustomCertificate, StoreError> {
-        let time = |column| self.int(column).map(Timestamp::from_micros);
-        Ok(CustomCertificate {
-            id: self.certificate_id()?,
-            zone: self.scope()?,
-            custom_csr_id: self.parsed("custom_csr_id", CustomCsrId::parse)?,
-            chain: CertificateChain {
-                pem: self.text("chain_pem")?,
-                hosts: self.parsed("hosts", |json| serde_json::from_str(json).ok())?,
-                issuer: self.text("issuer")?,
-                signature: self.text("signature")?,
-                not_after: time("not_after")?,
-            },
-            bundle_method: self.parsed("bundle_method", BundleMethod::parse)?,
-            certificate_type: self.parsed("certificate_type", CertificateType::parse)?,
-            uploaded_at: time("uploaded_at")?,
-            modified_at: time("modified_at")?,
-        })
-    }
-
-    pub fn usable_csr(&self) -> Result<UsableCsr, StoreError> {
-        let spki = DB::blob(self.0, "spki_sha256").map_err(|_| corrupt("spki_sha256"))?;
-        Ok(UsableCsr {
-            id: self.custom_csr_id()?,
-            status: self.parsed("status", Status::parse)?,
-            sans: self.parsed("sans", |json| serde_json::from_str(json).ok())?,
-            spki_sha256: spki.map(|spki| spki.try_into().map_err(|_| corrupt("spki_sha256"))).transpose()?,
         })
     }
 

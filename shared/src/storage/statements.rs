@@ -1,4 +1,5 @@
-//! Every statement, each a named constant in the SQL that both databases understand. A test prepares all of them.
+//! Every statement, each a named constant in the SQL that both databases understand, but for those of certificates, which are beside their
+//! code. A test prepares all of them.
 
 /// The columns that a [`crate::model::CustomCsr`] is read from.
 macro_rules! csr_columns {
@@ -16,21 +17,6 @@ macro_rules! csr_columns_with_certificates {
             ", (SELECT string_agg(c.id, ',' ORDER BY c.uploaded_at, c.id) FROM custom_certificates c \
              WHERE c.custom_csr_id = custom_csrs.id) AS certificate_ids"
         )
-    };
-}
-
-/// The columns that a [`crate::model::CustomCertificate`] is read from.
-macro_rules! certificate_columns {
-    () => {
-        "id, scope, custom_csr_id, chain_pem, hosts, issuer, signature, not_after, bundle_method, certificate_type, uploaded_at, modified_at"
-    };
-}
-
-/// The certificates of a zone that a list's filter leaves: `$1` zone, `$2` status, `$3` the first notAfter that is not over.
-macro_rules! certificate_filter {
-    () => {
-        "FROM custom_certificates WHERE scope = $1 AND (CAST($2 AS TEXT) IS NULL OR ($2 = 'active' AND not_after >= $3) \
-         OR ($2 = 'expired' AND not_after < $3))"
     };
 }
 
@@ -175,43 +161,6 @@ pub(super) const REGISTER_MASTER_KEY: &str = "INSERT INTO master_keys (id, curre
 pub(super) const LIST_SEALED: &str = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs \
     WHERE id > $1 AND sealed_private_key IS NOT NULL ORDER BY id LIMIT $2";
 
-/// The custom CSR `$1` where the zone `$2` may use it: its own, or its account's.
-pub(super) const FIND_USABLE_CSR: &str = "SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND (scope = $2 \
-    OR scope = (SELECT 'accounts/' || account_id FROM scopes WHERE scope = $2 AND granted = 1))";
-/// Keeps an active custom CSR from being deleted until the transaction ends. Another key is not the one that was checked.
-pub(super) const LOCK_USED_CSR: &str =
-    "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND status = 'active' AND spki_sha256 = $2";
-pub(super) const INSERT_CERTIFICATE: &str =
-    concat!("INSERT INTO custom_certificates (", certificate_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)");
-pub(super) const FIND_CERTIFICATE: &str =
-    concat!("SELECT ", certificate_columns!(), " FROM custom_certificates WHERE id = $1 AND scope = $2");
-pub(super) const REPLACE_CERTIFICATE: &str = concat!(
-    "UPDATE custom_certificates SET custom_csr_id = $3, chain_pem = $4, hosts = $5, issuer = $6, signature = $7, not_after = $8, \
-     bundle_method = COALESCE($9, bundle_method), certificate_type = COALESCE($10, certificate_type), modified_at = $11 \
-     WHERE id = $1 AND scope = $2 RETURNING ",
-    certificate_columns!()
-);
-pub(super) const EDIT_CERTIFICATE: &str = concat!(
-    "UPDATE custom_certificates SET bundle_method = COALESCE($3, bundle_method), certificate_type = COALESCE($4, certificate_type), \
-     modified_at = $5 WHERE id = $1 AND scope = $2 RETURNING ",
-    certificate_columns!()
-);
-pub(super) const DELETE_CERTIFICATE: &str = "DELETE FROM custom_certificates WHERE id = $1 AND scope = $2";
-/// Those of a custom CSR that are over: `$2` is the first notAfter that is not.
-pub(super) const DELETE_EXPIRED_CERTIFICATES: &str =
-    "DELETE FROM custom_certificates WHERE custom_csr_id = $1 AND not_after < $2 RETURNING id, scope";
-pub(super) const FIND_CERTIFICATE_OF_CSR: &str = "SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT 1";
-pub(super) const COUNT_CERTIFICATES: &str = concat!("SELECT COUNT(*) AS total ", certificate_filter!());
-pub(super) const PAGE_OF_CERTIFICATES: &str =
-    concat!("SELECT ", certificate_columns!(), " ", certificate_filter!(), " ORDER BY uploaded_at DESC, id DESC LIMIT $4 OFFSET $5");
-/// The next `$2` certificates of all zones after the ID `$1`.
-pub(super) const ALL_CERTIFICATES: &str =
-    concat!("SELECT ", certificate_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");
-pub(super) const EXPORT_CERTIFICATE: &str = concat!("SELECT ", certificate_columns!(), " FROM custom_certificates WHERE id = $1");
-/// The sealed private key of custom CSR `$1`, where the zone `$2` may use it.
-pub(super) const SEALED_OF_CSR: &str = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active' \
-    AND (scope = $2 OR scope = (SELECT 'accounts/' || account_id FROM scopes WHERE scope = $2 AND granted = 1))";
-
 pub(super) const INSERT_AUDIT: &str =
     "INSERT INTO audit (at, who, origin, action, resource, scope, request_id, via) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 /// One subquery each: SQLite finds both at the ends of the table.
@@ -271,20 +220,6 @@ pub(super) const ALL: &[&str] = &[
     LIST_MASTER_KEYS,
     REGISTER_MASTER_KEY,
     LIST_SEALED,
-    FIND_USABLE_CSR,
-    LOCK_USED_CSR,
-    INSERT_CERTIFICATE,
-    FIND_CERTIFICATE,
-    REPLACE_CERTIFICATE,
-    EDIT_CERTIFICATE,
-    DELETE_CERTIFICATE,
-    DELETE_EXPIRED_CERTIFICATES,
-    FIND_CERTIFICATE_OF_CSR,
-    COUNT_CERTIFICATES,
-    PAGE_OF_CERTIFICATES,
-    ALL_CERTIFICATES,
-    EXPORT_CERTIFICATE,
-    SEALED_OF_CSR,
     INSERT_AUDIT,
     AUDIT_NUMBERS,
     READ_AUDIT,

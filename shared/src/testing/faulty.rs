@@ -17,8 +17,8 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
     model::{CustomCertificate, CustomCsr},
     storage::{
-        Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateStore, Deletion,
-        GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCertificate, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys,
+        Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal, CertificateStore, Deletion,
+        GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys,
         PooledCompletion, Purge, Registration, Replacement, ScopeGrant, SealedRow, Signals, StartedExport, Store, Sweep, UsableCsr, Vitals,
     },
     x509::edit::Edit,
@@ -93,7 +93,23 @@ impl CertificateStore for FaultyStore {
     async fn find_usable_csr(&self, zone: &Scope, id: CustomCsrId) -> Result<Option<UsableCsr>, StoreError> {
         self.call("find_usable_csr", self.inner.find_usable_csr(zone, id)).await
     }
-    async fn accept_certificate(&self, new: &NewCertificate, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+    async fn check_certificate(&self, new: &NewCertificate) -> Result<Option<CertificateRefusal>, StoreError> {
+        self.call("check_certificate", self.inner.check_certificate(new)).await
+    }
+    async fn check_replacement(
+        &self,
+        zone: &Scope,
+        id: CustomCertificateId,
+        chain: &NewChain,
+    ) -> Result<Option<CertificateRefusal>, StoreError> {
+        self.call("check_replacement", self.inner.check_replacement(zone, id, chain)).await
+    }
+    async fn accept_certificate(
+        &self,
+        new: &NewCertificate,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<CertificateRefusal>, StoreError> {
         self.call("accept_certificate", self.inner.accept_certificate(new, actor, now)).await
     }
     async fn replace_certificate(
@@ -106,14 +122,14 @@ impl CertificateStore for FaultyStore {
     ) -> Result<Replacement, StoreError> {
         self.call("replace_certificate", self.inner.replace_certificate(zone, id, change, actor, now)).await
     }
-    async fn find_certificate(&self, zone: &Scope, id: CustomCertificateId) -> Result<Option<CustomCertificate>, StoreError> {
-        self.call("find_certificate", self.inner.find_certificate(zone, id)).await
+    async fn find_certificate(&self, scope: &Scope, id: CustomCertificateId) -> Result<Option<CustomCertificate>, StoreError> {
+        self.call("find_certificate", self.inner.find_certificate(scope, id)).await
     }
-    async fn list_certificates(&self, zone: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError> {
-        self.call("list_certificates", self.inner.list_certificates(zone, query)).await
+    async fn list_certificates(&self, scope: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError> {
+        self.call("list_certificates", self.inner.list_certificates(scope, query)).await
     }
-    async fn delete_certificate(&self, zone: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
-        self.call("delete_certificate", self.inner.delete_certificate(zone, id, actor, now)).await
+    async fn delete_certificate(&self, scope: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("delete_certificate", self.inner.delete_certificate(scope, id, actor, now)).await
     }
     async fn list_all_certificates(&self, after: Option<CustomCertificateId>, limit: u32) -> Result<Vec<CustomCertificate>, StoreError> {
         self.call("list_all_certificates", self.inner.list_all_certificates(after, limit)).await

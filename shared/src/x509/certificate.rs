@@ -1,6 +1,9 @@
 //! Uploaded certificates: what a chain is, and whether it fits a custom CSR.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
 
 use aws_lc_rs::digest;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -27,6 +30,8 @@ use crate::{
 
 /// The fewest bits of an RSA modulus.
 const RSA_MIN_BITS: usize = 2048;
+/// The most certificates of an upload: each costs a signature to verify.
+const MAX_CERTIFICATES: usize = 10;
 /// A certificate with less time left gets a warning.
 const SOON: Duration = Duration::from_hours(14 * 24);
 
@@ -115,6 +120,23 @@ impl PemChain {
     /// 1426.
     pub fn parse(pem: &str) -> Result<Self, Issue> {
         certificates(pem.as_bytes()).map(Self).map_err(|reason| issue(ErrorCode::CertificateUnparsable, reason))
+    }
+
+    /// The chain as an upload may have it: at most ten certificates, where one that repeats counts once. A root at the end that is sent
+    /// several times is kept once; other repeats are left for [`PemChain::judge`] to refuse.
+    ///
+    /// # Errors
+    ///
+    /// 1426.
+    pub fn bounded(mut self) -> Result<Self, Issue> {
+        let is_root = |der: &CertificateDer<'_>| parse(der).is_some_and(|root| is_ca(&root) && is_self_issued(&root));
+        self.0.dedup_by(|again, der| again == der && is_root(der));
+        let different = self.0.iter().collect::<HashSet<_>>().len();
+        if different > MAX_CERTIFICATES {
+            let reason = format!("it holds {different} certificates, and at most {MAX_CERTIFICATES} are accepted");
+            return Err(issue(ErrorCode::CertificateUnparsable, reason));
+        }
+        Ok(self)
     }
 
     /// Judges the certificates, in the order of the contract's table.
@@ -255,8 +277,15 @@ fn validity(leaf: &X509Certificate<'_>, now: Timestamp) -> Result<Timestamp, Iss
     Ok(not_after)
 }
 
-/// Each certificate is signed by the next.
+/// Each certificate is signed by the next, and none is there twice: what is verified here is bounded by the different ones.
 fn links(chain: &[X509Certificate<'_>]) -> Result<(), Issue> {
+    let mut first = HashMap::new();
+    for (index, certificate) in chain.iter().enumerate() {
+        if let Some(earlier) = first.insert(certificate.as_ref(), index) {
+            let reason = format!("certificate {} ({}) is certificate {} again", index + 1, subject(certificate), earlier + 1);
+            return Err(issue(ErrorCode::ChainBroken, reason));
+        }
+    }
     for (index, pair) in chain.windows(2).enumerate() {
         let [certificate, next] = pair else { continue };
         let place = || {
