@@ -13,6 +13,8 @@ from harness import wait_until
 TIMES = 200
 # Fewer wins of one side would say that the two hardly met.
 ENOUGH = 10
+# As many certificates may use one custom CSR.
+MOST = 20
 ROOT = Authority()
 
 
@@ -135,6 +137,15 @@ def test_two_uploads_at_once_are_both_there(racers, record_property):
     assert len(certificates) == 2 * TIMES and all(len(row["custom_certificate_ids"]) == 2 for row in left.values())
 
 
+def test_of_two_uploads_of_one_leaf_exactly_one_is_stored(racers, record_property):
+    uploads = [racers.upload(csr) for csr in racers.custom_csrs(TIMES // 4)]
+    outcomes = racers.race(uploads, uploads)
+    tally(record_property, "upload and upload of the same leaf", outcomes)
+    assert set(outcomes) <= {((201,), (409, 1482)), ((409, 1482), (201,))}
+    left, certificates = racers.check()
+    assert len(certificates) == len(uploads) and all(len(row["custom_certificate_ids"]) == 1 for row in left.values())
+
+
 def test_an_upload_and_a_delete_of_its_custom_csr_never_both_succeed(racers, record_property):
     csrs = racers.custom_csrs()
     outcomes = racers.race([racers.upload(csr) for csr in csrs], [("DELETE", racers.csr_path(csr), None) for csr in csrs], even=False)
@@ -146,9 +157,11 @@ def test_an_upload_and_a_delete_of_its_custom_csr_never_both_succeed(racers, rec
 
 
 def test_a_move_and_a_delete_of_the_custom_csr_it_goes_to_never_both_succeed(racers, record_property):
-    home, *csrs = racers.custom_csrs(TIMES + 1)
+    csrs = racers.custom_csrs(TIMES + TIMES // MOST)
+    homes, csrs = csrs[TIMES:], csrs[:TIMES]
     moves = []
-    for csr in csrs:
+    for n, csr in enumerate(csrs):
+        home = homes[n % len(homes)]
         made = racers.certificates.upload(home["id"], chain(home))["id"]
         moves.append(("PATCH", f"{racers.certificates.path}/{made}", {"custom_csr_id": csr["id"], "certificate": chain(csr)}))
     outcomes = racers.race(moves, [("DELETE", racers.csr_path(csr), None) for csr in csrs], even=False)

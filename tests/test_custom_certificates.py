@@ -1,6 +1,7 @@
 """The custom certificates of a zone on both databases: lists, changes, what they protect, who may use them."""
 
 import datetime
+import json
 import re
 
 import pytest
@@ -273,10 +274,10 @@ def test_an_accounts_custom_csr_is_used_by_its_zones_only(either):  # noqa: F811
     assert (made["zone_id"], made["custom_csr_id"]) == (zone.id, csr["id"])
     assert codes(Certificates(other).post(custom_csr_id=csr["id"], certificate=chain(csr)).envelope) == [1431]
     assert codes(account.request("DELETE", f"/{csr['id']}").envelope) == [1420]
-    # The account sees the IDs, but neither the zone's certificates nor a resource of its own.
+    # The account sees it, but not by way of the zone.
     assert account.get(csr["id"])["custom_certificate_ids"] == [made["id"]]
     assert codes(Certificates(zone).request("GET", f"/{made['id']}", token=account.token).envelope) == [1404]
-    assert codes(Certificates(account).request("GET").envelope) == [7000]
+    assert Certificates(account).all() == [made]
     # The zone reads and changes its certificate, but not the account's custom CSR.
     assert codes(zone.request("GET", f"/{csr['id']}").envelope) == [1419]
     assert Certificates(zone).patch(made["id"], certificate=chain(csr)).status == 200
@@ -286,6 +287,127 @@ def test_an_accounts_custom_csr_is_used_by_its_zones_only(either):  # noqa: F811
     assert Certificates(zone).get(made["id"])["status"] == "active"
     assert Certificates(zone).request("DELETE", f"/{made['id']}").status == 200
     assert account.request("DELETE", f"/{csr['id']}").status == 200
+
+
+def test_an_account_sees_and_deletes_the_certificates_that_use_its_custom_csrs(either):  # noqa: F811
+    account, stranger, zone, other = either.tenant("account"), either.tenant("account"), either.tenant(), either.tenant()
+    for tenant in (zone, other):
+        either.ok("zone", "grant", tenant.id, "--account", account.id, "--quota", "5")
+    csrs, own = [active(account) for _ in range(2)], active(zone)
+    of_zone, of_other = (Certificates(tenant).upload(csr["id"], chain(csr)) for tenant, csr in zip((zone, other), csrs, strict=True))
+    hidden = Certificates(zone).upload(own["id"], chain(own))["id"]
+    view = Certificates(account)
+    assert view.all() == [of_other, of_zone] and [row["zone_id"] for row in view.all()] == [other.id, zone.id]
+    assert view.all(status="expired") == [] and view.all(status="active") == [of_other, of_zone]
+    paged = view.request("GET", params={"page": 2, "per_page": 5}).envelope
+    assert (paged["result"], paged["result_info"]["total_count"]) == ([], 2)
+    assert view.get(of_zone["id"].upper()) == of_zone
+    # Nothing else: not what uses the zone's own custom CSR, nor for another account, nor one that never was.
+    for viewer, certificate_id in ((view, hidden), (view, UNKNOWN), (Certificates(stranger), of_zone["id"])):
+        for method in ("GET", "DELETE"):
+            assert codes(viewer.request(method, f"/{certificate_id}").envelope) == [1481]
+    assert Certificates(stranger).all() == []
+    for suffix in ("x", UNKNOWN + "0"):
+        assert {tuple(codes(view.request(method, f"/{suffix}").envelope)) for method in ("GET", "DELETE")} == {(1480,)}
+    # A token for its zones alone reaches none of it, and one for reading changes nothing.
+    reader = either.token("--account", account.id, "--scope", "custom_certificates:read")
+    for token, refused in ((zone.token, ("GET", "DELETE")), (reader, ("DELETE",))):
+        for method in refused:
+            assert codes(view.request(method, f"/{of_zone['id']}", token=token).envelope) == [1404]
+    assert view.request("GET", token=reader).result == [of_other, of_zone]
+    # They are stored and changed in zones.
+    assert codes(view.post(custom_csr_id=csrs[0]["id"], certificate=chain(csrs[0])).envelope) == [7001]
+    assert codes(view.patch(of_zone["id"], bundle_method="force").envelope) == [7001]
+
+    # The zone cannot hold the custom CSR, whatever became of its own rights.
+    either.ok("zone", "revoke", zone.id)
+    named = either.token("--account", account.id, "--subject", "the account's own")
+    answer = view.request("DELETE", f"/{of_zone['id']}", token=named)
+    assert (answer.status, answer.result) == (200, {"id": of_zone["id"]})
+    assert codes(view.request("DELETE", f"/{of_zone['id']}").envelope) == [1481]
+    assert [row["id"] for row in Certificates(zone).all()] == [hidden] and view.all() == [of_other]
+    assert account.request("DELETE", f"/{csrs[0]['id']}").status == 200
+    # The entry is the zone's, and says who it was.
+    entries = [json.loads(line) for line in either.ok("audit", "--zone", zone.id).splitlines()]
+    (entry,) = (entry for entry in entries if entry["action"] == "delete")
+    assert (entry["resource"], entry["who"], entry["via"]) == (f"custom_certificate/{of_zone['id']}", "the account's own", "api")
+    assert (entry["zone"], entry["request_id"]) == (zone.id, answer.headers["X-Request-Id"])
+
+
+def test_a_custom_csr_of_a_revoked_account_gets_no_certificate(either):  # noqa: F811
+    account, zone = either.tenant("account"), either.tenant()
+    either.ok("zone", "grant", zone.id, "--account", account.id, "--quota", "5")
+    csr, own = active(account), active(zone)
+    made, moving = (Certificates(zone).upload(one["id"], chain(one))["id"] for one in (csr, own))
+    either.ok("account", "revoke", account.id)
+    for params in ({}, {"dry_run": "true"}):
+        assert codes(Certificates(zone).post(custom_csr_id=csr["id"], certificate=chain(csr), params=params).envelope) == [1431]
+        for one in (made, moving):
+            answer = Certificates(zone).patch(one, custom_csr_id=csr["id"], certificate=chain(csr), params=params)
+            assert (answer.status, codes(answer.envelope)) == (404, [1431])
+    assert Certificates(zone).get(made)["status"] == "active" and Certificates(zone).patch(moving, certificate=chain(own)).status == 200
+    either.ok("account", "grant", account.id)
+    assert Certificates(zone).patch(made, certificate=chain(csr)).status == 200
+
+
+# How many
+
+
+def check_conflict(answer, code: int, pointer: str, word: str) -> None:
+    """A conflict, which goes on being one."""
+    (error,) = answer.envelope["errors"]
+    assert (answer.status, error["code"], error["source"]) == (409, code, {"pointer": pointer})
+    assert word in error["message"] and answer.headers["x-should-retry"] == "false"
+
+
+def test_a_leaf_is_stored_once(either):  # noqa: F811
+    account, zone, other = either.tenant("account"), either.tenant(), either.tenant()
+    for tenant in (zone, other):
+        either.ok("zone", "grant", tenant.id, "--account", account.id)
+    csr, certificates = active(account), Certificates(zone)
+    leaf, another = ROOT.issue(csr["csr"]), ROOT.issue(csr["csr"])
+    first, second = (certificates.upload(csr["id"], one)["id"] for one in (leaf, another))
+    for params in ({}, {"dry_run": "true"}):
+        # The leaf counts, however it is written, and whatever follows it.
+        for again in (leaf, leaf + ROOT.pem, "text\r\n" + leaf.replace("\n", "\r\n")):
+            check_conflict(certificates.post(custom_csr_id=csr["id"], certificate=again, params=params), 1482, "/certificate", first)
+            check_conflict(certificates.patch(second, certificate=again, params=params), 1482, "/certificate", first)
+        assert certificates.patch(first, certificate=leaf + ROOT.pem, params=params).status == 200
+        assert certificates.patch(second, certificate=another, bundle_method="force", params=params).status == 200
+    # A fault of the certificate comes first.
+    assert codes(certificates.post(custom_csr_id=csr["id"], certificate=leaf + ROOT.pem + new_csr()).envelope) == [1426]
+    assert codes(certificates.post(custom_csr_id=csr["id"], certificate=leaf + Authority("Another").pem).envelope) == [1477]
+    Certificates(other).upload(csr["id"], leaf)
+    assert len(certificates.all()) == 2
+    assert certificates.request("DELETE", f"/{first}").status == 200
+    assert certificates.upload(csr["id"], leaf)["id"] != first
+
+
+def test_a_custom_csr_has_at_most_twenty_certificates(either):  # noqa: F811
+    account, zone, other = either.tenant("account"), either.tenant(), either.tenant()
+    for tenant in (zone, other):
+        either.ok("zone", "grant", tenant.id, "--account", account.id)
+    csr, spare = active(account), active(account)
+    leaf = ROOT.issue(csr["csr"])
+    made = [Certificates((zone, other)[n % 2]).upload(csr["id"], leaf if n == 0 else ROOT.issue(csr["csr"]))["id"] for n in range(20)]
+    certificates = Certificates(zone)
+    elsewhere = certificates.upload(spare["id"], chain(spare))["id"]
+    for params in ({}, {"dry_run": "true"}):
+        for full in (
+            certificates.post(custom_csr_id=csr["id"], certificate=chain(csr), params=params),
+            certificates.patch(elsewhere, custom_csr_id=csr["id"], certificate=chain(csr), params=params),
+        ):
+            check_conflict(full, 1483, "/custom_csr_id", "20")
+        # That it is there already comes first; then one that stays is not one more.
+        check_conflict(certificates.post(custom_csr_id=csr["id"], certificate=leaf, params=params), 1482, "/certificate", made[0])
+        assert certificates.patch(made[2], certificate=chain(csr), params=params).status == 200
+        assert certificates.patch(made[2], bundle_method="force", params=params).status == 200
+    assert set(account.get(csr["id"])["custom_certificate_ids"]) == set(made)
+    assert certificates.patch(made[0], custom_csr_id=spare["id"], certificate=chain(spare)).status == 200
+    assert certificates.patch(elsewhere, custom_csr_id=csr["id"], certificate=chain(csr)).status == 200
+    check_conflict(Certificates(other).post(custom_csr_id=csr["id"], certificate=chain(csr)), 1483, "/custom_csr_id", "20")
+    assert Certificates(other).request("DELETE", f"/{made[1]}").status == 200
+    Certificates(other).upload(csr["id"], chain(csr))
 
 
 def test_another_tenants_certificates_and_custom_csrs_are_not_found(either, zone, certificates):  # noqa: F811

@@ -24,8 +24,11 @@ fn operations() -> Vec<(Method, String)> {
         }
         let certificates = format!("{prefix}/zones/z/custom_certificates");
         let certificate = format!("{certificates}/{}", NO_ID.replace('-', ""));
-        all.extend([(Method::POST, certificates.clone()), (Method::GET, certificates)]);
+        all.extend([(Method::POST, certificates.clone()), (Method::GET, certificates.clone())]);
         all.extend([Method::GET, Method::PATCH, Method::DELETE].map(|method| (method, certificate.clone())));
+        let of_account = |path: &str| path.replace("zones/z", "accounts/a");
+        all.push((Method::GET, of_account(&certificates)));
+        all.extend([Method::GET, Method::DELETE].map(|method| (method, of_account(&certificate))));
     }
     all
 }

@@ -216,12 +216,50 @@ async fn what_is_no_route_is_7000_and_what_is_no_method_7001_with_allow() {
             }
         }
     }
-    for (path, allow) in [("custom_certificates", "GET, HEAD, POST"), ("custom_certificates/x", "GET, HEAD, PATCH, DELETE")] {
-        let answer = api.send(Method::PUT, &format!("/client/v4/zones/z/{path}")).await;
+    let certificates = [
+        ("zones/z/custom_certificates", "GET, HEAD, POST"),
+        ("zones/z/custom_certificates/x", "GET, HEAD, PATCH, DELETE"),
+        ("accounts/a/custom_certificates", "GET, HEAD"),
+        ("accounts/a/custom_certificates/x", "GET, HEAD, DELETE"),
+    ];
+    for (path, allow) in certificates {
+        let answer = api.send(Method::PUT, &format!("/client/v4/{path}")).await;
         assert_eq!((answer.code(), answer.headers["allow"].to_str().unwrap()), ((405, 7001), allow));
-        assert_eq!(api.get(&format!("/client/v4/accounts/a/{path}")).await.code(), (404, 7000), "zones only");
     }
     assert_eq!(api.send(Method::DELETE, "/health/live").await.headers["allow"], "GET, HEAD");
+}
+
+#[tokio::test]
+async fn allow_names_exactly_the_methods_that_are_not_405() {
+    let api = Api::start().await;
+    let document: Value = api.client.get(format!("{}/openapi.json", api.base)).send().await.unwrap().json().await.unwrap();
+    let templates = document["paths"].as_object().unwrap().keys();
+    // IDs that are words of other paths are IDs all the same.
+    let ids = [NO_ID, "rekey", "quota", "custom_csrs", "custom_certificates"];
+    let filled = templates.flat_map(|template| {
+        let scoped = template.replace("{zone_id}", "quota").replace("{account_id}", "custom_csrs");
+        ids.map(|id| scoped.replace("{custom_csr_id}", id).replace("{custom_certificate_id}", id))
+    });
+    let mut paths: Vec<String> = filled.flat_map(|path| PREFIXES.map(|prefix| format!("{prefix}{path}"))).collect();
+    paths.extend(["/", "/docs", "/docs/", "/openapi.json", "/openapi.yaml", "/health/live", "/health/ready"].map(str::to_owned));
+    paths.extend(["/api/v4/zones/z/custom_csrs/", "/api/v4/zones/%7a/custom_csrs/%71uota"].map(str::to_owned));
+    paths.sort();
+    paths.dedup();
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FROB"];
+    for path in paths {
+        let (mut works, mut told) = (Vec::new(), Vec::new());
+        for method in methods {
+            let request = client.request(method.parse().unwrap(), format!("{}{path}", api.base));
+            let response = request.send().await.unwrap();
+            match response.headers().get("allow") {
+                Some(allow) => told.push(allow.to_str().unwrap().to_owned()),
+                None => works.push(method),
+            }
+            assert_eq!(response.status() == 405, response.headers().contains_key("allow"), "{method} {path}");
+        }
+        assert_eq!(told, vec![works.join(", "); methods.len() - works.len()], "{path}");
+    }
 }
 
 #[tokio::test]
