@@ -1,27 +1,30 @@
 //! The workers of csrd: they make private keys and certification requests, and keep the queue in order.
 
-pub mod csr;
-pub mod jobs;
-pub mod keygen;
-#[cfg(feature = "openssl-rsa")]
-mod openssl_rsa;
-pub mod poll;
-mod pool;
-pub mod private_key;
-mod supervise;
+mod csr;
+mod generate;
+mod key_pool;
+pub mod keys;
+mod maintenance;
+mod make;
+mod poll;
+mod queue;
 mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
-use jobs::{
-    generate_csr::{Generator, Limits},
-    maintain::{Schedule, maintain},
+use generate::Generator;
+pub use generate::Limits;
+use key_pool::{KeyPool, refill};
+use keys::{
+    KeyGenerator,
+    threads::{KeyThreads, Priority},
 };
-use keygen::{KeyGenerator, KeyThreads, Priority};
-use pool::{KeyPool, refill};
+pub use maintenance::Schedule;
+use maintenance::maintain;
+use make::Maker;
+pub use queue::Heartbeat;
+use queue::{Supervised, supervise};
 use shared::{clock::Clock, seal::Sealer, storage::Database};
-pub use supervise::Heartbeat;
-use supervise::{Supervised, supervise};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -74,12 +77,12 @@ impl Workers {
         let (alive_sender, alive) = watch::channel(false);
         let (running_sender, running) = watch::channel(0);
         let mut tasks = JoinSet::new();
+        let maker = Arc::new(Maker { key_generator: config.key_generator, sealer: config.sealer });
         let mut key_pool = None;
         if config.key_pool_size > 0 {
             let pool = Arc::new(KeyPool {
                 store: Arc::clone(&database.store),
-                sealer: Arc::clone(&config.sealer),
-                key_generator: Arc::clone(&config.key_generator),
+                maker: Arc::clone(&maker),
                 clock: Arc::clone(&config.clock),
                 size: config.key_pool_size,
                 taken: Notify::new(),
@@ -90,8 +93,7 @@ impl Workers {
         }
         let generator = Arc::new(Generator {
             store: Arc::clone(&database.store),
-            sealer: config.sealer,
-            key_generator: config.key_generator,
+            maker,
             threads: KeyThreads::start(config.threads, config.limits.generation_time, Priority::Lowest)?,
             clock: Arc::clone(&config.clock),
             key_pool,

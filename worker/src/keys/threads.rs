@@ -1,4 +1,4 @@
-//! Key pairs, and the threads that make them.
+//! The threads that make keys.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,65 +11,8 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::{
-    rsa,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
-};
-use shared::model::KeyType;
 use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id};
 use tokio::sync::{Semaphore, oneshot};
-
-use crate::private_key::PrivateKey;
-
-/// Key generation went wrong. It says no more: what it knows is secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the key pair could not be generated")]
-pub struct KeygenError;
-
-/// Makes private keys. The seam for other libraries, and for tests that want one that fails.
-pub trait KeyGenerator: Send + Sync + 'static {
-    /// A fresh private key of this type.
-    ///
-    /// # Errors
-    ///
-    /// [`KeygenError`] where the library has none to give.
-    fn generate(&self, key_type: KeyType) -> Result<PrivateKey, KeygenError>;
-}
-
-/// Key generation by aws-lc-rs.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct AwsLc;
-
-impl KeyGenerator for AwsLc {
-    fn generate(&self, key_type: KeyType) -> Result<PrivateKey, KeygenError> {
-        match key_type {
-            KeyType::Rsa2048 => rsa::KeyPair::generate(rsa::KeySize::Rsa2048).map(PrivateKey::Rsa),
-            KeyType::P256v1 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map(PrivateKey::Ecdsa),
-        }
-        .map_err(|_| KeygenError)
-    }
-}
-
-/// The fastest key generation of this build.
-#[must_use]
-pub fn fastest() -> Arc<dyn KeyGenerator> {
-    #[cfg(feature = "openssl-rsa")]
-    return Arc::new(crate::openssl_rsa::OpenSslRsa);
-    #[cfg(not(feature = "openssl-rsa"))]
-    return Arc::new(AwsLc);
-}
-
-/// Makes an RSA-2048 key as [`fastest`] does and drops it: what its library alone does, for a benchmark to measure against.
-///
-/// # Errors
-///
-/// [`KeygenError`] where the library has none to give.
-pub fn rsa_by_library() -> Result<(), KeygenError> {
-    #[cfg(feature = "openssl-rsa")]
-    return crate::openssl_rsa::rsa().map(drop);
-    #[cfg(not(feature = "openssl-rsa"))]
-    return AwsLc.generate(KeyType::Rsa2048).map(drop);
-}
 
 /// Why a task on a key thread has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -8,16 +8,14 @@ use shared::{
     error::StoreError,
     ids::CustomCsrId,
     model::{CustomCsr, KeyType},
-    seal::{Binding, SealError, Sealer},
     storage::{GeneratedCsr, Generation, PoolKey, PooledCompletion, Store},
 };
 use tokio::time::Instant;
 
 use crate::{
-    csr::{CertificationRequest, CsrError, certification_request},
-    keygen::{KeyGenerator, KeyThreads, KeygenError, ThreadError},
-    pool::{KeyPool, make_with},
-    private_key::PrivateKeyError,
+    key_pool::KeyPool,
+    keys::threads::{KeyThreads, ThreadError},
+    make::{MakeError, Maker},
     trouble::Troubles,
 };
 
@@ -66,28 +64,17 @@ pub enum AttemptError {
     /// The thread came back with nothing.
     #[error("the key generation {0}")]
     Thread(#[from] ThreadError),
-    /// There is no key.
+    /// It ran and made nothing.
     #[error("{0}")]
-    Keygen(#[from] KeygenError),
-    /// The key cannot be read or written.
-    #[error("{0}")]
-    PrivateKey(#[from] PrivateKeyError),
-    /// There is no CSR.
-    #[error("{0}")]
-    Csr(#[from] CsrError),
-    /// The private key did not come into a record, or not out of one.
-    #[error("the private key could not be sealed")]
-    Seal(#[from] SealError),
+    Make(#[from] MakeError),
 }
 
 /// Runs generations.
 pub struct Generator {
     /// Where the rows are.
     pub store: Arc<dyn Store>,
-    /// Seals private keys.
-    pub sealer: Arc<Sealer>,
-    /// Makes private keys.
-    pub key_generator: Arc<dyn KeyGenerator>,
+    /// Makes keys and CSRs.
+    pub maker: Arc<Maker>,
     /// Where they are made.
     pub threads: KeyThreads,
     /// The time.
@@ -196,8 +183,8 @@ impl Generator {
                 return false;
             }
         };
-        let (custom_csr, leased, sealer) = (custom_csr.clone(), key.clone(), Arc::clone(&self.sealer));
-        let made = self.threads.run(move || make_with(&custom_csr, &leased, &sealer)).await.map_err(AttemptError::from).flatten();
+        let (custom_csr, leased, maker) = (custom_csr.clone(), key.clone(), Arc::clone(&self.maker));
+        let made = self.on_a_key_thread(move || maker.make_with(&custom_csr, &leased)).await;
         let made = match made {
             Ok(made) => made,
             Err(error) => {
@@ -234,8 +221,15 @@ impl Generator {
 
     /// Everything that takes processor time happens on a key thread; no connection is held meanwhile.
     async fn attempt(&self, custom_csr: CustomCsr) -> Result<GeneratedCsr, AttemptError> {
-        let (sealer, key_generator) = (Arc::clone(&self.sealer), Arc::clone(&self.key_generator));
-        self.threads.run(move || make(&custom_csr, &*key_generator, &sealer)).await?
+        let maker = Arc::clone(&self.maker);
+        self.on_a_key_thread(move || maker.make(&custom_csr)).await
+    }
+
+    async fn on_a_key_thread<F>(&self, make: F) -> Result<GeneratedCsr, AttemptError>
+    where
+        F: FnOnce() -> Result<GeneratedCsr, MakeError> + Send + 'static,
+    {
+        Ok(self.threads.run(make).await??)
     }
 
     async fn count_attempt(&self, id: CustomCsrId, attempts: u32, error: &AttemptError) -> Result<(), StoreError> {
@@ -268,22 +262,4 @@ impl Generator {
             }
         }
     }
-}
-
-fn make(custom_csr: &CustomCsr, key_generator: &dyn KeyGenerator, sealer: &Sealer) -> Result<GeneratedCsr, AttemptError> {
-    let private_key = key_generator.generate(custom_csr.request.key_type)?;
-    let csr = certification_request(&custom_csr.request, &private_key)?;
-    sealed(custom_csr, csr, &private_key.to_private_key_info()?, sealer)
-}
-
-/// Seals a private key for its custom CSR.
-pub fn sealed(
-    custom_csr: &CustomCsr,
-    csr: CertificationRequest,
-    private_key_info: &[u8],
-    sealer: &Sealer,
-) -> Result<GeneratedCsr, AttemptError> {
-    let (row_id, scope) = (custom_csr.id.to_string(), custom_csr.scope.to_string());
-    let sealed_private_key = sealer.seal(&Binding::custom_csr(&row_id, &scope, &csr.spki_sha256), private_key_info)?;
-    Ok(GeneratedCsr { csr_pem: csr.pem, spki_sha256: csr.spki_sha256, master_key_id: sealer.current_id(), sealed_private_key })
 }
