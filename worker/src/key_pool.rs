@@ -68,7 +68,7 @@ impl KeyPool {
 
 /// Keeps the pool full until told to stop. `thread` is one beside those of the jobs, at a lower priority than they have: a job that
 /// comes while a key is being made ahead finds its thread free and has the processor before it.
-pub async fn refill(pool: Arc<KeyPool>, thread: KeyThreads, mut running: watch::Receiver<usize>, mut stop: watch::Receiver<bool>) {
+pub async fn refill(pool: Arc<KeyPool>, thread: Arc<KeyThreads>, mut running: watch::Receiver<usize>, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let keep_full = async {

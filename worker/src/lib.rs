@@ -12,6 +12,7 @@ mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use generate::Generator;
 pub use generate::Limits;
 use key_pool::{KeyPool, refill};
@@ -63,6 +64,7 @@ pub struct Workers {
     running: watch::Receiver<usize>,
     trouble: watch::Receiver<Option<Trouble>>,
     tasks: JoinSet<()>,
+    key_threads: Vec<Arc<KeyThreads>>,
 }
 
 impl Workers {
@@ -78,7 +80,7 @@ impl Workers {
         let (running_sender, running) = watch::channel(0);
         let mut tasks = JoinSet::new();
         let maker = Arc::new(Maker { key_generator: config.key_generator, sealer: config.sealer });
-        let mut key_pool = None;
+        let (mut key_pool, mut key_threads) = (None, Vec::new());
         if config.key_pool_size > 0 {
             let pool = Arc::new(KeyPool {
                 store: Arc::clone(&database.store),
@@ -87,14 +89,17 @@ impl Workers {
                 size: config.key_pool_size,
                 taken: Notify::new(),
             });
-            let thread = KeyThreads::start(1, config.limits.generation_time, Priority::Idle)?;
+            let thread = Arc::new(KeyThreads::start(1, config.limits.generation_time, Priority::Idle)?);
+            key_threads.push(Arc::clone(&thread));
             tasks.spawn(refill(Arc::clone(&pool), thread, running.clone(), stopped.clone()));
             key_pool = Some(pool);
         }
+        let threads = Arc::new(KeyThreads::start(config.threads, config.limits.generation_time, Priority::Lowest)?);
+        key_threads.push(Arc::clone(&threads));
         let generator = Arc::new(Generator {
             store: Arc::clone(&database.store),
             maker,
-            threads: KeyThreads::start(config.threads, config.limits.generation_time, Priority::Lowest)?,
+            threads,
             clock: Arc::clone(&config.clock),
             key_pool,
             troubles: Troubles::default(),
@@ -115,7 +120,7 @@ impl Workers {
         };
         tasks.spawn(supervise(supervised));
         tasks.spawn(maintain(Arc::clone(&database.store), config.schedule, stopped));
-        Ok(Self { stop, end, alive, running, trouble, tasks })
+        Ok(Self { stop, end, alive, running, trouble, tasks, key_threads })
     }
 
     /// Says at any time whether a worker takes jobs.
@@ -139,8 +144,13 @@ impl Workers {
         self.stop.send_replace(true);
         let finished = tokio::time::timeout(patience, self.running.wait_for(|running| *running == 0)).await.is_ok();
         self.end.send_replace(true);
-        let _ = tokio::time::timeout(END_TIME, async { while self.tasks.join_next().await.is_some() {} }).await;
+        let tasks = tokio::time::timeout(END_TIME, async { while self.tasks.join_next().await.is_some() {} });
+        let threads = join_all(self.key_threads.iter().map(|threads| threads.end(END_TIME)));
+        let (_, ended) = tokio::join!(tasks, threads);
         self.tasks.shutdown().await;
+        if ended.contains(&false) {
+            tracing::warn!("key threads are still at work: they are left behind");
+        }
         finished
     }
 }
