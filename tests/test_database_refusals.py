@@ -54,7 +54,7 @@ class Refusing:
         answer = wait_until(told, "the worker is not ready").json()
         assert answer["errors"][0]["code"] == 1471, answer
         jobs = self.cluster.number("SELECT count(*) FROM apalis.jobs")
-        wait_until(lambda: self.waits() or self.cluster.number("SELECT count(*) FROM apalis.jobs") >= jobs + 3 or worker.log_path.read_text().count("the sweep has to wait") >= 3, "it tries again")
+        wait_until(lambda: self.waits() or self.cluster.number("SELECT count(*) FROM apalis.jobs") >= jobs + 3 or worker.log_path.read_text().count("the sweep failed") >= 3, "it tries again")
         assert {self.tenant.get(csr_id)["status"] for csr_id in ids} == {"pending"}
         assert self.cluster.number("SELECT max(starts) FROM custom_csrs") <= 1
         log = worker.log_path.read_text()

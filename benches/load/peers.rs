@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
-use worker::keygen;
+use worker::keys::fastest;
 
 use crate::{
     drive::{Expected, Load, Watched, body_of},
@@ -122,7 +122,7 @@ pub fn loop_keys(time: Duration) -> anyhow::Result<()> {
     let make = || {
         let (began, mut keys) = (Instant::now(), 0_u32);
         while began.elapsed() < time {
-            keygen::rsa_by_library()?;
+            fastest::rsa_by_library()?;
             keys += 1;
         }
         anyhow::Ok((f64::from(keys), f64::from(keys) / began.elapsed().as_secs_f64()))

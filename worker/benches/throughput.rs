@@ -19,11 +19,7 @@ use shared::{
     storage::Acceptance,
     testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
-use worker::{
-    Heartbeat, WorkerConfig, Workers,
-    jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::AwsLc,
-};
+use worker::{Heartbeat, Limits, Schedule, WorkerConfig, Workers, keys::aws_lc::AwsLc};
 
 const ZONES: usize = 8;
 

@@ -18,10 +18,8 @@ use shared::{
     testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
 use worker::{
-    Heartbeat, WorkerConfig, Workers,
-    jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::{AwsLc, KeyGenerator, KeygenError},
-    private_key::PrivateKey,
+    Heartbeat, Limits, Schedule, WorkerConfig, Workers,
+    keys::{KeyGenerator, KeygenError, aws_lc::AwsLc, private_key::PrivateKey},
 };
 
 const ROUNDS: usize = 500;

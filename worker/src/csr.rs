@@ -6,7 +6,7 @@ use shared::{
     x509::san::dns_names,
 };
 
-use crate::private_key::PrivateKey;
+use crate::keys::private_key::PrivateKey;
 
 /// The certification request could not be built: the stored request is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +78,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::keygen::{AwsLc, KeyGenerator};
+    use crate::keys::{KeyGenerator, aws_lc::AwsLc};
 
     #[test]
     fn a_csr_says_what_was_asked_for_and_is_signed_by_its_key() {

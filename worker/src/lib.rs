@@ -1,27 +1,31 @@
 //! The workers of csrd: they make private keys and certification requests, and keep the queue in order.
 
-pub mod csr;
-pub mod jobs;
-pub mod keygen;
-#[cfg(feature = "openssl-rsa")]
-mod openssl_rsa;
-pub mod poll;
-mod pool;
-pub mod private_key;
-mod supervise;
+mod csr;
+mod generate;
+mod key_pool;
+pub mod keys;
+mod maintenance;
+mod make;
+mod poll;
+mod queue;
 mod trouble;
 
 use std::{sync::Arc, time::Duration};
 
-use jobs::{
-    generate_csr::{Generator, Limits},
-    maintain::{Schedule, maintain},
+use futures::future::join_all;
+use generate::Generator;
+pub use generate::Limits;
+use key_pool::{KeyPool, refill};
+use keys::{
+    KeyGenerator,
+    threads::{KeyThreads, Priority},
 };
-use keygen::{KeyGenerator, KeyThreads, Priority};
-use pool::{KeyPool, refill};
+pub use maintenance::Schedule;
+use maintenance::maintain;
+use make::Maker;
+pub use queue::Heartbeat;
+use queue::{Supervised, supervise};
 use shared::{clock::Clock, seal::Sealer, storage::Database};
-pub use supervise::Heartbeat;
-use supervise::{Supervised, supervise};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -60,6 +64,7 @@ pub struct Workers {
     running: watch::Receiver<usize>,
     trouble: watch::Receiver<Option<Trouble>>,
     tasks: JoinSet<()>,
+    key_threads: Vec<Arc<KeyThreads>>,
 }
 
 impl Workers {
@@ -74,25 +79,27 @@ impl Workers {
         let (alive_sender, alive) = watch::channel(false);
         let (running_sender, running) = watch::channel(0);
         let mut tasks = JoinSet::new();
-        let mut key_pool = None;
+        let maker = Arc::new(Maker { key_generator: config.key_generator, sealer: config.sealer });
+        let (mut key_pool, mut key_threads) = (None, Vec::new());
         if config.key_pool_size > 0 {
             let pool = Arc::new(KeyPool {
                 store: Arc::clone(&database.store),
-                sealer: Arc::clone(&config.sealer),
-                key_generator: Arc::clone(&config.key_generator),
+                maker: Arc::clone(&maker),
                 clock: Arc::clone(&config.clock),
                 size: config.key_pool_size,
                 taken: Notify::new(),
             });
-            let thread = KeyThreads::start(1, config.limits.generation_time, Priority::Idle)?;
+            let thread = Arc::new(KeyThreads::start(1, config.limits.generation_time, Priority::Idle)?);
+            key_threads.push(Arc::clone(&thread));
             tasks.spawn(refill(Arc::clone(&pool), thread, running.clone(), stopped.clone()));
             key_pool = Some(pool);
         }
+        let threads = Arc::new(KeyThreads::start(config.threads, config.limits.generation_time, Priority::Lowest)?);
+        key_threads.push(Arc::clone(&threads));
         let generator = Arc::new(Generator {
             store: Arc::clone(&database.store),
-            sealer: config.sealer,
-            key_generator: config.key_generator,
-            threads: KeyThreads::start(config.threads, config.limits.generation_time, Priority::Lowest)?,
+            maker,
+            threads,
             clock: Arc::clone(&config.clock),
             key_pool,
             troubles: Troubles::default(),
@@ -113,7 +120,7 @@ impl Workers {
         };
         tasks.spawn(supervise(supervised));
         tasks.spawn(maintain(Arc::clone(&database.store), config.schedule, stopped));
-        Ok(Self { stop, end, alive, running, trouble, tasks })
+        Ok(Self { stop, end, alive, running, trouble, tasks, key_threads })
     }
 
     /// Says at any time whether a worker takes jobs.
@@ -137,8 +144,13 @@ impl Workers {
         self.stop.send_replace(true);
         let finished = tokio::time::timeout(patience, self.running.wait_for(|running| *running == 0)).await.is_ok();
         self.end.send_replace(true);
-        let _ = tokio::time::timeout(END_TIME, async { while self.tasks.join_next().await.is_some() {} }).await;
+        let tasks = tokio::time::timeout(END_TIME, async { while self.tasks.join_next().await.is_some() {} });
+        let threads = join_all(self.key_threads.iter().map(|threads| threads.end(END_TIME)));
+        let (_, ended) = tokio::join!(tasks, threads);
         self.tasks.shutdown().await;
+        if ended.contains(&false) {
+            tracing::warn!("key threads are still at work: they are left behind");
+        }
         finished
     }
 }

@@ -1,24 +1,25 @@
-//! What the database refuses: told once, shown by the health check, and a growing pause for each row that waits because of it.
+//! Errors that keep rows pending: logged once, shown by the health check, and answered with a growing pause for each row.
 
 use std::{
     collections::HashMap,
+    fmt::Display,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use shared::{error::StoreError, ids::CustomCsrId};
+use shared::ids::CustomCsrId;
 use tokio::{sync::watch, time::Instant};
 
-/// The first pause of a row; each further one is twice as long.
+/// The first pause of a row. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause of a row.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// Trouble that did not come again for so long is over: its rows may be gone.
-const LASTS: Duration = Duration::from_mins(2);
-/// Rows that are remembered; beyond it they begin with the first pause again.
+/// An error that did not come again for so long is no longer shown: its rows may be gone.
+const SHOWN_FOR: Duration = Duration::from_mins(2);
+/// The most rows that are remembered. Beyond it, all begin with the first pause again.
 const ROWS_MAX: usize = 10_000;
 
-/// An error of the database that keeps keys from being stored.
+/// An error that keeps keys from being made or stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     text: String,
@@ -26,10 +27,10 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// What the database said, or `None` if that was long ago.
+    /// The error's message, or `None` if the error is old.
     #[must_use]
     pub fn current(&self) -> Option<&str> {
-        (self.since.elapsed() < LASTS).then_some(self.text.as_str())
+        (self.since.elapsed() < SHOWN_FOR).then_some(self.text.as_str())
     }
 }
 
@@ -52,21 +53,21 @@ impl Troubles {
         self.last.subscribe()
     }
 
-    /// Remembers an error. The log has an error for each new text, not for each row.
-    pub fn report(&self, id: CustomCsrId, error: &StoreError) {
+    /// Remembers an error. It is logged as an error once for each text, not for each row.
+    pub fn report(&self, id: CustomCsrId, error: &impl Display) {
         let text = error.to_string();
         self.last.send_modify(|last| {
             let is_new = last.as_ref().and_then(Trouble::current) != Some(text.as_str());
             if is_new {
-                tracing::error!(custom_csr_id = %id, %error, "keys cannot be stored: pending custom CSRs wait until this is mended");
+                tracing::error!(custom_csr_id = %id, %error, "keys cannot be stored: custom CSRs stay pending until the cause is removed");
             } else {
-                tracing::debug!(custom_csr_id = %id, %error, "a custom CSR has to wait");
+                tracing::debug!(custom_csr_id = %id, %error, "a custom CSR stays pending");
             }
             *last = Some(Trouble { text, since: Instant::now() });
         });
     }
 
-    /// How long this row waits after one more error.
+    /// Counts an error of this row and returns how long the row waits.
     pub fn pause(&self, id: CustomCsrId) -> Duration {
         let mut errors = self.errors();
         if errors.len() >= ROWS_MAX {
@@ -78,7 +79,7 @@ impl Troubles {
         pause
     }
 
-    /// A row came to a result: the database takes keys again.
+    /// Forgets the errors of this row and the last error: a key was stored.
     pub fn clear(&self, id: CustomCsrId) {
         self.errors().remove(&id);
         self.last.send_if_modified(|last| {
@@ -97,12 +98,12 @@ impl Troubles {
 
 #[cfg(test)]
 mod tests {
-    use shared::testing::now;
+    use shared::{error::StoreError, testing::now};
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn trouble_is_over_when_a_key_is_stored_or_when_it_does_not_come_again() {
+    async fn an_error_is_shown_until_a_key_is_stored_or_until_it_is_old() {
         let (troubles, id) = (Troubles::default(), CustomCsrId::new(now()));
         let last = troubles.last();
         let current = || last.borrow().as_ref().and_then(|trouble| trouble.current().map(str::to_owned));
@@ -112,7 +113,7 @@ mod tests {
         troubles.clear(id);
         assert_eq!(current(), None);
         troubles.report(id, &StoreError::Internal("no right".into()));
-        tokio::time::advance(LASTS).await;
+        tokio::time::advance(SHOWN_FOR).await;
         assert_eq!(current(), None);
     }
 

@@ -13,7 +13,7 @@ use shared::{
     storage::{Export, StartedExport},
     x509::certificate::PemChain,
 };
-use worker::private_key::PrivateKey;
+use worker::keys::private_key::PrivateKey;
 use zeroize::Zeroizing;
 
 use super::{

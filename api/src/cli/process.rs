@@ -20,11 +20,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinHandle,
 };
-use worker::{
-    Heartbeat, WorkerConfig, Workers,
-    jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen,
-};
+use worker::{Heartbeat, Limits, Schedule, WorkerConfig, Workers, keys};
 
 use super::{bad_setting, settings::duration};
 
@@ -88,7 +84,7 @@ impl ProcessArgs {
         let config = WorkerConfig {
             threads,
             sealer: Arc::new(sealer),
-            key_generator: keygen::fastest(),
+            key_generator: keys::fastest::key_generator(),
             clock: Arc::new(SystemClock),
             limits: Limits::default(),
             schedule: Schedule {

@@ -26,11 +26,7 @@ use tokio::{
     sync::{Semaphore, oneshot, watch},
     task::JoinHandle,
 };
-use worker::{
-    Heartbeat, WorkerConfig, Workers,
-    jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::AwsLc,
-};
+use worker::{Heartbeat, Limits, Schedule, WorkerConfig, Workers, keys::aws_lc::AwsLc};
 
 pub const PREFIXES: [&str; 2] = ["/api/v4", "/client/v4"];
 pub const NO_ID: &str = "01a20ddb-a60a-7ec4-a678-dddaaf48e323";

@@ -9,11 +9,7 @@ use shared::{
     testing::faulty::{Fault, FaultyStore, When},
 };
 use tokio::time::Instant;
-use worker::{
-    Trouble,
-    jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::AwsLc,
-};
+use worker::{Limits, Schedule, Trouble, keys::aws_lc::AwsLc};
 
 use crate::support::World;
 

@@ -13,7 +13,7 @@ use shared::{
     testing::now,
 };
 use tokio::time::Instant;
-use worker::{jobs::generate_csr::Limits, keygen::AwsLc};
+use worker::{Limits, keys::aws_lc::AwsLc};
 
 use crate::support::{Remembering, World, scripted};
 

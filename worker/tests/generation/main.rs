@@ -21,9 +21,8 @@ use shared::{
 use support::{Remembering, World, scripted};
 use tokio::time::Instant;
 use worker::{
-    jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::{AwsLc, KeygenError},
-    private_key::PrivateKey,
+    Limits, Schedule,
+    keys::{KeygenError, aws_lc::AwsLc, private_key::PrivateKey},
 };
 
 /// Limits under which giving up does not take long.

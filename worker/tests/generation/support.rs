@@ -18,10 +18,8 @@ use shared::{
 };
 use tokio::time::Instant;
 use worker::{
-    Heartbeat, WorkerConfig, Workers,
-    jobs::{generate_csr::Limits, maintain::Schedule},
-    keygen::{AwsLc, KeyGenerator, KeygenError},
-    private_key::PrivateKey,
+    Heartbeat, Limits, Schedule, WorkerConfig, Workers,
+    keys::{KeyGenerator, KeygenError, aws_lc::AwsLc, private_key::PrivateKey},
 };
 
 /// A database with a granted zone and a registered master key.

@@ -19,7 +19,7 @@ use shared::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::{jobs::generate_csr::Generator, poll::EventsAndTicks};
+use crate::{generate::Generator, poll::EventsAndTicks};
 
 /// The backstop, should an event be missed; it also finds the jobs that were to wait.
 const TICK: Duration = Duration::from_millis(500);

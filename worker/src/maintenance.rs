@@ -1,18 +1,19 @@
-//! What is done now and then: the sweep and the purge.
+//! Maintenance on a timer: the sweep and the purge.
 
 use std::{sync::Arc, time::Duration};
 
 use shared::{error::StoreError, storage::Store};
 use tokio::sync::watch;
 
-/// How often, and how far back.
+/// How often to sweep, and what to purge.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
-    /// Between two sweeps.
+    /// The time between two sweeps.
     pub sweep_interval: Duration,
-    /// How long a finished job stays.
+    /// How long a finished job is kept.
     pub purge_after: Duration,
-    /// How long a worker is silent before its row may go as well, if that is longer: a living one needs its row.
+    /// The row of a worker is kept as long as a finished job, and at least this long after the worker's last heartbeat: a worker that lives
+    /// needs its row.
     pub worker_gone_after: Duration,
 }
 
@@ -22,7 +23,7 @@ impl Default for Schedule {
     }
 }
 
-/// Sweeps and purges until told to stop. The first sweep is at once: a crash may have left something.
+/// Sweeps and purges until told to stop. The first sweep does not wait: a crash may have left rows without a job.
 pub async fn maintain(store: Arc<dyn Store>, schedule: Schedule, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(schedule.sweep_interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -31,18 +32,18 @@ pub async fn maintain(store: Arc<dyn Store>, schedule: Schedule, mut stop: watch
             _ = tick.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        if let Err(error) = once(&*store, schedule).await {
-            tracing::warn!(%error, "the sweep has to wait for the next time");
+        if let Err(error) = sweep_and_purge(&*store, schedule).await {
+            tracing::warn!(%error, "the sweep failed: the next one tries again");
         }
     }
 }
 
-async fn once(store: &dyn Store, schedule: Schedule) -> Result<(), StoreError> {
+async fn sweep_and_purge(store: &dyn Store, schedule: Schedule) -> Result<(), StoreError> {
     let requeued = store.sweep().await?.requeued;
     if requeued > 0 {
         tracing::info!(requeued, "pending custom CSRs without a live job got a new one");
     }
-    // What it compares with was written by the database's clock, or by those of several hosts.
+    // The rows' times come from the database's clock, or from the clocks of several hosts: this host's own clock may differ.
     let now = store.vitals(Duration::ZERO).await?.now;
     let seen_before = now.minus(schedule.purge_after.max(schedule.worker_gone_after));
     let purged = store.purge(now.minus(schedule.purge_after), seen_before, now).await?;

@@ -101,7 +101,7 @@ impl SigningKey for PrivateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keygen::{AwsLc, KeyGenerator};
+    use crate::keys::{KeyGenerator, aws_lc::AwsLc};
 
     #[test]
     fn a_key_is_the_same_after_it_was_written_and_read() {

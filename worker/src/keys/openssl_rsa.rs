@@ -10,10 +10,7 @@ use openssl::{
 use shared::model::KeyType;
 use zeroize::Zeroizing;
 
-use crate::{
-    keygen::{AwsLc, KeyGenerator, KeygenError},
-    private_key::PrivateKey,
-};
+use super::{KeyGenerator, KeygenError, aws_lc::AwsLc, private_key::PrivateKey};
 
 const RSA_BITS: u32 = 2048;
 

@@ -1,4 +1,0 @@
-//! What the workers do.
-
-pub mod generate_csr;
-pub mod maintain;

@@ -1,0 +1,75 @@
+//! Everything that runs on a key thread: making keys and CSRs, and sealing the keys. Nothing here waits for the database.
+
+use std::sync::Arc;
+
+use shared::{
+    model::{CustomCsr, KeyType},
+    seal::{Binding, SealError, Sealer},
+    storage::{GeneratedCsr, NewPoolKey, PoolKey},
+};
+use ulid::Ulid;
+
+use crate::{
+    csr::{CertificationRequest, CsrError, certification_request},
+    keys::{
+        KeyGenerator, KeygenError,
+        private_key::{PrivateKey, PrivateKeyError},
+    },
+};
+
+/// Why nothing was made. Tenants read the message, so it holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// The key was not generated.
+    #[error("{0}")]
+    Keygen(#[from] KeygenError),
+    /// The private key could not be read or written.
+    #[error("{0}")]
+    PrivateKey(#[from] PrivateKeyError),
+    /// The CSR was not built.
+    #[error("{0}")]
+    Csr(#[from] CsrError),
+    /// The private key was not sealed, or a key of the key pool not unsealed.
+    #[error("the private key could not be sealed")]
+    Seal(#[from] SealError),
+}
+
+/// Makes keys and CSRs, and seals the keys.
+pub struct Maker {
+    /// Makes private keys.
+    pub key_generator: Arc<dyn KeyGenerator>,
+    /// Seals private keys.
+    pub sealer: Arc<Sealer>,
+}
+
+impl Maker {
+    /// Makes a fresh key and the CSR of `custom_csr`.
+    pub fn make(&self, custom_csr: &CustomCsr) -> Result<GeneratedCsr, MakeError> {
+        let private_key = self.key_generator.generate(custom_csr.request.key_type)?;
+        let csr = certification_request(&custom_csr.request, &private_key)?;
+        self.seal(custom_csr, csr, &private_key.to_private_key_info()?)
+    }
+
+    /// Makes the CSR of `custom_csr` with a key of the key pool, and seals that key anew for its custom CSR.
+    pub fn make_with(&self, custom_csr: &CustomCsr, key: &PoolKey) -> Result<GeneratedCsr, MakeError> {
+        let private_key_info = self.sealer.open(&Binding::pool_key(&key.id, &key.spki_sha256), &key.sealed_private_key)?;
+        let csr = certification_request(&custom_csr.request, &PrivateKey::parse(KeyType::Rsa2048, &private_key_info)?)?;
+        self.seal(custom_csr, csr, &private_key_info)
+    }
+
+    /// Makes an RSA key for the key pool.
+    pub fn make_ahead(&self) -> Result<NewPoolKey, MakeError> {
+        let private_key = self.key_generator.generate(KeyType::Rsa2048)?;
+        let spki_sha256 = private_key.spki_sha256();
+        let id = Ulid::generate().to_string();
+        let sealed_private_key = self.sealer.seal(&Binding::pool_key(&id, &spki_sha256), &private_key.to_private_key_info()?)?;
+        Ok(NewPoolKey { id, spki_sha256, master_key_id: self.sealer.current_id(), sealed_private_key })
+    }
+
+    fn seal(&self, custom_csr: &CustomCsr, csr: CertificationRequest, private_key_info: &[u8]) -> Result<GeneratedCsr, MakeError> {
+        let (row_id, scope) = (custom_csr.id.to_string(), custom_csr.scope.to_string());
+        let binding = Binding::custom_csr(&row_id, &scope, &csr.spki_sha256);
+        let sealed_private_key = self.sealer.seal(&binding, private_key_info)?;
+        Ok(GeneratedCsr { csr_pem: csr.pem, spki_sha256: csr.spki_sha256, master_key_id: self.sealer.current_id(), sealed_private_key })
+    }
+}
