@@ -30,7 +30,12 @@ Every response has the same envelope. Errors carry one of these codes:
 /// The service around the operations.
 #[must_use]
 pub fn service() -> Service {
-    OpenApiService::new((ZoneCustomCsrs, AccountCustomCsrs, ZoneCustomCertificates, AccountCustomCertificates), "csrd", env!("CARGO_PKG_VERSION")).server(CANONICAL)
+    OpenApiService::new(
+        (ZoneCustomCsrs, AccountCustomCsrs, ZoneCustomCertificates, AccountCustomCertificates),
+        "csrd",
+        env!("CARGO_PKG_VERSION"),
+    )
+    .server(CANONICAL)
 }
 
 /// The document.

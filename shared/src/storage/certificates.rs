@@ -228,8 +228,7 @@ macro_rules! may_be_used {
     };
 }
 
-const FIND_USABLE_CSR: &str =
-    concat!("SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND ", may_be_used!());
+const FIND_USABLE_CSR: &str = concat!("SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND ", may_be_used!());
 /// Keeps an active custom CSR from being deleted, and from getting another certificate, until the transaction ends. Another key is not the
 /// one that was checked.
 const LOCK_USED_CSR: &str = "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND status = 'active' AND spki_sha256 = $2";
@@ -254,8 +253,7 @@ const EDIT_CERTIFICATE: &str = concat!(
     columns!()
 );
 /// Those of a custom CSR that are over: `$2` is the first notAfter that is not.
-const DELETE_EXPIRED_CERTIFICATES: &str =
-    "DELETE FROM custom_certificates WHERE custom_csr_id = $1 AND not_after < $2 RETURNING id, scope";
+const DELETE_EXPIRED_CERTIFICATES: &str = "DELETE FROM custom_certificates WHERE custom_csr_id = $1 AND not_after < $2 RETURNING id, scope";
 const FIND_CERTIFICATE_OF_CSR: &str = "SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT 1";
 /// The next `$2` certificates of all zones after the ID `$1`.
 const ALL_CERTIFICATES: &str = concat!("SELECT ", listed_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");

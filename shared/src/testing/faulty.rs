@@ -17,9 +17,10 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
     model::{CustomCertificate, CustomCsr},
     storage::{
-        Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal, CertificateStore, Deletion,
-        GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys,
-        PooledCompletion, Purge, Registration, Replacement, ScopeGrant, SealedRow, Signals, StartedExport, Store, Sweep, UsableCsr, Vitals,
+        Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
+        CertificateStore, Deletion, GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCertificate, NewChain, NewCustomCsr, NewPoolKey,
+        Page, PoolKey, PoolKeys, PooledCompletion, Purge, Registration, Replacement, ScopeGrant, SealedRow, Signals, StartedExport, Store,
+        Sweep, UsableCsr, Vitals,
     },
     x509::edit::Edit,
 };

@@ -321,7 +321,8 @@ async fn an_account_sees_and_deletes_what_uses_its_custom_csrs_and_nothing_else(
     assert_eq!(list(&of_account, None).await, (0, Vec::new()));
     assert_eq!(store.delete_custom_csr(&of_account, theirs, &actor(), now()).await.unwrap(), Deletion::Deleted);
     for (scope, id) in [(&zone, first), (&other, over)] {
-        let entries = format!("SELECT COUNT(*) FROM audit WHERE action = 'delete' AND scope = '{scope}' AND resource = 'custom_certificate/{id}'");
+        let entries =
+            format!("SELECT COUNT(*) FROM audit WHERE action = 'delete' AND scope = '{scope}' AND resource = 'custom_certificate/{id}'");
         assert_eq!(test.number(&entries).await, 1);
     }
 }
