@@ -317,7 +317,7 @@ mod tests {
         generator.run(new.id).await;
         let untouched = "SELECT COUNT(*) FROM custom_csrs WHERE status = 'pending' AND attempts = 0 AND starts = 0";
         assert_eq!(test.number(untouched).await, 1, "neither an attempt nor a start is counted");
-        assert_eq!(test.number("SELECT COUNT(*) FROM {jobs} WHERE status = 'Pending'").await, 1, "it has a job");
+        assert_eq!(test.number("SELECT COUNT(*) FROM {jobs} WHERE status = 'Pending'").await, 2, "the job that ran here, and a new one");
         let last = generator.troubles.last();
         last.borrow().as_ref().and_then(Trouble::current).map(str::to_owned)
     }
