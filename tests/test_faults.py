@@ -455,27 +455,6 @@ def test_a_read_only_database_is_a_clear_error_at_the_start_and_none_once_it_is_
         csrd.close()
 
 
-def test_sigterm_ends_a_process_whose_database_is_frozen(tmp_path):
-    server = Postgres()
-    try:
-        url = server.url(server.create_database())
-        csrd = Csrd(tmp_path / "csrd", "--shutdown-timeout", "3s", env={"CSRD_DATABASE_URL": url} | HASTE).start()
-        try:
-            server.freeze()
-            try:
-                wait_until(lambda: not csrd.is_up("/health/ready"), "the process is not ready", 20)
-                began = time.monotonic()
-                csrd.terminate()
-                assert csrd.wait(15) in (0, 1)
-                assert time.monotonic() - began < 6
-            finally:
-                server.thaw()
-        finally:
-            csrd.close()
-    finally:
-        server.close()
-
-
 def test_a_database_file_that_was_moved_is_not_ready(new_csrd):
     csrd = new_csrd().start()
     (csrd.data_dir / "csrd.db").rename(csrd.data_dir / "elsewhere.db")

@@ -1,8 +1,10 @@
 """SIGTERM: what is in flight is answered, what is in the making is finished or given back."""
 
 import json
+import subprocess
 
-from harness import check_envelope, read_response, subject, wait_until
+import pytest
+from harness import check_envelope, read_response, run, subject, wait_until
 
 
 def refuses_connections(csrd) -> bool:
@@ -85,3 +87,38 @@ def test_an_idle_process_ends_at_once_even_with_a_connection_kept_alive(new_csrd
         assert read_response(idle)[0] == 200
         csrd.terminate()
         assert csrd.wait(10) == 0
+
+
+# Says that it ran, and gives threads that are still there a second to run into what the other handlers have taken down.
+EXIT_HANDLER = r"""
+#include <time.h>
+#include <unistd.h>
+static void __attribute__((destructor)) run(void) {
+    struct timespec second = {1, 0};
+    (void)!write(2, "exit handlers run\n", 18);
+    nanosleep(&second, 0);
+}
+"""
+
+
+@pytest.fixture
+def exit_handler(tmp_path) -> str:
+    """A library with an exit handler, for `LD_PRELOAD`."""
+    source, library = tmp_path / "handler.c", tmp_path / "handler.so"
+    source.write_text(EXIT_HANDLER)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    return str(library)
+
+
+def test_threads_that_still_make_keys_do_not_run_into_the_exit_handlers_of_c_libraries(new_csrd, exit_handler):
+    """aws-lc aborts a process when a thread asks for its first random bytes after the exit handlers: the end was SIGABRT, now and then."""
+    assert "exit handlers run" in subprocess.run(["/bin/true"], env={"LD_PRELOAD": exit_handler}, capture_output=True, text=True, check=True).stderr
+    csrd = new_csrd("--workers", "4", env={"LD_PRELOAD": exit_handler}).start()
+    zone = csrd.tenant("zone")
+    for _ in range(8):
+        zone.create(key_type="rsa2048")
+    assert csrd.stop() == 0
+    assert "stopped" in csrd.log() and "exit handlers run" not in csrd.log()
+    for command in (("serve", "--help"), ("--version",), ("openapi",)):
+        done = run(*command, env={"LD_PRELOAD": exit_handler})
+        assert done.returncode == 0 and done.stderr == "" and done.stdout.endswith("\n"), done

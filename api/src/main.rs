@@ -20,9 +20,16 @@ use rustix::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+fn main() -> ! {
     harden();
-    cli::run()
+    leave(cli::run())
+}
+
+/// Ends the process at once: whatever was printed is flushed already. Threads may still make keys or wait for a name server, and must not
+/// run into the exit handlers of the C libraries: aws-lc aborts the process when a thread asks for its first random bytes after them.
+fn leave(code: ExitCode) -> ! {
+    let status = (0..=u8::MAX).find(|status| ExitCode::from(*status) == code);
+    signal_hook::low_level::exit(i32::from(status.unwrap_or(1)))
 }
 
 /// Before anything secret is read: no core file, no debugger of the same user, no file that others can read.

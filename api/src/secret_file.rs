@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fmt,
     fs::{File, Metadata},
     io::{self, ErrorKind, Read, Write},
@@ -148,6 +149,15 @@ pub fn create(path: &Path, secret: &[u8]) -> io::Result<()> {
     new.finish()
 }
 
+/// How the name of a file ends that is not whole yet.
+const TEMPORARY: &str = ".tmp";
+
+/// Whether a file of this name is one that is not whole yet, or was left behind by a process that was killed meanwhile.
+#[must_use]
+pub fn is_temporary(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(TEMPORARY))
+}
+
 /// A file that gets its name once it is whole. Until then it lies beside, under a name that matters to nobody; dropped, it is gone.
 #[derive(Debug)]
 pub struct NewFile {
@@ -168,7 +178,7 @@ impl NewFile {
         if path.symlink_metadata().is_ok() {
             return Err(Errno::EXIST.into());
         }
-        let temporary = directory.join(format!(".{name}.{}.tmp", uuid::Uuid::now_v7().simple()));
+        let temporary = directory.join(format!(".{name}.{}{TEMPORARY}", uuid::Uuid::now_v7().simple()));
         File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
         Ok(Self { path: path.to_owned(), directory, temporary })
     }

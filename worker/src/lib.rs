@@ -62,6 +62,7 @@ pub struct Workers {
     end: watch::Sender<bool>,
     alive: watch::Receiver<bool>,
     running: watch::Receiver<usize>,
+    cut: watch::Receiver<bool>,
     trouble: watch::Receiver<Option<Trouble>>,
     tasks: JoinSet<()>,
     key_threads: Vec<Arc<KeyThreads>>,
@@ -78,6 +79,7 @@ impl Workers {
         let (end, ended) = watch::channel(false);
         let (alive_sender, alive) = watch::channel(false);
         let (running_sender, running) = watch::channel(0);
+        let (cut_sender, cut) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let maker = Arc::new(Maker { key_generator: config.key_generator, sealer: config.sealer });
         let (mut key_pool, mut key_threads) = (None, Vec::new());
@@ -117,10 +119,11 @@ impl Workers {
             stop: stopped.clone(),
             end: ended,
             running: running_sender,
+            cut: cut_sender,
         };
         tasks.spawn(supervise(supervised));
         tasks.spawn(maintain(Arc::clone(&database.store), config.schedule, stopped));
-        Ok(Self { stop, end, alive, running, trouble, tasks, key_threads })
+        Ok(Self { stop, end, alive, running, cut, trouble, tasks, key_threads })
     }
 
     /// Says at any time whether a worker takes jobs.
@@ -135,14 +138,15 @@ impl Workers {
         self.trouble.clone()
     }
 
-    /// Takes no more jobs and waits for those in flight, `patience` long. False where some were not finished: they are
-    /// run again later.
+    /// Takes no more jobs and waits for those in flight, `patience` long. False if some were not finished, or were cut off before because the
+    /// database is gone: they are run again later.
     ///
     /// apalis is told to end only then: a worker that ends reads no more of its jobs' results, and a job that has to wait for
     /// room for its result would wait for ever. A result that it did not read is no loss: the row decides.
     pub async fn drain(mut self, patience: Duration) -> bool {
         self.stop.send_replace(true);
-        let finished = tokio::time::timeout(patience, self.running.wait_for(|running| *running == 0)).await.is_ok();
+        let none_runs = tokio::time::timeout(patience, self.running.wait_for(|running| *running == 0)).await.is_ok();
+        let finished = none_runs && !*self.cut.borrow();
         self.end.send_replace(true);
         let tasks = tokio::time::timeout(END_TIME, async { while self.tasks.join_next().await.is_some() {} });
         let threads = join_all(self.key_threads.iter().map(|threads| threads.end(END_TIME)));

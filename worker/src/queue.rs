@@ -84,6 +84,8 @@ pub struct Supervised {
     pub end: watch::Receiver<bool>,
     /// Jobs that are being run.
     pub running: watch::Sender<usize>,
+    /// Says whether jobs were cut off and none was run to its end since.
+    pub cut: watch::Sender<bool>,
 }
 
 /// Keeps one apalis worker running until told to stop.
@@ -119,7 +121,12 @@ macro_rules! run_worker {
         let alive = $this.alive.clone();
         let worker = WorkerBuilder::new($name)
             .backend($backend)
-            .data(Handler { generator: Arc::clone(&$this.generator), stop: $this.stop.clone(), running: $this.running.clone() })
+            .data(Handler {
+                generator: Arc::clone(&$this.generator),
+                stop: $this.stop.clone(),
+                running: $this.running.clone(),
+                cut: $this.cut.clone(),
+            })
             .concurrency($this.concurrency)
             .on_event(move |_, event| {
                 if matches!(event, Event::Start) {
@@ -208,37 +215,47 @@ struct Handler {
     generator: Arc<Generator>,
     stop: watch::Receiver<bool>,
     running: watch::Sender<usize>,
+    cut: watch::Sender<bool>,
 }
 
-/// Counts a job that is being run.
-struct Running(watch::Sender<usize>);
+/// Counts a job that is being run. One that is dropped before its end was cut off: its worker ended, as it does when the database is gone.
+struct Running {
+    handler: Handler,
+    is_finished: bool,
+}
 
 impl Running {
-    fn new(running: &watch::Sender<usize>) -> Self {
-        running.send_modify(|count| *count += 1);
-        Self(running.clone())
+    fn new(handler: &Handler) -> Self {
+        handler.running.send_modify(|count| *count += 1);
+        Self { handler: handler.clone(), is_finished: false }
+    }
+
+    fn finish(mut self) {
+        self.is_finished = true;
+        self.handler.cut.send_replace(false);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        if !self.is_finished {
+            self.handler.cut.send_replace(true);
+        }
+        // Last: whoever waits for none to run asks then whether one was cut off.
+        self.handler.running.send_modify(|count| *count -= 1);
     }
 }
 
 /// Everything that can go wrong is dealt with inside: an error that apalis sees would leave the job running.
 async fn handle(job: GenerateCsrJob, handler: Data<Handler>) -> Result<(), BoxDynError> {
-    let _running = Running::new(&handler.running);
-    let Some(id) = job.custom_csr_id() else {
-        tracing::error!("a job names no custom CSR and is dropped");
-        return Ok(());
-    };
-    if *handler.stop.borrow() {
+    let running = Running::new(&handler);
+    match job.custom_csr_id() {
+        None => tracing::error!("a job names no custom CSR and is dropped"),
         // Fetched while the process began to stop: another process gets a job for the row at once.
-        handler.generator.give_back(id).await;
-        return Ok(());
+        Some(id) if *handler.stop.borrow() => handler.generator.give_back(id).await,
+        Some(id) => handler.generator.run(id).await,
     }
-    handler.generator.run(id).await;
+    running.finish();
     Ok(())
 }
 

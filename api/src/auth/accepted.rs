@@ -15,7 +15,9 @@ pub(super) const TOKENS_MAX: usize = 10_000;
 /// The longest token that is remembered, in bytes: what it names is about as long, and it is kept for each.
 const TOKEN_MAX_BYTES: usize = 4 * 1024;
 
-/// The SHA-256 of a token: the token itself is kept nowhere.
+/// The SHA-256 of a whole token: the token itself is kept nowhere.
+///
+/// Its signature counts too, although one may be written in two ways (ES256): with the rest alone remembered, any signature would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenHash([u8; 32]);
 

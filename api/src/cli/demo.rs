@@ -1,15 +1,19 @@
 //! The demo identity: what lets a first start be used at once.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context;
-use api::auth::{
-    JwtSettings,
-    signing::{Secret, TokenRequest, create_demo_secret, issue, load_demo_secret},
+use api::{
+    auth::{
+        JwtSettings,
+        signing::{Secret, TokenRequest, create_demo_secret, issue, load_demo_secret},
+    },
+    secret_file::is_temporary,
 };
 use shared::{
     clock::{Clock, SystemClock},
@@ -25,7 +29,8 @@ const TOKEN_TTL: Duration = Duration::from_hours(24);
 
 const NEEDED: &str = "give --jwt-jwks-file, --jwt-public-key-file or --jwt-secret-file";
 
-/// The files that a data directory may hold before a first start: those that other commands make.
+/// The files that a data directory may hold before a first start: those that other commands make. Beside them there may be what a start that
+/// was killed left behind.
 const FIRST_START_FILES: [&str; 5] = ["csrd.db", "csrd.db-wal", "csrd.db-shm", "csrd.db.lock", "master.key"];
 
 /// The demo identity's key file.
@@ -61,8 +66,16 @@ pub async fn find_or_make(data_dir: &Path, store: &dyn Store) -> anyhow::Result<
         )));
     }
     create_private_dir(data_dir)?;
-    let secret = create_demo_secret(&path).with_context(|| format!("{} cannot be created", path.display()))?;
+    // First: a start that is killed here is followed by another first start, one that is killed after the file by none.
     store.grant_scope(&demo_zone()?, None, Some(DEMO_QUOTA), &actor::local(), SystemClock.now()).await?;
+    let created = create_demo_secret(&path);
+    if created.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists)
+        && let Some(secret) = load_demo_secret(&path)?
+    {
+        // Another process made it at the same moment.
+        return Ok(Demo { secret, is_new: false });
+    }
+    let secret = created.with_context(|| format!("{} cannot be created", path.display()))?;
     Ok(Demo { secret, is_new: true })
 }
 
@@ -73,7 +86,7 @@ async fn is_first_start(data_dir: &Path, store: &dyn Store) -> anyhow::Result<bo
     if data_dir.exists() {
         for entry in std::fs::read_dir(data_dir).with_context(|| format!("--data-dir: {}", data_dir.display()))? {
             let name = entry?.file_name();
-            if !FIRST_START_FILES.iter().any(|known| name == *known) {
+            if !FIRST_START_FILES.iter().any(|known| name == *known) && !is_temporary(&name) {
                 return Ok(false);
             }
             is_empty = false;

@@ -19,7 +19,12 @@ mod settings;
 mod token;
 mod work;
 
-use std::{fmt, future::Future, process::ExitCode};
+use std::{
+    fmt,
+    future::Future,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{
     Command, CommandFactory, FromArgMatches, Parser, Subcommand,
@@ -128,7 +133,7 @@ fn parse() -> Result<Cli, ExitCode> {
     let parsed = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
+            let _ = error.print().and_then(|()| io::stdout().flush());
             ExitCode::SUCCESS
         }
         _ => {

@@ -116,25 +116,38 @@ async fn lock(connection: &mut PgConnection, wait: Duration) -> sqlx::Result<Res
 
 async fn prepare_locked(options: &PgConnectOptions, connection: &mut PgConnection, when: Migrate) -> Result<usize, OpenError> {
     let failed = |error: sqlx::Error| server_error(options, &error);
-    let tables = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL, to_regclass('compatibility') IS NOT NULL";
-    let (ours, compatibility): (bool, bool) = sqlx::query_as(tables).fetch_one(&mut *connection).await.map_err(failed)?;
-    if compatibility {
+    if exists("compatibility", connection).await.map_err(failed)? {
         let minimum = sqlx::query_scalar("SELECT MAX(minimum) FROM compatibility").fetch_one(&mut *connection).await.map_err(failed)?;
         check_compatible::<Postgres>(minimum)?;
     }
-    if when == Migrate::Always || !ours {
-        drop_half_made_indexes(connection).await.map_err(failed)?;
-        let one = PgPoolOptions::new().max_connections(1).acquire_timeout(START_WAIT);
-        let pool = limited(one, MIGRATION_LIMITS).connect_lazy_with(options.clone());
-        let migrated = migrate(&pool).await;
-        let _ = tokio::time::timeout(START_WAIT, pool.close()).await;
-        return migrated;
+    if when == Migrate::FirstStart {
+        match lacking(connection).await.map_err(failed)? {
+            None => return Ok(0),
+            Some(version) if is_used(connection).await.map_err(failed)? => return Err(OpenError::NotMigrated(version)),
+            Some(_) => {}
+        }
     }
-    let applied = "SELECT version FROM _sqlx_migrations WHERE success";
-    check(&Postgres::migrations(), applied, connection).await.unwrap_or_else(|error| Err(failed(error)))?;
-    let applied = "SELECT version FROM apalis._sqlx_migrations WHERE success";
-    check(&Postgres::queue_migrations(), applied, connection).await.unwrap_or_else(|error| Err(failed(error)))?;
-    Ok(0)
+    drop_half_made_indexes(connection).await.map_err(failed)?;
+    let one = PgPoolOptions::new().max_connections(1).acquire_timeout(START_WAIT);
+    let pool = limited(one, MIGRATION_LIMITS).connect_lazy_with(options.clone());
+    let migrated = migrate(&pool).await;
+    let _ = tokio::time::timeout(START_WAIT, pool.close()).await;
+    migrated
+}
+
+async fn exists(table: &str, connection: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(table).fetch_one(connection).await
+}
+
+/// Whether anything was ever stored. A first start that was killed while it migrated leaves a database where nothing was: the next start
+/// goes on with it.
+async fn is_used(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    for (table, any) in [("scopes", "SELECT EXISTS (SELECT 1 FROM scopes)"), ("master_keys", "SELECT EXISTS (SELECT 1 FROM master_keys)")] {
+        if exists(table, connection).await? && sqlx::query_scalar(any).fetch_one(&mut *connection).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// `CREATE INDEX CONCURRENTLY` that was interrupted leaves an index that nothing reads and every write keeps up.
@@ -150,15 +163,20 @@ async fn drop_half_made_indexes(connection: &mut PgConnection) -> sqlx::Result<(
     Ok(())
 }
 
-/// Every migration that is known must have run.
-async fn check(
-    migrator: &sqlx::migrate::Migrator,
-    applied: &'static str,
-    connection: &mut PgConnection,
-) -> sqlx::Result<Result<(), OpenError>> {
-    let applied: Vec<i64> = sqlx::query_scalar(applied).fetch_all(connection).await?;
-    let known = warn_of_newer(migrator, &applied);
-    Ok(known.into_iter().find(|version| !applied.contains(version)).map_or(Ok(()), |lacking| Err(OpenError::NotMigrated(lacking))))
+/// The first migration that is known and did not run.
+async fn lacking(connection: &mut PgConnection) -> sqlx::Result<Option<i64>> {
+    let all = [
+        (Postgres::migrations(), "_sqlx_migrations", "SELECT version FROM _sqlx_migrations WHERE success"),
+        (Postgres::queue_migrations(), "apalis._sqlx_migrations", "SELECT version FROM apalis._sqlx_migrations WHERE success"),
+    ];
+    for (migrator, table, applied) in all {
+        let applied: Vec<i64> =
+            if exists(table, connection).await? { sqlx::query_scalar(applied).fetch_all(&mut *connection).await? } else { Vec::new() };
+        if let Some(version) = warn_of_newer(&migrator, &applied).into_iter().find(|version| !applied.contains(version)) {
+            return Ok(Some(version));
+        }
+    }
+    Ok(None)
 }
 
 fn server(options: &PgConnectOptions) -> String {
