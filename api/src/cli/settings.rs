@@ -39,7 +39,19 @@ pub fn variable_without_text() -> Option<String> {
 #[expect(clippy::disallowed_methods, reason = "the environment is read here")]
 pub fn harmless_variables() -> impl Iterator<Item = (OsString, OsString)> {
     const NAMES: [&str; 14] = [
-        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "XDG_RUNTIME_DIR",
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "TERM",
+        "TMPDIR",
+        "TZ",
+        "LANG",
+        "LANGUAGE",
+        "LC_ALL",
+        "LC_CTYPE",
+        "XDG_RUNTIME_DIR",
         "DBUS_SESSION_BUS_ADDRESS",
     ];
     std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|name| NAMES.contains(&name)))

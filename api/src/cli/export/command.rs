@@ -62,7 +62,9 @@ impl Ended {
     pub fn check(&self) -> anyhow::Result<()> {
         match (self.0.code(), self.0.signal()) {
             (Some(0), _) => Ok(()),
-            (Some(code), _) => bail!("--exec: the command ended with exit status {code}; the certificate is in place: run the command by hand"),
+            (Some(code), _) => {
+                bail!("--exec: the command ended with exit status {code}; the certificate is in place: run the command by hand")
+            }
             (None, signal) => bail!(
                 "--exec: the command was ended by signal {}; the certificate is in place: run the command by hand",
                 signal.unwrap_or_default()

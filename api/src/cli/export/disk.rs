@@ -7,7 +7,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, fsync, linkat, mkdirat, openat, renameat, statat, symlinkat, unlinkat},
+    fs::{
+        AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, fsync, linkat, mkdirat, openat, renameat, statat, symlinkat,
+        unlinkat,
+    },
     io::Errno,
     process::{Gid, Uid},
 };

@@ -181,7 +181,8 @@ impl Layout<'_> {
 
     /// The versions, complete or not. Their numbers only ever grow.
     fn versions(&self) -> io::Result<Vec<u64>> {
-        let numbers = disk::names(self.inner)?.into_iter().filter_map(|name| name.parse::<u64>().ok().filter(|number| number.to_string() == name));
+        let numbers =
+            disk::names(self.inner)?.into_iter().filter_map(|name| name.parse::<u64>().ok().filter(|number| number.to_string() == name));
         Ok(numbers.filter(|number| *number < u64::MAX).collect())
     }
 

@@ -67,10 +67,10 @@ impl<'a> Place<'a> {
     /// The pair that readers find, if an export of it would change nothing.
     pub fn unchanged_pair(&self) -> anyhow::Result<Option<Pair>> {
         let Some(directory) = self.way.directory()? else { return Ok(None) };
-        let (before, how) = self.remembered(&directory)?;
+        let how = self.remembered(&directory)?;
         let Some(inner) = self.open_inner(&directory)? else { return Ok(None) };
         let layout = Layout { shown: &self.shown, directory: &directory, inner: &inner };
-        let is_done = before.as_ref() == Some(&how) && !how.is_command_due && layout.is_tidy();
+        let is_done = is_saved(&how, &inner) && !how.is_command_due && layout.is_tidy();
         Ok(layout.pair(&how).filter(|_| is_done))
     }
 
@@ -82,8 +82,10 @@ impl<'a> Place<'a> {
         };
         // Once more: it may be there, and somebody's, by now.
         self.remembered(&directory)?;
-        let inner = self.make_inner(&directory).with_context(|| format!("--out: {} cannot be written", self.shown.join(INNER).display()))?;
-        let lock = disk::open_lock(&inner, LOCK).with_context(|| format!("--out: {}/{INNER}/{LOCK} cannot be opened", self.shown.display()))?;
+        let inner =
+            self.make_inner(&directory).with_context(|| format!("--out: {} cannot be written", self.shown.join(INNER).display()))?;
+        let lock =
+            disk::open_lock(&inner, LOCK).with_context(|| format!("--out: {}/{INNER}/{LOCK} cannot be opened", self.shown.display()))?;
         let until = Instant::now() + LOCK_TIME;
         while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             if error != Errno::WOULDBLOCK {
@@ -94,12 +96,12 @@ impl<'a> Place<'a> {
             }
             sleep(LOCK_PAUSE).await;
         }
-        let (before, how) = self.remembered(&directory)?;
-        Ok(Directory { shown: self.shown, directory, inner, how, before, _lock: lock })
+        let how = self.remembered(&directory)?;
+        Ok(Directory { shown: self.shown, directory, inner, how, _lock: lock })
     }
 
-    /// What an export left there, and what that makes of the options of this one. Refuses what is not for this certificate.
-    fn remembered(&self, directory: &OwnedFd) -> anyhow::Result<(Option<Remembered>, Remembered)> {
+    /// What an export left there, with the options of this one. Refuses what is not for this certificate.
+    fn remembered(&self, directory: &OwnedFd) -> anyhow::Result<Remembered> {
         let (name, new) = (self.shown.display(), Remembered::new(self.certificate_id));
         let before = match self.left_by_export(directory) {
             Err(error) if !self.force => return Err(error),
@@ -111,12 +113,12 @@ impl<'a> Place<'a> {
             }
             before => before.unwrap_or_default(),
         };
-        let how = before.as_ref().unwrap_or(&new).with(self.certificate_id, self.options);
-        Ok((before, how))
+        Ok(before.as_ref().unwrap_or(&new).with(self.certificate_id, self.options))
     }
 
     fn left_by_export(&self, directory: &OwnedFd) -> anyhow::Result<Option<Remembered>> {
-        let cannot = |name: &str| format!("--out: {} cannot be understood: use another directory, or --force", self.shown.join(name).display());
+        let cannot =
+            |name: &str| format!("--out: {} cannot be understood: use another directory, or --force", self.shown.join(name).display());
         if let Some(inner) = self.open_inner(directory)?
             && let Some(remembered) = Remembered::load(&inner).with_context(|| cannot(INNER))?
         {
@@ -161,13 +163,16 @@ impl<'a> Place<'a> {
     }
 }
 
+fn is_saved(how: &Remembered, inner: &OwnedFd) -> bool {
+    Remembered::load(inner).is_ok_and(|saved| saved.as_ref() == Some(how))
+}
+
 /// A directory that this export alone writes to.
 pub struct Directory {
     shown: PathBuf,
     directory: OwnedFd,
     inner: OwnedFd,
     how: Remembered,
-    before: Option<Remembered>,
     _lock: OwnedFd,
 }
 
@@ -178,7 +183,7 @@ impl Directory {
         let is_new = layout.pair(&self.how).is_none_or(|found| found.key != pair.key || found.chain != pair.chain);
         // Before the switch: a kill between it and the end of the command must not make the command forgotten.
         self.how.is_command_due = self.how.exec.is_some() && (is_new || self.how.is_command_due);
-        if self.before.as_ref() != Some(&self.how) {
+        if !is_saved(&self.how, &self.inner) {
             self.save()?;
         }
         for old in [OLD_OWNER, OLD_TEMPORARY] {
@@ -208,8 +213,8 @@ impl Directory {
     }
 
     fn save(&self) -> anyhow::Result<()> {
-        self.how.save(&self.inner).with_context(|| {
-            format!("{} cannot be written: repeat the export once that is put right", self.shown.join(INNER).display())
-        })
+        self.how
+            .save(&self.inner)
+            .with_context(|| format!("{} cannot be written: repeat the export once that is put right", self.shown.join(INNER).display()))
     }
 }

@@ -105,7 +105,8 @@ impl Way {
         let opened = match openat(&self.end, name, OPEN, Mode::empty()) {
             Ok(opened) => opened,
             Err(Errno::NOENT) => {
-                let name = name.to_str().with_context(|| format!("--out: {shown} is not UTF-8: make the directory, or use another name"))?;
+                let name =
+                    name.to_str().with_context(|| format!("--out: {shown} is not UTF-8: make the directory, or use another name"))?;
                 self.missing.push(name.to_owned());
                 return Ok(None);
             }
@@ -144,7 +145,11 @@ pub fn check(stat: &Stat, place: &Path) -> anyhow::Result<()> {
 
 fn check_owner(stat: &Stat, place: &Path) -> anyhow::Result<()> {
     if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
-        bail!("--out: {} belongs to the user {}, who could change it: use a directory of your own or of root", place.display(), stat.st_uid);
+        bail!(
+            "--out: {} belongs to the user {}, who could change it: use a directory of your own or of root",
+            place.display(),
+            stat.st_uid
+        );
     }
     Ok(())
 }

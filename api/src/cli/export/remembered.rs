@@ -62,7 +62,9 @@ impl std::str::FromStr for FileMode {
     fn from_str(text: &str) -> Result<Self, String> {
         let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
         match u32::from_str_radix(text, 8) {
-            Ok(mode) if is_octal && mode & 0o007 != 0 => Err("everyone could use the private key: the last digit must be 0, as in 0640".into()),
+            Ok(mode) if is_octal && mode & 0o007 != 0 => {
+                Err("everyone could use the private key: the last digit must be 0, as in 0640".into())
+            }
             Ok(mode) if is_octal && (0o400..=0o777).contains(&mode) => Ok(Self(mode)),
             _ => Err("write an octal mode from 0400 to 0770, such as 0640".to_owned()),
         }
@@ -107,7 +109,16 @@ impl Remembered {
     /// For the first export of a certificate.
     pub fn new(certificate_id: &str) -> Self {
         let certificate_id = certificate_id.to_owned();
-        Self { version: VERSION, certificate_id, mode: FileMode(0o600), owner: None, group: None, combined: false, exec: None, is_command_due: false }
+        Self {
+            version: VERSION,
+            certificate_id,
+            mode: FileMode(0o600),
+            owner: None,
+            group: None,
+            combined: false,
+            exec: None,
+            is_command_due: false,
+        }
     }
 
     /// What is remembered in a directory `.csrd`, or `None` if no export came that far.
@@ -166,7 +177,8 @@ mod tests {
         for (text, mode) in [("0600", 0o600), ("640", 0o640), ("0400", 0o400), ("0770", 0o770)] {
             assert_eq!(text.parse(), Ok(FileMode(mode)));
         }
-        for text in ["", "0", "0604", "0644", "0601", "777", "0200", "0040", "4600", "1600", "+600", "0o600", "-600", "06000", "rw", "0680"] {
+        for text in ["", "0", "0604", "0644", "0601", "777", "0200", "0040", "4600", "1600", "+600", "0o600", "-600", "06000", "rw", "0680"]
+        {
             assert!(text.parse::<FileMode>().is_err(), "{text}");
         }
         assert!("0644".parse::<FileMode>().unwrap_err().contains("everyone"));
