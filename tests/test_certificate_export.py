@@ -1,11 +1,13 @@
 """`csrd certificate list` and `csrd certificate export`: the operator hands certificate and private key to a TLS terminator."""
 
 import base64
+import fcntl
 import json
 import os
 import re
 import resource
 import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -23,7 +25,7 @@ from test_secrets import PRIVATE_KEY_MARKS, database_files, find_secrets
 
 ROOT = Authority("Root of the exports")
 INTERMEDIATE = Authority("Intermediate of the exports", issuer=ROOT)
-FILES = {".csrd", "fullchain.pem", "privkey.pem"}
+FILES = {".csrd", "current", "fullchain.pem", "privkey.pem"}
 
 
 class Uploaded:
@@ -52,14 +54,16 @@ class Uploaded:
         assert not find_secrets((done.stdout + done.stderr).encode(), PRIVATE_KEY_MARKS)
         self.check(directory)
 
-    def check(self, directory: Path) -> None:
-        """The directory holds this certificate as it is now, and its private key, for the owner alone."""
+    def check(self, directory: Path, mode: int = 0o600) -> None:
+        """The directory holds this certificate as it is now, and its private key, for the owner alone unless told otherwise."""
         assert {path.name for path in directory.iterdir()} >= FILES
+        version = directory / os.readlink(directory / "current")
+        assert version.parent == directory / ".csrd" and stat.S_ISDIR(version.lstat().st_mode)
         for name in ("fullchain.pem", "privkey.pem"):
-            found = (directory / name).lstat()
-            assert stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o600 and found.st_uid == os.getuid()
-        assert stat.S_ISREG((directory / ".csrd").lstat().st_mode)
-        assert (directory / ".csrd").read_text().strip() == self.id
+            assert os.readlink(directory / name) == f"current/{name}"
+            found = (version / name).lstat()
+            assert stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == mode and found.st_uid == os.getuid()
+        assert not find_secrets((directory / ".csrd" / "export.json").read_bytes(), PRIVATE_KEY_MARKS)
         certificates = x509.load_pem_x509_certificates((directory / "fullchain.pem").read_bytes())
         assert certificates == x509.load_pem_x509_certificates(self.chain.encode()), "the chain is as it was uploaded"
         key = load_pem_private_key((directory / "privkey.pem").read_bytes(), None)
@@ -118,7 +122,7 @@ def test_a_renewed_certificate_replaces_the_files_and_one_with_a_new_key_too(upl
 def test_the_umask_and_modes_of_old_files_do_not_open_the_private_key(local, tmp_path):
     local.exported(tmp_path / "out")
     for name in ("fullchain.pem", "privkey.pem"):
-        (tmp_path / "out" / name).chmod(0o666)
+        (tmp_path / "out" / name).chmod(0o660)
     old = os.umask(0)
     try:
         local.exported(tmp_path / "out")
@@ -142,28 +146,24 @@ def test_links_are_not_followed(local, tmp_path):
         os.link(victim, out / name)
         local.exported(out)
         assert victim.read_text() == "precious"
-    # The ID may not be somebody else's file either, whatever that says.
-    for text in ("precious", local.id + "\n"):
-        victim.write_text(text)
+    # What is csrd's own may not lie elsewhere either, whatever that says.
+    kept = (out / ".csrd").rename(tmp_path / "kept")
+    for text in ("precious", local.id + "\n", None):
+        if text is not None:
+            victim.write_text(text)
+        (out / ".csrd").symlink_to(victim if text is not None else kept)
+        before = {path.name: os.readlink(path) for path in out.iterdir()}
+        refused(local.export(out), 1, ".csrd")
+        assert {path.name: os.readlink(path) for path in out.iterdir()} == before and (text is None or victim.read_text() == text)
         (out / ".csrd").unlink()
-        (out / ".csrd").symlink_to(victim)
-        before = contents(out)
-        done = local.export(out)
-        assert victim.read_text() == text
-        if done.returncode == 0:
-            local.check(out)
-        else:
-            refused(done, 1)
-            assert contents(out) == before
-            (out / ".csrd").unlink()
-            (out / ".csrd").write_text(local.id + "\n")
     # A link in place of the directory.
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     for spelling in ("link", "link/", "link/.", "link//"):
-        for options in ([], ["--force"]):
-            refused(local.csrd.run("certificate", "export", local.id, "--out", f"{tmp_path}/{spelling}", *options), 1, "link")
+        refused(local.csrd.run("certificate", "export", local.id, "--out", f"{tmp_path}/{spelling}"), 1, "link")
         assert list((tmp_path / "elsewhere").iterdir()) == []
+    local.exported(tmp_path / "link", "--force")
+    local.check(tmp_path / "elsewhere")
 
 
 def test_no_name_that_somebody_can_guess_is_written_through(local, tmp_path):
@@ -205,11 +205,11 @@ def test_a_foreign_directory_is_refused_unless_forced(local, tmp_path):
     refused(local.export(mine), 1, other.id, str(mine))
     # An ID that cannot be read is not ours.
     for text in ("", "garbage", local.id[:-1], local.id + local.id, "\n" + other.id.upper()[:5]):
-        (mine / ".csrd").write_text(text)
-        refused(local.export(mine), 1)
-        assert (mine / ".csrd").read_text() == text
-    (mine / ".csrd").write_bytes(b"\xff\xfe")
-    refused(local.export(mine), 1)
+        (mine / ".csrd" / "export.json").write_text(text)
+        refused(local.export(mine), 1, ".csrd")
+        assert (mine / ".csrd" / "export.json").read_text() == text
+    (mine / ".csrd" / "export.json").write_bytes(b"\xff\xfe")
+    refused(local.export(mine), 1, ".csrd")
     local.exported(mine, "--force")
 
 
@@ -225,7 +225,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line_and_writes_nothing(local
     assert file.read_text() == "kept"
     assert local.certificates.request("DELETE", f"/{local.id}").status == 200
     refused(local.export(out), 1, local.id)
-    assert not out.exists() or list(out.iterdir()) == []
+    assert not out.exists()
 
 
 def test_an_export_needs_the_master_key(new_csrd, tmp_path):
@@ -278,9 +278,10 @@ def test_an_export_that_failed_halfway_is_repaired_by_repeating_it(new_service, 
                 assert (out / name).read_bytes() == at_end.get(name, (out / name).read_bytes()) and b"-----END " in (out / name).read_bytes()[-40:]
         uploaded.exported(out)
         at_end = contents(out)
-        assert set(at_end) == FILES, "nothing is left of what failed"
-        if limit < 1000:
-            shutil.rmtree(out)
+        assert {path.name for path in out.iterdir()} == FILES, "nothing is left of what failed"
+        assert len([path for path in (out / ".csrd").iterdir() if path.is_dir()]) == 1
+        shutil.rmtree(out)
+    uploaded.exported(out)
     # Where a file cannot be replaced.
     (out / "fullchain.pem").unlink()
     (out / "fullchain.pem").mkdir()
@@ -288,7 +289,148 @@ def test_an_export_that_failed_halfway_is_repaired_by_repeating_it(new_service, 
     refused(uploaded.export(out), 1, "fullchain.pem")
     (out / "fullchain.pem").rmdir()
     uploaded.exported(out)
-    assert set(contents(out)) == FILES
+    assert {path.name for path in out.iterdir()} == FILES
+
+
+# What is remembered, and what follows
+
+
+def test_an_export_without_a_change_says_so_changes_nothing_and_runs_nothing(uploaded, tmp_path):
+    out, ran = tmp_path / "out", tmp_path / "ran"
+    command = f"echo ran >> '{ran}'"
+    uploaded.exported(out, "--exec", command)
+    assert ran.read_text() == "ran\n"
+    before = {path: (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in out.rglob("*")}
+    for options in ((), ("--exec", command)):
+        done = uploaded.export(out, *options)
+        assert done.returncode == 0 and "nothing changed" in done.stdout and done.stderr == ""
+    assert {path: (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in out.rglob("*")} == before and ran.read_text() == "ran\n"
+    assert len(exports(uploaded.csrd, uploaded.id)) == 3, "each is recorded"
+    uploaded.renew()
+    uploaded.exported(out)
+    assert ran.read_text() == "ran\nran\n", "the command is remembered"
+    uploaded.renew()
+    uploaded.exported(out, "--exec", "")
+    uploaded.renew()
+    uploaded.exported(out)
+    assert ran.read_text() == "ran\nran\n"
+    assert len([path for path in (out / ".csrd").iterdir() if path.is_dir()]) == 2, "the version before is kept, older ones are not"
+
+
+def test_mode_owner_group_and_combined_are_remembered(local, tmp_path):
+    out = tmp_path / "out"
+
+    def check(mode: int, *, combined: bool) -> None:
+        local.check(out, mode)
+        names = ["fullchain.pem", "privkey.pem"] + (["combined.pem"] if combined else [])
+        assert {path.name for path in out.glob("*.pem")} == set(names)
+        if combined:
+            assert (out / "combined.pem").read_text() == (out / "privkey.pem").read_text() + (out / "fullchain.pem").read_text()
+        for name in names:
+            found = (out / name).stat()
+            assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (os.getuid(), os.getgid(), mode)
+
+    owner = ("--owner", str(os.getuid()), "--group", str(os.getgid()))
+    assert local.export(out, "--mode", "0640", "--combined", *owner).returncode == 0
+    check(0o640, combined=True)
+    for directory in (out, out / ".csrd", out / os.readlink(out / "current")):
+        assert stat.S_IMODE(directory.stat().st_mode) & 0o750 == 0o750, "who may read the files gets there"
+    local.renew()
+    assert local.export(out).returncode == 0
+    check(0o640, combined=True)
+    assert local.export(out, "--mode", "400", "--combined=false").returncode == 0
+    check(0o400, combined=False)
+
+
+def test_wrong_options_are_refused_before_anything_is_written(local, tmp_path):
+    out = tmp_path / "out"
+    for name, value in (
+        ("--mode", "0644"), ("--mode", "0601"), ("--mode", "4600"), ("--mode", "0200"), ("--mode", "rw"), ("--mode", ""), ("--owner", "no-such-user"),
+        ("--group", "no-such-group"), ("--owner", "-1"), ("--group", "4294967295"), ("--combined=maybe", ""),
+    ):  # fmt: skip
+        refused(local.export(out, f"{name}={value}" if value else name), 2, name.split("=")[0])
+        assert not out.exists()
+
+
+def test_a_command_gets_no_secret_and_its_end_is_reported(local, tmp_path):
+    out, seen = tmp_path / "out", tmp_path / "seen"
+    secret = {"PGPASSWORD": "hush-hush", "CSRD_LOG_LEVEL": "info", "TOKEN": "hush-hush"}
+    done = local.export(out, "--exec", f"env > '{seen}'; cat >> '{seen}'; echo hello; exit 7", env=secret)
+    assert done.returncode == 1 and "exit status 7" in done.stderr and done.stderr.count("\n") == 1 and "hello" in done.stdout
+    variables = dict(line.split("=", 1) for line in seen.read_text().splitlines())
+    assert (variables["CSRD_CERTIFICATE_ID"], variables["CSRD_DIR"]) == (local.id, str(out))
+    assert "hush-hush" not in seen.read_text() and {name for name in variables if name.startswith("CSRD_")} == {"CSRD_CERTIFICATE_ID", "CSRD_DIR"}
+    local.check(out)
+    local.renew()
+    done = local.export(out, "--exec", "kill -9 $$")
+    assert done.returncode == 1 and "signal 9" in done.stderr
+    local.check(out)
+
+
+def test_what_ends_an_export_ends_its_command_which_the_next_one_runs_again(local, tmp_path):
+    out, pid, again = tmp_path / "out", tmp_path / "pid", tmp_path / "again"
+    command = f"if [ -s '{pid}' ]; then touch '{again}'; else sleep 600 & echo $! > '{pid}'; wait; fi"
+    arguments = [binary(), "certificate", "export", local.id, "--out", out, "--exec", command, "--data-dir", local.csrd.data_dir]
+    running = subprocess.Popen(arguments, env=local.csrd.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    sleeping = int(wait_until(lambda: pid.exists() and pid.read_text().strip(), "the command runs", 60))
+    running.send_signal(signal.SIGINT)
+    _, complaint = running.communicate(timeout=60)
+    assert running.returncode == 1 and "interrupted" in complaint
+
+    def is_gone() -> bool:
+        try:
+            return Path(f"/proc/{sleeping}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except FileNotFoundError:
+            return True
+
+    wait_until(is_gone, "what the command started has ended")
+    local.check(out)
+    assert local.export(out).returncode == 0 and again.exists()
+    again.unlink()
+    assert "nothing changed" in local.export(out).stdout and not again.exists()
+
+
+def test_a_directory_of_the_layout_before_is_upgraded(local, tmp_path):
+    local.exported(made := tmp_path / "made")
+    (out := tmp_path / "out").mkdir(mode=0o700)
+    for name in ("fullchain.pem", "privkey.pem"):
+        shutil.copyfile(made / name, out / name)
+    (out / ".csrd").write_text(local.id + "\n")
+    old_chain = (out / "fullchain.pem").read_bytes()
+    other = Uploaded(local.csrd)
+    refused(other.export(out), 1, local.id)
+    assert contents(out).keys() == {".csrd", "fullchain.pem", "privkey.pem"}
+    local.renew()
+    local.exported(out)
+    assert {path.name for path in out.iterdir()} == FILES
+    assert old_chain in [path.read_bytes() for path in (out / ".csrd").glob("*/fullchain.pem")], "the version before is kept"
+
+
+def test_a_directory_that_others_could_change_is_refused_and_nothing_is_made(local, tmp_path):
+    (open_to_all := tmp_path / "open").mkdir()
+    open_to_all.chmod(0o777)
+    (evil := tmp_path / "evil").mkdir()
+    (open_to_all / "link").symlink_to(evil)
+    for path in (open_to_all, open_to_all / "new", open_to_all / "link" / "new", open_to_all / "link"):
+        for options in ((), ("--force",)):
+            refused(local.export(path, *options), 1, str(open_to_all))
+    assert [path.name for path in open_to_all.iterdir()] == ["link"] and list(evil.iterdir()) == []
+    assert exports(local.csrd, local.id) == []
+    # A link of one's own, where nobody else could have set it, is followed on the way.
+    (tmp_path / "way").symlink_to("evil")
+    local.exported(tmp_path / "way" / "new")
+
+
+def test_an_export_waits_for_another_one_on_the_same_directory(local, tmp_path):
+    out = tmp_path / "out"
+    local.exported(out)
+    local.renew()
+    with (out / ".csrd" / "lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = os.readlink(out / "current")
+        refused(local.export(out), 1, "another export")
+        assert os.readlink(out / "current") == before
+    local.exported(out)
 
 
 # A real handshake

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::{
     actor,
     database::DatabaseArgs,
-    export::Directory,
+    export::{Options, Pair, Place, command},
     keys,
     settings::{Output, complain, say},
 };
@@ -42,12 +42,16 @@ pub struct ExportArgs {
     /// The custom certificate's ID
     #[arg(value_parser = certificate_id)]
     id: CustomCertificateId,
-    /// The directory that gets fullchain.pem and privkey.pem; it is made where it is missing
+    /// The directory that gets fullchain.pem and privkey.pem; it is made where it is missing. None on the way to it may be one that
+    /// others can change
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Write even where the directory belongs to another certificate, or has PEM files of somebody else
+    /// Take a directory of another certificate over; replace fullchain.pem, privkey.pem and combined.pem that no export wrote, and leave
+    /// other files; follow DIR where it is a link
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    options: Options,
     #[command(flatten)]
     database: DatabaseArgs,
 }
@@ -91,8 +95,8 @@ async fn list(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
 async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let sealer = keys::opener(&args.database.data_dir)?;
     let database = args.database.open().await?;
-    let id = args.id.to_string();
-    let directory = Directory::claim(&args.out, &id, args.force)?;
+    let (id, shown) = (args.id.to_string(), args.out.display());
+    let place = Place::find(&args.out, &id, &args.options, args.force)?;
     let export = match database.store.start_export(args.id, &actor::local(), SystemClock.now()).await? {
         StartedExport::Recorded(export) => export,
         StartedExport::NotFound => bail!("there is no custom certificate {id}: see csrd certificate list"),
@@ -101,17 +105,40 @@ async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
              nothing was written"
         ),
     };
+    database.close().await;
     let Export { certificate, sealed } = *export;
     if certificate.status(SystemClock.now()) == CertificateStatus::Expired {
         complain(&format!("the certificate expired at {}: it is written all the same", certificate.chain.not_after.rfc3339()));
     }
-    let (row_id, scope) = (sealed.id.to_string(), sealed.scope.to_string());
+    let (row_id, scope, chain) = (sealed.id.to_string(), sealed.scope.to_string(), certificate.chain.pem);
+    // What lies there is compared without unsealing anything: whether the private key is the right one, the chain says.
+    if place.unchanged_pair()?.is_some_and(|found| is_same(&id, &row_id, &found, &chain)) {
+        say(&format!("nothing changed: {shown} has this certificate already"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let der = open(&sealer, &Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256), &sealed.sealed_private_key)?;
-    check_pair(&id, &row_id, &der, &certificate.chain.pem)?;
-    directory.write(&id, &to_pem(&der), certificate.chain.pem.as_bytes())?;
-    database.close().await;
-    say(&format!("wrote fullchain.pem and privkey.pem to {}", args.out.display()))?;
+    check_pair(&id, &row_id, &der, &chain)?;
+    let mut directory = place.claim().await?;
+    let is_new = directory.write(&Pair { key: to_pem(&der), chain: chain.into_bytes() })?;
+    drop(der);
+    let said = say(&if is_new {
+        format!("wrote fullchain.pem and privkey.pem to {shown}")
+    } else {
+        format!("nothing changed but how the next export is done: {shown} has this certificate already")
+    });
+    if let Some(due) = directory.due_command() {
+        let ended = command::run(due, &id, &args.out).await?;
+        directory.command_ended()?;
+        ended.check()?;
+    }
+    said?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the files hold this chain and the private key for it.
+fn is_same(id: &str, custom_csr_id: &str, found: &Pair, chain: &str) -> bool {
+    let key = from_pem(&found.key).filter(|der| to_pem(der) == found.key);
+    found.chain == chain.as_bytes() && key.is_some_and(|der| check_pair(id, custom_csr_id, &der, chain).is_ok())
 }
 
 /// The private key info, in DER.
@@ -135,16 +162,27 @@ fn check_pair(id: &str, custom_csr_id: &str, private_key: &[u8], chain: &str) ->
     Ok(())
 }
 
+const BEGIN: &[u8] = b"-----BEGIN PRIVATE KEY-----\n";
+const END: &[u8] = b"-----END PRIVATE KEY-----\n";
+
+/// The private key of what [`to_pem`] made.
+fn from_pem(pem: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let lines = pem.strip_prefix(BEGIN)?.strip_suffix(END)?;
+    let mut base64 = Zeroizing::new(Vec::with_capacity(lines.len()));
+    base64.extend(lines.iter().filter(|byte| **byte != b'\n'));
+    STANDARD.decode(&*base64).ok().map(Zeroizing::new)
+}
+
 /// The private key as PEM (RFC 7468, 10).
 fn to_pem(der: &[u8]) -> Zeroizing<Vec<u8>> {
     let base64 = Zeroizing::new(STANDARD.encode(der));
     // Large enough from the start: a buffer that grows leaves copies behind.
     let mut pem = Zeroizing::new(Vec::with_capacity(base64.len() * 2 + 128));
-    pem.extend_from_slice(b"-----BEGIN PRIVATE KEY-----\n");
+    pem.extend_from_slice(BEGIN);
     for line in base64.as_bytes().chunks(64) {
         pem.extend_from_slice(line);
         pem.push(b'\n');
     }
-    pem.extend_from_slice(b"-----END PRIVATE KEY-----\n");
+    pem.extend_from_slice(END);
     pem
 }

@@ -35,6 +35,28 @@ pub fn variable_without_text() -> Option<String> {
     names.find(|name| name.starts_with("CSRD_"))
 }
 
+/// What a command of the operator's may know of the environment: nothing that could hold a secret.
+#[expect(clippy::disallowed_methods, reason = "the environment is read here")]
+pub fn harmless_variables() -> impl Iterator<Item = (OsString, OsString)> {
+    const NAMES: [&str; 14] = [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "TERM",
+        "TMPDIR",
+        "TZ",
+        "LANG",
+        "LANGUAGE",
+        "LC_ALL",
+        "LC_CTYPE",
+        "XDG_RUNTIME_DIR",
+        "DBUS_SESSION_BUS_ADDRESS",
+    ];
+    std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|name| NAMES.contains(&name)))
+}
+
 /// Reads a duration such as `30s`, `5m` or `1h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write a duration such as 30s, 5m or 1h"))

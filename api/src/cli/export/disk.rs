@@ -1,0 +1,199 @@
+//! Every change that an export makes on disk, one function each: a test lets any of them be the last one.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, fsync, linkat, mkdirat, openat, renameat, statat, symlinkat,
+        unlinkat,
+    },
+    io::Errno,
+    process::{Gid, Uid},
+};
+use zeroize::Zeroizing;
+
+/// The most that is read of a file, in bytes.
+const MAX_BYTES: u64 = 1024 * 1024;
+const SET_GROUP_ID: u32 = 0o2000;
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+const NEW: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Who owns a file, and who may read it.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// The permission bits.
+    pub mode: u32,
+    /// The user, or `None` for whoever csrd runs as.
+    pub owner: Option<u32>,
+    /// The group, or `None` for the one that the operating system chooses.
+    pub group: Option<u32>,
+}
+
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "a test lets it fail")]
+const fn step() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) use faults::step;
+
+/// Makes a directory with exactly these permissions, or returns false if something of this name is there.
+pub fn make_dir(at: impl AsFd, name: &str, access: Access) -> io::Result<bool> {
+    step()?;
+    match mkdirat(at.as_fd(), name, Mode::from_raw_mode(access.mode)) {
+        Ok(()) => set_access(&open_dir(at, name)?, access).map(|()| true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sets the permissions of a directory; it keeps the bit by which what is made in it gets its group.
+pub fn set_access(directory: &OwnedFd, access: Access) -> io::Result<()> {
+    step()?;
+    let kept = fstat(directory)?.st_mode & SET_GROUP_ID;
+    if access.group.is_some() {
+        fchown(directory, None, access.group.map(Gid::from_raw))?;
+    }
+    Ok(fchmod(directory, Mode::from_raw_mode(access.mode | kept))?)
+}
+
+/// Opens a directory, but no link to one.
+pub fn open_dir(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    Ok(openat(at, name, DIRECTORY, Mode::empty())?)
+}
+
+/// Makes a file, whole and on disk; its content is there for nobody else before it belongs to whom it should.
+pub fn create(at: impl AsFd, name: &str, content: &[u8], access: Access) -> io::Result<()> {
+    step()?;
+    let mut file = File::from(openat(at, name, NEW, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(content)?;
+    if access.owner.is_some() || access.group.is_some() {
+        fchown(&file, access.owner.map(Uid::from_raw), access.group.map(Gid::from_raw))?;
+    }
+    fchmod(&file, Mode::from_raw_mode(access.mode))?;
+    file.sync_all()
+}
+
+/// Opens the file that exports lock; it is made where it is missing.
+pub fn open_lock(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    step()?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(at, name, flags, Mode::RUSR | Mode::WUSR)?)
+}
+
+/// Gives a file a second name; refuses directories, and names that are taken.
+pub fn link(from: impl AsFd, name: &str, to: impl AsFd, new: &str) -> io::Result<()> {
+    step()?;
+    Ok(linkat(from, name, to, new, AtFlags::empty())?)
+}
+
+/// Makes a symbolic link.
+pub fn symlink(target: &[u8], at: impl AsFd, name: &str) -> io::Result<()> {
+    step()?;
+    Ok(symlinkat(target, at, name)?)
+}
+
+/// Renames, over whatever file or link has the new name.
+pub fn rename(from: impl AsFd, name: &str, to: impl AsFd, new: &str) -> io::Result<()> {
+    step()?;
+    Ok(renameat(from, name, to, new)?)
+}
+
+/// Removes a file or a link, which may be missing; refuses directories.
+pub fn remove(at: impl AsFd, name: &str) -> io::Result<()> {
+    step()?;
+    match unlinkat(at, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a directory with the files in it.
+pub fn remove_dir(at: impl AsFd, name: &str) -> io::Result<()> {
+    let directory = open_dir(at.as_fd(), name)?;
+    for file in names(&directory)? {
+        remove(&directory, &file)?;
+    }
+    step()?;
+    Ok(unlinkat(at, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Makes sure that the names in a directory are on disk.
+pub fn sync(directory: impl AsFd) -> io::Result<()> {
+    step()?;
+    Ok(fsync(directory)?)
+}
+
+/// The names in a directory, but for those that are not UTF-8: no export makes such ones.
+pub fn names(directory: impl AsFd) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        if let Ok(name) = entry?.file_name().to_str()
+            && !matches!(name, "." | "..")
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// What has this name, or `None` if nothing does. Links are not followed.
+pub fn find(at: impl AsFd, name: &str) -> io::Result<Option<(Stat, FileType)>> {
+    match statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some((stat, FileType::from_raw_mode(stat.st_mode)))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads a regular file of at most 1 MiB, or returns `None` if there is nothing of this name. Links are not followed.
+pub fn read(at: impl AsFd, name: &str) -> io::Result<Option<(Stat, Zeroizing<Vec<u8>>)>> {
+    let file = match openat(at, name, READ, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err(io::Error::other("it is a link")),
+        Err(error) => return Err(error.into()),
+    };
+    let stat = fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let size = u64::try_from(stat.st_size).unwrap_or_default().min(MAX_BYTES);
+    // As large as the file from the start: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1));
+    File::from(file).take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(Some((stat, bytes)))
+}
+
+/// An export that ends at any step, as one does that is killed.
+#[cfg(test)]
+pub(super) mod faults {
+    use std::{cell::RefCell, io};
+
+    thread_local! {
+        static BEFORE_STEP: RefCell<Option<Box<dyn FnMut() -> bool>>> = const { RefCell::new(None) };
+    }
+
+    /// Runs a closure before each step of this thread; from the first time on that it returns false, no step is done.
+    pub fn before_each_step<T>(mut goes_on: impl FnMut() -> bool + 'static, run: impl FnOnce() -> T) -> T {
+        let mut is_killed = false;
+        BEFORE_STEP.set(Some(Box::new(move || {
+            is_killed = is_killed || !goes_on();
+            !is_killed
+        })));
+        let done = run();
+        BEFORE_STEP.set(None);
+        done
+    }
+
+    pub fn step() -> io::Result<()> {
+        let goes_on = BEFORE_STEP.with_borrow_mut(|before| before.as_mut().is_none_or(|before| before()));
+        if goes_on { Ok(()) } else { Err(io::Error::other("killed by a test")) }
+    }
+}

@@ -1,0 +1,209 @@
+//! What readers find at each moment, and after an export that was killed.
+
+use std::{
+    cell::Cell,
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use tempfile::TempDir;
+
+use super::{Options, Pair, Place, disk::faults::before_each_step};
+
+const IDS: [&str; 2] = ["0199d4e7c8f07a3e8e6f3c0e1b2a4d5f", "0199d4e7c8f07a3e8e6f3c0e1b2a4d60"];
+
+fn pair(letter: &str) -> Pair {
+    Pair { key: format!("key {letter}").into_bytes().into(), chain: format!("chain {letter}").into_bytes() }
+}
+
+fn export(directory: &Path, letter: &str, options: &Options, force: bool) -> anyhow::Result<bool> {
+    let place = Place::find(directory, IDS[0], options, force)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { place.claim().await?.write(&pair(letter)) })
+}
+
+fn text(path: PathBuf) -> Option<String> {
+    match fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+/// The letter of the pair that is read through the links of the directory, or `None` if there is neither file.
+fn letter(directory: &Path) -> Option<String> {
+    let (chain, key) = (text(directory.join("fullchain.pem")), text(directory.join("privkey.pem")));
+    let letter = key.as_ref().map(|key| key.strip_prefix("key ").unwrap().to_owned());
+    assert_eq!(chain, letter.as_ref().map(|letter| format!("chain {letter}")), "with {key:?}");
+    letter
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Ends an export before its first step, its second and so on, and repeats it each time. At each step a reader finds a pair that fits.
+fn kill_at_each_step(prepare: impl Fn(&Path), before: Option<&'static str>, force: bool, options: &Options) {
+    let mut last_step = 0;
+    loop {
+        let root = TempDir::new().unwrap();
+        let directory = root.path().join("out");
+        prepare(&directory);
+        let (seen, watched) = (Rc::new(Cell::new(0)), directory.clone());
+        let counted = seen.clone();
+        let is_seen_by_readers = move || {
+            let found = letter(&watched);
+            assert!(found.as_deref() == before || found.as_deref() == Some("new"), "{found:?}");
+            counted.set(counted.get() + 1);
+            counted.get() <= last_step
+        };
+        let done = before_each_step(is_seen_by_readers, || export(&directory, "new", options, force));
+        let found = letter(&directory);
+        assert!(found.as_deref() == before || found.as_deref() == Some("new"), "killed at step {last_step}: {found:?}");
+        let is_done = done.is_ok();
+        if !is_done {
+            export(&directory, "new", options, force).unwrap();
+        }
+        assert_eq!(letter(&directory).as_deref(), Some("new"), "repeated after step {last_step}");
+        let place = Place::find(&directory, IDS[0], options, false).unwrap();
+        assert!(place.unchanged_pair().unwrap().is_some(), "there is nothing left to do after step {last_step}");
+        let versions: Vec<_> = names(&directory.join(".csrd")).into_iter().filter(|name| name.parse::<u64>().is_ok()).collect();
+        assert!(versions.len() <= 2, "{versions:?}");
+        if is_done {
+            assert!(last_step >= 10, "it has more steps than {last_step}");
+            return;
+        }
+        last_step += 1;
+    }
+}
+
+fn old_layout(directory: &Path) {
+    fs::create_dir(directory).unwrap();
+    fs::write(directory.join(".csrd"), format!("{}\n", IDS[0])).unwrap();
+    fs::write(directory.join("privkey.pem"), "key old").unwrap();
+    fs::write(directory.join("fullchain.pem"), "chain old").unwrap();
+}
+
+#[test]
+fn a_first_export_that_is_killed_is_repaired_by_the_next() {
+    kill_at_each_step(|_| {}, None, false, &Options::default());
+}
+
+#[test]
+fn an_export_that_is_killed_leaves_the_pair_before_or_the_new_one() {
+    kill_at_each_step(
+        |directory| assert!(export(directory, "old", &Options::default(), false).unwrap()),
+        Some("old"),
+        false,
+        &Options::default(),
+    );
+}
+
+#[test]
+fn a_directory_of_the_layout_before_is_upgraded_without_a_gap() {
+    kill_at_each_step(old_layout, Some("old"), false, &Options::default());
+    let root = TempDir::new().unwrap();
+    let directory = root.path().join("out");
+    old_layout(&directory);
+    fs::write(directory.join(".csrd.tmp"), "half a private key").unwrap();
+    assert!(export(&directory, "new", &Options::default(), false).unwrap());
+    assert_eq!(names(&directory), [".csrd", "current", "fullchain.pem", "privkey.pem"]);
+}
+
+#[test]
+fn forced_over_links_of_somebody_else_readers_see_no_gap_either() {
+    let foreign = |directory: &Path| {
+        let archive = directory.with_file_name("archive");
+        fs::create_dir(&archive).unwrap();
+        fs::create_dir(directory).unwrap();
+        fs::write(archive.join("key"), "key old").unwrap();
+        fs::write(archive.join("chain"), "chain old").unwrap();
+        symlink("../archive/key", directory.join("privkey.pem")).unwrap();
+        symlink(archive.join("chain"), directory.join("fullchain.pem")).unwrap();
+    };
+    kill_at_each_step(foreign, Some("old"), true, &Options::default());
+}
+
+#[test]
+fn readers_beside_two_hundred_switches_find_pairs_that_fit() {
+    let root = TempDir::new().unwrap();
+    let directory = root.path().join("out");
+    export(&directory, "a", &Options::default(), false).unwrap();
+    let is_over = AtomicBool::new(false);
+    let current = || fs::read_link(directory.join("current")).unwrap();
+    let number = |link: &Path| link.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap();
+    let read = |at: &Path| Some((text(at.join("fullchain.pem"))?, text(at.join("privkey.pem"))?));
+    let fit = |(chain, key): (String, String)| assert_eq!(chain.strip_prefix("chain "), key.strip_prefix("key "));
+    let (mut resolved, mut by_links) = (0_u32, 0_u32);
+    thread::scope(|scope| {
+        let resolving = scope.spawn(|| {
+            let mut pairs = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let version = current();
+                match read(&directory.join(&version)) {
+                    Some(pair) => fit(pair),
+                    // It is kept until the export after the next.
+                    None => assert!(number(&current()) >= number(&version) + 2),
+                }
+                pairs += 1;
+            }
+            pairs
+        });
+        let by_their_names = scope.spawn(|| {
+            let mut pairs = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                // Two files are opened one after the other: if there was a switch meanwhile, once more.
+                let before = current();
+                let pair = read(&directory);
+                if current() == before {
+                    fit(pair.unwrap());
+                    pairs += 1;
+                }
+            }
+            pairs
+        });
+        for round in 0..200 {
+            assert!(export(&directory, ["b", "a"][round % 2], &Options::default(), false).unwrap());
+        }
+        is_over.store(true, Ordering::Relaxed);
+        (resolved, by_links) = (resolving.join().unwrap(), by_their_names.join().unwrap());
+    });
+    assert!(resolved > 0 && by_links > 0);
+}
+
+#[test]
+fn what_lies_where_others_can_change_it_is_refused_and_nothing_is_made() {
+    let root = TempDir::new().unwrap();
+    let open = root.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::create_dir(open.join("below")).unwrap();
+    let refused = |path: &Path| {
+        for force in [false, true] {
+            let error = format!("{:#}", export(path, "new", &Options::default(), force).unwrap_err());
+            assert!(error.contains("others can change what is in"), "{error}");
+        }
+    };
+    symlink("open/below", root.path().join("link")).unwrap();
+    for mode in [0o777, 0o775, 0o757] {
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+        for path in ["open", "open/below", "open/below/new", "open/new/new", "link/new", "open/../open/new", "open/.."] {
+            refused(&root.path().join(path));
+        }
+        assert_eq!((names(&open), names(&open.join("below"))), (vec!["below".to_owned()], Vec::new()));
+    }
+    // As in /tmp: others cannot rename what is not theirs.
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
+    export(&root.path().join("link/new"), "new", &Options::default(), false).unwrap();
+    assert_eq!(letter(&open.join("below/new")).as_deref(), Some("new"));
+    // The same holds for what csrd keeps there.
+    let inner = open.join("below/new/.csrd");
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o777)).unwrap();
+    refused(&open.join("below/new"));
+}

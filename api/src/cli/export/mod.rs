@@ -1,0 +1,220 @@
+//! The directory that a TLS terminator reads: a certificate, its private key, and whose they are.
+//!
+//! `DIR/.csrd/N/` holds the files of a version and never changes; `DIR/current` is a link to one of them, and `DIR/fullchain.pem` and its
+//! like are links through `current`. What was begun and not finished is repaired by doing it again.
+
+pub mod command;
+mod disk;
+mod layout;
+#[cfg(test)]
+mod layout_tests;
+mod path;
+mod remembered;
+
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow, bail};
+use rustix::{
+    fs::{FileType, FlockOperation, flock, fstat},
+    io::Errno,
+};
+use shared::ids::CustomCertificateId;
+use tokio::time::{Instant, sleep};
+
+use disk::Access;
+use layout::Layout;
+pub use layout::Pair;
+use path::Way;
+pub use remembered::Options;
+use remembered::Remembered;
+
+/// What belongs to csrd in the directory. In the layout before this it was a file with the certificate's ID.
+const INNER: &str = ".csrd";
+/// The file of that layout, until there is something in its place.
+const OLD_OWNER: &str = ".csrd.old";
+/// What an export left that was killed in that layout.
+const OLD_TEMPORARY: &str = ".csrd.tmp";
+const LOCK: &str = "lock";
+/// How long an export waits for another one, and how often it looks.
+const LOCK_TIME: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where to, and for which certificate. Looking at it changes nothing.
+pub struct Place<'a> {
+    shown: PathBuf,
+    way: Way,
+    certificate_id: &'a str,
+    options: &'a Options,
+    force: bool,
+}
+
+impl<'a> Place<'a> {
+    /// Refuses a path that others could change, a directory of another certificate, and one with files that no export wrote.
+    pub fn find(path: &Path, certificate_id: &'a str, options: &'a Options, force: bool) -> anyhow::Result<Self> {
+        // Without `/` and `/.` at its end.
+        let shown = path.components().collect();
+        let this = Self { way: Way::find(path, force)?, shown, certificate_id, options, force };
+        if let Some(directory) = this.way.directory()? {
+            this.remembered(&directory)?;
+        }
+        Ok(this)
+    }
+
+    /// The pair that readers find, if an export of it would change nothing.
+    pub fn unchanged_pair(&self) -> anyhow::Result<Option<Pair>> {
+        let Some(directory) = self.way.directory()? else { return Ok(None) };
+        let how = self.remembered(&directory)?;
+        let Some(inner) = self.open_inner(&directory)? else { return Ok(None) };
+        let layout = Layout { shown: &self.shown, directory: &directory, inner: &inner };
+        let is_done = is_saved(&how, &inner) && !how.is_command_due && layout.is_tidy();
+        Ok(layout.pair(&how).filter(|_| is_done))
+    }
+
+    /// Makes the directory where it is missing, and keeps other exports out.
+    pub async fn claim(self) -> anyhow::Result<Directory> {
+        let directory = match self.way.directory()? {
+            Some(directory) => directory,
+            None => Way::find(&self.shown, self.force)?.make(Remembered::new("").with("", self.options).directories())?,
+        };
+        // Once more: it may be there, and somebody's, by now.
+        self.remembered(&directory)?;
+        let inner =
+            self.make_inner(&directory).with_context(|| format!("--out: {} cannot be written", self.shown.join(INNER).display()))?;
+        let lock =
+            disk::open_lock(&inner, LOCK).with_context(|| format!("--out: {}/{INNER}/{LOCK} cannot be opened", self.shown.display()))?;
+        let until = Instant::now() + LOCK_TIME;
+        while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            if error != Errno::WOULDBLOCK {
+                return Err(anyhow!(error).context(format!("--out: {} cannot be locked", self.shown.display())));
+            }
+            if Instant::now() > until {
+                bail!("--out: another export writes to {}: repeat this one when that has ended", self.shown.display());
+            }
+            sleep(LOCK_PAUSE).await;
+        }
+        let how = self.remembered(&directory)?;
+        Ok(Directory { shown: self.shown, directory, inner, how, _lock: lock })
+    }
+
+    /// What an export left there, with the options of this one. Refuses what is not for this certificate.
+    fn remembered(&self, directory: &OwnedFd) -> anyhow::Result<Remembered> {
+        let (name, new) = (self.shown.display(), Remembered::new(self.certificate_id));
+        let before = match self.left_by_export(directory) {
+            Err(error) if !self.force => return Err(error),
+            Ok(None) if !self.force && layout::has_files(directory)? => {
+                bail!("--out: {name} has PEM files that no export wrote: use another directory, or --force")
+            }
+            Ok(Some(before)) if !self.force && before.certificate_id != self.certificate_id => {
+                bail!("--out: {name} belongs to the custom certificate {}: use another directory, or --force", before.certificate_id)
+            }
+            before => before.unwrap_or_default(),
+        };
+        Ok(before.as_ref().unwrap_or(&new).with(self.certificate_id, self.options))
+    }
+
+    fn left_by_export(&self, directory: &OwnedFd) -> anyhow::Result<Option<Remembered>> {
+        let cannot =
+            |name: &str| format!("--out: {} cannot be understood: use another directory, or --force", self.shown.join(name).display());
+        if let Some(inner) = self.open_inner(directory)?
+            && let Some(remembered) = Remembered::load(&inner).with_context(|| cannot(INNER))?
+        {
+            return Ok(Some(remembered));
+        }
+        for name in [INNER, OLD_OWNER] {
+            let is_directory = disk::find(directory, name)?.is_some_and(|(_, kind)| kind == FileType::Directory);
+            if !is_directory && let Some((_, text)) = disk::read(directory, name).with_context(|| cannot(name))? {
+                let id = std::str::from_utf8(&text).ok().map(str::trim_end).filter(|id| CustomCertificateId::parse(id).is_some());
+                let id = id.context("it has no custom certificate's ID").with_context(|| cannot(name))?;
+                return Ok(Some(Remembered::new(id)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The directory `.csrd`, unless others than root and the own user could have written what is in it.
+    fn open_inner(&self, directory: &OwnedFd) -> anyhow::Result<Option<OwnedFd>> {
+        let path = self.shown.join(INNER);
+        let cannot = || format!("--out: {} cannot be opened", path.display());
+        match disk::find(directory, INNER).with_context(cannot)? {
+            Some((_, FileType::Directory)) => {}
+            _ => return Ok(None),
+        }
+        let inner = disk::open_dir(directory, INNER).with_context(cannot)?;
+        path::check(&fstat(&inner).with_context(cannot)?, &path)?;
+        Ok(Some(inner))
+    }
+
+    /// Makes `.csrd`; a file of the layout before keeps its content under another name until that is remembered. None of these steps
+    /// touches a directory, whatever another export does at the same time.
+    fn make_inner(&self, directory: &OwnedFd) -> anyhow::Result<OwnedFd> {
+        if disk::find(directory, INNER)?.is_some_and(|(_, kind)| kind != FileType::Directory) {
+            if disk::find(directory, OLD_OWNER)?.is_none() {
+                disk::link(directory, INNER, directory, OLD_OWNER)?;
+            }
+            disk::remove(directory, INNER)?;
+        }
+        disk::make_dir(directory, INNER, Access { mode: 0o700, owner: None, group: None })?;
+        disk::sync(directory)?;
+        self.open_inner(directory)?.context("it was changed at this moment")
+    }
+}
+
+fn is_saved(how: &Remembered, inner: &OwnedFd) -> bool {
+    Remembered::load(inner).is_ok_and(|saved| saved.as_ref() == Some(how))
+}
+
+/// A directory that this export alone writes to.
+pub struct Directory {
+    shown: PathBuf,
+    directory: OwnedFd,
+    inner: OwnedFd,
+    how: Remembered,
+    _lock: OwnedFd,
+}
+
+impl Directory {
+    /// Brings the pair into the directory, whatever is there; returns whether readers find something new.
+    pub fn write(&mut self, pair: &Pair) -> anyhow::Result<bool> {
+        let layout = Layout { shown: &self.shown, directory: &self.directory, inner: &self.inner };
+        let is_new = layout.pair(&self.how).is_none_or(|found| found.key != pair.key || found.chain != pair.chain);
+        // Before the switch: a kill between it and the end of the command must not make the command forgotten.
+        self.how.is_command_due = self.how.exec.is_some() && (is_new || self.how.is_command_due);
+        if !is_saved(&self.how, &self.inner) {
+            self.save()?;
+        }
+        for old in [OLD_OWNER, OLD_TEMPORARY] {
+            if disk::find(&self.directory, old)?.is_some_and(|(_, kind)| kind == FileType::RegularFile) {
+                disk::remove(&self.directory, old).with_context(|| format!("{} cannot be removed", self.shown.join(old).display()))?;
+            }
+        }
+        if !is_new {
+            layout.tidy()?;
+        } else if let Err(error) = layout.switch(pair, &self.how) {
+            // What is not in use goes, for a full disk's sake; if this fails too, the next export does it.
+            let _ = layout.tidy();
+            return Err(error);
+        }
+        Ok(is_new)
+    }
+
+    /// What to run now, if anything.
+    pub fn due_command(&self) -> Option<&str> {
+        self.how.exec.as_deref().filter(|_| self.how.is_command_due)
+    }
+
+    /// Remembers that the command ran.
+    pub fn command_ended(&mut self) -> anyhow::Result<()> {
+        self.how.is_command_due = false;
+        self.save()
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        self.how
+            .save(&self.inner)
+            .with_context(|| format!("{} cannot be written: repeat the export once that is put right", self.shown.join(INNER).display()))
+    }
+}
