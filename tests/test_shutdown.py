@@ -53,7 +53,7 @@ def test_a_request_that_never_ends_keeps_the_process_no_longer_than_the_shutdown
         csrd.terminate()
         # A body has 30 seconds to arrive, and the default timeout is as long.
         # Something was cut off.
-        assert csrd.wait(15) == 1
+        assert csrd.wait(25) == 1
     assert "still unanswered" in csrd.log()
 
 
@@ -84,4 +84,5 @@ def test_an_idle_process_ends_at_once_even_with_a_connection_kept_alive(new_csrd
         idle.sendall(f"GET /health/live HTTP/1.1\r\nHost: {csrd.address}\r\n\r\n".encode())
         assert read_response(idle)[0] == 200
         csrd.terminate()
-        assert csrd.wait(10) == 0
+        # Without it, it would wait for the connection as long as the default timeout says: 30 seconds.
+        assert csrd.wait(25) == 0

@@ -47,12 +47,12 @@ def can_work(zone: Tenant) -> None:
     assert zone.request("DELETE", f"/{csr_id}").status == 200
 
 
-def exchange(csrd: Csrd, *pieces: bytes, expected: int = 1, seconds: float = 15.0) -> list[tuple[int, object, bytes]]:
+def exchange(csrd: Csrd, *pieces: bytes, expected: int = 1, seconds: float = 60.0) -> list[tuple[int, object, bytes]]:
     """
     Sends pieces as they are; returns every response until the server closes the connection.
 
-    It closes when the client has said that nothing more comes, which is not before the `expected` responses are there, or do not come:
-    what a client asked for that leaves is not answered.
+    It closes when the client has said that nothing more comes, which is not before the `expected` responses are there: what a client asked
+    for that leaves is not answered. With none expected, what comes within a moment is taken, and what does not is not waited for.
     """
     with csrd.connection(seconds) as connection:
         with suppress(ConnectionError):
@@ -61,7 +61,7 @@ def exchange(csrd: Csrd, *pieces: bytes, expected: int = 1, seconds: float = 15.
         # A stream of its own for all: a response's reader would take bytes of the next with it.
         reader, responses = Unclosed(connection), []
         while True:
-            if not reader.has_more(2.0 if len(responses) < expected else 0.1):
+            if not reader.has_more(seconds / 2 if len(responses) < expected else 0.3 if expected == 0 else 0.1):
                 half_close(connection)
             if (response := read_response(reader)) is None:
                 return responses

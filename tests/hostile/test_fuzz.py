@@ -13,8 +13,8 @@ from harness import Csrd, codes, subject, wait_until
 
 ROOT = Authority("Root of the fuzzer")
 INTERMEDIATE = Authority("Intermediate of the fuzzer", issuer=ROOT)
-# Beyond it, an answer would be an attack by itself; a shared machine has its share.
-SLOW_SECS = 5.0
+# Beyond it, an answer would be an attack by itself; what a busy machine takes is far below.
+SLOW_SECS = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def csrd(tmp_path_factory):
     try:
         yield csrd
         check_unharmed(csrd)
-        assert memory_mib(csrd) < before + 50
+        wait_until(lambda: csrd.is_up() and memory_mib(csrd) < before + 50, f"memory is about the {before:.0f} MiB that it was", 60)
     finally:
         csrd.close()
 
