@@ -320,11 +320,13 @@ def read_response(connection: socket.socket, method: str = "GET") -> tuple[int, 
         response.close()
 
 
-def send_raw(service: Csrd, request: bytes, method: str = "GET") -> tuple[int, http.client.HTTPMessage, bytes] | None:
-    """Sends bytes as they are and reads one response. A server may answer before it has read everything."""
+def send_raw(service: Csrd, request: bytes, method: str = "GET", *, half: bool = False) -> tuple[int, http.client.HTTPMessage, bytes] | None:
+    """Sends bytes as they are, half of a request if so told, and reads one response. A server may answer before it has read everything."""
     with service.connection() as connection:
         with suppress(ConnectionError):
             connection.sendall(request)
+        if half:
+            half_close(connection)
         return read_response(connection, method)
 
 

@@ -467,7 +467,7 @@ def test_every_line_of_a_request_has_its_request_id(new_csrd):
 
 
 def test_a_warning_about_a_request_has_its_request_id_whatever_the_log_level(new_csrd):
-    csrd = new_csrd("--log-level", "warn").start(seconds=15)
+    csrd = new_csrd("--log-level", "warn").start()
     zone = csrd.tenant("zone")
     with closing(sqlite3.connect(csrd.data_dir / "csrd.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -479,7 +479,7 @@ def test_a_warning_about_a_request_has_its_request_id_whatever_the_log_level(new
 
 def test_log_level_says_how_much_is_logged(new_csrd):
     # The line with the address comes all the same: scripts wait for it.
-    csrd = new_csrd("--log-level", "error").start(seconds=15)
+    csrd = new_csrd("--log-level", "error").start()
     csrd.request("GET", "/nothing", headers={"X-Request-Id": "not-logged"})
     assert csrd.stop() == 0
     assert "not-logged" not in csrd.log()

@@ -5,7 +5,7 @@ from ca import Authority, Certificates, active, warnings
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from databases import FAIL, either, new_service  # noqa: F401
-from harness import codes, faults, subject
+from harness import codes, faults, send_raw, subject
 
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -150,22 +150,98 @@ def test_only_what_is_no_longer_pending_is_rekeyed(new_service):  # noqa: F811
     assert codes(rekey(zone, made).envelope) == [1465]
 
 
-def test_a_rekey_takes_a_body_a_wait_and_an_idempotency_key_like_a_create(zone):
+def test_a_rekey_takes_the_type_of_key_and_the_words_that_its_body_gives_and_copies_the_others(zone):
+    old = active(zone, key_type="p256v1", name="shop", description="its words", organizational_unit="R&D")
+    copied = ("p256v1", "shop", "its words")
+    for body, expected in (
+        (None, copied), ({}, copied), ({"key_type": None, "name": None, "description": None}, copied), ({"key_type": " "}, copied),
+        ({"key_type": "RSA2048"}, ("rsa2048", "shop", "its words")), ({"name": " new ", "description": "a\n\tb"}, ("p256v1", " new ", "a\n\tb")),
+        ({"name": "", "description": " \n"}, ("p256v1", None, None)), ({"name": "x" * 255, "description": "🔑" * 1024}, ("p256v1", "x" * 255, "🔑" * 1024)),
+        ({"country": 5, "sans": ["other.com"], "common_name": "other.com", "status": "active", "replaces": UNKNOWN, "x": {"y": [1]}}, copied),
+    ):  # fmt: skip
+        answer = rekey(zone, old["id"], headers={"Prefer": "wait=30"}, **({} if body is None else {"json": body}))
+        assert answer.status == 201 and answer.headers["Preference-Applied"] == "wait=30", (body, answer)
+        new = zone.wait_active(answer.result["id"])
+        assert (new["key_type"], new["name"], new["description"]) == expected, body
+        same = {"replaces", "country", "state", "locality", "organization", "organizational_unit", "common_name", "sans"}
+        assert {name: new[name] for name in same} == {name: old[name] for name in same} | {"replaces": old["id"]}, body
+        size = x509.load_pem_x509_csr(new["csr"].encode()).public_key().key_size
+        assert size == {"rsa2048": 2048, "p256v1": 256}[new["key_type"]]
+    assert zone.get(old["id"]) == old
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"name": 5, "description": [], "key_type": {}}, [(1400, "/name"), (1400, "/description"), (1400, "/key_type")]), ({"key_type": "rsa1024"}, [(1417, "/key_type")]),
+        ({"name": "x" * 256}, [(1461, "/name")]), ({"description": "a\0b", "key_type": "p384", "name": "y" * 256}, [(1417, "/key_type"), (1461, "/name"), (1462, "/description")]),
+        ({"name": True, "key_type": "x"}, [(1400, "/name"), (1417, "/key_type")]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_rekey_whose_body_is_no_good_is_refused_with_all_its_faults(zone, body, expected):
     old = active(zone)
-    for content in (b"", b"{}", b"[garbage", b'{"name":5}'):
-        answer = rekey(zone, old["id"], content=content, headers={"Prefer": "wait=30"})
-        assert answer.status == 201 and answer.result["status"] == "active" and answer.headers["Preference-Applied"] == "wait=30"
+    assert faults(rekey(zone, old["id"], json=body).envelope) == expected
+    # Those of the header come with them.
+    answer = rekey(zone, old["id"], json=body, headers={"Idempotency-Key": "x" * 256})
+    assert sorted(faults(answer.envelope), key=str) == sorted([*expected, (1464, None)], key=str) and answer.status == 400
+    assert quota(zone)["used"] == 1
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b"null", b" ", b'{"name":"a","name":"b"}', b"\xff", b'{"name":"a"}x'])
+def test_a_rekey_whose_body_is_no_json_object_is_1400_alone(zone, content):
+    old = active(zone)
+    for headers in ({"Content-Type": "application/json"}, {"Content-Type": "application/json", "Idempotency-Key": "x" * 256}):
+        assert faults(rekey(zone, old["id"], content=content, headers=headers).envelope) == [(1400, None)]
+    assert quota(zone)["used"] == 1
+
+
+def test_a_rekey_without_a_body_needs_no_content_type_and_one_with_a_body_needs_that_of_json(zone):
+    old = active(zone)
+    for headers in ({}, {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}):
+        assert rekey(zone, old["id"], headers=headers).status == 201
+    for headers in ({}, {"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"}):
+        assert faults(rekey(zone, old["id"], content=b'{"name":"n"}', headers=headers).envelope) == [(1400, None)]
+    assert quota(zone)["used"] == 4
+
+
+def test_a_rekey_whose_body_was_cut_off_makes_nothing(zone):
+    """Else what was meant to change would be copied."""
+    old = active(zone)
+    lines = [f"POST {zone.path}/{old['id']}/rekey HTTP/1.1", "Host: x", f"Authorization: Bearer {zone.token}", "Content-Type: application/json"]
+    for rest in ("Content-Length: 20\r\n\r\n", 'Content-Length: 20\r\n\r\n{"name":', "Transfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nz\r\n"):
+        response = send_raw(zone.service, "\r\n".join([*lines, rest]).encode(), "POST", half=True)
+        assert response is None or response[0] == 400, (rest, response)
+    assert quota(zone)["used"] == 1
+
+
+@pytest.mark.parametrize("form", ["length", "chunks"])
+def test_a_rekey_whose_body_is_over_64_kib_is_1467(zone, form):
+    old = active(zone)
+    for size, code in ((64 * 1024, []), (64 * 1024 + 1, [1467])):
+        body = b'{"name":"n"}'.ljust(size)
+        content = body if form == "length" else iter([body[:40_000], body[40_000:]])
+        assert codes(rekey(zone, old["id"], content=content, headers={"Content-Type": "application/json"}).envelope) == code
+    assert quota(zone)["used"] == 2
+
+
+def test_a_rekey_takes_an_idempotency_key_that_stands_for_the_old_one_and_the_body(zone):
+    old, other = active(zone), active(zone)
     used = quota(zone)["used"]
-    answers = [rekey(zone, old["id"], headers={"Idempotency-Key": "once"}) for _ in range(3)]
+
+    def once(csr_id: str, **arguments):
+        return rekey(zone, csr_id, headers={"Idempotency-Key": "once"}, **arguments)
+
+    answers = [once(old["id"]) for _ in range(3)]
     assert [answer.status for answer in answers] == [201] * 3
     assert len({answer.result["id"] for answer in answers}) == 1 and quota(zone)["used"] == used + 1
-    assert codes(rekey(zone, old["id"], headers={"Idempotency-Key": "x" * 256}).envelope) == [1464]
-    # The same key for another custom CSR, or for a create, is never answered with this one.
-    other = active(zone)
-    answer = rekey(zone, other["id"], headers={"Idempotency-Key": "once"})
-    assert codes(answer.envelope) == [1466] or answer.result["replaces"] == other["id"]
-    answer = zone.request("POST", json=subject(), headers={"Idempotency-Key": "once"})
-    assert codes(answer.envelope) == [1466] or answer.result["replaces"] is None
+    # For another body, another custom CSR or a create it is never answered with this one.
+    for refused in (once(old["id"], json={}), once(old["id"], json={"name": "n"}), once(other["id"]), zone.request("POST", json=subject(), headers={"Idempotency-Key": "once"})):
+        assert (codes(refused.envelope), refused.status) == ([1466], 422)
+    with_body = [rekey(zone, old["id"], json={"name": "n"}, headers={"Idempotency-Key": "twice"}) for _ in range(2)]
+    assert [answer.result["name"] for answer in with_body] == ["n", "n"] and len({answer.result["id"] for answer in with_body}) == 1
+    assert codes(rekey(zone, old["id"], headers={"Idempotency-Key": "twice"}).envelope) == [1466]
+    assert quota(zone)["used"] == used + 2
 
 
 # Quota

@@ -55,7 +55,7 @@ def test_a_request_that_never_ends_keeps_the_process_no_longer_than_the_shutdown
         csrd.terminate()
         # A body has 30 seconds to arrive, and the default timeout is as long.
         # Something was cut off.
-        assert csrd.wait(15) == 1
+        assert csrd.wait(25) == 1
     assert "still unanswered" in csrd.log()
 
 
@@ -86,7 +86,8 @@ def test_an_idle_process_ends_at_once_even_with_a_connection_kept_alive(new_csrd
         idle.sendall(f"GET /health/live HTTP/1.1\r\nHost: {csrd.address}\r\n\r\n".encode())
         assert read_response(idle)[0] == 200
         csrd.terminate()
-        assert csrd.wait(10) == 0
+        # Without it, it would wait for the connection as long as the default timeout says: 30 seconds.
+        assert csrd.wait(25) == 0
 
 
 # Says that it ran, and gives threads that are still there a second to run into what the other handlers have taken down.

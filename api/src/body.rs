@@ -29,6 +29,8 @@ const STOPPING_TIME: Duration = Duration::from_secs(5);
 /// The bytes of a body that the document describes as `T`.
 pub struct Body<T> {
     bytes: Vec<u8>,
+    /// Whether it came to its end.
+    is_whole: bool,
     is_json: bool,
     schema: PhantomData<T>,
     /// Of all the bytes that bodies may take together.
@@ -96,17 +98,49 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
             read = tokio::time::timeout(BODY_TIME, read(body.take()?)) => read,
             () = stopped => Ok(Ok(None)),
         };
-        let bytes = match read {
+        let (bytes, is_whole) = match read {
             Ok(Ok(Some(bytes))) => {
                 if let Some(unread) = req.extensions().get::<UnreadBody>() {
                     unread.set(false);
                 }
-                bytes
+                (bytes, true)
             }
             Ok(Err(TooLarge)) => return Err(ApiError::from(ErrorCode::BodyTooLarge).into()),
             // Cut off, or too slow: what is missing is for the validator to say.
-            Ok(Ok(None)) | Err(_) => Vec::new(),
+            Ok(Ok(None)) | Err(_) => (Vec::new(), false),
         };
-        Ok(Self { bytes, is_json: req.content_type().is_some_and(is_json), schema: PhantomData, _place: place })
+        Ok(Self { bytes, is_whole, is_json: req.content_type().is_some_and(is_json), schema: PhantomData, _place: place })
+    }
+}
+
+/// A body that may be left out.
+pub struct OptionalBody<T>(Body<T>);
+
+impl<T> OptionalBody<T> {
+    /// The bytes; none where nothing was sent, whatever the content type. A body that was cut off is not one that was left out.
+    ///
+    /// # Errors
+    ///
+    /// 1400 where the content type is not JSON.
+    pub fn json(&self) -> Result<Option<&[u8]>, ErrorCode> {
+        if self.0.is_whole && self.0.bytes.is_empty() { Ok(None) } else { self.0.json().map(Some) }
+    }
+}
+
+impl<'a, T: Type> ApiExtractor<'a> for OptionalBody<T> {
+    const TYPES: &'static [ApiExtractorType] = Body::<T>::TYPES;
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        Body::<T>::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Body::<T>::request_meta().map(|meta| MetaRequest { required: false, ..meta })
+    }
+
+    async fn from_request(req: &'a Request, body: &mut RequestBody, options: ExtractParamOptions<()>) -> poem::Result<Self> {
+        Body::from_request(req, body, options).await.map(Self)
     }
 }

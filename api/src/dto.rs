@@ -190,6 +190,21 @@ pub struct CustomCsrEditInput {
     pub description: Option<String>,
 }
 
+/// What differs from the old custom CSR beside the key. What is absent is copied, and so is what is `null`; an empty `name` or `description`
+/// clears it; unknown members are ignored.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCsrRekey")]
+pub struct CustomCsrRekeyInput {
+    /// The key pair to make, any case.
+    pub key_type: Option<KeyType>,
+    /// Your own name for it.
+    #[oai(validator(max_length = 255))]
+    pub name: Option<String>,
+    /// Your own words on it.
+    #[oai(validator(max_length = 1024))]
+    pub description: Option<String>,
+}
+
 /// How many custom CSRs there may be, and are.
 #[derive(Debug, Object, Serialize)]
 pub struct Quota {

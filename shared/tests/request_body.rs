@@ -280,3 +280,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_rekey_copies_what_its_body_does_not_give() {
+    let old = parse(&with("name", json!("shop"))).unwrap().request;
+    for body in [None, Some(&b"{}"[..]), Some(br#"{"name":null,"key_type":" ","description":null,"sans":5,"country":"XY","x":[]}"#)] {
+        assert_eq!(VALIDATOR.parse_rekey(old.clone(), body).unwrap().request, old);
+    }
+    let body = br#"{"name":"","description":" its\twords","key_type":"P256V1"}"#;
+    let new = VALIDATOR.parse_rekey(old.clone(), Some(body)).unwrap().request;
+    assert_eq!((&new.name, new.description.as_deref(), new.key_type), (&None, Some(" its\twords"), KeyType::P256v1));
+    assert_eq!((new.subject, new.sans), (old.subject, old.sans));
+}
+
+#[test]
+fn a_rekey_names_every_fault_of_its_body_and_of_the_names_that_it_copies() {
+    let mut old = parse(&valid().to_string()).unwrap().request;
+    old.sans.push("localhost".to_owned());
+    let rekey_faults = |body: &str| -> Vec<(u16, String)> {
+        let issues = VALIDATOR.parse_rekey(old.clone(), Some(body.as_bytes())).unwrap_err();
+        issues.into_iter().map(|issue| (issue.code.number(), issue.pointer.unwrap_or_default())).collect()
+    };
+    let of_san = rekey_faults("{}");
+    assert_eq!(of_san.len(), 1);
+    assert_eq!(of_san[0].1, "/sans/1");
+    let body = json!({"description": "a\u{0}", "key_type": "x", "name": 5}).to_string();
+    assert_eq!(rekey_faults(&body), [fault(1400, "/name"), of_san[0].clone(), fault(1417, "/key_type"), fault(1462, "/description")]);
+    for body in ["", "[]", "null", r#"{"name":"a","name":"b"}"#] {
+        assert_eq!(rekey_faults(body), [fault(1400, "")], "{body}");
+    }
+}

@@ -3,11 +3,12 @@
 import os
 import random
 import re
+import select
 import socket
 from contextlib import suppress
 from pathlib import Path
 
-from harness import Csrd, Tenant, check_envelope, read_response
+from harness import Csrd, Tenant, check_envelope, half_close, read_response
 
 # Another seed makes other attacks: `HOSTILE_SEED=7`.
 SEED = int(os.environ.get("HOSTILE_SEED", "1"))
@@ -25,6 +26,12 @@ def memory_mib(csrd: Csrd) -> float:
     return int(line.split()[1]) / 1024
 
 
+def cpu_secs(csrd: Csrd) -> float:
+    """The processor time that the process has used."""
+    fields = Path(f"/proc/{csrd.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def check_unharmed(csrd: Csrd, began: int = 0) -> None:
     """The process runs and is ready; since the log had `began` bytes nothing panicked and no request was answered with 5xx."""
     assert csrd.check_runs() and csrd.is_up("/health/ready")
@@ -40,31 +47,50 @@ def can_work(zone: Tenant) -> None:
     assert zone.request("DELETE", f"/{csr_id}").status == 200
 
 
-def exchange(csrd: Csrd, *pieces: bytes, seconds: float = 15.0) -> list[tuple[int, object, bytes]]:
-    """Sends pieces as they are, then reads responses until the server closes the connection, which it has to in time."""
+def exchange(csrd: Csrd, *pieces: bytes, expected: int = 1, seconds: float = 60.0) -> list[tuple[int, object, bytes]]:
+    """
+    Sends pieces as they are; returns every response until the server closes the connection.
+
+    It closes when the client has said that nothing more comes, which is not before the `expected` responses are there: what a client asked
+    for that leaves is not answered. With none expected, what comes within a moment is taken, and what does not is not waited for.
+    """
     with csrd.connection(seconds) as connection:
         with suppress(ConnectionError):
             for piece in pieces:
                 connection.sendall(piece)
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_WR)
-        responses = []
         # A stream of its own for all: a response's reader would take bytes of the next with it.
-        reader = Unclosed(connection)
-        while response := read_response(reader):
+        reader, responses = Unclosed(connection), []
+        while True:
+            if not reader.has_more(seconds / 2 if len(responses) < expected else 0.3 if expected == 0 else 0.1):
+                half_close(connection)
+            if (response := read_response(reader)) is None:
+                return responses
+            # An interim response is none (RFC 9110, 15.2): the reader passes over it.
             responses.append(response)
-        return responses
 
 
 class Unclosed:
     """A socket whose reader outlives the response that is read with it."""
 
     def __init__(self, connection: socket.socket):
+        self.connection = connection
         self.file = connection.makefile("rb")
-        self.file.close, self.close = lambda: None, self.file.close
+        self.file.close = lambda: None
 
     def makefile(self, *_):
         return self.file
+
+    def has_more(self, seconds: float) -> bool:
+        """Whether something comes within so many seconds, the end of the connection too."""
+        timeout = self.connection.gettimeout()
+        # The stream may have read it already; `peek` would wait for a whole buffer's worth otherwise.
+        self.connection.setblocking(False)
+        try:
+            if self.file.peek(1):
+                return True
+        finally:
+            self.connection.settimeout(timeout)
+        return bool(select.select([self.connection], [], [], seconds)[0])
 
 
 def check_refusal(response: tuple[int, object, bytes]) -> dict | None:

@@ -17,10 +17,12 @@ def csrd(request, tmp_path_factory):
     csrd = Csrd(tmp_path_factory.mktemp("injection"), "--log-format", request.param, "--log-level", "debug", "--key-pool-size", "0").start()
     csrd.form = request.param
     csrd.zone = csrd.tenant()
-    yield csrd
-    check_unharmed(csrd)
-    check_log(csrd)
-    csrd.close()
+    try:
+        yield csrd
+        check_unharmed(csrd)
+        check_log(csrd)
+    finally:
+        csrd.close()
 
 
 def check_log(csrd: Csrd) -> None:
@@ -120,7 +122,6 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_makes_no_header_and_no_second_record(csrd, path):
-    before = csrd.log().count("\n")
     # A space in a target ends it: there it is no path but a broken request line.
     head = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
     lines, response = raw(csrd, head)
@@ -130,8 +131,6 @@ def test_a_path_makes_no_header_and_no_second_record(csrd, path):
         return
     check_envelope(*response)
     assert len(answered(csrd, response[1]["X-Request-Id"])) == 1
-    # With the lines of a connection, at this level; none of them is the client's.
-    assert csrd.log().count("\n") - before <= 4
     check_log(csrd)
 
 

@@ -63,9 +63,11 @@ class Victim:
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory):
     csrd = Csrd(tmp_path_factory.mktemp("tenants"), "--key-pool-size", "0", "--purge-after", "24h").start()
-    yield Victim(csrd)
-    check_unharmed(csrd)
-    csrd.close()
+    try:
+        yield Victim(csrd)
+        check_unharmed(csrd)
+    finally:
+        csrd.close()
 
 
 @pytest.fixture

@@ -96,10 +96,13 @@ def start(tmp_path_factory):
         made[-1].ok("zone", "grant", "z", "--quota", "5")
         return Judge(made[-1])
 
-    yield new
-    for csrd in made:
-        check_unharmed(csrd)
-        csrd.close()
+    try:
+        yield new
+        for csrd in made:
+            check_unharmed(csrd)
+    finally:
+        for csrd in made:
+            csrd.close()
 
 
 @pytest.fixture(scope="module")

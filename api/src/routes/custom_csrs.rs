@@ -19,10 +19,10 @@ use super::{
 use crate::{
     access::Access,
     auth::Permission::{CustomCsrsRead, CustomCsrsWrite},
-    body::Body,
+    body::{Body, OptionalBody},
     deadline::Deadline,
     dto::{
-        CustomCsrDto, CustomCsrEditInput, CustomCsrInput, CustomCsrListResponse, CustomCsrResponse, DeletedCustomCsr,
+        CustomCsrDto, CustomCsrEditInput, CustomCsrInput, CustomCsrListResponse, CustomCsrRekeyInput, CustomCsrResponse, DeletedCustomCsr,
         DeletedCustomCsrResponse, QuotaResponse, ResultInfo,
     },
     envelope::{ApiError, Failure, Message},
@@ -132,17 +132,25 @@ impl<'a> CustomCsrs<'a> {
     }
 
     /// A new custom CSR with the same subject and names and a new key.
-    async fn rekey(&self, access: &Access, id: &str, headers: &HeaderMap) -> Result<Created, ApiError> {
+    async fn rekey(
+        &self,
+        access: &Access,
+        id: &str,
+        body: &OptionalBody<CustomCsrRekeyInput>,
+        headers: &HeaderMap,
+    ) -> Result<Created, ApiError> {
         let scope = access.scope(CustomCsrsWrite)?;
         self.check_grant(scope).await?;
         let id = parse_id(id)?;
         let old = self.find(scope, id).await?;
-        // The old one's ID stands for the body: the same key for another one is another request.
-        let idempotency_key = idempotency::parse(headers, access.subject(), id.to_string().as_bytes())?;
+        let body = body.json()?;
+        // The old one's ID stands before the body: the same key for another one is another request.
+        let identity = [id.to_string().as_bytes(), body.unwrap_or_default()].concat();
+        let key = idempotency::parse(headers, access.subject(), &identity);
+        let (accepted, idempotency_key) = all_faults(self.state.validator.parse_rekey(old.request, body), key)?;
         if old.status == Status::Pending {
             return Err(not_active(old.status).into());
         }
-        let accepted = self.state.validator.judge_again(old.request).map_err(ApiError::new)?;
         let asked = Asked { scope, idempotency_key, replaces: Some(id), accepted };
         let collection = access.path().rsplit_once("/custom_csrs/").map_or("", |(before, _)| before);
         self.accept(access, asked, headers, &format!("{collection}/custom_csrs")).await
@@ -168,7 +176,6 @@ impl<'a> CustomCsrs<'a> {
         Ok(Json(QuotaResponse::new(grant.into(), Vec::new())))
     }
 
-    /// Faults of the body and of the header come together.
     fn judge(
         &self,
         access: &Access,
@@ -176,16 +183,7 @@ impl<'a> CustomCsrs<'a> {
         headers: &HeaderMap,
     ) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
         let body = body.json()?;
-        match (self.state.validator.parse(body), idempotency::parse(headers, access.subject(), body)) {
-            (Ok(accepted), Ok(key)) => Ok((accepted, key)),
-            (Ok(_), Err(issue)) => Err(issue.into()),
-            (Err(issues), Ok(_)) => Err(ApiError::new(issues)),
-            (Err(issues), Err(_)) if is_undecodable(&issues) => Err(ApiError::new(issues)),
-            (Err(mut issues), Err(issue)) => {
-                issues.push(issue);
-                Err(ApiError::new(issues))
-            }
-        }
+        all_faults(self.state.validator.parse(body), idempotency::parse(headers, access.subject(), body))
     }
 
     /// A POST that was accepted is answered, whatever happens while it waits.
@@ -247,6 +245,23 @@ impl<'a> CustomCsrs<'a> {
 /// The value of `Preference-Applied`.
 fn applied(secs: u32) -> String {
     format!("wait={secs}")
+}
+
+/// Faults of the body and of the header come together.
+fn all_faults(
+    body: Result<Accepted, Vec<Issue>>,
+    key: Result<Option<IdempotencyKey>, Issue>,
+) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
+    match (body, key) {
+        (Ok(accepted), Ok(key)) => Ok((accepted, key)),
+        (Ok(_), Err(issue)) => Err(issue.into()),
+        (Err(issues), Ok(_)) => Err(ApiError::new(issues)),
+        (Err(issues), Err(_)) if is_undecodable(&issues) => Err(ApiError::new(issues)),
+        (Err(mut issues), Err(issue)) => {
+            issues.push(issue);
+            Err(ApiError::new(issues))
+        }
+    }
 }
 
 /// 1400 for the body as a whole stands alone.
@@ -361,7 +376,7 @@ macro_rules! resource {
             /// Rekey a custom CSR
             ///
             /// Makes a new custom CSR with the same subject and names and a new key; `replaces` names the old one, which stays until it is deleted.
-            /// It counts against the quota.
+            /// It counts against the quota. A body is needed only for another `key_type`, `name` or `description` than the old one's.
             #[oai(path = $rekey_path, method = "post", operation_id = $rekey)]
             async fn rekey(
                 &self,
@@ -369,9 +384,10 @@ macro_rules! resource {
                 access: Access,
                 #[oai(name = "scope_id")] _scope_id: Path<String>,
                 #[oai(name = "custom_csr_id")] id: Path<String>,
+                body: OptionalBody<CustomCsrRekeyInput>,
                 headers: &HeaderMap,
             ) -> Result<Created, Failure<RekeyErrors>> {
-                Ok(CustomCsrs::new(state.0).rekey(&access, &id, headers).await?)
+                Ok(CustomCsrs::new(state.0).rekey(&access, &id, &body, headers).await?)
             }
         }
     };

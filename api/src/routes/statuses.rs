@@ -50,11 +50,11 @@ statuses! {
         409 "An active certificate uses the custom CSR: 1420.",
     ]
     RekeyErrors: [
-        400 "The request is wrong: 1401, 1402, 1418, 1464, or a SAN of the old custom CSR is no longer accepted: 1412 to 1416.",
+        400 "The request is wrong: 1400 to 1402, 1417, 1418, 1461, 1462, 1464, or a SAN of the old custom CSR is no longer accepted: 1412 to 1416. Several faults are reported together.",
         403 "No access (1404), no quota allocated (1403), or the quota is used up (1465).",
         404 "No such custom CSR in this scope (1419), or no such route (7000).",
         409 "The custom CSR is pending: 1474.",
-        422 "The Idempotency-Key was used before with another request: 1466.",
+        422 "The Idempotency-Key was used before for another custom CSR or with another body: 1466.",
     ]
     QuotaErrors: [
         400 "The request is wrong: 1401, 1402.",

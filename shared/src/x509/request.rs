@@ -109,20 +109,40 @@ impl Validator {
         draft.finish()
     }
 
-    /// Judges a request that was accepted before: what names may be asked for changes with the settings and the public suffix list.
+    /// Judges a rekey: the request that was accepted before, with what the body says of the new key, the name and the description.
+    ///
+    /// An absent member keeps what is there, and so do `null` and a blank `key_type`; a blank `name` or `description` clears it. The SANs are
+    /// judged again, since what names may be asked for changes with the settings and the public suffix list.
     ///
     /// # Errors
     ///
-    /// 1412 to 1416 for each SAN that is no longer accepted, sorted as [`Validator::parse`] does.
-    pub fn judge_again(&self, request: CustomCsrRequest) -> Result<Accepted, Vec<Issue>> {
-        let fault = |(index, san): (usize, &String)| {
-            let (code, reason) = self.sans.judge(san).err()?;
-            Some(Issue { code, pointer: Some(format!("/sans/{index}")), reason })
+    /// 1400, 1412 to 1417, 1461 and 1462, sorted as [`Validator::parse`] does; 1400 alone where there is a body that is not a JSON object
+    /// without repeated members.
+    pub fn parse_rekey(&self, mut request: CustomCsrRequest, body: Option<&[u8]>) -> Result<Accepted, Vec<Issue>> {
+        let members = match body.map(Json::parse) {
+            None => Vec::new(),
+            Some(Some(Json::Object(members))) => members,
+            Some(_) => return Err(vec![Issue::new(ErrorCode::BodyUndecodable)]),
         };
-        let mut issues: Vec<Issue> = request.sans.iter().enumerate().filter_map(fault).collect();
-        if !issues.is_empty() {
-            issues.sort_by_key(|issue| issue.code);
-            return Err(issues);
+        let mut draft = Draft { key_type: request.key_type, ..Draft::default() };
+        for (name, value) in members {
+            match name.as_str() {
+                _ if value == Json::Null => {}
+                "key_type" => take_key_type(value, &mut draft),
+                "name" => request.name = take_optional(NAME, value, &mut draft),
+                "description" => request.description = take_optional(DESCRIPTION, value, &mut draft),
+                _ => {}
+            }
+        }
+        request.key_type = draft.key_type;
+        for (index, san) in request.sans.iter().enumerate() {
+            if let Err((code, reason)) = self.sans.judge(san) {
+                draft.issues.push(Issue { code, pointer: Some(format!("/sans/{index}")), reason });
+            }
+        }
+        if !draft.issues.is_empty() {
+            draft.issues.sort_by_key(|issue| issue.code);
+            return Err(draft.issues);
         }
         let warnings = warnings(&request);
         Ok(Accepted { request, warnings })
@@ -195,6 +215,12 @@ pub(super) fn take_text(index: usize, value: Json, draft: &mut Draft) {
             draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer()));
         }
     }
+}
+
+/// The text of an optional member; none where it is blank, or has a fault, which the draft has then.
+fn take_optional(index: usize, value: Json, draft: &mut Draft) -> Option<String> {
+    take_text(index, value, draft);
+    draft.texts[index].take()
 }
 
 fn too_long(index: usize, pointer: String) -> Issue {
