@@ -35,12 +35,13 @@ pub async fn run(command: &str, certificate_id: &str, directory: &Path) -> anyho
     let group = Pid::from_child(&child);
     let (send, mut ended) = oneshot::channel();
     thread::Builder::new().name("exec".to_owned()).spawn(move || send.send(child.wait()))?;
-    let told = tokio::select! {
+    tokio::select! {
         status = &mut ended => return Ok(Ended(status??)),
-        _ = interrupt.recv() => Signal::INT,
-        _ = terminate.recv() => Signal::TERM,
-    };
-    end(group, told)?;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    // Not SIGINT, which a shell has its background commands ignore.
+    end(group, Signal::TERM)?;
     if timeout(END_TIME, ended).await.is_err() {
         end(group, Signal::KILL)?;
     }

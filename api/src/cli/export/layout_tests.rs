@@ -5,7 +5,7 @@ use std::{
     fs,
     io::ErrorKind,
     os::unix::fs::{PermissionsExt, symlink},
-    path::{Path, PathBuf},
+    path::Path,
     rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -27,8 +27,8 @@ fn export(directory: &Path, letter: &str, options: &Options, force: bool) -> any
     runtime.block_on(async { place.claim().await?.write(&pair(letter)) })
 }
 
-fn text(path: PathBuf) -> Option<String> {
-    match fs::read_to_string(&path) {
+fn text(path: &Path) -> Option<String> {
+    match fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => panic!("{}: {error}", path.display()),
@@ -37,7 +37,7 @@ fn text(path: PathBuf) -> Option<String> {
 
 /// The letter of the pair that is read through the links of the directory, or `None` if there is neither file.
 fn letter(directory: &Path) -> Option<String> {
-    let (chain, key) = (text(directory.join("fullchain.pem")), text(directory.join("privkey.pem")));
+    let (chain, key) = (text(&directory.join("fullchain.pem")), text(&directory.join("privkey.pem")));
     let letter = key.as_ref().map(|key| key.strip_prefix("key ").unwrap().to_owned());
     assert_eq!(chain, letter.as_ref().map(|letter| format!("chain {letter}")), "with {key:?}");
     letter
@@ -139,7 +139,7 @@ fn readers_beside_two_hundred_switches_find_pairs_that_fit() {
     let is_over = AtomicBool::new(false);
     let current = || fs::read_link(directory.join("current")).unwrap();
     let number = |link: &Path| link.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap();
-    let read = |at: &Path| Some((text(at.join("fullchain.pem"))?, text(at.join("privkey.pem"))?));
+    let read = |at: &Path| Some((text(&at.join("fullchain.pem"))?, text(&at.join("privkey.pem"))?));
     let fit = |(chain, key): (String, String)| assert_eq!(chain.strip_prefix("chain "), key.strip_prefix("key "));
     let (mut resolved, mut by_links) = (0_u32, 0_u32);
     thread::scope(|scope| {

@@ -75,7 +75,7 @@ impl<'a> Place<'a> {
     }
 
     /// Makes the directory where it is missing, and keeps other exports out.
-    pub async fn claim(self) -> anyhow::Result<Directory> {
+    pub async fn claim(self) -> anyhow::Result<Claimed> {
         let directory = match self.way.directory()? {
             Some(directory) => directory,
             None => Way::find(&self.shown, self.force)?.make(Remembered::new("").with("", self.options).directories())?,
@@ -97,7 +97,7 @@ impl<'a> Place<'a> {
             sleep(LOCK_PAUSE).await;
         }
         let how = self.remembered(&directory)?;
-        Ok(Directory { shown: self.shown, directory, inner, how, _lock: lock })
+        Ok(Claimed { shown: self.shown, directory, inner, how, _lock: lock })
     }
 
     /// What an export left there, with the options of this one. Refuses what is not for this certificate.
@@ -168,7 +168,7 @@ fn is_saved(how: &Remembered, inner: &OwnedFd) -> bool {
 }
 
 /// A directory that this export alone writes to.
-pub struct Directory {
+pub struct Claimed {
     shown: PathBuf,
     directory: OwnedFd,
     inner: OwnedFd,
@@ -176,7 +176,7 @@ pub struct Directory {
     _lock: OwnedFd,
 }
 
-impl Directory {
+impl Claimed {
     /// Brings the pair into the directory, whatever is there; returns whether readers find something new.
     pub fn write(&mut self, pair: &Pair) -> anyhow::Result<bool> {
         let layout = Layout { shown: &self.shown, directory: &self.directory, inner: &self.inner };

@@ -18,7 +18,7 @@ const READABLE_BY_GROUP: u32 = 0o040;
 /// How the files are written. What is not given is as in the export before.
 #[derive(Args, Default)]
 pub struct Options {
-    /// Write combined.pem too, the private key and then the chain, for HAProxy, lighttpd or Postfix; `--combined=false` ends that
+    /// Write combined.pem too, the private key and then the chain, as some terminators want it; `--combined=false` ends that
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
     combined: Option<bool>,
     /// The mode of the files, octal; 0600 in the first export. A private key that everyone can read is refused
