@@ -3,7 +3,12 @@
 use std::{future::Future, time::Duration};
 
 use apalis::prelude::TaskBuilder;
-use sqlx::{Database, Executor, Postgres, Row, Sqlite, error::DatabaseError, migrate::Migrator};
+use sqlx::{
+    Database, Executor, Postgres, Row, Sqlite,
+    error::DatabaseError,
+    migrate::Migrator,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 use ulid::Ulid;
 
 use super::{
@@ -334,9 +339,14 @@ impl Dialect for Postgres {
     statements!();
 
     fn is_unavailable(error: &dyn DatabaseError) -> bool {
+        // Whatever the reason: the server ended the connection, for example since its transaction was idle for too long.
+        let is_ended = error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| {
+            matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+        });
         // PostgreSQL, appendix A: connection, resources, shutdown; lost races; a read-only standby; a lock or an answer not in time.
         let code = error.code().unwrap_or_default();
-        code.starts_with("08")
+        is_ended
+            || code.starts_with("08")
             || code.starts_with("53")
             || code.starts_with("57P")
             || matches!(&*code, "40001" | "40P01" | "25006" | "55P03" | "57014")

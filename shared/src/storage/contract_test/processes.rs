@@ -74,6 +74,22 @@ async fn an_index_that_was_made_by_half_is_dropped_by_the_next_migration() {
 }
 
 #[tokio::test]
+async fn a_connection_that_the_server_ended_counts_as_a_database_that_is_away() {
+    let (test, _store) = database().await;
+    let Queue::Postgres(pool) = &test.database.queue else { return };
+    let mut connection = pool.acquire().await.unwrap();
+    sqlx::raw_sql("SET idle_in_transaction_session_timeout = '20ms'; BEGIN").execute(&mut *connection).await.unwrap();
+    let idle = "SELECT COUNT(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()";
+    let end = Instant::now() + Duration::from_secs(30);
+    while test.number(idle).await > 0 {
+        assert!(Instant::now() < end, "the server did not end it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let error = sqlx::query("SELECT 1").execute(&mut *connection).await.unwrap_err();
+    assert!(error.as_database_error().is_none_or(<sqlx::Postgres as Dialect>::is_unavailable), "{error:?}");
+}
+
+#[tokio::test]
 async fn whatever_the_database_is_set_to_requests_are_answered() {
     let (test, _store) = database().await;
     if !test.is_postgres() {
