@@ -17,8 +17,8 @@ use tokio::{
 /// An idle thread ends after this time: the next key pays for a new one, which is little beside a minute.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
-/// Threads that may hang. A task that hangs keeps its thread for ever, since a thread cannot be killed, and tokio adds one for the next task.
-/// Once so many hang, further tasks find no thread and time out too: the library is broken, and more threads would only take memory.
+/// The most threads that may hang. A task that hangs keeps its thread for ever, since a thread cannot be killed, and tokio adds one for the
+/// next task. Once so many hang, further tasks find no thread and time out too: the library is broken, and more threads would only take memory.
 const HUNG_THREADS_MAX: usize = 512;
 
 /// Why a task on a key thread has no result.
