@@ -8,7 +8,7 @@ use shared::{
 
 use crate::keys::private_key::PrivateKey;
 
-/// The certification request could not be built: the stored request is not one.
+/// The certification request could not be built: the stored request does not fit X.509.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the certification request could not be built: {0}")]
 pub struct CsrError(String);
@@ -24,7 +24,7 @@ impl From<rcgen::Error> for CsrError {
 pub struct CertificationRequest {
     /// PEM, with a newline at the end.
     pub pem: String,
-    /// SHA-256 of the SubjectPublicKeyInfo in it.
+    /// SHA-256 of its SubjectPublicKeyInfo.
     pub spki_sha256: [u8; 32],
 }
 
@@ -34,7 +34,7 @@ pub struct CertificationRequest {
 ///
 /// # Errors
 ///
-/// [`CsrError`] where the values do not fit X.509.
+/// [`CsrError`] if the values do not fit X.509.
 pub fn certification_request(request: &CustomCsrRequest, private_key: &PrivateKey) -> Result<CertificationRequest, CsrError> {
     let CustomCsrRequest { subject, sans, key_type: _, name: _, description: _ } = request;
     let mut params = CertificateParams::default();
@@ -81,7 +81,7 @@ mod tests {
     use crate::keys::{KeyGenerator, aws_lc::AwsLc};
 
     #[test]
-    fn a_csr_says_what_was_asked_for_and_is_signed_by_its_key() {
+    fn a_csr_has_the_requested_values_and_is_signed_by_its_key() {
         for key_type in KeyType::ALL {
             let mut request = request(*key_type);
             request.subject.organizational_unit = Some("IT, \"Ops\"".into());

@@ -19,7 +19,8 @@ use crate::{
     trouble::Troubles,
 };
 
-/// The most rows that one job makes keys for. A job costs the queue the same for one row or many; few RSA rows leave other processes their share.
+/// The most rows that one job makes keys for. A job costs the queue the same for one row or many. For RSA they are few, so that other
+/// processes get their share.
 const fn batch(key_type: KeyType) -> u32 {
     match key_type {
         KeyType::Rsa2048 => 4,
@@ -187,8 +188,8 @@ impl Generator {
         }
     }
 
-    /// Completes the row with a key of the key pool. Returns false if the row needs a fresh key: the key pool is empty, or something about it
-    /// failed. No attempt is counted.
+    /// Completes the row with a key of the key pool. Returns false if the row needs a fresh key: the key pool is empty, or using it failed.
+    /// No attempt is counted.
     async fn generate_from_pool(&self, custom_csr: &CustomCsr) -> bool {
         let Some(pool) = &self.key_pool else { return false };
         let id = custom_csr.id;

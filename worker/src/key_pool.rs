@@ -1,4 +1,4 @@
-//! The key pool: RSA keys made ahead, in the time that no job wants.
+//! The key pool: RSA keys made ahead, while no job runs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,28 +11,28 @@ use tokio::sync::{Notify, watch};
 
 use crate::{keys::threads::KeyThreads, make::Maker};
 
-/// How often to look whether another process took keys. What this one takes is noticed at once.
+/// How often to check whether another process took keys. A key that this process takes wakes the refill immediately.
 const TICK: Duration = Duration::from_secs(5);
 
-/// Longer than a worker may take over one generation, its patience with the database included.
+/// Longer than one generation may take, including the time that the worker waits for the database.
 const LEASE: Duration = Duration::from_mins(5);
 
-/// One process' access to the pool, which all processes on the database share.
+/// One process' access to the key pool, which all processes on the database share.
 pub struct KeyPool {
-    /// Where the keys are.
+    /// Stores the keys.
     pub store: Arc<dyn Store>,
     /// Makes and seals them.
     pub maker: Arc<Maker>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Keys that all processes together make ahead.
+    /// The number of keys that all processes together make ahead.
     pub size: u32,
-    /// Says that a key was taken.
+    /// Notified when a key was taken.
     pub taken: Notify,
 }
 
 impl KeyPool {
-    /// Leases a key; none where there is none.
+    /// Leases a key, or returns `None` if the key pool is empty.
     pub async fn lease(&self) -> Result<Option<PoolKey>, StoreError> {
         let leased = self.store.lease_pool_key(&self.maker.sealer.current_id(), LEASE).await?;
         if leased.is_some() {
@@ -41,7 +41,7 @@ impl KeyPool {
         Ok(leased)
     }
 
-    /// Adds keys until the pool is full, one at a time, and each only when no job runs here.
+    /// Adds keys until the key pool is full, one at a time, and starts each only while no job runs here.
     async fn fill(&self, thread: &KeyThreads, running: &mut watch::Receiver<usize>) -> Result<(), StoreError> {
         while self.store.count_pool_keys().await? < u64::from(self.size) {
             let Ok(_) = running.wait_for(|running| *running == 0).await else { return Ok(()) };
@@ -50,11 +50,11 @@ impl KeyPool {
             let added = match made {
                 Ok(Ok(key)) => self.store.add_pool_key(&key, self.size, self.clock.now()).await?,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "no key was added to the pool");
+                    tracing::warn!(%error, "no key was added to the key pool");
                     false
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "no key was added to the pool: the key generation did not end well");
+                    tracing::warn!(%error, "no key was added to the key pool: the key generation failed");
                     false
                 }
             };
@@ -66,8 +66,8 @@ impl KeyPool {
     }
 }
 
-/// Keeps the pool full until told to stop. `thread` is one beside those of the jobs, at a lower priority than they have: a job that
-/// comes while a key is being made ahead finds its thread free and has the processor before it.
+/// Keeps the key pool full until told to stop. `thread` is not one of the jobs' threads, and its priority is lower: a job that comes while
+/// a key is made ahead has a free thread and gets the processor first.
 pub async fn refill(pool: Arc<KeyPool>, thread: Arc<KeyThreads>, mut running: watch::Receiver<usize>, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -78,7 +78,7 @@ pub async fn refill(pool: Arc<KeyPool>, thread: Arc<KeyThreads>, mut running: wa
                 () = pool.taken.notified() => {}
             }
             if let Err(error) = pool.fill(&thread, &mut running).await {
-                tracing::warn!(%error, "the key pool has to wait for the next time");
+                tracing::warn!(%error, "the key pool was not refilled: it is tried again later");
             }
         }
     };

@@ -1,4 +1,4 @@
-//! The workers of csrd: they make private keys and certification requests, and keep the queue in order.
+//! The workers of csrd: they make private keys and certification requests, and maintain the queue.
 
 mod csr;
 mod generate;
@@ -33,12 +33,12 @@ use tokio::{
 pub use trouble::Trouble;
 use trouble::Troubles;
 
-/// How long apalis may take to end once nothing runs.
+/// How long apalis and the key threads may take to end.
 const END_TIME: Duration = Duration::from_secs(1);
 
 /// What the workers of one process need.
 pub struct WorkerConfig {
-    /// Key generation threads, at least one.
+    /// The number of key threads, at least one.
     pub threads: usize,
     /// Seals private keys.
     pub sealer: Arc<Sealer>,
@@ -46,13 +46,13 @@ pub struct WorkerConfig {
     pub key_generator: Arc<dyn KeyGenerator>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// When generation is given up.
+    /// When a generation is given up.
     pub limits: Limits,
     /// When to sweep and purge.
     pub schedule: Schedule,
-    /// Signs of life.
+    /// How often the worker shows that it lives.
     pub heartbeat: Heartbeat,
-    /// RSA keys that all processes on this database together make ahead; 0: none.
+    /// The number of RSA keys that all processes on this database together make ahead. 0 makes none.
     pub key_pool_size: u32,
 }
 
@@ -69,11 +69,11 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts them on this database.
+    /// Starts the workers on this database.
     ///
     /// # Errors
     ///
-    /// Where the operating system gives no thread.
+    /// If the runtime of the key threads cannot be built.
     pub fn start(database: &Database, config: WorkerConfig) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let (end, ended) = watch::channel(false);
@@ -108,7 +108,7 @@ impl Workers {
             limits: config.limits,
         });
         let trouble = generator.troubles.last();
-        // Twice the threads: while some jobs wait for the database, others have their keys made.
+        // Twice the threads: while some jobs wait for the database, keys are made for the others.
         let concurrency = config.threads.max(1) * 2;
         let supervised = Supervised {
             queue: database.queue.clone(),
@@ -126,23 +126,25 @@ impl Workers {
         Ok(Self { stop, end, alive, running, cut, trouble, tasks, key_threads })
     }
 
-    /// Says at any time whether a worker takes jobs.
+    /// Whether a worker takes jobs.
     #[must_use]
     pub fn alive(&self) -> watch::Receiver<bool> {
         self.alive.clone()
     }
 
-    /// Says at any time what keeps keys from being stored.
+    /// What keeps keys from being made or stored, or `None`.
     #[must_use]
     pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
         self.trouble.clone()
     }
 
-    /// Takes no more jobs and waits for those in flight, `patience` long. False if some were not finished, or were cut off before because the
-    /// database is gone: they are run again later.
+    /// Takes no more jobs and waits up to `patience` for those that run. Returns false if some were not finished, or were cut off before
+    /// because the database is gone: they run again later.
     ///
-    /// apalis is told to end only then: a worker that ends reads no more of its jobs' results, and a job that has to wait for
-    /// room for its result would wait for ever. A result that it did not read is no loss: the row decides.
+    /// apalis is told to end only afterwards: a worker that ends reads no more results, and a job that waits for room for its result would
+    /// wait for ever. A result that was not read is no loss: the row decides.
+    ///
+    /// The key threads end too, so that none ends while the process exits. Threads still at work after a second are left behind.
     pub async fn drain(mut self, patience: Duration) -> bool {
         self.stop.send_replace(true);
         let none_runs = tokio::time::timeout(patience, self.running.wait_for(|running| *running == 0)).await.is_ok();

@@ -13,10 +13,10 @@ use tokio::{
     time::{Interval, MissedTickBehavior},
 };
 
-/// Looks at every event, and at every tick as a backstop.
+/// Looks for jobs at every event, and at every tick in case an event was missed.
 ///
-/// apalis' own strategies leave no waker behind once they were ready: a worker that polls with them is deaf until its
-/// next heartbeat. This one polls both its sources until both are pending.
+/// apalis' own strategies register no waker when they are ready, so that a worker misses events until its next heartbeat. This one polls
+/// both its sources until both are pending.
 pub struct EventsAndTicks<S> {
     events: S,
     ended: bool,
@@ -25,7 +25,7 @@ pub struct EventsAndTicks<S> {
 }
 
 impl<S> EventsAndTicks<S> {
-    /// Looks at every event of `events`, and every `period`, until `stopped`.
+    /// Looks for jobs at every event of `events`, and every `period`, until `stopped`.
     pub fn new(events: S, period: Duration, stopped: watch::Receiver<bool>) -> Self {
         let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! Builds the apalis worker, starts it again when it ends, and drains it.
+//! The apalis worker: builds it, and starts it again if it ends before it should.
 
 use std::{
     future::Future,
@@ -21,28 +21,28 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{generate::Generator, poll::EventsAndTicks};
 
-/// The backstop, should an event be missed; it also finds the jobs that were to wait.
+/// How often to look for jobs without an event: an event may be missed, and a job whose time comes sends none.
 const TICK: Duration = Duration::from_millis(500);
 
-/// A worker that looks for no jobs for this long although none runs waits for a database that went away without a word: apalis' statements
-/// have no time limit.
+/// A worker that runs no job and has not looked for one for this long waits for a database that went silent: apalis' statements have no
+/// time limit.
 const SILENCE: Duration = Duration::from_secs(25);
 
-/// A worker that ran this long starts its back-off anew.
+/// After a run of this length, the back-off starts anew.
 const STEADY: Duration = Duration::from_mins(1);
 
-/// Starts in this process: every start has a name of its own, since a job under a known name would stay running for ever.
+/// Counts the starts in this process. Every start has a name of its own: a job under a name that lives on would stay running for ever.
 static STARTS: AtomicU64 = AtomicU64::new(0);
 
-/// A worker looks for jobs of silent workers at least this often.
+/// The longest time between two searches for jobs of silent workers.
 const LOOKS_FOR_ORPHANS: Duration = Duration::from_secs(3);
 
-/// How a worker shows that it lives, and when the others take it for dead.
+/// How often a worker shows that it lives, and when the others assume that it is dead.
 #[derive(Debug, Clone, Copy)]
 pub struct Heartbeat {
-    /// Between two signs of life, at most.
+    /// The longest time between two heartbeats.
     pub interval: Duration,
-    /// Without a sign for this long, a worker's jobs are run by others.
+    /// After this time without a heartbeat, other workers run its jobs.
     pub orphan_after: Duration,
 }
 
@@ -53,38 +53,38 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    /// With each sign of life a worker also looks for the jobs of those that fell silent, and it passes over what is locked at that moment.
-    /// So the signs come often, whatever the setting: such jobs must not wait for long after `orphan_after`.
+    /// The interval that apalis gets. With each heartbeat a worker also searches for the jobs of silent workers, and skips those that are
+    /// locked at that moment. So heartbeats are frequent, whatever the setting: such jobs must not wait for long after `orphan_after`.
     fn frequent(self) -> Duration {
         self.interval.min(LOOKS_FOR_ORPHANS)
     }
 
-    /// apalis counts missed heartbeats, whole ones.
+    /// `orphan_after` in whole heartbeats, as apalis counts it.
     fn missed(self) -> usize {
         let missed = self.orphan_after.as_millis().div_ceil(self.frequent().as_millis().max(1));
         usize::try_from(missed).unwrap_or(usize::MAX).max(1)
     }
 }
 
-/// What a worker is made of.
+/// The parts of a supervised worker.
 pub struct Supervised {
-    /// Where its jobs come from.
+    /// The queue of its jobs.
     pub queue: Queue,
-    /// What it does.
+    /// Runs its jobs.
     pub generator: Arc<Generator>,
-    /// Jobs at once.
+    /// The most jobs that run concurrently.
     pub concurrency: usize,
-    /// Its signs of life.
+    /// Its heartbeat.
     pub heartbeat: Heartbeat,
-    /// Says whether it runs.
+    /// Whether it runs.
     pub alive: watch::Sender<bool>,
     /// Tells it to take no more jobs.
     pub stop: watch::Receiver<bool>,
     /// Tells it to end.
     pub end: watch::Receiver<bool>,
-    /// Jobs that are being run.
+    /// The number of jobs that run.
     pub running: watch::Sender<usize>,
-    /// Says whether jobs were cut off and none was run to its end since.
+    /// Whether jobs were cut off, and none was finished since.
     pub cut: watch::Sender<bool>,
 }
 
@@ -100,14 +100,14 @@ pub async fn supervise(mut supervised: Supervised) {
         supervised.alive.send_replace(false);
         let error: BoxDynError = match ended {
             Ok(()) if *supervised.end.borrow() => return,
-            Ok(()) => "it ended by itself".into(),
+            Ok(()) => "it ended without an error".into(),
             Err(error) => error,
         };
-        // Connections may be dead without a word too.
+        // Its connections may be dead too.
         supervised.queue = supervised.queue.renewed();
         failures = if started.elapsed() > STEADY { 0 } else { failures.saturating_add(1) };
         let pause = Duration::from_millis(200 << failures.min(4));
-        tracing::warn!(worker = name, %error, ?pause, "the worker ended and is started again");
+        tracing::warn!(worker = name, %error, ?pause, "the worker ended: it is started again");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stop.wait_for(|stop| *stop) => {}
@@ -136,7 +136,7 @@ macro_rules! run_worker {
             .build(handle);
         tokio::select! {
             ended = worker.run_until($this.ended()) => ended.map_err(Into::into),
-            () = $this.falls_silent($polled) => Err("it looks for no jobs: the database does not answer".into()),
+            () = $this.falls_silent($polled) => Err("it has not looked for jobs: the database does not answer".into()),
         }
     }};
 }
@@ -155,7 +155,7 @@ impl Supervised {
         let polled = polled.subscribe();
         let strategy = EventsAndTicks::new(Box::pin(events), TICK, self.stop.clone());
         let interval = self.heartbeat.frequent();
-        // One job at a time: a buffered one sends no heartbeat, and others run it too. No event for the start of a job: a write less.
+        // One job is fetched at a time: a buffered one sends no heartbeat, and others run it too. Not marking its start saves a write.
         match &self.queue {
             Queue::Sqlite(pool) => {
                 let config = apalis_sqlite::Config::default()
@@ -183,7 +183,7 @@ impl Supervised {
         }
     }
 
-    /// Resolves once the worker has looked for no jobs for too long, although it has none and is not about to end.
+    /// Resolves if the worker runs no job, is not stopping, and has not looked for jobs for too long.
     fn falls_silent(&self, polled: watch::Receiver<Instant>) -> impl Future<Output = ()> + Send + use<> {
         let (running, stop) = (self.running.subscribe(), self.stop.clone());
         async move {
@@ -209,7 +209,7 @@ impl Supervised {
     }
 }
 
-/// What runs jobs.
+/// Runs jobs.
 #[derive(Clone)]
 struct Handler {
     generator: Arc<Generator>,
@@ -218,7 +218,7 @@ struct Handler {
     cut: watch::Sender<bool>,
 }
 
-/// Counts a job that is being run. One that is dropped before its end was cut off: its worker ended, as it does when the database is gone.
+/// Counts a running job. One that is dropped before its end was cut off: its worker ended, as it does when the database is gone.
 struct Running {
     handler: Handler,
     is_finished: bool,
@@ -246,12 +246,12 @@ impl Drop for Running {
     }
 }
 
-/// Everything that can go wrong is dealt with inside: an error that apalis sees would leave the job running.
+/// Runs a job. It never returns an error: apalis would leave the job running.
 async fn handle(job: GenerateCsrJob, handler: Data<Handler>) -> Result<(), BoxDynError> {
     let running = Running::new(&handler);
     match job.custom_csr_id() {
-        None => tracing::error!("a job names no custom CSR and is dropped"),
-        // Fetched while the process began to stop: another process gets a job for the row at once.
+        None => tracing::error!("a job was dropped: it names no custom CSR"),
+        // It was fetched while the process began to stop: another process gets a job for the row immediately.
         Some(id) if *handler.stop.borrow() => handler.generator.give_back(id).await,
         Some(id) => handler.generator.run(id).await,
     }
@@ -264,14 +264,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_of_a_silent_worker_are_found_soon_after_it_is_taken_for_dead_and_never_before() {
+    fn jobs_of_a_silent_worker_are_found_soon_after_it_counts_as_dead_and_never_before() {
         for interval in [1, 2, 3, 7, 10, 60].map(Duration::from_secs) {
             for orphan_after in [interval * 2, interval * 2 + Duration::from_secs(1), Duration::from_secs(30).max(interval * 2)] {
                 let heartbeat = Heartbeat { interval, orphan_after };
-                let taken_for_dead = heartbeat.frequent() * u32::try_from(heartbeat.missed()).unwrap();
-                assert!(taken_for_dead >= orphan_after, "{heartbeat:?}");
+                let counts_as_dead_after = heartbeat.frequent() * u32::try_from(heartbeat.missed()).unwrap();
+                assert!(counts_as_dead_after >= orphan_after, "{heartbeat:?}");
                 // Twice: the first look may find the jobs locked.
-                assert!(taken_for_dead + heartbeat.frequent() * 2 < orphan_after + Duration::from_secs(10), "{heartbeat:?}");
+                assert!(counts_as_dead_after + heartbeat.frequent() * 2 < orphan_after + Duration::from_secs(10), "{heartbeat:?}");
             }
         }
     }

@@ -1,6 +1,6 @@
-//! RSA keys by OpenSSL, which makes them in two thirds of the time that aws-lc-rs takes.
+//! RSA keys by OpenSSL, which needs two thirds of the time of aws-lc-rs.
 //!
-//! Key generation is all that OpenSSL does here: what signs, seals and hashes is aws-lc-rs, which also reads and checks each key.
+//! OpenSSL only generates the keys: aws-lc-rs parses and checks each key, signs, seals and hashes.
 
 use openssl::{
     error::ErrorStack,
@@ -14,7 +14,7 @@ use super::{KeyGenerator, KeygenError, aws_lc::AwsLc, private_key::PrivateKey};
 
 const RSA_BITS: u32 = 2048;
 
-/// Key generation by OpenSSL for RSA, by aws-lc-rs for the rest.
+/// Makes RSA keys by OpenSSL, and the others by aws-lc-rs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenSslRsa;
 
@@ -30,7 +30,7 @@ impl KeyGenerator for OpenSslRsa {
     }
 }
 
-/// OpenSSL wipes it when it is dropped.
+/// Makes an RSA key. OpenSSL wipes it when it is dropped.
 pub(crate) fn rsa() -> Result<PKey<Private>, KeygenError> {
     Ok(PKey::from_rsa(Rsa::generate(RSA_BITS)?)?)
 }

@@ -1,4 +1,4 @@
-//! Private keys that sign: made or read once, not read again from their own encoding.
+//! A private key that signs. It is generated or parsed once, and not parsed again from its own encoding.
 
 use aws_lc_rs::{
     digest,
@@ -14,12 +14,12 @@ use zeroize::Zeroizing;
 /// A private key info (RFC 5958) in DER, wiped when dropped.
 pub type PrivateKeyInfo = Zeroizing<Vec<u8>>;
 
-/// A private key that cannot be read or written. It says no more: what it knows is secret.
+/// A private key could not be read or written. The error has no details, because they could be secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the private key cannot be read")]
 pub struct PrivateKeyError;
 
-/// A private key, which aws-lc wipes when it is dropped.
+/// A private key. aws-lc wipes it when it is dropped.
 pub enum PrivateKey {
     /// RSA-2048.
     Rsa(rsa::KeyPair),
@@ -28,11 +28,11 @@ pub enum PrivateKey {
 }
 
 impl PrivateKey {
-    /// Reads and checks one.
+    /// Parses and checks a private key info.
     ///
     /// # Errors
     ///
-    /// [`PrivateKeyError`] where it is not one of this type.
+    /// [`PrivateKeyError`] if it is no valid key of this type.
     pub fn parse(key_type: KeyType, private_key_info: &[u8]) -> Result<Self, PrivateKeyError> {
         match key_type {
             KeyType::Rsa2048 => rsa::KeyPair::from_pkcs8(private_key_info).map(Self::Rsa).map_err(|_| PrivateKeyError),
@@ -42,11 +42,11 @@ impl PrivateKey {
         }
     }
 
-    /// What is sealed and stored of it.
+    /// Encodes the key, to be sealed and stored.
     ///
     /// # Errors
     ///
-    /// [`PrivateKeyError`] where the library does not write it.
+    /// [`PrivateKeyError`] if the library fails.
     pub fn to_private_key_info(&self) -> Result<PrivateKeyInfo, PrivateKeyError> {
         match self {
             Self::Rsa(pair) => {

@@ -37,8 +37,9 @@ impl World {
         let test = TestDatabase::new().await;
         let sealer = Arc::new(Sealer::new(MasterKey::generate().unwrap(), Vec::new()));
         let scope = zone("z");
-        test.database.store.register_master_key(&sealer.current_id(), now()).await.unwrap();
-        test.database.store.grant_scope(&scope, None, Some(1_000), &actor(), now()).await.unwrap();
+        let store = Arc::clone(&test.database.store);
+        until_available(async || store.register_master_key(&sealer.current_id(), now()).await).await;
+        until_available(async || store.grant_scope(&scope, None, Some(1_000), &actor(), now()).await).await;
         Self { test, sealer, scope, key_pool_size: 0 }
     }
 
@@ -65,26 +66,33 @@ impl World {
     }
 
     pub async fn accept(&self, key_type: KeyType) -> CustomCsrId {
-        let end = Instant::now() + Duration::from_mins(1);
-        loop {
-            match self.store().accept_custom_csr(&new_custom_csr(&self.scope, key_type), &actor(), now()).await {
-                Ok(Acceptance::Accepted(csr)) => return csr.id,
-                // A busy machine: nothing was accepted.
-                Err(StoreError::Unavailable(_)) if Instant::now() < end => {}
-                other => panic!("not accepted: {other:?}"),
-            }
+        let new = new_custom_csr(&self.scope, key_type);
+        match until_available(async || self.store().accept_custom_csr(&new, &actor(), now()).await).await {
+            Acceptance::Accepted(csr) => csr.id,
+            other => panic!("not accepted: {other:?}"),
         }
     }
 
     pub async fn ended(&self, id: CustomCsrId) -> CustomCsr {
         let end = Instant::now() + Duration::from_mins(1);
         loop {
-            let csr = self.store().find_custom_csr(&self.scope, id).await.unwrap().unwrap();
+            let csr = until_available(async || self.store().find_custom_csr(&self.scope, id).await).await.unwrap();
             if csr.status != Status::Pending {
                 return csr;
             }
             assert!(Instant::now() < end, "still pending after a minute");
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Repeats a call that gets no connection in time, as on a busy machine: nothing has happened then.
+async fn until_available<T>(call: impl AsyncFn() -> Result<T, StoreError>) -> T {
+    let end = Instant::now() + Duration::from_mins(1);
+    loop {
+        match call().await {
+            Err(StoreError::Unavailable(error)) => assert!(Instant::now() < end, "the database is away for a minute: {error}"),
+            result => return result.unwrap(),
         }
     }
 }
