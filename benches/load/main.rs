@@ -118,9 +118,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
         if let Some(out) = &out {
             bench.report.write_soak(out, &machine, &series)?;
         }
-        if out.as_deref() == Some(kept) {
-            report::replace_block(&kept.join("../README.md"), "soak", &bench.report.table())?;
-        }
         return Ok(());
     }
     let mut broken = Vec::new();
@@ -151,9 +148,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(out) = &out {
         bench.report.write(out, &machine)?;
         println!("written to {}", out.display());
-        if out == kept {
-            report::replace_block(&kept.join("../README.md"), "benchmark", &format!("{machine}\n{}", bench.report.table()))?;
-        }
     }
     ensure!(broken.is_empty(), "not measured: {broken:?}");
     Ok(())
