@@ -354,8 +354,8 @@ fn check_anchored(certificates: &Certificates<'_>, path: &Path, now: Timestamp) 
 
 /// 2003: nothing follows where something ought to.
 fn lacks_intermediate(sent: &[Parsed<'_>], path: &Path) -> Option<Warning> {
-    let is_on_path = |certificate: &Parsed<'_>| path.sent.iter().any(|index| sent[*index].is_same_authority(certificate));
-    // A CA that fits nowhere shows that the path was to go on.
+    let is_on_path = |certificate: &Parsed<'_>| path.sent.iter().any(|index| sent[*index].subject == certificate.subject);
+    // A CA of another name that fits nowhere shows that the path was to go on.
     let goes_on = || sent.iter().any(|certificate| certificate.is_ca() && !is_on_path(certificate));
     let last = &sent[*path.sent.last()?];
     (path.end == End::Open && path.anchored.is_none() && (path.sent.len() == 1 || goes_on()))
