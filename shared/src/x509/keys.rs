@@ -134,10 +134,7 @@ fn decompressed(is_odd: bool, x: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::{
-        rand::SystemRandom,
-        signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
-    };
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 
     use super::*;
 
@@ -169,7 +166,6 @@ mod tests {
                 assert!(other.forbidden.is_some());
             }
         }
-        let _ = SystemRandom::new();
     }
 
     #[test]

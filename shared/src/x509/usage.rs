@@ -21,7 +21,7 @@ const KNOWN_ELSEWHERE: [Oid<'static>; 6] = [
 /// The poison of precertificates (RFC 6962, 3.1).
 const POISON: Oid<'static> = oid!(1.3.6.1.4.1.11129.2.4.3);
 
-/// Why no client would accept the path, the leaf first. `place` says what a certificate of the path is called.
+/// Why no client would accept the path, the leaf first.
 #[must_use]
 pub fn fault(path: &[&Parsed<'_>]) -> Option<String> {
     let (leaf, issuers) = path.split_first()?;
