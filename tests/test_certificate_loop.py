@@ -65,12 +65,15 @@ def test_the_loop_closes(client, zone, key_type):
     leaf = INTERMEDIATE.issue(csr.csr)
     made = certificates.create(certificate=leaf + INTERMEDIATE.chain, custom_csr_id=csr.id, bundle_method="force", type="sni_custom", **zone_id)
     assert (made.status, made.custom_csr_id, made.zone_id, made.bundle_method) == ("active", csr.id, zone.id, "force")
-    assert (made.hosts, made.issuer, made.signature, made.priority) == (["www.acme-widgets.com"], "Test CA", "ECDSAWithSHA256", 20)
+    assert (made.hosts, made.issuer, made.signature, made.priority) == (["www.acme-widgets.com"], "Test CA", "ECDSAWithSHA256", 0)
     assert made.expires_on == x509.load_pem_x509_certificate(leaf.encode()).not_valid_after_utc
     assert made.uploaded_on == made.modified_on and abs(made.uploaded_on - now()) < DAY
 
     assert certificates.get(made.id, **zone_id) == made
-    assert list(certificates.list(**zone_id)) == list(certificates.list(status="active", match="all", per_page=5, page=1, **zone_id)) == [made]
+    # Lists show all of it but the chain.
+    found = list(certificates.list(**zone_id))
+    assert found == list(certificates.list(status="active", match="all", per_page=5, page=1, **zone_id))
+    assert [one.to_dict() for one in found] == [{name: value for name, value in made.to_dict().items() if name != "chain"}]
     assert list(certificates.list(status="expired", **zone_id)) == []
 
     # It is protected, and renewed before it expires; with a new key too.
@@ -129,7 +132,7 @@ def test_a_certificate_for_a_pending_custom_csr_is_a_conflict_that_is_not_repeat
 def test_each_class_of_refusal_is_the_clients_own(either, client, zone):  # noqa: F811
     certificates, zone_id, csr = client.custom_certificates, {"zone_id": zone.id}, active(client, zone)
     for code, body in (
-        (1473, {"private_key": "-----BEGIN PRIVATE KEY-----", "custom_csr_id": csr.id}), (1472, {}), (1430, {"custom_csr_id": "x"}),
+        (1473, {"private_key": "-----BEGIN PRIVATE KEY-----", "custom_csr_id": csr.id}), (1472, {"certificate": chain(new_csr())}), (1430, {"custom_csr_id": "x"}),
         (1427, {"custom_csr_id": csr.id, "certificate": ""}), (1426, {"custom_csr_id": csr.id, "certificate": "x"}),
         (1429, {"custom_csr_id": csr.id, "certificate": chain(new_csr())}),
     ):  # fmt: skip

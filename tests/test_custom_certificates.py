@@ -7,15 +7,17 @@ import re
 import pytest
 from ca import DAY, SECOND, Authority, Certificates, active, new_csr, now, warnings
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from databases import either, new_service  # noqa: F401
 from harness import codes, wait_until
 
 ROOT = Authority()
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 UNKNOWN = "0" * 32
+UNKNOWN_CSR = "01890a5d-ac96-774b-bcce-b302099a8057"
 FIELDS = {
     "id", "zone_id", "status", "custom_csr_id", "hosts", "issuer", "signature", "expires_on", "uploaded_on", "modified_on", "bundle_method", "type",
-    "priority",
+    "priority", "chain", "fingerprint_sha256", "serial_number", "not_before",
 }  # fmt: skip
 
 
@@ -27,6 +29,11 @@ def zone(either):  # noqa: F811
 @pytest.fixture
 def certificates(zone) -> Certificates:
     return Certificates(zone)
+
+
+def listed(made: dict) -> dict:
+    """A certificate as lists show it."""
+    return {name: value for name, value in made.items() if name != "chain"}
 
 
 def chain(csr: dict, **options) -> str:
@@ -49,17 +56,19 @@ def test_an_uploaded_certificate_is_shown_with_what_is_in_it(zone, certificates)
     assert answer.headers["Location"] == f"{certificates.path}/{made['id']}"
     expected = {
         "zone_id": zone.id, "status": "active", "custom_csr_id": csr["id"], "issuer": "Test CA", "signature": "ECDSAWithSHA256",
-        "hosts": ["www.acme-widgets.com", "shop.acme-widgets.com"], "bundle_method": "ubiquitous", "type": "sni_custom", "priority": 20,
+        "hosts": ["www.acme-widgets.com", "shop.acme-widgets.com"], "bundle_method": "ubiquitous", "type": "sni_custom", "priority": 0, "chain": leaf,
     }  # fmt: skip
     assert {name: made[name] for name in expected} == expected
     assert rfc3339(made["expires_on"]) == x509.load_pem_x509_certificate(leaf.encode()).not_valid_after_utc
     assert before <= rfc3339(made["uploaded_on"]) <= now() and made["modified_on"] == made["uploaded_on"]
+    read = x509.load_pem_x509_certificate(leaf.encode())
+    assert made["fingerprint_sha256"] == read.fingerprint(hashes.SHA256()).hex() and int(made["serial_number"], 16) == read.serial_number
+    assert rfc3339(made["not_before"]) == read.not_valid_before_utc
     assert certificates.get(made["id"]) == made
     assert certificates.request("GET", f"/{made['id'].upper()}").result == made
-    assert certificates.all() == [made]
+    assert certificates.all() == [listed(made)]
     assert zone.get(csr["id"])["custom_certificate_ids"] == [made["id"]]
     assert zone.all()[0]["custom_certificate_ids"] == [made["id"]]
-    assert "BEGIN CERTIFICATE-" not in answer.content.decode()
 
 
 def test_hosts_and_issuer_have_a_common_name_to_fall_back_on(zone, certificates):
@@ -82,7 +91,7 @@ def test_whatever_a_ca_signs_is_stored_and_listed(either, zone, certificates, op
     answer = certificates.post(custom_csr_id=csr["id"], certificate=chain(csr, **options))
     assert answer.status == 201, answer.content[:1000]
     made = answer.result
-    assert certificates.all() == [made] == [certificates.get(made["id"])]
+    assert certificates.all() == [listed(made)] and certificates.get(made["id"]) == made
     if "ends" in options:
         assert made["expires_on"] == "9999-12-31T23:59:59.000000Z" and made["status"] == "active"
     (line,) = [line for line in either.ok("certificate", "list").split("\n") if made["id"] in line]
@@ -96,7 +105,7 @@ def test_whatever_a_ca_is_called_is_stored_and_listed(zone, certificates, organi
     csr, root = active(zone), Authority(organization=organization)
     answer = certificates.post(custom_csr_id=csr["id"], certificate=root.issue(csr["csr"]) + root.pem)
     assert answer.status == 201, answer.content[:1000]
-    assert certificates.all() == [answer.result]
+    assert certificates.all() == [listed(answer.result)]
     # What a terminal or a line reader would act on is shown as U+FFFD.
     assert answer.result["issuer"] == "".join(c if c.isprintable() else "\ufffd" for c in organization)
 
@@ -136,6 +145,43 @@ def test_certificates_are_listed_newest_first_in_pages_and_by_status(zone, certi
     assert (first, second) == ([*made[::2], brief], made[1::2]), "oldest first"
 
 
+def test_certificates_are_listed_by_custom_csr_host_and_expiry(zone, certificates):
+    one, other = active(zone, sans=["www.acme-widgets.com"]), active(zone, sans=["Shop.acme-widgets.com", "a_b.acme-widgets.com"])
+    first = certificates.upload(one["id"], chain(one, ends=20 * DAY))["id"]
+    second = certificates.upload(other["id"], chain(other, ends=40 * DAY))["id"]
+
+    def found(**query):
+        return [row["id"] for row in certificates.all(**query)]
+
+    assert found(custom_csr_id=one["id"]) == [first] and found(custom_csr_id=UNKNOWN_CSR) == []
+    assert found(host="WWW.acme-widgets.com") == [first] and found(host="a_b.acme-widgets.com") == [second] == found(host="shop.acme-widgets.com")
+    assert found(host="acme-widgets.com") == found(host="aab.acme-widgets.com") == found(host='"') == found(host="%") == []
+    in_30_days = (now() + 30 * DAY).isoformat()
+    assert found(expires_before=in_30_days) == [first] and found(expires_before=in_30_days, custom_csr_id=other["id"]) == []
+    for wrong in ({"custom_csr_id": "x"}, {"expires_before": "tomorrow"}, {"host": "x" * 256}):
+        answer = certificates.request("GET", params=wrong)
+        assert codes(answer.envelope) == [1464] and next(iter(wrong)) in answer.envelope["errors"][0]["message"]
+
+
+def test_a_row_that_an_older_version_wrote_is_shown_with_what_is_in_its_leaf(either, zone, certificates):  # noqa: F811
+    csr = active(zone)
+    made = certificates.upload(csr["id"], chain(csr), priority=7)
+    assert made["priority"] == 7
+    other = certificates.upload(csr["id"], chain(csr))
+    # It knows none of the newer columns, on insertion and on renewal.
+    either.sql(
+        f"UPDATE custom_certificates SET not_before = NULL, serial_number = NULL, fingerprint_sha256 = NULL, described_at = NULL WHERE id = '{made['id']}'"
+    )
+    either.sql(f"UPDATE custom_certificates SET chain_pem = '{made['chain']}', modified_at = modified_at + 1 WHERE id = '{other['id']}'")
+    assert certificates.get(made["id"]) == made
+    again = certificates.get(other["id"])
+    for name in ("serial_number", "fingerprint_sha256", "not_before", "chain"):
+        assert again[name] == made[name], name
+    assert certificates.all() == [listed(again), listed(made)]
+    edited = certificates.patch(made["id"], priority=0).result
+    assert {name for name in FIELDS if edited[name] != made[name]} == {"priority", "modified_on"}
+
+
 # Changes
 
 
@@ -158,14 +204,14 @@ def test_a_dry_run_runs_the_checks_and_stores_nothing(zone, certificates):
 def test_a_renewed_certificate_replaces_the_old_one_under_the_same_id(zone, certificates):
     csr = active(zone)
     made = certificates.upload(csr["id"], chain(csr, ends=20 * DAY))
-    answer = certificates.patch(made["id"], certificate=ROOT.issue(csr["csr"], ends=10 * DAY, sans=["b.org"]))
+    answer = certificates.patch(made["id"], certificate=ROOT.issue(csr["csr"], begins=-90 * DAY, ends=10 * DAY, sans=["b.org"]))
     assert answer.status == 200 and {code for code, _ in warnings(answer)} == {2002, 2003, 2004}
     renewed = answer.result
     changed = {name for name in FIELDS if renewed[name] != made[name]}
-    assert changed == {"expires_on", "modified_on", "hosts"} and renewed["hosts"] == ["b.org"]
+    assert changed == {"expires_on", "modified_on", "hosts", "chain", "fingerprint_sha256", "serial_number", "not_before"} and renewed["hosts"] == ["b.org"]
     assert rfc3339(renewed["expires_on"]) - rfc3339(made["expires_on"]) < -9 * DAY
     assert rfc3339(renewed["modified_on"]) > rfc3339(made["modified_on"])
-    assert certificates.get(made["id"]) == renewed and certificates.all() == [renewed]
+    assert certificates.get(made["id"]) == renewed and certificates.all() == [listed(renewed)]
     assert zone.get(csr["id"])["custom_certificate_ids"] == [made["id"]]
 
 
@@ -277,7 +323,7 @@ def test_an_accounts_custom_csr_is_used_by_its_zones_only(either):  # noqa: F811
     # The account sees it, but not by way of the zone.
     assert account.get(csr["id"])["custom_certificate_ids"] == [made["id"]]
     assert codes(Certificates(zone).request("GET", f"/{made['id']}", token=account.token).envelope) == [1404]
-    assert Certificates(account).all() == [made]
+    assert Certificates(account).all() == [listed(made)]
     # The zone reads and changes its certificate, but not the account's custom CSR.
     assert codes(zone.request("GET", f"/{csr['id']}").envelope) == [1419]
     assert Certificates(zone).patch(made["id"], certificate=chain(csr)).status == 200
@@ -297,8 +343,8 @@ def test_an_account_sees_and_deletes_the_certificates_that_use_its_custom_csrs(e
     of_zone, of_other = (Certificates(tenant).upload(csr["id"], chain(csr)) for tenant, csr in zip((zone, other), csrs, strict=True))
     hidden = Certificates(zone).upload(own["id"], chain(own))["id"]
     view = Certificates(account)
-    assert view.all() == [of_other, of_zone] and [row["zone_id"] for row in view.all()] == [other.id, zone.id]
-    assert view.all(status="expired") == [] and view.all(status="active") == [of_other, of_zone]
+    assert view.all() == [listed(of_other), listed(of_zone)] and [row["zone_id"] for row in view.all()] == [other.id, zone.id]
+    assert view.all(status="expired") == [] and view.all(status="active") == [listed(of_other), listed(of_zone)]
     paged = view.request("GET", params={"page": 2, "per_page": 5}).envelope
     assert (paged["result"], paged["result_info"]["total_count"]) == ([], 2)
     assert view.get(of_zone["id"].upper()) == of_zone
@@ -314,7 +360,7 @@ def test_an_account_sees_and_deletes_the_certificates_that_use_its_custom_csrs(e
     for token, refused in ((zone.token, ("GET", "DELETE")), (reader, ("DELETE",))):
         for method in refused:
             assert codes(view.request(method, f"/{of_zone['id']}", token=token).envelope) == [1404]
-    assert view.request("GET", token=reader).result == [of_other, of_zone]
+    assert view.request("GET", token=reader).result == [listed(of_other), listed(of_zone)]
     # They are stored and changed in zones.
     assert codes(view.post(custom_csr_id=csrs[0]["id"], certificate=chain(csrs[0])).envelope) == [7001]
     assert codes(view.patch(of_zone["id"], bundle_method="force").envelope) == [7001]
@@ -325,7 +371,7 @@ def test_an_account_sees_and_deletes_the_certificates_that_use_its_custom_csrs(e
     answer = view.request("DELETE", f"/{of_zone['id']}", token=named)
     assert (answer.status, answer.result) == (200, {"id": of_zone["id"]})
     assert codes(view.request("DELETE", f"/{of_zone['id']}").envelope) == [1481]
-    assert [row["id"] for row in Certificates(zone).all()] == [hidden] and view.all() == [of_other]
+    assert [row["id"] for row in Certificates(zone).all()] == [hidden] and view.all() == [listed(of_other)]
     assert account.request("DELETE", f"/{csrs[0]['id']}").status == 200
     # The entry is the zone's, and says who it was.
     entries = [json.loads(line) for line in either.ok("audit", "--zone", zone.id).splitlines()]
@@ -376,7 +422,7 @@ def test_a_leaf_is_stored_once(either):  # noqa: F811
         assert certificates.patch(second, certificate=another, bundle_method="force", params=params).status == 200
     # A fault of the certificate comes first.
     assert codes(certificates.post(custom_csr_id=csr["id"], certificate=leaf + ROOT.pem + new_csr()).envelope) == [1426]
-    assert codes(certificates.post(custom_csr_id=csr["id"], certificate=leaf + Authority("Another").pem).envelope) == [1477]
+    assert codes(certificates.post(custom_csr_id=csr["id"], certificate=leaf + Authority().pem).envelope) == [1477]
     Certificates(other).upload(csr["id"], leaf)
     assert len(certificates.all()) == 2
     assert certificates.request("DELETE", f"/{first}").status == 200

@@ -230,7 +230,12 @@ fn list_parameters() -> Vec<Value> {
 
 fn certificate_list_parameters() -> Vec<Value> {
     let mut parameters = page_parameters().to_vec();
-    parameters.push(query_parameter("status", "Only those with this status.", json!({ "$ref": "#/components/schemas/CertificateStatus" })));
+    parameters.extend([
+        query_parameter("status", "Only those with this status.", json!({ "$ref": "#/components/schemas/CertificateStatus" })),
+        query_parameter("custom_csr_id", "Only those that use this custom CSR.", json!({ "type": "string", "format": "uuid" })),
+        query_parameter("host", "Only those with this host among theirs.", json!({ "type": "string", "maxLength": SEARCH_MAX_CHARS })),
+        query_parameter("expires_before", "Only those that expire before this time.", json!({ "type": "string", "format": "date-time" })),
+    ]);
     parameters
 }
 

@@ -4,6 +4,7 @@ use poem::{FromRequest, Request, RequestBody};
 use shared::{
     clock::Timestamp,
     error::{ErrorCode, Issue},
+    ids::CustomCsrId,
     model::{CertificateStatus, KeyType, Status},
     storage::{CertificateQuery, Direction, ListQuery, Order},
 };
@@ -60,7 +61,13 @@ impl Query {
         let (page, per_page) = self.pages(&mut faults);
         let words: Vec<&str> = CertificateStatus::ALL.iter().map(|status| status.as_str()).collect();
         let status = self.word("status", &words, CertificateStatus::parse, &mut faults);
-        faults.none_or(CertificateQuery { page, per_page, status, now })
+        let custom_csr_id = self.parsed("custom_csr_id", "a UUID", CustomCsrId::parse, &mut faults);
+        let expires_before = self.parsed("expires_before", "a time as in RFC 3339", Timestamp::parse_rfc3339, &mut faults);
+        let host = self.value("host").map(str::to_lowercase);
+        if host.as_ref().is_some_and(|host| host.chars().count() > SEARCH_MAX_CHARS) {
+            faults.add(&format!("host must have at most {SEARCH_MAX_CHARS} characters"));
+        }
+        faults.none_or(CertificateQuery { page, per_page, status, custom_csr_id, host, expires_before, now })
     }
 
     /// Whether a flag is set: `true`, or else `false` or absent.
@@ -104,6 +111,14 @@ impl Query {
             return Err(());
         }
         whole.parse().ok().filter(|number| range.contains(number)).map(Some).ok_or(())
+    }
+
+    fn parsed<T>(&self, name: &str, what: &str, parse: impl Fn(&str) -> Option<T>, faults: &mut Faults) -> Option<T> {
+        let parsed = parse(self.value(name)?);
+        if parsed.is_none() {
+            faults.add(&format!("{name} must be {what}"));
+        }
+        parsed
     }
 
     fn word<T>(&self, name: &str, words: &[&str], parse: impl Fn(&str) -> Option<T>, faults: &mut Faults) -> Option<T> {

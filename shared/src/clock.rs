@@ -2,7 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+use time::{
+    OffsetDateTime,
+    format_description::{BorrowedFormatItem, well_known::Rfc3339},
+    macros::format_description,
+};
 
 /// Six fractional digits and `Z`, as RFC 3339 allows and the contract demands.
 const RFC3339_MICROS: &[BorrowedFormatItem<'_>] =
@@ -41,6 +45,13 @@ impl Timestamp {
     #[must_use]
     pub fn minus(self, duration: std::time::Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// Reads a time as RFC 3339 has it, with any offset; none where it is not one. Fractions of a microsecond are dropped.
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000)).ok().map(Self)
     }
 
     /// RFC 3339, UTC, six fractional digits, `Z`.
@@ -95,6 +106,17 @@ mod tests {
         assert_eq!(Timestamp::from_micros(0).rfc3339(), "1970-01-01T00:00:00.000000Z");
         assert_eq!(Timestamp::from_micros(i64::MAX).rfc3339(), "9999-12-31T23:59:59.999999Z");
         assert_eq!(Timestamp::from_micros(i64::MIN).rfc3339(), "0000-01-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn a_time_is_read_with_any_offset() {
+        let expected = Some(Timestamp::from_micros(1_700_000_000_500_000));
+        for text in ["2023-11-14T22:13:20.5Z", "2023-11-14t23:13:20.5000009+01:00"] {
+            assert_eq!(Timestamp::parse_rfc3339(text), expected, "{text}");
+        }
+        for text in ["", "2023-11-14", "2023-11-14T22:13:20", "1700000000", "2023-02-30T00:00:00Z"] {
+            assert_eq!(Timestamp::parse_rfc3339(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -93,22 +93,22 @@ code_table! {
         CustomCsrNotFound = 1419, 404, "The custom CSR was not found.";
         /// An active certificate uses the custom CSR.
         CustomCsrInUse = 1420, 409, "The custom CSR is associated with an active certificate pack. You will need to delete all associated active certificate packs before you can delete the custom CSR.";
-        /// `certificate` holds something else than certificates in PEM.
+        /// `certificate` holds something else than certificates.
         CertificateUnparsable = 1426, 400, "Unable to parse the certificate: :reason. Send certificates in PEM, the leaf first.";
         /// `certificate` is missing or empty.
         CertificateMissing = 1427, 400, "Certificate field is required: the certificate that the CA issued, in PEM. Check your input and try again.";
-        /// The leaf is for another key.
-        CertificateKeyMismatch = 1429, 400, "The certificate is not for the private key of this custom CSR. Send the certificate that the CA issued for its CSR, or the ID of the right custom CSR.";
+        /// The leaf is for another key, or for this one in a forbidden encoding.
+        CertificateKeyMismatch = 1429, 400, "The certificate's public key :reason.";
         /// `custom_csr_id` is no UUID.
         CertificateCsrIdInvalid = 1430, 400, "The custom_csr_id is not a UUID. Send the ID of the custom CSR that the certificate was issued for.";
         /// `custom_csr_id` names no custom CSR of this zone or its account.
         CertificateCsrNotFound = 1431, 404, "The custom CSR of custom_csr_id was not found in this zone or its account.";
         /// Several certificates are no CA's.
-        SeveralLeaves = 1444, 400, "The certificate field holds several leaf certificates. Send one leaf certificate, followed by its intermediates.";
+        SeveralLeaves = 1444, 400, "The certificate field holds several leaf certificates: :reason. Send one leaf certificate, followed by its intermediates.";
         /// All certificates are a CA's.
         NoLeaf = 1445, 400, "The certificate field holds CA certificates only. Send the leaf certificate first, followed by its intermediates.";
-        /// SHA-1, MD5 or something unknown.
-        SignatureUnsupported = 1447, 400, "The signature algorithm is not supported: :reason. Have the CA issue a certificate that is signed with SHA-256 or better.";
+        /// SHA-1, MD5, a curve that is not supported, or something unknown.
+        SignatureUnsupported = 1447, 400, "The signature algorithm is not supported: :reason. Have the CA sign with RSA (PKCS #1 v1.5 or PSS) or ECDSA and SHA-256, SHA-384 or SHA-512, or with Ed25519.";
         /// `country` is no ISO 3166-1 alpha-2 code.
         CountryUnknown = 1460, 400, "The specified Country is not an ISO 3166-1 alpha-2 code. Check your input and try again.";
         /// A field is longer than its upper bound.
@@ -129,22 +129,22 @@ code_table! {
         TooManyRequests = 1470, 429, "Too many requests. Try again later.";
         /// The database or a part of the service is not ready.
         NotReady = 1471, 503, "The service is not ready: :reason. Try again later.";
-        /// `custom_csr_id` is missing.
-        CertificateCsrIdMissing = 1472, 400, "The custom_csr_id field is required: the ID of the custom CSR that the certificate was issued for.";
-        /// `private_key` was sent.
-        PrivateKeyRefused = 1473, 400, "A private key is never uploaded: private keys are made here and do not leave. Remove private_key, send custom_csr_id, and take the key that was sent for compromised.";
+        /// No `custom_csr_id`, and no custom CSR has the leaf's key.
+        NoCsrForKey = 1472, 400, "No custom_csr_id was sent, and no active custom CSR of this zone or its account has the certificate's public key. Send the ID of the custom CSR that the certificate was issued for, or the certificate that was issued for a CSR made here.";
+        /// A private key was sent.
+        PrivateKeyRefused = 1473, 400, "A private key is never uploaded: private keys are made here and do not leave. :reason";
         /// The custom CSR is not `active`.
         CustomCsrNotActive = 1474, 409, "The custom CSR is not active: :reason.";
         /// The leaf is expired or not yet valid.
         LeafNotValid = 1475, 400, "The certificate :reason. Send one that is valid now.";
         /// The only certificate for the custom CSR's key is a CA's.
         CaForKey = 1476, 400, "The certificate for this custom CSR's key is a CA certificate. Have the CA issue a leaf certificate (basicConstraints without CA).";
-        /// A link of the chain is not signed by the next.
-        ChainBroken = 1477, 400, "The chain is broken: :reason. Send the leaf first, followed by each issuer in turn.";
+        /// A link of the chain does not hold.
+        ChainBroken = 1477, 400, "The chain is broken: :reason. Send the leaf first, followed by each issuer in turn, as the CA delivers them.";
         /// An RSA key under 2048 bits.
         RsaKeyTooSmall = 1478, 400, "An RSA key is too small: :reason. At least 2048 bits are needed: have the CA use larger keys.";
         /// No path to a trust anchor.
-        NoTrustedPath = 1479, 400, "The certificate does not lead to a trust anchor of this service: :reason. Send the intermediates too, or use a CA that is trusted here.";
+        NoTrustedPath = 1479, 400, "There is no valid path to a trust anchor of this service: :reason. Send the CA's current intermediates too, or use a CA that is trusted here.";
         /// The custom certificate ID in the path is not 32 hexadecimal digits.
         CustomCertificateIdInvalid = 1480, 400, "The custom certificate ID is invalid: it has 32 hexadecimal digits. Check your input and try again.";
         /// No such custom certificate in this zone.
@@ -153,6 +153,8 @@ code_table! {
         CertificateStored = 1482, 409, "The certificate is stored already, as custom certificate :reason. Use that one, or send another certificate.";
         /// The custom CSR has as many custom certificates as it may have.
         TooManyCertificates = 1483, 409, "The custom CSR has :reason custom certificates, as many as it may have in all zones together. Delete one that is no longer needed, or renew one with PATCH.";
+        /// No TLS client would accept the leaf for a server.
+        NotForServers = 1484, 400, "No TLS client would accept this certificate for a server: :reason. Have the CA issue one for TLS servers, from a CA that may issue it.";
         /// A fault of ours.
         Internal = 1500, 500, "Internal Server Error";
         /// No such route.
@@ -171,14 +173,22 @@ code_table! {
         SanUnderscore = 2001, 200, "The subject alternative name (SAN) has a ‘_’: public CAs refuse such a name.";
         /// The certificate's names are not those of the CSR.
         CertificateSansDiffer = 2002, 200, "The certificate's subject alternative names (SANs) are not those of the CSR: :reason.";
-        /// A leaf came without its issuers.
-        LeafAlone = 2003, 200, "Only a leaf certificate was sent: most clients need the intermediates too.";
+        /// The path ends before it reaches a root.
+        IntermediateMissing = 2003, 200, "An intermediate certificate is missing, that of the issuer :reason: most clients need the intermediates too.";
         /// The certificate is over soon.
-        ExpiresSoon = 2004, 200, "The certificate has less than 14 days left.";
+        ExpiresSoon = 2004, 200, "The certificate expires soon, at :reason.";
         /// A member that does nothing here.
         NoEffect = 2005, 200, "This has no effect here: it is ignored.";
         /// A SAN is longer than DNS allows.
         SanOverDnsLength = 2006, 200, "The subject alternative name (SAN) has over 253 characters: DNS stops there.";
+        /// Certificates are stored in another order.
+        OrderChanged = 2007, 200, "The order of the certificates was changed: each is followed by its issuer now (as sent, they are number :reason).";
+        /// Certificates repeat, or are not on the path.
+        CertificatesLeftOut = 2008, 200, "Certificates that are not needed were left out: :reason.";
+        /// An intermediate expires first.
+        LeafOutlives = 2009, 200, "An intermediate is not valid for as long as the certificate: :reason. Get the CA's current intermediates.";
+        /// No name that a browser would look at.
+        NoSubjectAltName = 2010, 200, "The certificate has no DNS name or IP address as a subject alternative name (SAN): browsers refuse it.";
     }
 }
 

@@ -150,16 +150,22 @@ macro_rules! words {
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|value| value.as_str() == text)
             }
+
+            /// Reads the word in any case.
+            #[must_use]
+            pub fn parse_any_case(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str().eq_ignore_ascii_case(text))
+            }
         }
     )+ };
 }
 
 words! {
-    /// How a chain is to be built, in the Cloudflare v4 API. It is stored and returned; a chain is never rewritten here.
+    /// How a chain is to be built, in the Cloudflare v4 API. A chain is put right, unless it is to be stored as it was sent.
     BundleMethod {
         /// For the oldest clients.
         Ubiquitous = "ubiquitous",
-        /// The shortest chain.
+        /// In the Cloudflare v4 API, the shortest chain; here the same as `ubiquitous`.
         Optimal = "optimal",
         /// As it was sent.
         Force = "force",
@@ -194,7 +200,7 @@ pub const LAST_SECOND: Duration = Duration::from_secs(1);
 /// What is stored of a chain of certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateChain {
-    /// The certificates as they were sent, in PEM, the leaf first. Lists leave it unread, and empty.
+    /// The certificates that a server sends, in PEM, the leaf first. Lists leave it unread, and empty.
     pub pem: String,
     /// The leaf's names.
     pub hosts: Vec<String>,
@@ -204,6 +210,19 @@ pub struct CertificateChain {
     pub signature: String,
     /// The leaf's notAfter.
     pub not_after: Timestamp,
+    /// What else is shown of the leaf.
+    pub leaf: LeafDetails,
+}
+
+/// What is shown of a leaf beside what decides something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeafDetails {
+    /// Its notBefore.
+    pub not_before: Timestamp,
+    /// Its serial number in hexadecimal, two digits an octet, with a minus sign where a CA made it negative.
+    pub serial_number: String,
+    /// SHA-256 of it in DER, in hexadecimal.
+    pub fingerprint_sha256: String,
 }
 
 /// A custom certificate as its tenant sees it.
@@ -221,6 +240,8 @@ pub struct CustomCertificate {
     pub bundle_method: BundleMethod,
     /// What it is for.
     pub certificate_type: CertificateType,
+    /// Its place among others, in the Cloudflare v4 API. It is stored and returned.
+    pub priority: u16,
     /// When it was first uploaded.
     pub uploaded_at: Timestamp,
     /// When it last changed.

@@ -1,4 +1,4 @@
-//! Certificates in PEM: whatever is uploaded is answered, and nothing panics.
+//! Certificates as they are uploaded: whatever is sent is answered, and nothing panics.
 
 use proptest::prelude::*;
 use shared::{
@@ -14,14 +14,15 @@ fn what_holds_no_certificates_is_1426_and_says_why() {
         ("-----BEGIN CERTIFICATE-----\nAAAA\n".to_owned(), "cut off"),
         (block("CERTIFICATE", "AAAA"), "no X.509 certificate"),
         (block("CERTIFICATE", "A*AA"), "broken"),
-        (block("PRIVATE KEY", "AAAA"), "a private key"),
-        (block("CERTIFICATE REQUEST", "AAAA"), "something else"),
+        (block("CERTIFICATE REQUEST", "AAAA"), "CERTIFICATE REQUEST"),
     ] {
         let issue = PemChain::parse(&pem).unwrap_err();
         assert_eq!((issue.code, issue.pointer.as_deref()), (ErrorCode::CertificateUnparsable, Some("/certificate")));
         assert!(issue.message().contains(why), "{pem}: {}", issue.message());
         assert!(TrustAnchors::parse(pem.as_bytes()).unwrap_err().to_string().contains(why));
     }
+    let issue = PemChain::parse(&block("PRIVATE KEY", "AAAA")).unwrap_err();
+    assert_eq!((issue.code, issue.pointer.as_deref()), (ErrorCode::PrivateKeyRefused, Some("/certificate")));
 }
 
 proptest! {
@@ -35,8 +36,11 @@ proptest! {
     #[test]
     fn no_certificate_panics(der: Vec<u8>, text: String) {
         use base64::{Engine, engine::general_purpose::STANDARD};
-        let pem = format!("{text}\n-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n{text}", STANDARD.encode(der));
-        let _ = PemChain::parse(&pem);
-        let _ = PemChain::parse(&text);
+        let base64 = STANDARD.encode(der);
+        let pem = format!("{text}\n-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n{text}");
+        for text in [pem, base64, text] {
+            let _ = PemChain::parse(&text);
+            let _ = Upload::parse(format!(r#"{{"certificate":{text:?}}}"#).as_bytes());
+        }
     }
 }

@@ -7,16 +7,16 @@ use shared::{
     model::{self, CustomCertificate},
 };
 
-/// How a chain is to be built. It is stored and returned; a chain is never rewritten here.
+/// How a chain is to be built, in any case. `force` asks for it to be stored as it was sent; otherwise it is put right.
 #[derive(Debug, Clone, Copy, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum BundleMethod {
     /// For the oldest clients.
     Ubiquitous,
-    /// The shortest chain.
+    /// The same here.
     Optimal,
-    /// As it was sent.
+    /// As it was sent: what deviates is an error.
     Force,
 }
 
@@ -83,17 +83,20 @@ impl From<model::CertificateStatus> for CertificateStatus {
 #[derive(Debug, Object)]
 #[oai(rename = "CustomCertificateRequest")]
 pub struct CustomCertificateInput {
-    /// The certificate in PEM: the leaf, then each issuer in turn, at most 10 certificates.
+    /// The leaf and its intermediates, in any order, at most 10 certificates: PEM blocks, one block of PKCS#7, or the base64 of either.
     #[oai(validator(min_length = 1))]
     pub certificate: String,
-    /// The custom CSR that it was issued for: the zone's own, or its account's.
-    pub custom_csr_id: String,
+    /// The custom CSR that it was issued for: the zone's own, or its account's. Without it, the active one whose key the leaf has.
+    pub custom_csr_id: Option<String>,
     /// How the chain is to be built.
     #[oai(default = "default_bundle_method")]
     pub bundle_method: BundleMethod,
     /// What it is for.
     #[oai(default = "default_type", rename = "type")]
     pub certificate_type: CertificateType,
+    /// Its place among others. It is stored and returned, and has no effect here.
+    #[oai(default, validator(maximum(value = "65535")))]
+    pub priority: u16,
 }
 
 const fn default_bundle_method() -> BundleMethod {
@@ -108,7 +111,7 @@ const fn default_type() -> CertificateType {
 #[derive(Debug, Object)]
 #[oai(rename = "CustomCertificateEdit")]
 pub struct CustomCertificateEditInput {
-    /// The renewed certificate in PEM: the leaf, then each issuer in turn, at most 10 certificates. It replaces the old one at once.
+    /// The renewed certificate with its intermediates, as in an upload. It replaces the old one at once.
     pub certificate: Option<String>,
     /// Another custom CSR that the renewed certificate was issued for; the old one is free then.
     pub custom_csr_id: Option<String>,
@@ -117,10 +120,10 @@ pub struct CustomCertificateEditInput {
     /// What it is for.
     #[oai(rename = "type")]
     pub certificate_type: Option<CertificateType>,
+    /// Another place among others.
+    #[oai(validator(maximum(value = "65535")))]
+    pub priority: Option<u16>,
 }
-
-/// The place of every certificate among others of its zone, as at Cloudflare without another wish.
-const PRIORITY: u32 = 20;
 
 /// A custom certificate.
 #[derive(Debug, Object, Serialize)]
@@ -152,17 +155,35 @@ pub struct CustomCertificateDto {
     #[oai(rename = "type")]
     #[serde(rename = "type")]
     pub certificate_type: CertificateType,
-    /// Always 20.
-    pub priority: u32,
+    /// Its place among others: stored and returned, and without effect here.
+    pub priority: u16,
+    /// What `fullchain.pem` holds, in PEM: the leaf, then each issuer in turn. Lists leave it out.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain: Option<String>,
+    /// SHA-256 of the leaf in DER, in hexadecimal.
+    pub fingerprint_sha256: String,
+    /// The leaf's serial number in hexadecimal.
+    pub serial_number: String,
+    /// The leaf's notBefore: RFC 3339, UTC.
+    pub not_before: String,
 }
 
 impl CustomCertificateDto {
+    /// As it stands at this time, in a list.
+    #[must_use]
+    pub fn listed(certificate: CustomCertificate, now: Timestamp) -> Self {
+        Self { chain: None, ..Self::new(certificate, now) }
+    }
+
     /// As it stands at this time.
     #[must_use]
     pub fn new(certificate: CustomCertificate, now: Timestamp) -> Self {
         let status = certificate.status(now).into();
-        let CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, uploaded_at, modified_at } = certificate;
-        let model::CertificateChain { pem: _, hosts, issuer, signature, not_after } = chain;
+        let CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, priority, uploaded_at, modified_at } =
+            certificate;
+        let model::CertificateChain { pem, hosts, issuer, signature, not_after, leaf } = chain;
+        let model::LeafDetails { not_before, serial_number, fingerprint_sha256 } = leaf;
         Self {
             id: id.to_string(),
             zone_id: zone.id().to_string(),
@@ -176,7 +197,11 @@ impl CustomCertificateDto {
             modified_on: modified_at.rfc3339(),
             bundle_method: bundle_method.into(),
             certificate_type: certificate_type.into(),
-            priority: PRIORITY,
+            priority,
+            chain: Some(pem),
+            fingerprint_sha256,
+            serial_number,
+            not_before: not_before.rfc3339(),
         }
     }
 }

@@ -72,6 +72,10 @@ fn certificate(status: CertificateStatus, bundle_method: BundleMethod, certifica
         bundle_method,
         certificate_type,
         priority: 20,
+        chain: matches!(status, CertificateStatus::Active).then(|| "-----BEGIN CERTIFICATE-----\n".to_owned()),
+        fingerprint_sha256: "ff".to_owned(),
+        serial_number: "-05".to_owned(),
+        not_before: "2025-01-01T00:00:00.000000Z".to_owned(),
     }
 }
 

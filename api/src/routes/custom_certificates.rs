@@ -68,15 +68,24 @@ impl<'a> CustomCertificates<'a> {
         let upload = Upload::parse(body.json()?)?;
         let is_dry_run = query.flag("dry_run")?;
         check_private_key(&upload)?;
-        let csr_id = upload.custom_csr_id.as_deref().ok_or_else(|| Issue::at(ErrorCode::CertificateCsrIdMissing, "/custom_csr_id"))?;
-        let csr = self.find_csr(zone, csr_id).await?;
-        let (chain, warnings) = self.judge(csr, &upload).await?;
+        let bundle_method = upload.bundle_method.unwrap_or(BundleMethod::Ubiquitous);
+        let named = match &upload.custom_csr_id {
+            Some(id) => Some(self.find_csr(zone, id).await?),
+            None => None,
+        };
+        let sent = self.read(&upload).await?;
+        let csr = match named {
+            Some(csr) => csr,
+            None => self.find_csr_by_key(zone, &sent).await?,
+        };
+        let (chain, warnings) = self.judge(csr, sent, bundle_method, &upload).await?;
         let new = NewCertificate {
             id: CustomCertificateId::new(self.now),
             zone: zone.clone(),
             chain,
-            bundle_method: upload.bundle_method.unwrap_or(BundleMethod::Ubiquitous),
+            bundle_method,
             certificate_type: upload.certificate_type.unwrap_or(CertificateType::SniCustom),
+            priority: upload.priority.unwrap_or_default(),
         };
         let refusal = if is_dry_run {
             self.deadline.read(self.state.store.check_certificate(&new)).await?
@@ -104,8 +113,9 @@ impl<'a> CustomCertificates<'a> {
         let is_dry_run = query.flag("dry_run")?;
         check_private_key(&upload)?;
         let (chain, warnings) = self.judge_replacement(zone, &present, &upload).await?;
-        let change = CertificateChange { chain, bundle_method: upload.bundle_method, certificate_type: upload.certificate_type };
-        if change.chain.is_none() && change.bundle_method.is_none() && change.certificate_type.is_none() {
+        let Upload { bundle_method, certificate_type, priority, .. } = upload;
+        let change = CertificateChange { chain, bundle_method, certificate_type, priority };
+        if change.chain.is_none() && bundle_method.is_none() && certificate_type.is_none() && priority.is_none() {
             return Ok(self.response(present, &warnings));
         }
         if is_dry_run {
@@ -137,7 +147,8 @@ impl<'a> CustomCertificates<'a> {
             return Ok((None, upload.warnings.clone()));
         }
         let csr = self.find_csr(zone, named.unwrap_or(&present_csr)).await?;
-        let (chain, warnings) = self.judge(csr, upload).await?;
+        let sent = self.read(upload).await?;
+        let (chain, warnings) = self.judge(csr, sent, upload.bundle_method.unwrap_or(present.bundle_method), upload).await?;
         Ok((Some(chain), warnings))
     }
 
@@ -146,7 +157,7 @@ impl<'a> CustomCertificates<'a> {
         let query = query.certificates(self.now)?;
         let page = self.deadline.read(self.state.store.list_certificates(scope, &query)).await?;
         let info = ResultInfo::new(query.page, query.per_page, page.rows.len(), page.total);
-        let rows = page.rows.into_iter().map(|row| CustomCertificateDto::new(row, self.now)).collect();
+        let rows = page.rows.into_iter().map(|row| CustomCertificateDto::listed(row, self.now)).collect();
         Ok(Json(CustomCertificateListResponse::new(rows, Vec::new(), info)))
     }
 
@@ -178,14 +189,38 @@ impl<'a> CustomCertificates<'a> {
         self.deadline.read(self.state.store.find_usable_csr(zone, id)).await?.ok_or_else(csr_not_found)
     }
 
+    /// The custom CSR with the key of one of the certificates.
+    async fn find_csr_by_key(&self, zone: &Scope, sent: &PemChain) -> Result<UsableCsr, ApiError> {
+        for key in sent.leaf_keys() {
+            if let Some(csr) = self.deadline.read(self.state.store.find_usable_csr_by_key(zone, &key)).await? {
+                return Ok(csr);
+            }
+        }
+        Err(Issue::at(ErrorCode::NoCsrForKey, "/custom_csr_id").into())
+    }
+
+    /// The certificates of an upload.
+    async fn read(&self, upload: &Upload) -> Result<PemChain, ApiError> {
+        let text = upload.certificate.clone().filter(|text| !text.is_empty());
+        let text = text.ok_or_else(|| Issue::at(ErrorCode::CertificateMissing, "/certificate"))?;
+        self.work(move || PemChain::parse(&text)?.bounded()).await
+    }
+
+    async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, Issue> + Send + 'static) -> Result<T, ApiError> {
+        let done = self.deadline.work(judging::judge(work)).await;
+        Ok(done.ok_or_else(|| Issue::new(ErrorCode::NotReady).because("too many certificates are being checked"))??)
+    }
+
     /// The certificates of an upload against the custom CSR that they are to be for.
-    async fn judge(&self, csr: UsableCsr, upload: &Upload) -> Result<(NewChain, Vec<Warning>), ApiError> {
-        let pem = upload.certificate.clone().filter(|pem| !pem.is_empty());
-        let pem = pem.ok_or_else(|| Issue::at(ErrorCode::CertificateMissing, "/certificate"))?;
+    async fn judge(
+        &self,
+        csr: UsableCsr,
+        sent: PemChain,
+        method: BundleMethod,
+        upload: &Upload,
+    ) -> Result<(NewChain, Vec<Warning>), ApiError> {
         let (state, now) = (Arc::clone(self.state), self.now);
-        let judged = self.deadline.work(judging::judge(move || judge(&state, &csr, &pem, now))).await;
-        let busy = || Issue::new(ErrorCode::NotReady).because("too many certificates are being checked");
-        let (chain, mut warnings) = judged.ok_or_else(busy)??;
+        let (chain, mut warnings) = self.work(move || judge(&state, &csr, &sent, method, now)).await?;
         warnings.extend(upload.warnings.iter().cloned());
         Ok((chain, warnings))
     }
@@ -196,29 +231,35 @@ impl<'a> CustomCertificates<'a> {
     }
 }
 
-fn judge(state: &AppState, csr: &UsableCsr, pem: &str, now: Timestamp) -> Result<(NewChain, Vec<Warning>), Issue> {
-    let chain = PemChain::parse(pem)?.bounded()?;
+fn judge(
+    state: &AppState,
+    csr: &UsableCsr,
+    sent: &PemChain,
+    method: BundleMethod,
+    now: Timestamp,
+) -> Result<(NewChain, Vec<Warning>), Issue> {
     let (Status::Active, Some(spki_sha256)) = (csr.status, csr.spki_sha256) else { return Err(not_active(csr.status)) };
     let expected = Expected { spki_sha256: &spki_sha256, sans: &csr.sans };
-    let (chain, warnings) = chain.judge(expected, state.trust_anchors.as_ref(), now)?;
+    let (chain, warnings) = sent.judge(expected, state.trust_anchors.as_ref(), method, now)?;
     Ok((NewChain { custom_csr_id: csr.id, spki_sha256, chain }, warnings))
 }
 
 fn made(new: NewCertificate, now: Timestamp) -> CustomCertificate {
-    let NewCertificate { id, zone, chain, bundle_method, certificate_type } = new;
+    let NewCertificate { id, zone, chain, bundle_method, certificate_type, priority } = new;
     let NewChain { custom_csr_id, spki_sha256: _, chain } = chain;
-    CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, uploaded_at: now, modified_at: now }
+    CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, priority, uploaded_at: now, modified_at: now }
 }
 
 /// What a change would make of a certificate.
 fn changed(present: CustomCertificate, change: CertificateChange, now: Timestamp) -> CustomCertificate {
-    let CertificateChange { chain, bundle_method, certificate_type } = change;
+    let CertificateChange { chain, bundle_method, certificate_type, priority } = change;
     let (custom_csr_id, chain) = chain.map_or((present.custom_csr_id, present.chain), |new| (new.custom_csr_id, new.chain));
     CustomCertificate {
         custom_csr_id,
         chain,
         bundle_method: bundle_method.unwrap_or(present.bundle_method),
         certificate_type: certificate_type.unwrap_or(present.certificate_type),
+        priority: priority.unwrap_or(present.priority),
         modified_at: now,
         ..present
     }
@@ -229,7 +270,7 @@ fn parse_id(id: &str) -> Result<CustomCertificateId, ErrorCode> {
 }
 
 fn check_private_key(upload: &Upload) -> Result<(), Issue> {
-    if upload.has_private_key { Err(Issue::at(ErrorCode::PrivateKeyRefused, "/private_key")) } else { Ok(()) }
+    upload.private_key.clone().map_or(Ok(()), Err)
 }
 
 fn csr_not_found() -> ApiError {
@@ -263,7 +304,7 @@ pub struct ZoneCustomCertificates;
 impl ZoneCustomCertificates {
     /// Upload a certificate
     ///
-    /// Matches it to the private key of its custom CSR, which may have 20 custom certificates. The first check that fails is the only error.
+    /// Puts the chain right, and matches it to the private key of its custom CSR, which may have 20 custom certificates. The first check that fails is the only error.
     /// While it is not expired, its custom CSR cannot be deleted. With `dry_run=true` nothing is stored.
     #[oai(path = "/zones/:scope_id/custom_certificates", method = "post", operation_id = "zone-custom-certificates-create")]
     async fn create(

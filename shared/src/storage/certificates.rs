@@ -14,7 +14,8 @@ use crate::{
     clock::Timestamp,
     error::StoreError,
     ids::{CustomCertificateId, CustomCsrId, Scope},
-    model::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, CustomCertificate, LAST_SECOND, Status},
+    model::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, CustomCertificate, LAST_SECOND, LeafDetails, Status},
+    x509::certificate::leaf_details,
 };
 
 /// How many custom certificates one custom CSR may have, those of all zones together.
@@ -57,10 +58,12 @@ pub struct NewCertificate {
     pub bundle_method: BundleMethod,
     /// What it is for.
     pub certificate_type: CertificateType,
+    /// Its place among others.
+    pub priority: u16,
 }
 
 /// What is to become of a custom certificate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct CertificateChange {
     /// Another chain.
     pub chain: Option<NewChain>,
@@ -68,6 +71,8 @@ pub struct CertificateChange {
     pub bundle_method: Option<BundleMethod>,
     /// Another purpose.
     pub certificate_type: Option<CertificateType>,
+    /// Another place among others.
+    pub priority: Option<u16>,
 }
 
 /// What became of a custom certificate.
@@ -103,6 +108,12 @@ pub struct CertificateQuery {
     pub per_page: u32,
     /// Only those with this status at `now`.
     pub status: Option<CertificateStatus>,
+    /// Only those that use this custom CSR.
+    pub custom_csr_id: Option<CustomCsrId>,
+    /// Only those with this host, in lower case, among theirs.
+    pub host: Option<String>,
+    /// Only those whose notAfter is before this.
+    pub expires_before: Option<Timestamp>,
     /// The time that decides what is expired.
     pub now: Timestamp,
 }
@@ -152,6 +163,9 @@ pub trait CertificateStore: Send + Sync {
     /// The custom CSR with this ID where this zone may use it.
     async fn find_usable_csr(&self, zone: &Scope, id: CustomCsrId) -> Result<Option<UsableCsr>, StoreError>;
 
+    /// The active custom CSR with a public key of this digest where this zone may use it, its own before its account's.
+    async fn find_usable_csr_by_key(&self, zone: &Scope, spki_sha256: &[u8; 32]) -> Result<Option<UsableCsr>, StoreError>;
+
     /// Why a certificate would not be stored as it stands now; none: it would.
     async fn check_certificate(&self, new: &NewCertificate) -> Result<Option<CertificateRefusal>, StoreError>;
 
@@ -198,7 +212,8 @@ pub trait CertificateStore: Send + Sync {
     async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError>;
 }
 
-/// The columns that a [`CustomCertificate`] is read from.
+/// The columns that a [`CustomCertificate`] is read from. `not_before`, `serial_number` and `fingerprint_sha256` describe the leaf where
+/// `described_at` is `modified_at`; else a version that did not know them wrote the row, and the leaf itself is asked.
 macro_rules! columns {
     () => {
         columns!("chain_pem")
@@ -207,15 +222,16 @@ macro_rules! columns {
         concat!(
             "id, scope, custom_csr_id, ",
             $chain_pem,
-            ", hosts, issuer, signature, not_after, bundle_method, certificate_type, uploaded_at, modified_at"
+            ", hosts, issuer, signature, not_after, not_before, serial_number, fingerprint_sha256, bundle_method, certificate_type, priority, \
+             uploaded_at, modified_at, described_at"
         )
     };
 }
 
-/// The same for lists, which show nothing of the PEM: up to 64 KiB a row stay unread.
+/// The same for lists, which show nothing of the PEM: up to 64 KiB a row stay unread, unless the leaf has to be asked.
 macro_rules! listed_columns {
     () => {
-        columns!("CAST('' AS TEXT) AS chain_pem")
+        columns!("CASE WHEN described_at = modified_at THEN '' ELSE chain_pem END AS chain_pem")
     };
 }
 
@@ -229,6 +245,11 @@ macro_rules! may_be_used {
 }
 
 const FIND_USABLE_CSR: &str = concat!("SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND ", may_be_used!());
+const FIND_USABLE_CSR_BY_KEY: &str = concat!(
+    "SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE spki_sha256 = $1 AND status = 'active' AND ",
+    may_be_used!(),
+    " ORDER BY CASE WHEN scope = $2 THEN 0 ELSE 1 END, created_at DESC LIMIT 1"
+);
 /// Keeps an active custom CSR from being deleted, and from getting another certificate, until the transaction ends. Another key is not the
 /// one that was checked.
 const LOCK_USED_CSR: &str = "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND status = 'active' AND spki_sha256 = $2";
@@ -239,17 +260,22 @@ const STANDING_OF_CHAIN: &str = "SELECT \
      AND substr(chain_pem, 1, length(CAST($4 AS TEXT))) = $4) AS stored, \
     (SELECT COUNT(*) FROM (SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT $5) AS counted) AS total, \
     (SELECT COUNT(*) FROM custom_certificates WHERE id = $3 AND custom_csr_id = $1) AS present";
-const INSERT_CERTIFICATE: &str =
-    concat!("INSERT INTO custom_certificates (", columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)");
+const INSERT_CERTIFICATE: &str = concat!(
+    "INSERT INTO custom_certificates (",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $15)"
+);
 const REPLACE_CERTIFICATE: &str = concat!(
     "UPDATE custom_certificates SET custom_csr_id = $3, chain_pem = $4, hosts = $5, issuer = $6, signature = $7, not_after = $8, \
-     bundle_method = COALESCE($9, bundle_method), certificate_type = COALESCE($10, certificate_type), modified_at = $11 \
+     not_before = $9, serial_number = $10, fingerprint_sha256 = $11, bundle_method = COALESCE($12, bundle_method), \
+     certificate_type = COALESCE($13, certificate_type), priority = COALESCE($14, priority), modified_at = $15, described_at = $15 \
      WHERE id = $1 AND scope = $2 RETURNING ",
     columns!()
 );
 const EDIT_CERTIFICATE: &str = concat!(
     "UPDATE custom_certificates SET bundle_method = COALESCE($3, bundle_method), certificate_type = COALESCE($4, certificate_type), \
-     modified_at = $5 WHERE id = $1 AND scope = $2 RETURNING ",
+     priority = COALESCE($5, priority), modified_at = $6, described_at = CASE WHEN described_at = modified_at THEN $6 ELSE described_at END \
+     WHERE id = $1 AND scope = $2 RETURNING ",
     columns!()
 );
 /// Those of a custom CSR that are over: `$2` is the first notAfter that is not.
@@ -270,9 +296,10 @@ struct Seen {
     find: &'static str,
     /// Likewise.
     delete: &'static str,
-    /// Those with the status `$2`, unless it is null; `$3` is the first notAfter that is not over.
+    /// Those with the status `$2`, where `$3` is the first notAfter that is not over, of the custom CSR `$4`, with a pattern `$5` among their
+    /// hosts, and a notAfter before `$6`; null for any of them leaves it out.
     count: &'static str,
-    /// Likewise, `$4` of them after the first `$5`.
+    /// Likewise, `$7` of them after the first `$8`.
     page: &'static str,
 }
 
@@ -283,7 +310,7 @@ macro_rules! seen {
             delete: concat!("DELETE FROM custom_certificates WHERE ", $is_seen, " AND id = $2 RETURNING scope"),
             count: concat!("SELECT COUNT(*) AS total ", seen!(@filter $is_seen)),
             page: concat!(
-                "SELECT ", listed_columns!(), " ", seen!(@filter $is_seen), " ORDER BY uploaded_at DESC, id DESC LIMIT $4 OFFSET $5"
+                "SELECT ", listed_columns!(), " ", seen!(@filter $is_seen), " ORDER BY uploaded_at DESC, id DESC LIMIT $7 OFFSET $8"
             ),
         }
     };
@@ -291,7 +318,9 @@ macro_rules! seen {
         concat!(
             "FROM custom_certificates WHERE ",
             $is_seen,
-            " AND (CAST($2 AS TEXT) IS NULL OR ($2 = 'active' AND not_after >= $3) OR ($2 = 'expired' AND not_after < $3))"
+            " AND (CAST($2 AS TEXT) IS NULL OR ($2 = 'active' AND not_after >= $3) OR ($2 = 'expired' AND not_after < $3)) \
+             AND (CAST($4 AS TEXT) IS NULL OR custom_csr_id = $4) AND (CAST($5 AS TEXT) IS NULL OR lower(',' || substr(hosts, 2)) LIKE $5 ESCAPE '!') \
+             AND (CAST($6 AS BIGINT) IS NULL OR not_after < $6)"
         )
     };
 }
@@ -310,6 +339,7 @@ const fn seen_by(scope: &Scope) -> &'static Seen {
 #[cfg(test)]
 pub(super) const ALL: &[&str] = &[
     FIND_USABLE_CSR,
+    FIND_USABLE_CSR_BY_KEY,
     LOCK_USED_CSR,
     STANDING_OF_CHAIN,
     INSERT_CERTIFICATE,
@@ -337,9 +367,22 @@ fn first_valid(now: Timestamp) -> i64 {
 
 /// The parameters of a chain, in the order of the columns.
 fn chain_values(new: &NewChain) -> Result<Vec<Value>, StoreError> {
-    let CertificateChain { pem, hosts, issuer, signature, not_after } = new.chain.clone();
-    let hosts = serde_json::to_string(&hosts).map_err(|error| StoreError::Internal(error.to_string()))?;
-    Ok(values![new.custom_csr_id.to_string(), pem, hosts, issuer, signature, not_after.micros()])
+    let CertificateChain { pem, hosts, issuer, signature, not_after, leaf } = new.chain.clone();
+    let LeafDetails { not_before, serial_number, fingerprint_sha256 } = leaf;
+    let hosts = json(&hosts)?;
+    let csr = new.custom_csr_id.to_string();
+    Ok(values![csr, pem, hosts, issuer, signature, not_after.micros(), not_before.micros(), serial_number, fingerprint_sha256])
+}
+
+fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Internal(error.to_string()))
+}
+
+/// The pattern of LIKE for a JSON array of strings with this one in it, where a comma stands for the bracket: nowhere else does a quotation
+/// mark follow a comma.
+fn with_host(host: &str) -> Result<String, StoreError> {
+    let escaped = json(host)?.replace('!', "!!").replace('%', "!%").replace('_', "!_");
+    Ok(format!("%,{escaped}%"))
 }
 
 /// The leaf of a chain that is stored here, in the encoding that all of them have.
@@ -364,12 +407,25 @@ impl<DB: Dialect> Reader<'_, DB> {
                 issuer: self.text("issuer")?,
                 signature: self.text("signature")?,
                 not_after: time("not_after")?,
+                leaf: self.leaf()?,
             },
             bundle_method: self.parsed("bundle_method", BundleMethod::parse)?,
             certificate_type: self.parsed("certificate_type", CertificateType::parse)?,
+            priority: u16::try_from(self.int("priority")?).map_err(|_| corrupt("priority"))?,
             uploaded_at: time("uploaded_at")?,
             modified_at: time("modified_at")?,
         })
+    }
+
+    fn leaf(&self) -> Result<LeafDetails, StoreError> {
+        if self.optional_int("described_at")? == Some(self.int("modified_at")?) {
+            return Ok(LeafDetails {
+                not_before: self.int("not_before").map(Timestamp::from_micros)?,
+                serial_number: self.text("serial_number")?,
+                fingerprint_sha256: self.text("fingerprint_sha256")?,
+            });
+        }
+        self.parsed("chain_pem", leaf_details)
     }
 
     fn usable_csr(&self) -> Result<UsableCsr, StoreError> {
@@ -454,7 +510,7 @@ impl<DB: Dialect> SqlStore<DB> {
         }
         let mut values = values![new.id.to_string(), new.zone.to_string()];
         values.extend(chain_values(&new.chain)?);
-        values.extend(values![new.bundle_method.as_str(), new.certificate_type.as_str(), now.micros()]);
+        values.extend(values![new.bundle_method.as_str(), new.certificate_type.as_str(), i64::from(new.priority), now.micros()]);
         self.execute(&mut tx, INSERT_CERTIFICATE, values).await?;
         self.record(&mut tx, &NewEntry::custom_certificate(Action::Upload, new.id, &new.zone), actor, now).await?;
         self.commit(tx).await?;
@@ -466,6 +522,11 @@ impl<DB: Dialect> SqlStore<DB> {
 impl<DB: Dialect> CertificateStore for SqlStore<DB> {
     async fn find_usable_csr(&self, zone: &Scope, id: CustomCsrId) -> Result<Option<UsableCsr>, StoreError> {
         let rows = self.rows(FIND_USABLE_CSR, values![id.to_string(), zone.to_string()]).await?;
+        rows.first().map(|row| Reader::<DB>(row).usable_csr()).transpose()
+    }
+
+    async fn find_usable_csr_by_key(&self, zone: &Scope, spki_sha256: &[u8; 32]) -> Result<Option<UsableCsr>, StoreError> {
+        let rows = self.rows(FIND_USABLE_CSR_BY_KEY, values![spki_sha256.to_vec(), zone.to_string()]).await?;
         rows.first().map(|row| Reader::<DB>(row).usable_csr()).transpose()
     }
 
@@ -511,6 +572,7 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
         let settings = values![
             change.bundle_method.map(|method| method.as_str().to_owned()),
             change.certificate_type.map(|word| word.as_str().to_owned()),
+            change.priority.map(i64::from),
             now.micros(),
         ];
         let mut values = values![id.to_string(), zone.to_string()];
@@ -542,7 +604,14 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
     async fn list_certificates(&self, scope: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError> {
         let mut tx = self.begin_read().await?;
         let status = query.status.map(|status| status.as_str().to_owned());
-        let mut filter = values![scope.to_string(), status, first_valid(query.now)];
+        let mut filter = values![
+            scope.to_string(),
+            status,
+            first_valid(query.now),
+            query.custom_csr_id.map(|id| id.to_string()),
+            query.host.as_deref().map(with_host).transpose()?,
+            query.expires_before.map(Timestamp::micros),
+        ];
         let count = self.fetch(&mut tx, seen_by(scope).count, filter.clone()).await?;
         let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default().unsigned_abs();
         let offset = i64::from(query.page.saturating_sub(1)) * i64::from(query.per_page);

@@ -1,7 +1,8 @@
 //! JSON that keeps the order of its members and refuses repeated ones, which `serde_json::Value` swallows.
 //!
 //! Numbers are not converted: `1e999` is JSON (RFC 8259, section 6) though no `f64`, and `serde_json` refuses it.
-//! So the grammar is checked first, without converting anything, and the visitor reads a copy in which every number is `0`.
+//! So the grammar is checked first, without converting anything, and the visitor reads a copy in which every number is whole: a short one
+//! that was, or else `-1`.
 
 use std::{collections::HashSet, fmt};
 
@@ -10,12 +11,14 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// A JSON value. What a number or a boolean says is of no use here.
+/// A JSON value. What a boolean says is of no use here, nor a number that is no small whole one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Json {
     /// `null`.
     Null,
-    /// `true`, `false` or a number.
+    /// A whole number from 0 to 999,999,999, which may be written as `5.0`.
+    Whole(u32),
+    /// `true`, `false` or another number.
     Other,
     /// A string.
     String(String),
@@ -32,27 +35,40 @@ impl Json {
         // All of the bytes: an ignored string is not looked into.
         let text = std::str::from_utf8(body).ok()?;
         serde_json::from_str::<IgnoredAny>(text).ok()?;
-        serde_json::from_str(&without_numbers(text)).ok()
+        serde_json::from_str(&with_whole_numbers(text)).ok()
     }
 }
 
-/// Puts `0` for every number of a text that is JSON. Outside strings, only numbers begin with a digit or a minus.
-fn without_numbers(json: &str) -> String {
+/// Puts `-1` for every number of a text that is JSON, unless it is a whole one of few digits. Outside strings, only numbers begin with a
+/// digit or a minus.
+fn with_whole_numbers(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
-    let (mut in_string, mut escaped, mut in_number) = (false, false, false);
-    for c in json.chars() {
+    let (mut in_string, mut escaped) = (false, false);
+    let mut characters = json.chars().peekable();
+    while let Some(c) = characters.next() {
         if in_string {
             in_string = escaped || c != '"';
             escaped = !escaped && c == '\\';
-        } else if in_number && matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-') {
+        } else if c == '-' || c.is_ascii_digit() {
+            let mut number = String::from(c);
+            while let Some(c) = characters.next_if(|c| matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-')) {
+                number.push(c);
+            }
+            text.push_str(whole(&number).unwrap_or("-1"));
             continue;
         } else {
             in_string = c == '"';
-            in_number = c == '-' || c.is_ascii_digit();
         }
-        text.push(if in_number { '0' } else { c });
+        text.push(c);
     }
     text
+}
+
+/// The digits of a whole number that is not too long.
+fn whole(number: &str) -> Option<&str> {
+    let (digits, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let is_whole = digits.len() <= 9 && digits.bytes().all(|b| b.is_ascii_digit()) && fraction.bytes().all(|b| b == b'0');
+    is_whole.then_some(digits)
 }
 
 impl<'de> Deserialize<'de> for Json {
@@ -78,8 +94,12 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(Json::Other)
     }
 
-    // Every number is the `0` that stands for it.
-    fn visit_u64<E>(self, _: u64) -> Result<Json, E> {
+    fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
+        Ok(u32::try_from(number).map_or(Json::Other, Json::Whole))
+    }
+
+    // The `-1` that stands for every other number.
+    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
         Ok(Json::Other)
     }
 
@@ -147,7 +167,12 @@ mod tests {
 
     #[test]
     fn a_number_of_any_size_is_json() {
-        for number in ["1e999", "-1e999", "1E+400", "123456789012345678901234567890", "1e-999", "-0", "0.1"] {
+        for (number, whole) in [("0", 0), ("5", 5), ("5.0", 5), ("65536", 65536), ("999999999", 999_999_999)] {
+            assert_eq!(Json::parse(number.as_bytes()), Some(Json::Whole(whole)), "{number}");
+        }
+        for number in
+            ["1e999", "-1e999", "1.5", "-5", "5e0", "1000000000", "1E+400", "123456789012345678901234567890", "1e-999", "-0", "0.1"]
+        {
             assert_eq!(Json::parse(number.as_bytes()), Some(Json::Other), "{number}");
             assert_eq!(Json::parse(format!("[{number} ]").as_bytes()), Some(Json::Array(vec![Json::Other])), "{number}");
         }

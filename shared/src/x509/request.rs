@@ -154,7 +154,7 @@ impl Validator {
             Json::Null => return false,
             Json::Array(items) if items.is_empty() => return false,
             Json::Array(items) => items,
-            Json::Other | Json::String(_) | Json::Object(_) => {
+            Json::Whole(_) | Json::Other | Json::String(_) | Json::Object(_) => {
                 draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, "/sans"));
                 return true;
             }
@@ -186,7 +186,9 @@ fn take_key_type(value: Json, draft: &mut Draft) {
             Some(key_type) => draft.key_type = key_type,
             None => draft.issues.push(Issue::at(ErrorCode::KeyTypeInvalid, "/key_type")),
         },
-        Json::Other | Json::Array(_) | Json::Object(_) => draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, "/key_type")),
+        Json::Whole(_) | Json::Other | Json::Array(_) | Json::Object(_) => {
+            draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, "/key_type"));
+        }
     }
 }
 
@@ -210,7 +212,7 @@ pub(super) fn take_text(index: usize, value: Json, draft: &mut Draft) {
             }
             draft.texts[index] = Some(text);
         }
-        Json::Other | Json::Array(_) | Json::Object(_) => {
+        Json::Whole(_) | Json::Other | Json::Array(_) | Json::Object(_) => {
             draft.mistyped[index] = true;
             draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer()));
         }

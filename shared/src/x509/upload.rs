@@ -1,6 +1,6 @@
 //! The request body of a certificate's upload.
 
-use super::json::Json;
+use super::{certificate::private_key_refused, json::Json, pem};
 use crate::{
     error::{ErrorCode, Issue, Warning, WarningCode},
     model::{BundleMethod, CertificateType},
@@ -9,8 +9,8 @@ use crate::{
 /// What an upload's body says, as far as its shape goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Upload {
-    /// Whether a private key came along.
-    pub has_private_key: bool,
+    /// 1473, where a private key came along: as a member of the body, or among the certificates.
+    pub private_key: Option<Issue>,
     /// `custom_csr_id`; none where absent or blank.
     pub custom_csr_id: Option<String>,
     /// `certificate`; none where absent, `Some("")` where empty or blank.
@@ -19,6 +19,8 @@ pub struct Upload {
     pub bundle_method: Option<BundleMethod>,
     /// `type`.
     pub certificate_type: Option<CertificateType>,
+    /// `priority`.
+    pub priority: Option<u16>,
     /// On members that have no effect here.
     pub warnings: Vec<Warning>,
 }
@@ -41,13 +43,17 @@ impl Upload {
             }
             let outcome = match name.as_str() {
                 "private_key" => {
-                    upload.has_private_key = string(value).as_deref() != Ok("");
+                    let sent = string(value);
+                    if sent.as_deref() != Ok("") {
+                        upload.private_key = Some(private_key_member(sent.is_ok_and(|text| pem::has_private_key(&text))));
+                    }
                     Ok(())
                 }
                 "custom_csr_id" => string(value).map(|id| upload.custom_csr_id = Some(id).filter(|id| !id.is_empty())),
                 "certificate" => string(value).map(|pem| upload.certificate = Some(pem)),
-                "bundle_method" => word(value, BundleMethod::parse).map(|method| upload.bundle_method = method),
-                "type" => word(value, CertificateType::parse).map(|word| upload.certificate_type = word),
+                "bundle_method" => word(value, BundleMethod::parse_any_case).map(|method| upload.bundle_method = method),
+                "type" => word(value, CertificateType::parse_any_case).map(|word| upload.certificate_type = word),
+                "priority" => priority(&value).map(|priority| upload.priority = Some(priority)),
                 other if WITHOUT_EFFECT.contains(&other) => {
                     upload.warnings.push(Warning::at(WarningCode::NoEffect, format!("/{other}")));
                     Ok(())
@@ -58,6 +64,9 @@ impl Upload {
                 issues.push(Issue::at(ErrorCode::BodyUndecodable, format!("/{name}")));
             }
         }
+        if upload.private_key.is_none() && upload.certificate.as_deref().is_some_and(pem::has_private_key) {
+            upload.private_key = Some(private_key_refused());
+        }
         if upload.certificate_type == Some(CertificateType::LegacyCustom) {
             upload.warnings.push(Warning::at(WarningCode::NoEffect, "/type"));
         }
@@ -65,12 +74,24 @@ impl Upload {
     }
 }
 
+/// 1473 for the member that is not there for anything.
+fn private_key_member(is_key: bool) -> Issue {
+    let exposed = if is_key { " Consider the key that was sent exposed, and do not use it again." } else { "" };
+    Issue::at(ErrorCode::PrivateKeyRefused, "/private_key")
+        .because(format!("Leave private_key empty; custom_csr_id says which private key the certificate is for.{exposed}"))
+}
+
+/// A whole number from 0 to 65535.
+fn priority(value: &Json) -> Result<u16, ()> {
+    if let Json::Whole(number) = value { u16::try_from(*number).map_err(drop) } else { Err(()) }
+}
+
 /// A text, where blank is empty.
 fn string(value: Json) -> Result<String, ()> {
     match value {
         Json::String(text) if text.chars().all(char::is_whitespace) => Ok(String::new()),
         Json::String(text) => Ok(text),
-        Json::Null | Json::Other | Json::Array(_) | Json::Object(_) => Err(()),
+        Json::Null | Json::Whole(_) | Json::Other | Json::Array(_) | Json::Object(_) => Err(()),
     }
 }
 
@@ -100,9 +121,29 @@ mod tests {
     #[test]
     fn a_private_key_of_any_type_was_sent() {
         for body in [r#"{"private_key":"x"}"#, r#"{"private_key":5}"#, r#"{"private_key":[]}"#] {
-            assert!(Upload::parse(body.as_bytes()).unwrap().has_private_key, "{body}");
+            let issue = Upload::parse(body.as_bytes()).unwrap().private_key.unwrap();
+            assert!(issue.message().contains("Leave private_key empty") && !issue.message().contains("exposed"), "{body}");
         }
-        assert!(!Upload::parse(br#"{"private_key":null}"#).unwrap().has_private_key);
+        for body in [r#"{"private_key":null}"#, r#"{"private_key":"\n"}"#] {
+            assert_eq!(Upload::parse(body.as_bytes()).unwrap().private_key, None);
+        }
+        for (member, pointer) in [("private_key", "/private_key"), ("certificate", "/certificate")] {
+            let body = format!(r#"{{"{member}":"-----BEGIN EC PRIVATE KEY-----\n"}}"#);
+            let issue = Upload::parse(body.as_bytes()).unwrap().private_key.unwrap();
+            assert_eq!(issue.pointer.as_deref(), Some(pointer));
+            assert!(issue.message().contains("exposed"), "{}", issue.message());
+        }
+    }
+
+    #[test]
+    fn words_are_read_in_any_case_and_a_priority_is_a_whole_number_from_0_to_65535() {
+        let upload = Upload::parse(br#"{"type":"SNI_CUSTOM","bundle_method":"Force","priority":65535}"#).unwrap();
+        assert_eq!((upload.certificate_type, upload.bundle_method), (Some(CertificateType::SniCustom), Some(BundleMethod::Force)));
+        assert_eq!(upload.priority, Some(65535));
+        assert_eq!(Upload::parse(br#"{"priority":null}"#).unwrap().priority, None);
+        for wrong in ["65536", "-1", "1.5", "\"5\"", "true", "[]", "1e3"] {
+            assert_eq!(pointers(&format!(r#"{{"priority":{wrong}}}"#)), [Some("/priority".to_owned())], "{wrong}");
+        }
     }
 
     #[test]

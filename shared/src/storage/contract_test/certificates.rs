@@ -14,7 +14,7 @@ use super::{accept, database, generated, granted};
 use crate::{
     clock::Timestamp,
     ids::{CustomCertificateId, CustomCsrId, Scope},
-    model::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, LAST_SECOND, Status},
+    model::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, LAST_SECOND, LeafDetails, Status},
     storage::{
         CertificateChange, CertificateQuery, CertificateRefusal, Deletion, MAX_CERTIFICATES_OF_CSR, NewCertificate, NewChain, Replacement,
         StartedExport, Store,
@@ -37,6 +37,7 @@ fn chain(custom_csr_id: CustomCsrId, spki: u8, not_after: Timestamp) -> NewChain
         issuer: "Some CA".into(),
         signature: "SHA256WithRSA".into(),
         not_after,
+        leaf: LeafDetails { not_before: now(), serial_number: "0a".into(), fingerprint_sha256: "ff".into() },
     };
     NewChain { custom_csr_id, spki_sha256: [spki; 32], chain }
 }
@@ -48,6 +49,7 @@ fn certificate(zone: &Scope, chain: NewChain) -> NewCertificate {
         chain,
         bundle_method: BundleMethod::Ubiquitous,
         certificate_type: CertificateType::SniCustom,
+        priority: 7,
     }
 }
 
@@ -74,7 +76,7 @@ async fn refusal(store: &dyn Store, new: &NewCertificate) -> Option<CertificateR
 /// Likewise, for another chain of a certificate.
 async fn replacement_refusal(store: &dyn Store, zone: &Scope, id: CustomCertificateId, chain: NewChain) -> Option<CertificateRefusal> {
     let checked = store.check_replacement(zone, id, &chain).await.unwrap();
-    let change = CertificateChange { chain: Some(chain), bundle_method: None, certificate_type: None };
+    let change = CertificateChange { chain: Some(chain), ..CertificateChange::default() };
     match store.replace_certificate(zone, id, &change, &actor(), now()).await.unwrap() {
         Replacement::Refused(refusal) => assert_eq!(checked, Some(refusal)),
         Replacement::Replaced(_) => assert_eq!(checked, None),
@@ -84,7 +86,7 @@ async fn replacement_refusal(store: &dyn Store, zone: &Scope, id: CustomCertific
 }
 
 fn query(status: Option<CertificateStatus>) -> CertificateQuery {
-    CertificateQuery { page: 1, per_page: 5, status, now: now() }
+    CertificateQuery { page: 1, per_page: 5, status, custom_csr_id: None, host: None, expires_before: None, now: now() }
 }
 
 #[tokio::test]
@@ -240,7 +242,7 @@ async fn a_custom_csr_has_no_more_certificates_than_it_may_in_all_zones_together
     let (csr, another) = (active(&*store, &of_account, 1).await, active(&*store, &of_account, 2).await);
     let elsewhere = upload(&*store, &zone, chain(another, 2, tomorrow())).await;
     let full = Some(CertificateRefusal::CsrFull);
-    let moving = CertificateChange { chain: Some(chain(csr, 1, tomorrow())), bundle_method: None, certificate_type: None };
+    let moving = CertificateChange { chain: Some(chain(csr, 1, tomorrow())), ..CertificateChange::default() };
     let accept = |number| {
         let zone = if number % 2 == 0 { &zone } else { &other };
         let (store, new) = (Arc::clone(&store), certificate(zone, chain(csr, 1, tomorrow())));
@@ -276,7 +278,8 @@ async fn more_certificates_of_an_earlier_version_than_may_be_are_renewed_all_the
     for _ in 0..MAX_CERTIFICATES_OF_CSR {
         let id = CustomCertificateId::new(now());
         test.execute(&format!(
-            "INSERT INTO custom_certificates SELECT '{id}', scope, custom_csr_id, 'a chain', hosts, issuer, signature, not_after, \
+            "INSERT INTO custom_certificates (id, scope, custom_csr_id, chain_pem, hosts, issuer, signature, not_after, bundle_method, \
+             certificate_type, uploaded_at, modified_at) SELECT '{id}', scope, custom_csr_id, 'a chain', hosts, issuer, signature, not_after, \
              bundle_method, certificate_type, uploaded_at, modified_at FROM custom_certificates WHERE id = '{one}'"
         ))
         .await;
@@ -333,8 +336,11 @@ async fn a_certificate_moves_to_another_custom_csr_under_its_id_and_frees_the_ol
     let zone = granted(&*store, 10).await;
     let (old, new) = (active(&*store, &zone, 1).await, active(&*store, &zone, 2).await);
     let id = upload(&*store, &zone, chain(old, 1, tomorrow())).await;
-    let change =
-        CertificateChange { chain: Some(chain(new, 2, tomorrow())), bundle_method: Some(BundleMethod::Force), certificate_type: None };
+    let change = CertificateChange {
+        chain: Some(chain(new, 2, tomorrow())),
+        bundle_method: Some(BundleMethod::Force),
+        ..CertificateChange::default()
+    };
     let Replacement::Replaced(replaced) = store.replace_certificate(&zone, id, &change, &actor(), now()).await.unwrap() else { panic!() };
     assert_eq!((replaced.id, replaced.custom_csr_id, replaced.bundle_method), (id, new, BundleMethod::Force));
     assert_eq!(store.find_certificate(&zone, id).await.unwrap().unwrap(), *replaced);
@@ -353,7 +359,7 @@ async fn a_certificate_moves_to_another_custom_csr_under_its_id_and_frees_the_ol
         Replacement::Refused(CertificateRefusal::CsrGone)
     );
 
-    let settings = CertificateChange { chain: None, bundle_method: Some(BundleMethod::Optimal), certificate_type: None };
+    let settings = CertificateChange { chain: None, bundle_method: Some(BundleMethod::Optimal), ..CertificateChange::default() };
     let Replacement::Replaced(edited) = store.replace_certificate(&zone, id, &settings, &actor(), now()).await.unwrap() else { panic!() };
     assert_eq!((edited.bundle_method, edited.custom_csr_id), (BundleMethod::Optimal, new));
     let nobodys = CustomCertificateId::new(now());
@@ -388,6 +394,56 @@ async fn a_zone_lists_its_certificates_newest_first_by_status_and_by_page() {
     let rest = store.list_all_certificates(Some(made[4]), 50).await.unwrap();
     assert_eq!(rest.iter().map(|row| row.id).collect::<Vec<_>>(), made[5..]);
     assert_eq!(store.list_all_certificates(None, 2).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_list_is_of_those_of_a_custom_csr_with_a_host_and_over_before_a_time() {
+    let (_test, store) = database().await;
+    let zone = granted(&*store, 10).await;
+    let (one, other) = (active(&*store, &zone, 1).await, active(&*store, &zone, 2).await);
+    let end = tomorrow();
+    let with = |csr, spki, hosts: &[&str], not_after| {
+        let mut new = chain(csr, spki, not_after);
+        new.chain.hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        new
+    };
+    let plain = upload(&*store, &zone, with(one, 1, &["a.foo.com", "a_b.foo.com"], end)).await;
+    let odd = upload(&*store, &zone, with(other, 2, &["A.Foo.com", "x\"y%z!.foo.com"], end.plus(LAST_SECOND))).await;
+    let list = async |query: CertificateQuery| {
+        let page = store.list_certificates(&zone, &query).await.unwrap();
+        assert_eq!(page.total, page.rows.len() as u64);
+        page.rows.iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(list(CertificateQuery { custom_csr_id: Some(one), ..query(None) }).await, [plain]);
+    assert_eq!(list(CertificateQuery { custom_csr_id: Some(CustomCsrId::new(now())), ..query(None) }).await, []);
+    for (host, expected) in [
+        ("a.foo.com", vec![odd, plain]),
+        ("a_b.foo.com", vec![plain]),
+        ("aab.foo.com", vec![]),
+        ("foo.com", vec![]),
+        ("x\"y%z!.foo.com", vec![odd]),
+        ("y%z!.foo.com", vec![]),
+        ("%", vec![]),
+    ] {
+        assert_eq!(list(CertificateQuery { host: Some(host.to_owned()), ..query(None) }).await, expected, "{host}");
+    }
+    let before = |time| CertificateQuery { expires_before: Some(time), ..query(None) };
+    assert_eq!(list(before(end)).await, []);
+    assert_eq!(list(before(end.plus(LAST_SECOND))).await, [plain]);
+    assert_eq!(list(CertificateQuery { custom_csr_id: Some(other), ..before(Timestamp::from_micros(i64::MAX)) }).await, [odd]);
+}
+
+#[tokio::test]
+async fn a_custom_csr_is_found_by_its_key_where_the_zone_may_use_it_while_it_is_active() {
+    let (_test, store) = database().await;
+    let (zone, elsewhere) = (granted(&*store, 10).await, zone("z2"));
+    store.grant_scope(&elsewhere, None, Some(10), &actor(), now()).await.unwrap();
+    let csr = active(&*store, &zone, 1).await;
+    accept(&*store, &zone).await;
+    let find = async |zone: &Scope, spki: u8| store.find_usable_csr_by_key(zone, &[spki; 32]).await.unwrap().map(|csr| csr.id);
+    assert_eq!(find(&zone, 1).await, Some(csr));
+    assert_eq!(find(&zone, 2).await, None);
+    assert_eq!(find(&elsewhere, 1).await, None);
 }
 
 #[tokio::test]

@@ -1,0 +1,234 @@
+//! The forms in which certificates arrive: PEM, PKCS#7 in PEM, and the base64 of either without a label.
+//!
+//! PKCS#7 is walked with the BER reader of x509-parser, which is here anyway: files from Windows and Java have indefinite lengths, which
+//! the DER reader under `cms`, that of `RustCrypto`, refuses.
+
+use rustls_pki_types::CertificateDer;
+use x509_parser::{
+    asn1_rs::{Any, Class, FromBer, Oid, Tag, oid},
+    certification_request::X509CertificationRequest,
+    prelude::FromDer,
+};
+
+use super::{
+    der,
+    parsed::Parsed,
+    pem::{self, Block},
+};
+
+/// Why a text holds no certificates that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// It holds a private key.
+    PrivateKey,
+    /// It cannot be read: what is wrong, and what to do.
+    Unreadable(String),
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Self::Unreadable(reason)
+    }
+}
+
+/// signedData (RFC 5652, 5.1).
+const OID_SIGNED_DATA: Oid<'static> = oid!(1.2.840.113549.1.7.2);
+
+/// Whole numbers in an RSA private key (RFC 8017, A.1.2), its version among them.
+const RSA_NUMBERS: usize = 9;
+
+/// Prints the certificates of a file and nothing else.
+const CERTIFICATES_ALONE: &str = "sed -n '/-BEGIN CERTIFICATE-/,/-END CERTIFICATE-/p' FILE";
+
+/// The certificates in a text, at least one, in their order. Each of them can be read.
+///
+/// # Errors
+///
+/// What else it holds, or which block is broken and why.
+pub fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    if pem::has_private_key(text) {
+        return Err(Fault::PrivateKey);
+    }
+    let text = pem::normalized(text);
+    let mut blocks = pem::blocks(&text)?;
+    let labels: Vec<_> = blocks.iter().enumerate().map(|(index, block)| format!("PEM block {} ({})", index + 1, block.label)).collect();
+    if blocks.is_empty() {
+        blocks.push(Block { label: "CERTIFICATE".to_owned(), der: bare(&text)? });
+    }
+    let mut certificates = Vec::new();
+    for (index, block) in blocks.iter().enumerate() {
+        let place = labels.get(index).map_or("what the base64 holds", String::as_str);
+        certificates.extend(certificates_of(block, place)?);
+    }
+    Ok(certificates)
+}
+
+/// The base64 of a text without a label.
+fn bare(text: &str) -> Result<Vec<u8>, Fault> {
+    if text.contains("-----END ") {
+        return Err(Fault::Unreadable("it has the END line of a PEM block without its BEGIN line".to_owned()));
+    }
+    let none = || Fault::Unreadable("it has no PEM block, and is not the base64 of a certificate".to_owned());
+    // A word is base64 too: what is meant begins with a SEQUENCE.
+    pem::decode(text.trim().trim_matches(['"', '\''])).filter(|der| der.first() == Some(&0x30)).ok_or_else(none)
+}
+
+fn certificates_of(block: &Block, place: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let der = match block.label.as_str() {
+        "TRUSTED CERTIFICATE" => without_trust(&block.der),
+        "CERTIFICATE" | "X509 CERTIFICATE" | "PKCS7" | "CMS" => &block.der,
+        label => return Err(Fault::Unreadable(format!("{place} is no certificate: {}", advice(label)))),
+    };
+    let all = match content(der) {
+        Content::SignedData => {
+            let found = certificates_of_signed_data(der).ok_or_else(|| format!("{place} is PKCS#7 that cannot be read"))?;
+            if found.is_empty() {
+                return Err(Fault::Unreadable(format!("{place} is PKCS#7 without certificates")));
+            }
+            found
+        }
+        Content::PrivateKey => return Err(Fault::PrivateKey),
+        Content::Other(what) => return Err(Fault::Unreadable(format!("{place} holds {what}"))),
+        Content::Certificate => vec![der],
+    };
+    for certificate in &all {
+        Parsed::read(0, certificate).map_err(|what| format!("{place} {what}"))?;
+    }
+    Ok(all.into_iter().map(|der| CertificateDer::from(der.to_vec())).collect())
+}
+
+/// What to do about a block with another label.
+fn advice(label: &str) -> String {
+    match label {
+        "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => "it is the request; send what the CA made of it".to_owned(),
+        "PKCS12" => "convert the file with: openssl pkcs12 -in FILE -nokeys".to_owned(),
+        "PKCS #7 SIGNED DATA" => "convert the file with: openssl pkcs7 -in FILE -print_certs".to_owned(),
+        _ => format!("leave it out, for example with: {CERTIFICATES_ALONE}"),
+    }
+}
+
+/// A certificate without the trust settings that `openssl x509 -trustout` writes after it.
+fn without_trust(der: &[u8]) -> &[u8] {
+    Any::from_der(der).map_or(der, |(rest, _)| &der[..der.len() - rest.len()])
+}
+
+/// What DER or BER is, as far as its first values tell.
+enum Content {
+    /// Probably.
+    Certificate,
+    SignedData,
+    PrivateKey,
+    /// Something else, and what to do about it.
+    Other(&'static str),
+}
+
+fn content(bytes: &[u8]) -> Content {
+    let Ok((_, Any { data, .. })) = Any::from_ber(bytes) else { return Content::Certificate };
+    // Of RSA's nine numbers and what may follow them, one more would show.
+    let tags: Vec<Tag> = der::values(data).unwrap_or_default().iter().map(Any::tag).take(RSA_NUMBERS + 2).collect();
+    let is_pkcs1 = || tags.iter().take_while(|tag| **tag == Tag::Integer).count() == RSA_NUMBERS && tags.len() <= RSA_NUMBERS + 1;
+    match tags.as_slice() {
+        [Tag::Oid, ..] if is_signed_data(data) => Content::SignedData,
+        [Tag::Oid, ..] => Content::Other("PKCS#7 of another kind than signed data"),
+        // PKCS#8, sealed PKCS#8, and SEC 1.
+        [Tag::Integer, Tag::Sequence, Tag::OctetString, ..] | [Tag::Sequence, Tag::OctetString] | [Tag::Integer, Tag::OctetString, ..] => {
+            Content::PrivateKey
+        }
+        [Tag::Integer, ..] if is_pkcs1() => Content::PrivateKey,
+        [Tag::Integer, Tag::Sequence, ..] => Content::Other(
+            "PKCS#12, which may have a private key in it that must not be sent; convert the file with: openssl pkcs12 -in FILE -nokeys",
+        ),
+        _ if X509CertificationRequest::from_der(bytes).is_ok() => Content::Other("a certificate request; send what the CA made of it"),
+        _ => Content::Certificate,
+    }
+}
+
+fn is_signed_data(content_info: &[u8]) -> bool {
+    Any::from_ber(content_info).is_ok_and(|(_, first)| first.as_oid().is_ok_and(|oid| oid == OID_SIGNED_DATA))
+}
+
+/// The certificates of a `ContentInfo` with signed data (RFC 5652, 5.1), in their order.
+fn certificates_of_signed_data(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let (_, content_info) = Any::from_ber(bytes).ok()?;
+    let explicit = der::values(content_info.data)?.into_iter().nth(1)?;
+    let (_, signed_data) = Any::from_ber(explicit.data).ok()?;
+    let fields = der::values(signed_data.data)?;
+    let is_certificates = |field: &&Any<'_>| field.class() == Class::ContextSpecific && field.tag() == Tag(0);
+    let Some(set) = fields.iter().find(is_certificates) else { return Some(Vec::new()) };
+    let (mut rest, mut certificates) = (set.data, Vec::new());
+    while !rest.is_empty() {
+        let (after, choice) = Any::from_ber(rest).ok()?;
+        // The other choices are attribute certificates and the like.
+        if choice.class() == Class::Universal && choice.tag() == Tag::Sequence {
+            certificates.push(&rest[..rest.len() - after.len()]);
+        }
+        rest = after;
+    }
+    Some(certificates)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn unreadable(text: &str) -> String {
+        match certificates(text) {
+            Err(Fault::Unreadable(reason)) => reason,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_named_with_what_to_do() {
+        for (label, words) in [
+            ("CERTIFICATE REQUEST", ["CERTIFICATE REQUEST", "the request"]),
+            ("EC PARAMETERS", ["EC PARAMETERS", "sed -n"]),
+            ("X509 CRL", ["X509 CRL", "sed -n"]),
+            ("PKCS12", ["PKCS12", "openssl pkcs12"]),
+            ("PKCS #7 SIGNED DATA", ["PKCS #7 SIGNED DATA", "openssl pkcs7"]),
+        ] {
+            let reason = unreadable(&pem::encode(label, &[0x30, 0]));
+            assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
+        }
+        let signed_data = der::sequence(&[der::object_identifier(&OID_SIGNED_DATA)]);
+        for (bytes, words) in [
+            (der::sequence(&[]), "no X.509 certificate"),
+            (signed_data, "cannot be read"),
+            (der::sequence(&[der::object_identifier(&oid!(1.2.840.113549.1.7.3))]), "another kind"),
+            (der::sequence(&[der::integer(&3_u8.into()), der::sequence(&[])]), "openssl pkcs12"),
+        ] {
+            let base64 = pem::encode("CERTIFICATE", &bytes);
+            let reason = unreadable(&base64);
+            assert!(reason.starts_with("PEM block 1 (CERTIFICATE)") && reason.contains(words), "{reason}");
+            let bare: String = base64.lines().filter(|line| !line.starts_with('-')).collect();
+            assert!(unreadable(&bare).contains(words), "{bare}");
+        }
+        assert!(unreadable("certificate").contains("no PEM block"));
+        assert!(unreadable("MAA=\n-----END CERTIFICATE-----").contains("without its BEGIN line"));
+    }
+
+    #[test]
+    fn a_private_key_is_seen_whatever_its_label() {
+        let (zero, octets) = (|| der::integer(&0_u8.into()), vec![4, 1, 0]);
+        for key in [
+            der::sequence(&[zero(), der::sequence(&[]), octets.clone()]),
+            der::sequence(&[der::sequence(&[]), octets.clone()]),
+            der::sequence(&[zero(), zero(), zero(), zero(), zero(), zero(), zero(), zero(), zero()]),
+            der::sequence(&[der::integer(&1_u8.into()), octets.clone(), octets]),
+        ] {
+            assert_eq!(certificates(&pem::encode("CERTIFICATE", &key)), Err(Fault::PrivateKey));
+        }
+        assert_eq!(certificates("-----BEGIN EC PRIVATE KEY-----\nAAAA"), Err(Fault::PrivateKey));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, label in "(TRUSTED )?CERTIFICATE|PKCS7") {
+            let _ = certificates(&pem::encode(&label, &bytes));
+            let wrapped = der::sequence(&[der::object_identifier(&OID_SIGNED_DATA), [vec![0xa0, u8::try_from(bytes.len() % 100).unwrap()], bytes].concat()]);
+            let _ = certificates(&pem::encode(&label, &wrapped));
+        }
+    }
+}

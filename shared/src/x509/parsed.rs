@@ -1,0 +1,185 @@
+//! One certificate, read once: what the other modules ask of it.
+
+use std::collections::HashSet;
+
+use x509_parser::{
+    asn1_rs::{Any, Tag},
+    certificate::X509Certificate,
+    extensions::{BasicConstraints, ExtendedKeyUsage, KeyUsage, NameConstraints},
+    oid_registry::{
+        OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE, OID_X509_EXT_NAME_CONSTRAINTS,
+        OID_X509_EXT_SUBJECT_ALT_NAME,
+    },
+    prelude::FromDer,
+    time::ASN1Time,
+    x509::SubjectPublicKeyInfo,
+};
+
+use super::{der, keys::Key, names::ComparableName, text};
+use crate::{clock::Timestamp, model::LAST_SECOND};
+
+/// A certificate whose structure, times and known extensions are sound.
+#[derive(Debug)]
+pub struct Parsed<'a> {
+    /// Its place among those that were sent, from 1.
+    pub place: usize,
+    /// The whole of it in DER.
+    pub der: &'a [u8],
+    /// What the parser made of it.
+    pub certificate: X509Certificate<'a>,
+    /// Whom it is for.
+    pub subject: ComparableName,
+    /// Who issued it.
+    pub issuer: ComparableName,
+    /// From when it is valid.
+    pub not_before: Timestamp,
+    /// The last second in which it is valid.
+    pub not_after: Timestamp,
+    /// Its public key.
+    pub key: Key,
+}
+
+impl<'a> Parsed<'a> {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, as the rest of a sentence that begins with its place.
+    pub fn read(place: usize, der: &'a [u8]) -> Result<Self, String> {
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| "holds no X.509 certificate".to_owned())?;
+        if !rest.is_empty() {
+            return Err("has bytes after the certificate's end".to_owned());
+        }
+        if certificate.signature_algorithm != certificate.tbs_certificate.signature {
+            return Err("names two different signature algorithms (RFC 5280, 4.1.1.2)".to_owned());
+        }
+        if times_are_strict(certificate.tbs_certificate.as_ref()) != Some(true) {
+            return Err("has a validity that is not written as DER wants it (with seconds, without fractions, and with Z)".to_owned());
+        }
+        check_extensions(&certificate)?;
+        Ok(Self {
+            place,
+            der,
+            subject: ComparableName::new(&certificate.subject),
+            issuer: ComparableName::new(&certificate.issuer),
+            not_before: timestamp(certificate.validity.not_before),
+            not_after: timestamp(certificate.validity.not_after),
+            key: Key::of(certificate.public_key()),
+            certificate,
+        })
+    }
+
+    /// The subject, for a message.
+    #[must_use]
+    pub fn name(&self) -> String {
+        text::name(&self.certificate.subject)
+    }
+
+    /// Its place and subject, for a message.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("certificate {} ({})", self.place, self.name())
+    }
+
+    /// Whether its dates allow it to be used at this time.
+    #[must_use]
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now < self.not_after.plus(LAST_SECOND)
+    }
+
+    /// The public key in the certificate's encoding.
+    #[must_use]
+    pub fn spki(&self) -> &SubjectPublicKeyInfo<'a> {
+        &self.certificate.tbs_certificate.subject_pki
+    }
+
+    /// Whether issuer and subject are one name.
+    #[must_use]
+    pub fn is_self_issued(&self) -> bool {
+        self.subject == self.issuer
+    }
+
+    /// Whether both certificates are for one CA: the same name and the same key.
+    #[must_use]
+    pub fn is_same_authority(&self, other: &Self) -> bool {
+        self.key.sha256 == other.key.sha256 && self.subject == other.subject
+    }
+
+    /// basicConstraints.
+    #[must_use]
+    pub fn basic_constraints(&self) -> Option<&BasicConstraints> {
+        self.certificate.basic_constraints().ok().flatten().map(|extension| extension.value)
+    }
+
+    /// keyUsage.
+    #[must_use]
+    pub fn key_usage(&self) -> Option<&KeyUsage> {
+        self.certificate.key_usage().ok().flatten().map(|extension| extension.value)
+    }
+
+    /// extKeyUsage.
+    #[must_use]
+    pub fn extended_key_usage(&self) -> Option<&ExtendedKeyUsage<'_>> {
+        self.certificate.extended_key_usage().ok().flatten().map(|extension| extension.value)
+    }
+
+    /// nameConstraints.
+    #[must_use]
+    pub fn name_constraints(&self) -> Option<&NameConstraints<'_>> {
+        self.certificate.name_constraints().ok().flatten().map(|extension| extension.value)
+    }
+
+    /// Whether it may be an issuer: it says so, or it is a self-issued one from before basicConstraints were invented.
+    #[must_use]
+    pub fn is_ca(&self) -> bool {
+        self.basic_constraints().map_or_else(|| self.is_self_issued(), |constraints| constraints.ca)
+    }
+}
+
+/// A time of a certificate.
+#[must_use]
+pub fn timestamp(time: ASN1Time) -> Timestamp {
+    Timestamp::from_micros(time.timestamp().saturating_mul(1_000_000))
+}
+
+/// The extensions whose contents decide something here, with what people call them.
+const KNOWN: [(x509_parser::oid_registry::Oid<'static>, &str); 5] = [
+    (OID_X509_EXT_BASIC_CONSTRAINTS, "basic constraints"),
+    (OID_X509_EXT_KEY_USAGE, "key usage"),
+    (OID_X509_EXT_EXTENDED_KEY_USAGE, "extended key usage"),
+    (OID_X509_EXT_SUBJECT_ALT_NAME, "subject alternative names"),
+    (OID_X509_EXT_NAME_CONSTRAINTS, "name constraints"),
+];
+
+/// No extension is there twice (RFC 5280, 4.2), and those that decide something can be read.
+fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    for extension in certificate.extensions() {
+        let known = KNOWN.iter().find(|(oid, _)| *oid == extension.oid).map(|(_, name)| *name);
+        if !seen.insert(&extension.oid) {
+            let name = known.map_or_else(|| extension.oid.to_id_string(), str::to_owned);
+            return Err(format!("has an extension twice ({name})"));
+        }
+        if let Some(name) = known.filter(|_| extension.parsed_extension().error().is_some()) {
+            return Err(format!("has an extension that cannot be read ({name})"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether both times are written as RFC 5280, 4.1.2.5 says. The parser reads other forms too.
+fn times_are_strict(tbs: &[u8]) -> Option<bool> {
+    let fields = der::values(der::one(tbs)?.data)?;
+    // version, which version 1 leaves out; serialNumber, signature, issuer, validity.
+    let at = if fields.first()?.tag() == Tag(0) { 4 } else { 3 };
+    let times = der::values(fields.get(at)?.data)?;
+    let is_strict = |time: &Any<'_>| {
+        let digits = match time.tag() {
+            Tag::UtcTime => 12,
+            Tag::GeneralizedTime => 14,
+            _ => return false,
+        };
+        time.data.len() == digits + 1 && time.data.ends_with(b"Z") && time.data[..digits].iter().all(u8::is_ascii_digit)
+    };
+    Some(times.len() == 2 && times.iter().all(is_strict))
+}

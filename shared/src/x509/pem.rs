@@ -1,0 +1,190 @@
+//! PEM as it really arrives: the lax grammar of RFC 7468, and what mail programs, shells and JSON encoders make of line ends.
+//!
+//! The crate `pem` takes an empty line inside the base64 for the end of headers, so the grammar is read here.
+
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+const DASHES: &str = "-----";
+/// No label is longer.
+const LABEL_MAX_CHARS: usize = 64;
+/// The line of certificates in PEM has 64 characters (RFC 7468, section 2).
+const LINE_CHARS: usize = 64;
+
+/// Padding may be missing, and the bits that nobody reads may be set.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true).with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// One PEM block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// What stands after `BEGIN`.
+    pub label: String,
+    /// What its base64 holds.
+    pub der: Vec<u8>,
+}
+
+/// The text with each kind of line end as LF and each other white space as a space. Two characters such as `\n` are a line end: no base64
+/// has a backslash. Characters without a width, such as a byte order mark, are dropped.
+#[must_use]
+pub fn normalized(text: &str) -> String {
+    let mut normal = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\u{feff}' | '\u{200b}' | '\u{2060}' | '\u{ad}' => {}
+            '\\' => {
+                while characters.next_if_eq(&'\\').is_some() {}
+                normal.push(if characters.next_if(|c| matches!(c, 'n' | 'r' | 't')).is_some() { '\n' } else { '\\' });
+            }
+            '\n' | '\r' => normal.push('\n'),
+            c if c.is_whitespace() => normal.push(' '),
+            c => normal.push(c),
+        }
+    }
+    normal
+}
+
+/// The blocks of a normalized text. What stands around them is passed over.
+///
+/// # Errors
+///
+/// Which block is broken, and why.
+pub fn blocks(text: &str) -> Result<Vec<Block>, String> {
+    let (mut rest, mut blocks) = (text, Vec::new());
+    while let Some((_, begun)) = rest.split_once(BEGIN) {
+        let number = blocks.len() + 1;
+        let label = begun.split_once(DASHES).and_then(|(label, after)| Some((read_label(label)?, after)));
+        let Some((label, after)) = label else { return Err(format!("the BEGIN line of PEM block {number} is cut off")) };
+        let cut_off = || format!("PEM block {number} ({label}) is cut off: its END line is missing");
+        let (body, after) = after.split_once(END).ok_or_else(cut_off)?;
+        if body.contains(BEGIN) {
+            return Err(cut_off());
+        }
+        let (end, after) = after.split_once(DASHES).ok_or_else(cut_off)?;
+        if read_label(end).as_ref() != Some(&label) {
+            return Err(format!("the END line of PEM block {number} does not say {label} as its BEGIN line does"));
+        }
+        let der = decode(body).ok_or_else(|| format!("PEM block {number} ({label}) is broken: what it holds is not base64"))?;
+        if der.is_empty() {
+            return Err(format!("PEM block {number} ({label}) is empty"));
+        }
+        blocks.push(Block { label, der });
+        rest = after;
+    }
+    Ok(blocks)
+}
+
+fn read_label(text: &str) -> Option<String> {
+    let label = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let is_label = !text.contains('\n') && label.len() <= LABEL_MAX_CHARS && label.bytes().all(|b| matches!(b, b' '..=b'~'));
+    is_label.then_some(label)
+}
+
+/// Base64 with white space anywhere.
+#[must_use]
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let characters: String = text.split_whitespace().collect();
+    BASE64.decode(characters).ok()
+}
+
+/// Whether a block of a text, whole or not, is labelled as a private key of any kind.
+#[must_use]
+pub fn has_private_key(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    let is_marked = |(at, _): (usize, &str)| text[..at].trim_end().ends_with(|c: char| !c.is_ascii() || c == '-');
+    text.match_indices("BEGIN ").filter(|found| is_marked(*found)).any(|(at, begin)| {
+        let label = text[at + begin.len()..].split(|c: char| !(c.is_ascii_alphanumeric() || c == ' ')).next();
+        label.is_some_and(|label| label.trim_end().ends_with("PRIVATE KEY"))
+    })
+}
+
+/// A block with lines of 64 characters, and a newline at its end.
+#[must_use]
+pub fn encode(label: &str, der: &[u8]) -> String {
+    let base64 = BASE64.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let mut rest = base64.as_str();
+    while !rest.is_empty() {
+        let (line, others) = rest.split_at(rest.len().min(LINE_CHARS));
+        text.extend([line, "\n"]);
+        rest = others;
+    }
+    text + &format!("-----END {label}-----\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Block>, String> {
+        blocks(&normalized(text))
+    }
+
+    #[test]
+    fn white_space_line_ends_and_text_around_do_not_matter() {
+        let expected = vec![Block { label: "CERTIFICATE".to_owned(), der: b"abcdef".to_vec() }];
+        for text in [
+            "-----BEGIN CERTIFICATE-----\nYWJj\nZGVm\n-----END CERTIFICATE-----\n",
+            "-----BEGIN CERTIFICATE-----\r\nYWJj\r\n\r\nZGVm\r\n\r\n-----END CERTIFICATE-----",
+            "-----BEGIN CERTIFICATE-----\rYW Jj\r\tZG\u{a0}Vm\r-----END CERTIFICATE-----\r",
+            "-----BEGIN CERTIFICATE-----YWJjZGVm-----END CERTIFICATE-----",
+            "-----BEGIN\u{a0}CERTIFICATE----- YWJj ZGVm -----END\tCERTIFICATE-----",
+            "\u{feff}subject=\\x\n\"-----BEGIN CERTIFICATE-----\\r\\nYWJj\\\\nZGVm\\n-----END CERTIFICATE-----\"\nthe end",
+        ] {
+            assert_eq!(read(text).as_ref(), Ok(&expected), "{text:?}");
+        }
+        assert_eq!(read("no block at all -----END CERTIFICATE-----"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_broken_block_is_named_with_what_is_wrong_with_it() {
+        let good = "-----BEGIN A-----\nYWJj\n-----END A-----\n";
+        for (text, why) in [
+            ("-----BEGIN B----", "BEGIN line of PEM block 2"),
+            ("-----BEGIN B\n-----", "BEGIN line of PEM block 2"),
+            ("-----BEGIN B-----\nYWJj", "PEM block 2 (B) is cut off"),
+            ("-----BEGIN B-----\nYWJj\n-----END B----", "PEM block 2 (B) is cut off"),
+            ("-----BEGIN B-----\nYWJj\n-----BEGIN B-----\nYWJj\n-----END B-----", "PEM block 2 (B) is cut off"),
+            ("-----BEGIN B-----\nYWJj\n-----END C-----", "END line of PEM block 2"),
+            ("-----BEGIN B-----\nYW*j\n-----END B-----", "PEM block 2 (B) is broken"),
+            ("-----BEGIN B-----\n \n-----END B-----", "PEM block 2 (B) is empty"),
+        ] {
+            let said = read(&format!("{good}{text}")).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_private_key_is_seen_whole_or_cut_off_in_whatever_case() {
+        for label in ["PRIVATE KEY", "RSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY", "ec private key"] {
+            assert!(has_private_key(&format!("x\n-----BEGIN {label}-----\nAA")), "{label}");
+            assert!(has_private_key(&format!("-----begin {label}----")), "{label}");
+        }
+        assert!(has_private_key("–––BEGIN PRIVATE KEY–––"));
+        for text in ["-----BEGIN CERTIFICATE-----", "begin by making a private key", "-----BEGIN PUBLIC KEY----- PRIVATE KEY", ""] {
+            assert!(!has_private_key(text), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_read_as_it_was(der in proptest::collection::vec(any::<u8>(), 1..300), label in "[A-Z0-9]{1,20}( [A-Z0-9]{1,20})?") {
+            prop_assert_eq!(read(&encode(&label, &der)), Ok(vec![Block { label, der }]));
+        }
+
+        #[test]
+        fn no_text_panics(text: String, tail: String) {
+            let _ = read(&format!("{text}-----BEGIN {tail}-----{text}-----END {tail}-----"));
+            let _ = has_private_key(&format!("{text}-BEGIN {tail}"));
+        }
+    }
+}
