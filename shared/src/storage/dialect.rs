@@ -340,9 +340,9 @@ impl Dialect for Postgres {
 
     fn is_unavailable(error: &dyn DatabaseError) -> bool {
         // Whatever the reason: the server ended the connection, for example since its transaction was idle for too long.
-        let is_ended = error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| {
-            matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
-        });
+        let is_ended = error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
         // PostgreSQL, appendix A: connection, resources, shutdown; lost races; a read-only standby; a lock or an answer not in time.
         let code = error.code().unwrap_or_default();
         is_ended
