@@ -42,7 +42,7 @@ def open_sockets(csrd: Csrd) -> int:
     return count
 
 
-def test_2000_hostile_connections_cost_others_nothing_and_are_gone_in_time(new_csrd, record_property):
+def test_2000_hostile_connections_cost_others_nothing_and_are_gone_within_a_minute(new_csrd, record_property):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     csrd = new_csrd("--key-pool-size", "0").start()
@@ -52,7 +52,6 @@ def test_2000_hostile_connections_cost_others_nothing_and_are_gone_in_time(new_c
     sockets, before = open_sockets(csrd), resident_mib(csrd)
     body = BODY % (zone.id.encode(), zone.token.encode())
 
-    begin = time.monotonic()
     clients: list[socket.socket] = []
     drip: list[socket.socket] = []
 
@@ -97,13 +96,14 @@ def test_2000_hostile_connections_cost_others_nothing_and_are_gone_in_time(new_c
                     client.send(b" ")
             done.wait(1)
 
+    begin = time.monotonic()
     threads = [threading.Thread(target=serve_others), threading.Thread(target=trickle)]
     for thread in threads:
         thread.start()
     try:
         during = resident_mib(csrd)
         # Those of the server count: a client that does not read does not see that it was closed.
-        wait_until(lambda: open_sockets(csrd) <= sockets + 1, "all hostile connections are gone", 150)
+        wait_until(lambda: open_sockets(csrd) <= sockets + 1, "all hostile connections are gone", 60)
         gone_after = time.monotonic() - begin
     finally:
         done.set()
@@ -115,7 +115,7 @@ def test_2000_hostile_connections_cost_others_nothing_and_are_gone_in_time(new_c
     assert failures == []
 
     def memory_after() -> float:
-        # The allocator gives freed pages back when its threads next allocate: an idle process keeps them.
+        # An idle process may keep freed pages until its threads allocate again.
         assert zone.request("GET", params={"per_page": 5}).status == 200
         return (now := resident_mib(csrd)) <= before + 30 and now
 

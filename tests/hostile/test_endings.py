@@ -11,8 +11,7 @@ from collections import Counter
 import httpx
 import pytest
 from attack import chance
-from harness import Csrd, Tenant, read_response, subject, wait_until
-from postgres import Postgres
+from harness import Tenant, read_response, subject, wait_until
 from test_faults import HASTE, check_nothing_lost, new_cluster, post, postgres, settle  # noqa: F401
 
 
@@ -164,11 +163,11 @@ def test_sigkill_of_every_process_under_load_for_many_rounds_loses_nothing(new_c
     record_property("figures", kill_under_load(new_cluster, 15))
 
 
-def kill_first_starts(new_csrd, times: int) -> None:
-    """A first start that is killed at some moment, and the next one."""
+@pytest.mark.slow
+def test_after_forty_first_starts_that_were_killed_the_next_ones_work(new_csrd):
     random = chance("first starts")
-    for number in range(times):
-        csrd: Csrd = new_csrd(name=f"start {number}", env={"CSRD_KEY_POOL_SIZE": "0"})
+    for number in range(40):
+        csrd = new_csrd(name=f"start {number}", env={"CSRD_KEY_POOL_SIZE": "0"})
         csrd.spawn()
         time.sleep(random.uniform(0, 0.8))
         csrd.kill()
@@ -184,71 +183,6 @@ def kill_first_starts(new_csrd, times: int) -> None:
         left = [path.name for path in csrd.data_dir.iterdir() if path.suffix == ".tmp"]
         assert csrd.stop() == 0 and len(left) <= 1, left
         shutil.rmtree(csrd.directory)
-
-
-def test_after_a_first_start_that_was_killed_the_next_one_works(new_csrd):
-    kill_first_starts(new_csrd, 3)
-
-
-@pytest.mark.slow
-def test_after_forty_first_starts_that_were_killed_the_next_ones_work(new_csrd):
-    kill_first_starts(new_csrd, 40)
-
-
-def race_first_starts(made: list[Csrd]) -> list[Csrd]:
-    """Starts all at once; returns those that stay, once the others have refused in one line."""
-    for csrd in made:
-        csrd.spawn()
-
-    def decided(csrd: Csrd) -> bool:
-        return csrd.process.poll() is not None or "listening on" in csrd.log()
-
-    wait_until(lambda: all(map(decided, made)), "each listens or has refused", 120)
-    staying = [csrd for csrd in made if csrd.process.poll() is None]
-    for csrd in made:
-        if csrd not in staying:
-            last = csrd.log().splitlines()[-1]
-            assert csrd.process.returncode == 1 and last.startswith("csrd: ") and "panicked" not in csrd.log(), csrd.log()
-    for csrd in staying:
-        csrd.wait_listening()
-    return staying
-
-
-def test_of_four_first_starts_at_once_in_one_directory_one_stays(new_csrd):
-    for attempt in range(2):
-        made = [new_csrd(name=f"start {attempt} {number}") for number in range(4)]
-        for csrd in made:
-            csrd.data_dir = made[0].data_dir
-        (stays,) = race_first_starts(made)
-        zone = stays.tenant()
-        zone.wait_active(zone.create()["id"])
-        assert "all 1 sealed records" in stays.ok("keys", "check")
-        assert stays.stop() == 0
-
-
-@pytest.mark.parametrize("shared", [pytest.param(True, id="one directory", marks=pytest.mark.slow), pytest.param(False, id="four directories")])
-def test_of_four_first_starts_at_once_on_one_postgresql_no_two_have_different_master_keys(new_csrd, tmp_path, shared):
-    server = Postgres()
-    made = []
-    try:
-        secret = tmp_path / "secret"
-        secret.touch(0o600)
-        secret.write_text("0123456789abcdef" * 3)
-        database = server.create_database()
-        env = {"CSRD_DATABASE_URL": server.url(database), "CSRD_JWT_SECRET_FILE": str(secret), "CSRD_KEY_POOL_SIZE": "0"} | HASTE
-        made = [new_csrd(name=f"start {number}", env=env) for number in range(4)]
-        if shared:
-            for csrd in made:
-                csrd.data_dir = made[0].data_dir
-        staying = race_first_starts(made)
-        assert staying
-        keys = {(csrd.data_dir / "master.key").read_bytes() for csrd in staying}
-        assert len(keys) == 1 and server.sql(database, "SELECT count(*) FROM master_keys").strip() == "1"
-        assert all(csrd in staying or "master key" in csrd.log().splitlines()[-1] for csrd in made)
-    finally:
-        for csrd in made:
-            csrd.close()
-        server.close()
 
 
 def test_a_process_that_was_frozen_for_longer_than_a_worker_may_be_silent_works_on(new_csrd):
