@@ -9,7 +9,7 @@ use poem_openapi::{
 };
 use shared::{
     audit::{Actor, Via},
-    error::ErrorCode,
+    codes::ErrorCode,
     ids::{Scope, TenantId},
 };
 

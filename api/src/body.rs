@@ -9,7 +9,7 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaRequest, Registry},
     types::Type,
 };
-use shared::error::{ErrorCode, Issue};
+use shared::{codes::ErrorCode, issue::Issue};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{

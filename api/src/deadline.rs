@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use shared::error::StoreError;
+use shared::storage::StoreError;
 use tokio::time::{Instant, timeout_at};
 
 /// A client is to be answered within 5 s whatever the database does.

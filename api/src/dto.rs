@@ -3,8 +3,8 @@
 use poem_openapi::{Enum, Object};
 use serde::Serialize;
 use shared::{
+    custom_csr::{self, CustomCsr},
     ids::Scope,
-    model::{self, CustomCsr},
     storage::ScopeGrant,
 };
 
@@ -24,11 +24,11 @@ pub enum KeyType {
     P256v1,
 }
 
-impl From<model::KeyType> for KeyType {
-    fn from(key_type: model::KeyType) -> Self {
+impl From<custom_csr::KeyType> for KeyType {
+    fn from(key_type: custom_csr::KeyType) -> Self {
         match key_type {
-            model::KeyType::Rsa2048 => Self::Rsa2048,
-            model::KeyType::P256v1 => Self::P256v1,
+            custom_csr::KeyType::Rsa2048 => Self::Rsa2048,
+            custom_csr::KeyType::P256v1 => Self::P256v1,
         }
     }
 }
@@ -46,12 +46,12 @@ pub enum Status {
     Failed,
 }
 
-impl From<model::Status> for Status {
-    fn from(status: model::Status) -> Self {
+impl From<custom_csr::Status> for Status {
+    fn from(status: custom_csr::Status) -> Self {
         match status {
-            model::Status::Pending => Self::Pending,
-            model::Status::Active => Self::Active,
-            model::Status::Failed => Self::Failed,
+            custom_csr::Status::Pending => Self::Pending,
+            custom_csr::Status::Active => Self::Active,
+            custom_csr::Status::Failed => Self::Failed,
         }
     }
 }
@@ -147,8 +147,8 @@ pub struct CustomCsrDto {
 impl From<CustomCsr> for CustomCsrDto {
     fn from(csr: CustomCsr) -> Self {
         let CustomCsr { id, scope, account, status, error, created_at, updated_at, request, csr_pem, replaces, certificate_ids } = csr;
-        let model::CustomCsrRequest { subject, name, description, sans, key_type } = request;
-        let model::Subject { country, state, locality, organization, organizational_unit, common_name } = subject;
+        let custom_csr::CustomCsrRequest { subject, name, description, sans, key_type } = request;
+        let custom_csr::Subject { country, state, locality, organization, organizational_unit, common_name } = subject;
         let zone_id = match scope {
             Scope::Zone(id) => Some(id.to_string()),
             Scope::Account(_) => None,

@@ -13,7 +13,11 @@ use poem_openapi::{
     types::{ParseFromJSON, ParseResult, ToJSON, Type},
 };
 use serde::Serialize;
-use shared::error::{ErrorCode, Issue, StoreError, Warning};
+use shared::{
+    codes::ErrorCode,
+    issue::{Issue, Warning},
+    storage::StoreError,
+};
 
 /// The header that tells the official clients whether to repeat a request.
 pub const SHOULD_RETRY: &str = "x-should-retry";

@@ -2,10 +2,7 @@
 
 use aws_lc_rs::digest;
 use poem::http::{HeaderMap, HeaderName};
-use shared::{
-    error::{ErrorCode, Issue},
-    storage::IdempotencyKey,
-};
+use shared::{codes::ErrorCode, issue::Issue, storage::IdempotencyKey};
 
 /// The header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

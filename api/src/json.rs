@@ -11,7 +11,7 @@ use poem_openapi::{
     types::{ToJSON, Type},
 };
 use serde::Serialize;
-use shared::error::ErrorCode;
+use shared::codes::ErrorCode;
 
 use crate::envelope::ApiError;
 

@@ -32,7 +32,7 @@ use poem::{
 };
 pub use routes::health;
 use serde_json::Value;
-use shared::error::ErrorCode;
+use shared::codes::ErrorCode;
 use state::AppState;
 
 use crate::envelope::{ApiError, from_framework};

@@ -12,7 +12,7 @@ use poem::{
 };
 use shared::{
     clock::{Clock, SystemClock},
-    error::ErrorCode,
+    codes::ErrorCode,
     ids::TenantId,
 };
 use tokio::time::Instant;

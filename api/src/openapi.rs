@@ -4,7 +4,7 @@
 
 use poem_openapi::OpenApiService;
 use serde_json::{Map, Value, json};
-use shared::error::{ErrorCode, WarningCode};
+use shared::codes::{ErrorCode, WarningCode};
 
 use crate::{
     idempotency::KEY_MAX_CHARS,

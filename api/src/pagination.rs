@@ -3,9 +3,11 @@
 use poem::{FromRequest, Request, RequestBody};
 use shared::{
     clock::Timestamp,
-    error::{ErrorCode, Issue},
+    codes::ErrorCode,
+    custom_certificate::CertificateStatus,
+    custom_csr::{KeyType, Status},
     ids::CustomCsrId,
-    model::{CertificateStatus, KeyType, Status},
+    issue::Issue,
     storage::{CertificateQuery, Direction, ListQuery, Order},
 };
 

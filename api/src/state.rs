@@ -5,11 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shared::{
-    clock::Clock,
-    storage::Store,
-    x509::{certificate::TrustAnchors, request::Validator},
-};
+use shared::{bodies::create::Validator, clock::Clock, storage::Store, x509::certificate::TrustAnchors};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::{auth::Authenticator, routes::health::Health};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use poem::http::{HeaderMap, HeaderName};
 use shared::{
-    model::{CustomCsr, Status},
+    custom_csr::{CustomCsr, Status},
     storage::Changes,
 };
 use tokio::time::Instant;

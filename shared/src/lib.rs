@@ -1,11 +1,15 @@
 //! The domain of csrd without HTTP: the table of codes, the validator, sealing and storage.
 
 pub mod audit;
+pub mod bodies;
 pub mod clock;
-pub mod error;
+pub mod codes;
+pub mod custom_certificate;
+pub mod custom_csr;
 pub mod ids;
+pub mod issue;
 pub mod job;
-pub mod model;
+pub mod names;
 pub mod printable;
 pub mod seal;
 pub mod storage;

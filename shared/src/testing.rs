@@ -11,8 +11,8 @@ use ulid::Ulid;
 use crate::{
     audit::{Actor, Via},
     clock::{Clock, SystemClock, Timestamp},
+    custom_csr::{CustomCsrRequest, KeyType, Subject},
     ids::{CustomCsrId, Scope, TenantId},
-    model::{CustomCsrRequest, KeyType, Subject},
     storage::{Access, Database, Location, MAX_PENDING, Migrate, NewCustomCsr, Queue},
 };
 

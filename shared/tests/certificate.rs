@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use shared::{
-    error::ErrorCode,
-    x509::{certificate::PemChain, certificate::TrustAnchors, edit::Edit, upload::Upload},
+    bodies::{edit::Edit, upload::Upload},
+    codes::ErrorCode,
+    x509::certificate::{PemChain, TrustAnchors},
 };
 
 #[test]

@@ -7,13 +7,11 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use shared::{
-    error::{ErrorCode, Issue},
-    model::KeyType,
-    x509::{
-        public_suffix::SuffixList,
-        request::{Accepted, Validator},
-        san::SanPolicy,
-    },
+    bodies::create::{Accepted, Validator},
+    codes::ErrorCode,
+    custom_csr::KeyType,
+    issue::Issue,
+    names::{public_suffix::SuffixList, san::SanPolicy},
 };
 
 static VALIDATOR: LazyLock<Validator> =

@@ -4,8 +4,9 @@
 
 use serde::Deserialize;
 use shared::{
-    error::ErrorCode,
-    x509::{public_suffix::SuffixList, request::Validator, san::SanPolicy},
+    bodies::create::Validator,
+    codes::ErrorCode,
+    names::{public_suffix::SuffixList, san::SanPolicy},
 };
 
 #[derive(Deserialize)]

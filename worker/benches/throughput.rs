@@ -14,7 +14,7 @@ use std::{
 
 use shared::{
     clock::SystemClock,
-    model::KeyType,
+    custom_csr::KeyType,
     seal::{MasterKey, Sealer},
     storage::Acceptance,
     testing::{TestDatabase, actor, new_custom_csr, now, zone},

@@ -13,7 +13,7 @@ use std::{
 
 use shared::{
     clock::SystemClock,
-    model::KeyType,
+    custom_csr::KeyType,
     seal::{MasterKey, Sealer},
     testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };

@@ -2,8 +2,8 @@
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, SanType, string::PrintableString};
 use shared::{
-    model::{CustomCsrRequest, Subject},
-    x509::san::dns_names,
+    custom_csr::{CustomCsrRequest, Subject},
+    names::san::dns_names,
 };
 
 use crate::keys::private_key::PrivateKey;
@@ -69,7 +69,7 @@ fn distinguished_name(subject: &Subject) -> Result<DistinguishedName, CsrError> 
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::digest;
-    use shared::{model::KeyType, testing::request};
+    use shared::{custom_csr::KeyType, testing::request};
     use x509_parser::{
         certification_request::X509CertificationRequest,
         extensions::{GeneralName, ParsedExtension},

@@ -5,10 +5,9 @@ use std::{fmt::Display, future::Future, iter::once, sync::Arc, time::Duration};
 use futures::future::join_all;
 use shared::{
     clock::Clock,
-    error::StoreError,
+    custom_csr::{CustomCsr, KeyType},
     ids::CustomCsrId,
-    model::{CustomCsr, KeyType},
-    storage::{GeneratedCsr, Generation, PoolKey, PooledCompletion, Store},
+    storage::{GeneratedCsr, Generation, PoolKey, PooledCompletion, Store, StoreError},
 };
 use tokio::time::Instant;
 

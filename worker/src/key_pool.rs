@@ -4,8 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{
     clock::Clock,
-    error::StoreError,
-    storage::{PoolKey, Store},
+    storage::{PoolKey, Store, StoreError},
 };
 use tokio::sync::{Notify, watch};
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::{error::StoreError, storage::Store};
+use shared::storage::{Store, StoreError};
 use tokio::sync::watch;
 
 /// How often to sweep, and what to purge.

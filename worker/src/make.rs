@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::{
-    model::{CustomCsr, KeyType},
+    custom_csr::{CustomCsr, KeyType},
     seal::{Binding, SealError, Sealer},
     storage::{GeneratedCsr, NewPoolKey, PoolKey},
 };

@@ -98,7 +98,7 @@ impl Troubles {
 
 #[cfg(test)]
 mod tests {
-    use shared::{error::StoreError, testing::now};
+    use shared::{storage::StoreError, testing::now};
 
     use super::*;
 

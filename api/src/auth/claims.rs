@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use shared::{clock::Timestamp, error::ErrorCode};
+use shared::{clock::Timestamp, codes::ErrorCode};
 
 use super::{Caller, JwtSettings};
 

@@ -14,10 +14,10 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use shared::{
+    bodies::json::Json,
     clock::Clock,
-    error::ErrorCode,
+    codes::ErrorCode,
     ids::{Scope, TenantId},
-    x509::json::Json,
 };
 
 pub use self::keys::{KeyError, KeySource};

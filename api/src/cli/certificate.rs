@@ -7,8 +7,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
 use shared::{
     clock::{Clock, SystemClock},
+    custom_certificate::{CertificateStatus, CustomCertificate},
+    custom_csr::KeyType,
     ids::CustomCertificateId,
-    model::{CertificateStatus, CustomCertificate, KeyType},
     seal::{Binding, Sealer},
     storage::{Export, StartedExport},
     x509::certificate::PemChain,

@@ -10,9 +10,11 @@ use api::{
 };
 use clap::{Args, builder::BoolishValueParser};
 use shared::{
+    bodies::create::Validator,
     clock::SystemClock,
+    names::{public_suffix::SuffixList, san::SanPolicy},
     storage::{Database, MAX_PENDING, Queue},
-    x509::{certificate::TrustAnchors, public_suffix::SuffixList, request::Validator, san::SanPolicy},
+    x509::certificate::TrustAnchors,
 };
 use tokio::{
     net::TcpListener,

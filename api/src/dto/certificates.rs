@@ -4,7 +4,7 @@ use poem_openapi::{Enum, Object};
 use serde::Serialize;
 use shared::{
     clock::Timestamp,
-    model::{self, CustomCertificate},
+    custom_certificate::{self, CustomCertificate},
 };
 
 /// How a chain is to be built, in any case. `force` asks for it to be stored as it was sent; otherwise it is put right.
@@ -20,12 +20,12 @@ pub enum BundleMethod {
     Force,
 }
 
-impl From<model::BundleMethod> for BundleMethod {
-    fn from(method: model::BundleMethod) -> Self {
+impl From<custom_certificate::BundleMethod> for BundleMethod {
+    fn from(method: custom_certificate::BundleMethod) -> Self {
         match method {
-            model::BundleMethod::Ubiquitous => Self::Ubiquitous,
-            model::BundleMethod::Optimal => Self::Optimal,
-            model::BundleMethod::Force => Self::Force,
+            custom_certificate::BundleMethod::Ubiquitous => Self::Ubiquitous,
+            custom_certificate::BundleMethod::Optimal => Self::Optimal,
+            custom_certificate::BundleMethod::Force => Self::Force,
         }
     }
 }
@@ -41,11 +41,11 @@ pub enum CertificateType {
     LegacyCustom,
 }
 
-impl From<model::CertificateType> for CertificateType {
-    fn from(certificate_type: model::CertificateType) -> Self {
+impl From<custom_certificate::CertificateType> for CertificateType {
+    fn from(certificate_type: custom_certificate::CertificateType) -> Self {
         match certificate_type {
-            model::CertificateType::SniCustom => Self::SniCustom,
-            model::CertificateType::LegacyCustom => Self::LegacyCustom,
+            custom_certificate::CertificateType::SniCustom => Self::SniCustom,
+            custom_certificate::CertificateType::LegacyCustom => Self::LegacyCustom,
         }
     }
 }
@@ -67,14 +67,14 @@ pub enum CertificateStatus {
     Initializing,
 }
 
-impl From<model::CertificateStatus> for CertificateStatus {
-    fn from(status: model::CertificateStatus) -> Self {
+impl From<custom_certificate::CertificateStatus> for CertificateStatus {
+    fn from(status: custom_certificate::CertificateStatus) -> Self {
         match status {
-            model::CertificateStatus::Active => Self::Active,
-            model::CertificateStatus::Expired => Self::Expired,
-            model::CertificateStatus::Deleted => Self::Deleted,
-            model::CertificateStatus::Pending => Self::Pending,
-            model::CertificateStatus::Initializing => Self::Initializing,
+            custom_certificate::CertificateStatus::Active => Self::Active,
+            custom_certificate::CertificateStatus::Expired => Self::Expired,
+            custom_certificate::CertificateStatus::Deleted => Self::Deleted,
+            custom_certificate::CertificateStatus::Pending => Self::Pending,
+            custom_certificate::CertificateStatus::Initializing => Self::Initializing,
         }
     }
 }
@@ -182,8 +182,8 @@ impl CustomCertificateDto {
         let status = certificate.status(now).into();
         let CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, priority, uploaded_at, modified_at } =
             certificate;
-        let model::CertificateChain { pem, hosts, issuer, signature, not_after, leaf } = chain;
-        let model::LeafDetails { not_before, serial_number, fingerprint_sha256 } = leaf;
+        let custom_certificate::CertificateChain { pem, hosts, issuer, signature, not_after, leaf } = chain;
+        let custom_certificate::LeafDetails { not_before, serial_number, fingerprint_sha256 } = leaf;
         Self {
             id: id.to_string(),
             zone_id: zone.id().to_string(),

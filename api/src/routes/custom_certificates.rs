@@ -6,15 +6,15 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::{ApiResponse, OpenApi, param::Path};
 use shared::{
+    bodies::upload::Upload,
     clock::Timestamp,
-    error::{ErrorCode, Issue, Warning},
+    codes::ErrorCode,
+    custom_certificate::{BundleMethod, CertificateType, CustomCertificate},
+    custom_csr::Status,
     ids::{CustomCertificateId, CustomCsrId, Scope},
-    model::{BundleMethod, CertificateType, CustomCertificate, Status},
+    issue::{Issue, Warning},
     storage::{CertificateChange, CertificateRefusal, MAX_CERTIFICATES_OF_CSR, NewCertificate, NewChain, Replacement, UsableCsr},
-    x509::{
-        certificate::{Expected, PemChain},
-        upload::Upload,
-    },
+    x509::certificate::{Expected, PemChain},
 };
 
 use super::statuses::{ListErrors, OneCertificateErrors, ReplaceErrors, UploadErrors};

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use poem::{http::HeaderMap, web::Data};
 use poem_openapi::{ApiResponse, OpenApi, param::Path};
 use shared::{
-    error::{ErrorCode, Issue},
+    bodies::{create::Accepted, edit::Edit},
+    codes::ErrorCode,
+    custom_csr::{CustomCsr, Status},
     ids::{CustomCsrId, Scope},
-    model::{CustomCsr, Status},
+    issue::Issue,
     storage::{Acceptance, Changes, Deletion, IdempotencyKey, NewCustomCsr},
-    x509::{edit::Edit, request::Accepted},
 };
 
 use super::{

@@ -6,8 +6,9 @@ use poem::{Response, handler, web::Data};
 use serde_json::{Value, json};
 use shared::{
     clock::Clock,
-    error::{ErrorCode, Issue, StoreError},
-    storage::{Store, Vitals},
+    codes::ErrorCode,
+    issue::Issue,
+    storage::{Store, StoreError, Vitals},
 };
 use tokio::{
     sync::{Mutex, watch},

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::{
-    model::KeyType,
+    custom_csr::KeyType,
     storage::Acceptance,
     testing::{actor, new_custom_csr, now, zone},
 };

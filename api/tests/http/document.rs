@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::Value;
-use shared::{error::ErrorCode, testing::zone};
+use shared::{codes::ErrorCode, testing::zone};
 
 use crate::support::{Answer, Api};
 

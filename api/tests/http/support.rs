@@ -14,12 +14,13 @@ use api::{
 use reqwest::{Method, Response, header::HeaderMap};
 use serde_json::{Value, json};
 use shared::{
+    bodies::create::Validator,
     clock::{Clock, SystemClock},
     ids::{Scope, TenantId},
+    names::{public_suffix::SuffixList, san::SanPolicy},
     seal::{MasterKey, Sealer},
     storage::Store,
     testing::{TestDatabase, account, actor, now, zone},
-    x509::{public_suffix::SuffixList, request::Validator, san::SanPolicy},
 };
 use tokio::{
     net::TcpListener,

@@ -7,10 +7,10 @@ use super::{
 use crate::{
     audit::{Action, Actor, NewEntry},
     clock::Timestamp,
-    error::StoreError,
+    custom_csr::{CustomCsr, Status},
     ids::Scope,
     job::GenerateCsrJob,
-    model::{CustomCsr, Status},
+    storage::StoreError,
 };
 
 impl<DB: Dialect> SqlStore<DB> {

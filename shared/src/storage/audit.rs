@@ -8,8 +8,8 @@ use super::{Dialect, SqlStore, lent::Lent, rows::Reader, statements as sql, valu
 use crate::{
     audit::{Action, Actor, AuditScope, Entry, NewEntry},
     clock::Timestamp,
-    error::StoreError,
     ids::{Scope, TenantId},
+    storage::StoreError,
 };
 
 /// Which entries to read: those that fit all of this.

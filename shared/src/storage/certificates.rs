@@ -12,9 +12,10 @@ use super::{
 use crate::{
     audit::{Action, Actor, NewEntry},
     clock::Timestamp,
-    error::StoreError,
+    custom_certificate::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, CustomCertificate, LAST_SECOND, LeafDetails},
+    custom_csr::Status,
     ids::{CustomCertificateId, CustomCsrId, Scope},
-    model::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, CustomCertificate, LAST_SECOND, LeafDetails, Status},
+    storage::StoreError,
     x509::certificate::leaf_details,
 };
 

@@ -15,7 +15,7 @@ use super::{
     Acceptance, Dialect, GeneratedCsr, NewCustomCsr, PoolKey, PooledCompletion, SqlStore, connect::Held, lent::Lent,
     parameters::complete_values, signals::Signal, statements as sql,
 };
-use crate::{audit::Actor, clock::Timestamp, error::StoreError, ids::CustomCsrId};
+use crate::{audit::Actor, clock::Timestamp, ids::CustomCsrId, storage::StoreError};
 
 /// Writes that share a commit at most.
 const GROUP: usize = 64;

@@ -12,9 +12,9 @@ use tokio::sync::{
 
 use super::{Dialect, SqlStore, group_commit::no_turn, rows::Reader, statements as sql, value::values};
 use crate::{
-    error::StoreError,
+    custom_csr::CustomCsr,
     ids::{CustomCsrId, Scope},
-    model::CustomCsr,
+    storage::StoreError,
 };
 
 /// Reads that share a statement at most.

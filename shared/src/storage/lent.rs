@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use sqlx::pool::PoolConnection;
 
 use super::{Dialect, kept::Kept};
-use crate::error::StoreError;
+use crate::storage::StoreError;
 
 /// How long giving a connection back may take.
 const RETURN_TIME: Duration = Duration::from_secs(2);

@@ -7,6 +7,7 @@ mod audit;
 mod certificates;
 mod connect;
 mod dialect;
+mod error;
 mod group_commit;
 mod group_read;
 mod kept;
@@ -41,17 +42,17 @@ pub use self::{
     },
     connect::{Access, CopyError, Database, Location, Migrate, OpenError, Queue},
     dialect::Dialect,
+    error::StoreError,
     pool_keys::{NewPoolKey, PoolKey, PoolKeys, PooledCompletion},
     signals::{Changes, Signal, Signals},
     sql::SqlStore,
 };
 use crate::{
     audit::Actor,
+    bodies::edit::Edit,
     clock::Timestamp,
-    error::StoreError,
+    custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status},
     ids::{CustomCsrId, Scope, TenantId},
-    model::{CustomCsr, CustomCsrRequest, KeyType, Status},
-    x509::edit::Edit,
 };
 
 /// What a zone or an account was granted.

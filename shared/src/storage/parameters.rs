@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    error::StoreError,
+    custom_csr::CustomCsrRequest,
     ids::{CustomCsrId, TenantId},
-    model::CustomCsrRequest,
+    storage::StoreError,
 };
 
 /// The parameters of the statement that inserts a custom CSR.

@@ -18,7 +18,7 @@ use super::{
     statements as sql,
     value::values,
 };
-use crate::{clock::Timestamp, error::StoreError, ids::CustomCsrId};
+use crate::{clock::Timestamp, ids::CustomCsrId, storage::StoreError};
 
 /// A private key about to go into the pool.
 #[derive(Debug, Clone)]

@@ -4,9 +4,9 @@ use super::{Dialect, Generation, MasterKeyRow, PoolKey, ScopeGrant, SealedRow};
 use crate::{
     audit::{Actor, AuditScope, Entry, Via},
     clock::Timestamp,
-    error::StoreError,
+    custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
-    model::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
+    storage::StoreError,
 };
 
 /// Reads columns by name.

@@ -23,12 +23,12 @@ use super::{
 };
 use crate::{
     audit::{Action, Actor, NewEntry},
+    bodies::edit::Edit,
     clock::Timestamp,
-    error::StoreError,
+    custom_csr::CustomCsr,
     ids::{CustomCsrId, Scope, TenantId},
     job::GenerateCsrJob,
-    model::CustomCsr,
-    x509::edit::Edit,
+    storage::StoreError,
 };
 
 /// Rows that one transaction of a sweep looks at: a long outage must not make one long transaction.

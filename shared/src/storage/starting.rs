@@ -1,7 +1,7 @@
 //! What a worker takes upon itself at once.
 
 use super::{Dialect, Generation, SqlStore, rows::Reader, signals::Signal, statements as sql, value::values};
-use crate::{error::StoreError, ids::CustomCsrId, model::CustomCsr};
+use crate::{custom_csr::CustomCsr, ids::CustomCsrId, storage::StoreError};
 
 impl<DB: Dialect> SqlStore<DB> {
     /// See [`super::Store::start_generation`].

@@ -1,7 +1,7 @@
 //! What keeps the queue in order: the steps of sweep and purge.
 
 use super::{Dialect, SqlStore, dialect::NewJob, lent::Lent, rows::Reader, statements as sql, value::values};
-use crate::{error::StoreError, job::GenerateCsrJob};
+use crate::{job::GenerateCsrJob, storage::StoreError};
 
 /// Rows that one transaction of a purge deletes: a long one would keep writers waiting, or never come to its end.
 const PURGE_BATCH: u64 = 1_000;

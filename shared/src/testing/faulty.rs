@@ -12,17 +12,17 @@ use async_trait::async_trait;
 
 use crate::{
     audit::{Actor, NewEntry},
+    bodies::edit::Edit,
     clock::Timestamp,
-    error::StoreError,
+    custom_certificate::CustomCertificate,
+    custom_csr::CustomCsr,
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
-    model::{CustomCertificate, CustomCsr},
     storage::{
         Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
         CertificateStore, Deletion, GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCertificate, NewChain, NewCustomCsr, NewPoolKey,
         Page, PoolKey, PoolKeys, PooledCompletion, Purge, Registration, Replacement, ScopeGrant, SealedRow, Signals, StartedExport, Store,
-        Sweep, UsableCsr, Vitals,
+        StoreError, Sweep, UsableCsr, Vitals,
     },
-    x509::edit::Edit,
 };
 
 /// Whether a call that fails took effect all the same.

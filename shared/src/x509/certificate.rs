@@ -11,20 +11,21 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, oid_registry::OID_X509_COMMON_NAME, prelude::FromDer};
 
 use super::{
+    distinguished_name::ComparableName,
     formats::{self, Fault},
     keys::rsa_numbers,
-    names::ComparableName,
     parsed::{Parsed, timestamp},
     path::{Certificates, End, Path},
     pem,
-    san::dns_names,
     signature::{RSA_MIN_BITS, SignatureAlgorithm},
     text, usage,
 };
 use crate::{
     clock::Timestamp,
-    error::{ErrorCode, Issue, Warning, WarningCode},
-    model::{BundleMethod, CertificateChain, LeafDetails},
+    codes::{ErrorCode, WarningCode},
+    custom_certificate::{BundleMethod, CertificateChain, LeafDetails},
+    issue::{Issue, Warning},
+    names::san::dns_names,
     printable::hex,
 };
 

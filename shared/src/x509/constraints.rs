@@ -5,7 +5,7 @@ use x509_parser::{
     oid_registry::OID_PKCS9_EMAIL_ADDRESS,
 };
 
-use super::{names::ComparableName, parsed::Parsed, text};
+use super::{distinguished_name::ComparableName, parsed::Parsed, text};
 
 /// What kind of name a constraint is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

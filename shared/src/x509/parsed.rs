@@ -15,8 +15,8 @@ use x509_parser::{
     x509::SubjectPublicKeyInfo,
 };
 
-use super::{der, keys::Key, names::ComparableName, text};
-use crate::{clock::Timestamp, model::LAST_SECOND};
+use super::{der, distinguished_name::ComparableName, keys::Key, text};
+use crate::{clock::Timestamp, custom_certificate::LAST_SECOND};
 
 /// A certificate whose structure, times and known extensions are sound.
 #[derive(Debug)]

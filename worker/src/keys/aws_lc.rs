@@ -4,7 +4,7 @@ use aws_lc_rs::{
     rsa,
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
 };
-use shared::model::KeyType;
+use shared::custom_csr::KeyType;
 
 use super::{KeyGenerator, KeygenError, private_key::PrivateKey};
 

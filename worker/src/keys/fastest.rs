@@ -26,5 +26,5 @@ pub fn rsa_by_library() -> Result<(), KeygenError> {
     #[cfg(feature = "openssl-rsa")]
     return openssl_rsa::rsa().map(drop);
     #[cfg(not(feature = "openssl-rsa"))]
-    return AwsLc.generate(shared::model::KeyType::Rsa2048).map(drop);
+    return AwsLc.generate(shared::custom_csr::KeyType::Rsa2048).map(drop);
 }

@@ -8,7 +8,7 @@ pub mod private_key;
 pub(crate) mod threads;
 
 use private_key::PrivateKey;
-use shared::model::KeyType;
+use shared::custom_csr::KeyType;
 
 /// Key generation failed. The error has no details, because they could be secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use openssl::{
     pkey::{PKey, Private},
     rsa::Rsa,
 };
-use shared::model::KeyType;
+use shared::custom_csr::KeyType;
 use zeroize::Zeroizing;
 
 use super::{KeyGenerator, KeygenError, aws_lc::AwsLc, private_key::PrivateKey};

@@ -8,7 +8,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256},
 };
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
-use shared::model::KeyType;
+use shared::custom_csr::KeyType;
 use zeroize::Zeroizing;
 
 /// A private key info (RFC 5958) in DER, wiped when dropped.

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use shared::{
-    error::StoreError,
-    model::{KeyType, Status},
+    custom_csr::{KeyType, Status},
+    storage::StoreError,
     testing::faulty::{Fault, FaultyStore, When},
 };
 use tokio::time::Instant;

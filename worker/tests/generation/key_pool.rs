@@ -7,7 +7,7 @@ use std::{
 };
 
 use shared::{
-    model::{KeyType, Status},
+    custom_csr::{KeyType, Status},
     seal::Binding,
     storage::{NewPoolKey, Store},
     testing::now,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use shared::{
-    model::{KeyType, Status},
+    custom_csr::{KeyType, Status},
     seal::Binding,
     storage::Deletion,
     testing::{actor, now},

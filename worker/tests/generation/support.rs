@@ -10,11 +10,10 @@ use std::{
 
 use shared::{
     clock::SystemClock,
-    error::StoreError,
+    custom_csr::{CustomCsr, KeyType, Status},
     ids::{CustomCsrId, Scope},
-    model::{CustomCsr, KeyType, Status},
     seal::{MasterKey, Sealer},
-    storage::{Acceptance, Store},
+    storage::{Acceptance, Store, StoreError},
     testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
 use tokio::time::Instant;

@@ -16,9 +16,8 @@ use clap::Args;
 use shared::{
     audit::NewEntry,
     clock::{Clock, SystemClock, Timestamp},
-    error::StoreError,
     printable::hex,
-    storage::{AuditQuery, Store},
+    storage::{AuditQuery, Store, StoreError},
 };
 
 use super::{super::actor, line, time};

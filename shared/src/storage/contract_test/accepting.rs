@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{accept, accept_new, database, granted, query};
 use crate::{
+    custom_csr::{KeyType, Status},
     ids::Scope,
-    model::{KeyType, Status},
     storage::{Acceptance, Deletion, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, NewCustomCsr},
     testing::{account, actor, new_custom_csr, now, zone},
 };

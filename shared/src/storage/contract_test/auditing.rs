@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::{accept, database, granted};
 use crate::{
     audit::{Action, Actor, AuditScope, Entry, NewEntry, Via},
+    bodies::edit::Edit,
     clock::Timestamp,
+    custom_csr::KeyType,
     ids::TenantId,
-    model::KeyType,
     storage::{Acceptance, AuditQuery, Deletion, Queue, Store},
     testing::{TestDatabase, account, actor, new_custom_csr, now, zone},
-    x509::edit::Edit,
 };
 
 async fn read(store: &dyn Store, query: AuditQuery) -> Vec<Entry> {

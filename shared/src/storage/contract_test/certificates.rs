@@ -12,15 +12,16 @@ use tokio::task::JoinSet;
 
 use super::{accept, database, generated, granted};
 use crate::{
+    bodies::edit::Edit,
     clock::Timestamp,
+    custom_certificate::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, LAST_SECOND, LeafDetails},
+    custom_csr::Status,
     ids::{CustomCertificateId, CustomCsrId, Scope},
-    model::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, LAST_SECOND, LeafDetails, Status},
     storage::{
         CertificateChange, CertificateQuery, CertificateRefusal, Deletion, MAX_CERTIFICATES_OF_CSR, NewCertificate, NewChain, Replacement,
         StartedExport, Store,
     },
     testing::{account, actor, now, zone},
-    x509::edit::Edit,
 };
 
 fn tomorrow() -> Timestamp {

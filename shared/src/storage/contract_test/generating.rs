@@ -7,10 +7,9 @@ use tokio::task::JoinSet;
 use super::{MASTER_KEY, accept, accept_new, database, generated, granted, start};
 use crate::{
     clock::Timestamp,
-    error::StoreError,
+    custom_csr::{KeyType, Status},
     ids::CustomCsrId,
-    model::{KeyType, Status},
-    storage::{Deletion, Generation, Registration, Store},
+    storage::{Deletion, Generation, Registration, Store, StoreError},
     testing::{TestDatabase, actor, new_custom_csr, now},
 };
 

@@ -4,9 +4,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{accept, accept_new, database, generated, granted, query};
 use crate::{
-    error::StoreError,
-    model::{KeyType, Status},
-    storage::{Acceptance, Deletion, Direction, IdempotencyKey, ListQuery, NewCustomCsr, Order},
+    custom_csr::{KeyType, Status},
+    storage::{Acceptance, Deletion, Direction, IdempotencyKey, ListQuery, NewCustomCsr, Order, StoreError},
     testing::{actor, new_custom_csr, now},
 };
 

@@ -11,8 +11,8 @@ mod processes;
 use std::sync::Arc;
 
 use crate::{
+    custom_csr::KeyType,
     ids::{CustomCsrId, Scope},
-    model::KeyType,
     storage::{Acceptance, Direction, GeneratedCsr, Generation, ListQuery, NewCustomCsr, Order, Store},
     testing::{TestDatabase, account, actor, new_custom_csr, now, zone},
 };

@@ -4,8 +4,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{MASTER_KEY, accept, database, generated, granted};
 use crate::{
+    custom_csr::Status,
     ids::CustomCsrId,
-    model::Status,
     storage::{Access, Database, NewPoolKey, PoolKey, PooledCompletion, Store},
     testing::now,
 };

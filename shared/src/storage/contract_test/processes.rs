@@ -7,9 +7,8 @@ use std::{
 
 use super::{accept, database, generated, granted, query};
 use crate::{
-    error::StoreError,
-    model::KeyType,
-    storage::{Acceptance, Access, Database, Dialect, Migrate, OpenError, Queue},
+    custom_csr::KeyType,
+    storage::{Acceptance, Access, Database, Dialect, Migrate, OpenError, Queue, StoreError},
     testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
 

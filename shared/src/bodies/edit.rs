@@ -1,10 +1,13 @@
 //! The request body that changes a custom CSR's name and description, and nothing else.
 
 use super::{
+    create::{DESCRIPTION, Draft, NAME, TEXT_FIELDS, take_text},
     json::Json,
-    request::{DESCRIPTION, Draft, NAME, TEXT_FIELDS, take_text},
 };
-use crate::error::{ErrorCode, Issue, Warning, WarningCode};
+use crate::{
+    codes::{ErrorCode, WarningCode},
+    issue::{Issue, Warning},
+};
 
 /// What becomes of a member: kept where none, cleared where `Some(None)`.
 pub type Change = Option<Option<String>>;

@@ -1,12 +1,11 @@
 //! The one validator of request bodies: every fault at once, each with its place.
 
-use super::{
-    json::Json,
-    san::{DNS_MAX_CHARS, SanPolicy},
-};
+use super::json::Json;
 use crate::{
-    error::{ErrorCode, Issue, Warning, WarningCode},
-    model::{CustomCsrRequest, KeyType, Subject},
+    codes::{ErrorCode, WarningCode},
+    custom_csr::{CustomCsrRequest, KeyType, Subject},
+    issue::{Issue, Warning},
+    names::san::{DNS_MAX_CHARS, SanPolicy},
 };
 
 /// The most SANs.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashSet};
 
 use super::public_suffix::SuffixList;
-use crate::error::ErrorCode;
+use crate::codes::ErrorCode;
 
 /// The longest SAN, in characters.
 pub const SAN_MAX_CHARS: usize = 255;

@@ -1,9 +1,11 @@
 //! The request body of a certificate's upload.
 
-use super::{certificate::private_key_refused, json::Json, pem};
+use super::json::Json;
 use crate::{
-    error::{ErrorCode, Issue, Warning, WarningCode},
-    model::{BundleMethod, CertificateType},
+    codes::{ErrorCode, WarningCode},
+    custom_certificate::{BundleMethod, CertificateType},
+    issue::{Issue, Warning},
+    x509::{certificate::private_key_refused, pem},
 };
 
 /// What an upload's body says, as far as its shape goes.

@@ -1,0 +1,127 @@
+//! The custom CSR and its legal states.
+
+use crate::{
+    clock::Timestamp,
+    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
+};
+
+/// Where a custom CSR stands. It is born `pending` and ends `active` or `failed`, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Accepted; key and CSR are still to be made.
+    Pending,
+    /// Key and CSR exist.
+    Active,
+    /// Generation was given up.
+    Failed,
+}
+
+impl Status {
+    /// Every status, in the order of a custom CSR's life.
+    pub const ALL: &'static [Self] = &[Self::Pending, Self::Active, Self::Failed];
+
+    /// The word that the API and the database use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Reads the word; none where it is not one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|status| status.as_str() == text)
+    }
+}
+
+/// Which key pair a custom CSR gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum KeyType {
+    /// RSA, 2048 bits, signing with SHA-256.
+    #[default]
+    Rsa2048,
+    /// ECDSA on P-256, signing with SHA-256.
+    P256v1,
+}
+
+impl KeyType {
+    /// Every key type, the default first.
+    pub const ALL: &'static [Self] = &[Self::Rsa2048, Self::P256v1];
+
+    /// The word that the API and the database use, in lower case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "rsa2048",
+            Self::P256v1 => "p256v1",
+        }
+    }
+
+    /// Reads the word, ASCII case ignored; none where it is not one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|key_type| key_type.as_str().eq_ignore_ascii_case(text))
+    }
+}
+
+/// The subject of the certification request (RFC 2986), values as the tenant gave them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// C: ISO 3166-1 alpha-2, in the case it was given in.
+    pub country: String,
+    /// ST.
+    pub state: String,
+    /// L.
+    pub locality: String,
+    /// O.
+    pub organization: String,
+    /// OU.
+    pub organizational_unit: Option<String>,
+    /// CN.
+    pub common_name: String,
+}
+
+/// A request for a custom CSR that passed every check of its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomCsrRequest {
+    /// The subject.
+    pub subject: Subject,
+    /// The tenant's own name for it.
+    pub name: Option<String>,
+    /// The tenant's own words on it.
+    pub description: Option<String>,
+    /// 1 to 100 names, as given.
+    pub sans: Vec<String>,
+    /// The key pair to make.
+    pub key_type: KeyType,
+}
+
+/// A custom CSR as its tenant sees it. The private key is not part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomCsr {
+    /// Its ID.
+    pub id: CustomCsrId,
+    /// The zone or account it was made in.
+    pub scope: Scope,
+    /// The account it was made in, or that its zone belonged to.
+    pub account: Option<TenantId>,
+    /// Where it stands.
+    pub status: Status,
+    /// Why it failed: nothing secret.
+    pub error: Option<String>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// What was asked for.
+    pub request: CustomCsrRequest,
+    /// The certification request, PEM with a newline at the end, once active.
+    pub csr_pem: Option<String>,
+    /// The custom CSR that this one is to replace, by a rekey. It may be gone.
+    pub replaces: Option<CustomCsrId>,
+    /// The certificates that use its private key, the oldest first.
+    pub certificate_ids: Vec<CustomCertificateId>,
+}

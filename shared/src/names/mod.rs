@@ -1,0 +1,4 @@
+//! Which names are accepted.
+
+pub mod public_suffix;
+pub mod san;
