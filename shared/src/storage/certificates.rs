@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 
 use super::{
-    Dialect, SealedRow, SqlStore,
+    Dialect, SealedRow, SqlStore, StoreError,
     lent::Lent,
-    rows::{Reader, corrupt},
-    statements::FIND_SCOPE,
+    row::{Reader, corrupt},
+    scopes::FIND_SCOPE,
     value::{Value, values},
 };
 use crate::{
@@ -15,7 +15,6 @@ use crate::{
     custom_certificate::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, CustomCertificate, LAST_SECOND, LeafDetails},
     custom_csr::Status,
     ids::{CustomCertificateId, CustomCsrId, Scope},
-    storage::StoreError,
     x509::certificate::leaf_details,
 };
 

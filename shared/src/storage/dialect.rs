@@ -12,7 +12,7 @@ use sqlx::{
 use ulid::Ulid;
 
 use super::{
-    statements::{find_custom_csrs, start_rows_of_jobs},
+    custom_csrs::columns::{find_custom_csrs, start_rows_of_jobs},
     value::Value,
 };
 use crate::job::GenerateCsrJob;

@@ -12,10 +12,13 @@ use tokio::sync::{
 };
 
 use super::{
-    Acceptance, Dialect, GeneratedCsr, NewCustomCsr, PoolKey, PooledCompletion, SqlStore, connect::Held, lent::Lent,
-    parameters::complete_values, signals::Signal, statements as sql,
+    Acceptance, Dialect, GeneratedCsr, NewCustomCsr, PoolKey, PooledCompletion, SqlStore, StoreError,
+    connect::Held,
+    generation::{COMPLETE_GENERATION, complete_values},
+    lent::Lent,
+    signals::Signal,
 };
-use crate::{audit::Actor, clock::Timestamp, ids::CustomCsrId, storage::StoreError};
+use crate::{audit::Actor, clock::Timestamp, ids::CustomCsrId};
 
 /// Writes that share a commit at most.
 const GROUP: usize = 64;
@@ -29,9 +32,9 @@ const APART: usize = 4;
 /// A write that may share its commit.
 #[derive(Clone)]
 pub(super) enum Write {
-    /// See [`super::Store::accept_custom_csr`].
+    /// See [`super::CustomCsrs::accept_custom_csr`].
     Accept(NewCustomCsr, Actor, Timestamp),
-    /// See [`super::Store::complete_generation`].
+    /// See [`super::Generations::complete_generation`].
     Complete(CustomCsrId, GeneratedCsr, Timestamp),
     /// See [`super::PoolKeys::complete_pooled`].
     CompletePooled(CustomCsrId, GeneratedCsr, PoolKey, Timestamp),
@@ -204,7 +207,7 @@ impl<DB: Dialect> SqlStore<DB> {
 
     async fn write_alone(&self, write: &Write) -> Result<Written, StoreError> {
         let written = if let Write::Complete(id, made, now) = write {
-            Written::Complete(self.write(sql::COMPLETE_GENERATION, complete_values(*id, made, *now)).await? > 0)
+            Written::Complete(self.write(COMPLETE_GENERATION, complete_values(*id, made, *now)).await? > 0)
         } else {
             let mut tx = self.begin_write().await?;
             let written = self.write_one(&mut tx, write).await?;
@@ -221,7 +224,7 @@ impl<DB: Dialect> SqlStore<DB> {
         Ok(match write {
             Write::Accept(new, actor, now) => Written::Accept(self.accept(tx, new, actor, *now).await?),
             Write::Complete(id, made, now) => {
-                Written::Complete(self.execute(tx, sql::COMPLETE_GENERATION, complete_values(*id, made, *now)).await? > 0)
+                Written::Complete(self.execute(tx, COMPLETE_GENERATION, complete_values(*id, made, *now)).await? > 0)
             }
             Write::CompletePooled(id, made, key, now) => Written::CompletePooled(self.complete_with(tx, *id, made, key, *now).await?),
         })

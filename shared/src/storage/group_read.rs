@@ -10,11 +10,10 @@ use tokio::sync::{
     oneshot,
 };
 
-use super::{Dialect, SqlStore, group_commit::no_turn, rows::Reader, statements as sql, value::values};
+use super::{Dialect, SqlStore, StoreError, custom_csrs::FIND_CUSTOM_CSR, group_commit::no_turn, row::Reader, value::values};
 use crate::{
     custom_csr::CustomCsr,
     ids::{CustomCsrId, Scope},
-    storage::StoreError,
 };
 
 /// Reads that share a statement at most.
@@ -95,7 +94,7 @@ impl<DB: Dialect> SqlStore<DB> {
 
     /// Reads one custom CSR by a statement of its own.
     pub(super) async fn find_alone(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError> {
-        let rows = self.rows(sql::FIND_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
+        let rows = self.rows(FIND_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
         rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()
     }
 

@@ -8,8 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::pool::PoolConnection;
 
-use super::{Dialect, kept::Kept};
-use crate::storage::StoreError;
+use super::{Dialect, StoreError, kept::Kept};
 
 /// How long giving a connection back may take.
 const RETURN_TIME: Duration = Duration::from_secs(2);

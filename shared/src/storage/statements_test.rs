@@ -2,7 +2,7 @@
 
 use sqlx::{Executor, Pool, SqlSafeStr};
 
-use super::{Dialect, Queue, certificates, statements};
+use super::{Dialect, Queue, audit, certificates, custom_csrs, generation, key_pool, master_keys, scopes};
 use crate::testing::TestDatabase;
 
 async fn prepare_all<DB: Dialect>(pool: &Pool<DB>)
@@ -25,7 +25,14 @@ where
         .chain(DB::RELEASE_JOBS)
         .chain([DB::SWEEP_LOCK, DB::POOL_LOCK, DB::MASTER_KEY_LOCK, DB::EMPTY_POOL].into_iter().flatten());
     let mut connection = pool.acquire().await.unwrap();
-    for sql in statements::ALL.iter().chain(certificates::ALL).copied().chain(own) {
+    for sql in custom_csrs::ALL
+        .iter()
+        .copied()
+        .chain([scopes::ALL, generation::ALL, key_pool::ALL, master_keys::ALL, audit::ALL, certificates::ALL])
+        .flatten()
+        .copied()
+        .chain(own)
+    {
         (&mut *connection).prepare(sql.into_sql_str()).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
     assert!((&mut *connection).prepare("SELECT no_such_column FROM custom_csrs".into_sql_str()).await.is_err());

@@ -19,9 +19,9 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
     storage::{
         Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
-        CertificateStore, Deletion, GeneratedCsr, Generation, ListQuery, MasterKeyRow, NewCertificate, NewChain, NewCustomCsr, NewPoolKey,
-        Page, PoolKey, PoolKeys, PooledCompletion, Purge, Registration, Replacement, ScopeGrant, SealedRow, Signals, StartedExport, Store,
-        StoreError, Sweep, UsableCsr, Vitals,
+        CertificateStore, CustomCsrs, Deletion, GeneratedCsr, Generation, Generations, ListQuery, Maintenance, MasterKeyRow, MasterKeys,
+        NewCertificate, NewChain, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys, PooledCompletion, Purge, Registration, Replacement,
+        ScopeGrant, Scopes, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals,
     },
 };
 
@@ -191,7 +191,7 @@ impl PoolKeys for FaultyStore {
 }
 
 #[async_trait]
-impl Store for FaultyStore {
+impl Scopes for FaultyStore {
     async fn grant_scope(
         &self,
         scope: &Scope,
@@ -211,6 +211,10 @@ impl Store for FaultyStore {
     async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError> {
         self.call("find_scope", self.inner.find_scope(scope)).await
     }
+}
+
+#[async_trait]
+impl CustomCsrs for FaultyStore {
     async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
         self.call("accept_custom_csr", self.inner.accept_custom_csr(new, actor, now)).await
     }
@@ -233,6 +237,10 @@ impl Store for FaultyStore {
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError> {
         self.call("delete_custom_csr", self.inner.delete_custom_csr(scope, id, actor, now)).await
     }
+}
+
+#[async_trait]
+impl Generations for FaultyStore {
     async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
         self.call("start_generation", self.inner.start_generation(id)).await
     }
@@ -254,15 +262,10 @@ impl Store for FaultyStore {
     async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError> {
         self.call("defer_generation", self.inner.defer_generation(id, delay)).await
     }
-    async fn sweep(&self) -> Result<Sweep, StoreError> {
-        self.call("sweep", self.inner.sweep()).await
-    }
-    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
-        self.call("purge", self.inner.purge(ended_before, seen_before, now)).await
-    }
-    async fn release_jobs(&self) -> Result<u64, StoreError> {
-        self.call("release_jobs", self.inner.release_jobs()).await
-    }
+}
+
+#[async_trait]
+impl MasterKeys for FaultyStore {
     async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError> {
         self.call("list_master_keys", self.inner.list_master_keys()).await
     }
@@ -272,14 +275,29 @@ impl Store for FaultyStore {
     async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
         self.call("list_sealed", self.inner.list_sealed(after, limit)).await
     }
+}
+
+#[async_trait]
+impl Maintenance for FaultyStore {
+    async fn sweep(&self) -> Result<Sweep, StoreError> {
+        self.call("sweep", self.inner.sweep()).await
+    }
+    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
+        self.call("purge", self.inner.purge(ended_before, seen_before, now)).await
+    }
+    async fn release_jobs(&self) -> Result<u64, StoreError> {
+        self.call("release_jobs", self.inner.release_jobs()).await
+    }
     async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError> {
         self.call("vitals", self.inner.vitals(seen_within)).await
     }
+}
 
+#[async_trait]
+impl Store for FaultyStore {
     fn moved(&self) -> Option<String> {
         self.inner.moved()
     }
-
     async fn ping(&self) -> Result<(), StoreError> {
         self.call("ping", self.inner.ping()).await
     }

@@ -10,15 +10,14 @@ use async_trait::async_trait;
 use ulid::Ulid;
 
 use super::{
-    Dialect, GeneratedCsr, SqlStore,
+    Dialect, GeneratedCsr, SqlStore, StoreError,
+    generation::{COMPLETE_GENERATION, complete_values},
     group_commit::{Write, Written},
     lent::Lent,
-    parameters::complete_values,
-    rows::Reader,
-    statements as sql,
+    row::Reader,
     value::values,
 };
-use crate::{clock::Timestamp, ids::CustomCsrId, storage::StoreError};
+use crate::{clock::Timestamp, ids::CustomCsrId};
 
 /// A private key about to go into the pool.
 #[derive(Debug, Clone)]
@@ -88,6 +87,27 @@ pub trait PoolKeys: Send + Sync {
     async fn empty_pool(&self) -> Result<u64, StoreError>;
 }
 
+/// A row where the pool has fewer than `$2` keys and `$1` is the current master key.
+pub(in crate::storage) const ROOM_IN_POOL: &str =
+    "SELECT id FROM master_keys WHERE id = $1 AND current = 1 AND (SELECT COUNT(*) FROM pool_keys) < $2";
+pub(in crate::storage) const INSERT_POOL_KEY: &str =
+    "INSERT INTO pool_keys (id, created_at, master_key_id, spki_sha256, sealed_private_key) VALUES ($1, $2, $3, $4, $5)";
+pub(in crate::storage) const COUNT_POOL_KEYS: &str = "SELECT COUNT(*) AS total FROM pool_keys";
+pub(in crate::storage) const DELETE_LEASED_POOL_KEY: &str = "DELETE FROM pool_keys WHERE id = $1 AND lease_id = $2";
+pub(in crate::storage) const PURGE_POOL_KEYS: &str =
+    "DELETE FROM pool_keys WHERE id IN (SELECT id FROM pool_keys WHERE lease_expires_at < $1 LIMIT $2)";
+
+/// All of the above, for the test that prepares them.
+#[cfg(test)]
+pub(in crate::storage) const ALL: &[&str] = &[ROOM_IN_POOL, INSERT_POOL_KEY, COUNT_POOL_KEYS, DELETE_LEASED_POOL_KEY, PURGE_POOL_KEYS];
+
+impl<DB: Dialect> Reader<'_, DB> {
+    pub(in crate::storage) fn pool_key(&self, lease_id: String) -> Result<PoolKey, StoreError> {
+        let (spki_sha256, sealed_private_key) = (self.spki_sha256()?, self.blob("sealed_private_key")?);
+        Ok(PoolKey { id: self.text("id")?, lease_id, spki_sha256, sealed_private_key })
+    }
+}
+
 #[async_trait]
 impl<DB: Dialect> PoolKeys for SqlStore<DB> {
     async fn add_pool_key(&self, key: &NewPoolKey, size: u32, now: Timestamp) -> Result<bool, StoreError> {
@@ -96,17 +116,17 @@ impl<DB: Dialect> PoolKeys for SqlStore<DB> {
         if let Some(lock) = DB::POOL_LOCK {
             self.fetch(&mut tx, lock, values![]).await?;
         }
-        if self.fetch(&mut tx, sql::ROOM_IN_POOL, values![master_key_id.clone(), i64::from(size)]).await?.is_empty() {
+        if self.fetch(&mut tx, ROOM_IN_POOL, values![master_key_id.clone(), i64::from(size)]).await?.is_empty() {
             return Ok(false);
         }
         let values = values![id, now.micros(), master_key_id, spki_sha256.to_vec(), sealed_private_key];
-        self.execute(&mut tx, sql::INSERT_POOL_KEY, values).await?;
+        self.execute(&mut tx, INSERT_POOL_KEY, values).await?;
         self.commit(tx).await?;
         Ok(true)
     }
 
     async fn count_pool_keys(&self) -> Result<u64, StoreError> {
-        let rows = self.rows(sql::COUNT_POOL_KEYS, values![]).await?;
+        let rows = self.rows(COUNT_POOL_KEYS, values![]).await?;
         let total = rows.first().map(|row| Reader::<DB>(row).int("total")).transpose()?;
         Ok(total.unwrap_or_default().unsigned_abs())
     }
@@ -129,7 +149,7 @@ impl<DB: Dialect> PoolKeys for SqlStore<DB> {
     }
 
     async fn discard_pool_key(&self, key: &PoolKey) -> Result<(), StoreError> {
-        self.write(sql::DELETE_LEASED_POOL_KEY, values![key.id.clone(), key.lease_id.clone()]).await.map(drop)
+        self.write(DELETE_LEASED_POOL_KEY, values![key.id.clone(), key.lease_id.clone()]).await.map(drop)
     }
 
     async fn empty_pool(&self) -> Result<u64, StoreError> {
@@ -150,10 +170,10 @@ impl<DB: Dialect> SqlStore<DB> {
         key: &PoolKey,
         now: Timestamp,
     ) -> Result<PooledCompletion, StoreError> {
-        if self.execute(tx, sql::COMPLETE_GENERATION, complete_values(id, made, now)).await? == 0 {
+        if self.execute(tx, COMPLETE_GENERATION, complete_values(id, made, now)).await? == 0 {
             return Ok(PooledCompletion::NotPending);
         }
-        let deleted = self.execute(tx, sql::DELETE_LEASED_POOL_KEY, values![key.id.clone(), key.lease_id.clone()]).await?;
+        let deleted = self.execute(tx, DELETE_LEASED_POOL_KEY, values![key.id.clone(), key.lease_id.clone()]).await?;
         Ok(if deleted == 0 { PooledCompletion::LeaseLost } else { PooledCompletion::Completed })
     }
 }
