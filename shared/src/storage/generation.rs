@@ -163,13 +163,13 @@ impl<DB: Dialect> Generations for SqlStore<DB> {
 }
 
 impl<DB: Dialect> SqlStore<DB> {
-    /// See [`super::Store::start_generation`].
+    /// See [`Generations::start_generation`].
     pub(in crate::storage) async fn start(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
         let rows = self.write_returning(START_GENERATION, values![id.to_string()]).await?;
         rows.first().map(|row| Reader::<DB>(row).generation()).transpose()
     }
 
-    /// See [`super::Store::start_others`].
+    /// See [`Generations::start_others`].
     pub(in crate::storage) async fn take_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
         let key_type = first.custom_csr.request.key_type.as_str();
         let mut tx = self.begin_write().await?;

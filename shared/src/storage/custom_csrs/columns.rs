@@ -1,6 +1,6 @@
 //! What of a custom CSR is read, for the statements of both databases.
 
-/// The columns that a [`crate::model::CustomCsr`] is read from.
+/// The columns that a [`crate::custom_csr::CustomCsr`] is read from.
 macro_rules! csr_columns {
     () => {
         "id, scope, account_id, status, error, created_at, updated_at, country, state, locality, organization, \
