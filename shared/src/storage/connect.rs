@@ -1,4 +1,4 @@
-//! Opening a database: once, from where it is.
+//! What an open database is, where it may be, and why it could not be opened.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -8,14 +8,13 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgPool, Pool, SqlitePool,
+    PgPool, Pool, SqlitePool,
     migrate::{Migrate as _, MigrateError, Migrator},
-    pool::{PoolConnectionMetadata, PoolOptions},
     postgres::PgConnectOptions,
 };
 use tokio::task::JoinSet;
 
-use super::{Dialect, Store, postgres, sqlite};
+use super::{Dialect, Store};
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -169,18 +168,6 @@ impl Queue {
 }
 
 impl Database {
-    /// Opens it; creates and migrates it where needed.
-    ///
-    /// # Errors
-    ///
-    /// See [`OpenError`].
-    pub async fn open(location: &Location, access: Access) -> Result<Self, OpenError> {
-        match location {
-            Location::Sqlite(path) => sqlite::open(path, access).await,
-            Location::Postgres(options) => postgres::open(options, access).await,
-        }
-    }
-
     /// Copies SQLite as it is at one moment into an empty file, beside whoever writes.
     ///
     /// # Errors
@@ -257,43 +244,5 @@ pub(super) fn check_compatible<DB: Dialect>(minimum: Option<i64>) -> Result<(), 
 pub(super) fn database_words(error: &sqlx::Error) -> String {
     let Some(database) = error.as_database_error() else { return error.to_string() };
     let message = database.message();
-    if database.code().as_deref() == Some("42501") { format!("{message}: see Rights in the README") } else { message.to_owned() }
-}
-
-/// How long the API waits for a connection.
-pub(super) const API_WAIT: Duration = Duration::from_millis(1_500);
-/// How long it waits for its turn to write: for the lock of its zone on PostgreSQL, for the one writing connection on SQLite. Short
-/// enough to say within a request's time that nothing was written, long enough for the queue that a slow disk makes.
-pub(super) const TURN_WAIT: Duration = Duration::from_millis(2_500);
-/// How long a start waits for its first connection.
-pub(super) const START_WAIT: Duration = Duration::from_secs(5);
-/// How long the job queue waits for a connection: a worker has time, and an error ends it.
-pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(30);
-/// A connection that was used a moment ago needs no asking whether it lives: that takes as long as a statement.
-pub(super) const FRESH: Duration = Duration::from_secs(1);
-
-/// How long a connection may take to say that it lives.
-const PING_TIME: Duration = Duration::from_millis(400);
-/// How long a connection that nobody uses is kept.
-const IDLE_TIME: Duration = Duration::from_mins(1);
-
-/// A pool whose connections are asked whether they live only where they were idle for a while.
-pub(super) fn pool<DB: sqlx::Database>(connections: u32, wait: Duration) -> PoolOptions<DB> {
-    PoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(wait)
-        .idle_timeout(IDLE_TIME)
-        .test_before_acquire(false)
-        .before_acquire(|connection, metadata| Box::pin(is_usable::<DB>(connection, metadata)))
-}
-
-/// An error makes the pool take another connection.
-async fn is_usable<DB: sqlx::Database>(connection: &mut DB::Connection, metadata: PoolConnectionMetadata) -> sqlx::Result<bool> {
-    if metadata.idle_for > FRESH {
-        // One that died without a word would use up the time of its caller, who may have another.
-        tokio::time::timeout(PING_TIME, connection.ping()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
-    }
-    // On SQLite, a COMMIT that finds the disk full rolls back by itself. sqlx's own ROLLBACK then fails, and the connection counts as
-    // within a transaction for ever: it is closed instead of used again.
-    Ok(!connection.is_in_transaction())
+    if database.code().as_deref() == Some("42501") { format!("{message}: see Rights in docs/operations.md") } else { message.to_owned() }
 }

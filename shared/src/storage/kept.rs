@@ -9,7 +9,7 @@ use std::{
 use sqlx::{Database, Pool, pool::PoolConnection};
 use tokio::time::Instant;
 
-use super::{connect::FRESH, lent::give_back};
+use super::{lent::give_back, pool::FRESH};
 
 /// Connections of a pool for reads, half of them at most: the others are for who asks the pool itself.
 pub(super) struct Kept<DB: Database> {

@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 use ulid::Ulid;
 
 use super::{
-    postgres::forgetful,
+    postgres_pool::pool_without_durable_commits,
     signals::{Signal, Signals},
 };
 use crate::ids::CustomCsrId;
@@ -44,7 +44,7 @@ impl Notifications {
 
     /// One connection. A pool that has one which died in silence is of no use any more, so each has its own.
     fn pool(&self) -> PgPool {
-        forgetful(1, &self.options)
+        pool_without_durable_commits(1, &self.options)
     }
 
     /// Tells the other processes. What is signalled while one notification is under way goes into the next.

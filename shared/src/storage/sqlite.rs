@@ -15,7 +15,8 @@ use sqlx::{
 
 use super::{
     SqlStore,
-    connect::{API_WAIT, Access, Database, Held, OpenError, OpenFile, QUEUE_WAIT, Queue, TURN_WAIT, check_compatible, migrate, pool},
+    connect::{Access, Database, Held, OpenError, OpenFile, Queue, check_compatible, migrate},
+    pool::{API_WAIT, QUEUE_WAIT, TURN_WAIT, pool},
     signals::Signals,
 };
 
