@@ -6,11 +6,14 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::public_keys::{jwks, public_key};
+use super::{
+    key::Key,
+    public_keys::{jwks, public_key},
+};
 use crate::secret_file::{self, Content};
 
 /// Some editors write one before the text.
@@ -69,19 +72,6 @@ pub struct KeyError {
     setting: &'static str,
     path: String,
     problem: String,
-}
-
-/// One key.
-pub(super) struct Key {
-    pub kid: Option<String>,
-    pub algorithm: Algorithm,
-    pub decoding: DecodingKey,
-}
-
-impl Key {
-    pub fn verifies(&self, signed: &str, signature: &str) -> bool {
-        crypto::verify(signature, signed.as_bytes(), &self.decoding, self.algorithm).unwrap_or(false)
-    }
 }
 
 /// The keys at one time.

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod claims;
+mod key;
 mod keys;
 mod public_keys;
 pub mod signing;

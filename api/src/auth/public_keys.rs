@@ -13,7 +13,7 @@ use jsonwebtoken::{
 };
 use serde_json::Value;
 
-use super::keys::Key;
+use super::key::Key;
 
 /// Members of a JWK that only a private key has (RFC 7518, 6.2.2 and 6.3.2).
 const PRIVATE_MEMBERS: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Args, builder::BoolishValueParser};
 use shared::storage::{Access, Database, Location, Migrate};
 
-use super::{bad_setting, keys::path as master_key_path, settings::say};
+use super::{bad_setting, data_dir::master_key_path, settings::say};
 
 /// Where the data is.
 #[derive(Args, Clone)]

@@ -1,11 +1,6 @@
 //! The demo identity: what lets a first start be used at once.
 
-use std::{
-    io::ErrorKind,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io::ErrorKind, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Context;
 use api::{
@@ -21,7 +16,7 @@ use shared::{
     storage::Store,
 };
 
-use super::{actor, bad_setting, database::create_private_dir, settings::Output, token};
+use super::{actor, bad_setting, data_dir::signing_key_path, database::create_private_dir, settings::Output, token};
 
 const DEMO_ZONE: &str = "demo";
 const DEMO_QUOTA: u32 = 100;
@@ -32,11 +27,6 @@ const NEEDED: &str = "give --jwt-jwks-file, --jwt-public-key-file or --jwt-secre
 /// The files that a data directory may hold before a first start: those that other commands make. Beside them there may be what a start that
 /// was killed left behind.
 const FIRST_START_FILES: [&str; 5] = ["csrd.db", "csrd.db-wal", "csrd.db-shm", "csrd.db.lock", "master.key"];
-
-/// The demo identity's key file.
-pub fn signing_key_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("signing.key")
-}
 
 /// The demo identity of this start.
 pub struct Demo {

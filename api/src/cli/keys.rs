@@ -1,10 +1,6 @@
 //! `csrd keys`, and the master key of a process that seals.
 
-use std::{
-    io::ErrorKind,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{io::ErrorKind, path::Path, process::ExitCode};
 
 use anyhow::{Context, anyhow, bail};
 use api::secret_file::{self, FileError};
@@ -17,6 +13,7 @@ use shared::{
 };
 
 use super::{
+    data_dir::master_key_path,
     database::{DatabaseArgs, create_private_dir},
     settings::{Output, say},
 };
@@ -45,7 +42,7 @@ pub async fn run(action: KeysAction) -> anyhow::Result<ExitCode> {
 
 /// The database is asked first: beside one that knows another master key, a new one would only be in the way of the right one.
 async fn init(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    let path = path(&args.data_dir);
+    let path = master_key_path(&args.data_dir);
     let present = load(&args.data_dir)?;
     let database = args.open_or_create().await?;
     let sealer = sealer(&args.data_dir, &*database.store, IfMissing::Create).await?;
@@ -59,14 +56,9 @@ async fn init(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The master key file of a data directory.
-pub fn path(data_dir: &Path) -> PathBuf {
-    data_dir.join("master.key")
-}
-
 /// Makes a master key file, or loads the one that another process made at the same moment; whether it was made here.
 fn create(data_dir: &Path) -> anyhow::Result<(MasterKey, bool)> {
-    let (path, key) = (path(data_dir), MasterKey::generate()?);
+    let (path, key) = (master_key_path(data_dir), MasterKey::generate()?);
     match secret_file::create(&path, key.to_line().as_bytes()) {
         Ok(()) => Ok((locked(key), true)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -77,7 +69,7 @@ fn create(data_dir: &Path) -> anyhow::Result<(MasterKey, bool)> {
 }
 
 fn load(data_dir: &Path) -> anyhow::Result<Option<MasterKey>> {
-    let path = path(data_dir);
+    let path = master_key_path(data_dir);
     let Some(bytes) = secret_file::read_secret_if_exists(&path)? else { return Ok(None) };
     let broken = || {
         let problem = if bytes.is_empty() { "it is empty" } else { "it is not one line with the base64 of 32 bytes" };
@@ -103,7 +95,7 @@ fn locked(key: MasterKey) -> MasterKey {
 pub fn opener(data_dir: &Path) -> anyhow::Result<Sealer> {
     match load(data_dir)? {
         Some(key) => Ok(Sealer::new(key, Vec::new())),
-        None => bail!("there is no {}: run this where the workers run, with their master key", path(data_dir).display()),
+        None => bail!("there is no {}: run this where the workers run, with their master key", master_key_path(data_dir).display()),
     }
 }
 
@@ -118,7 +110,7 @@ pub enum IfMissing {
 
 /// The sealer of a process with workers. Its master key is the one that the database knows, or becomes that if the database never knew one.
 pub async fn sealer(data_dir: &Path, store: &dyn Store, if_missing: IfMissing) -> anyhow::Result<Sealer> {
-    let (path, registered) = (path(data_dir), store.list_master_keys().await?);
+    let (path, registered) = (master_key_path(data_dir), store.list_master_keys().await?);
     let current = registered.iter().find(|key| key.current).map(|key| key.id.as_str());
     let (key, is_new) = match (load(data_dir)?, current) {
         (Some(key), _) => (key, false),
@@ -173,7 +165,11 @@ async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
                 Some(sealer) if sealer.holds(&record.master_key_id) => {
                     sealer.open(&binding, &record.sealed_private_key).err().map(|_| "was changed, or belongs to another row".to_owned())
                 }
-                _ => Some(format!("needs the master key {}, which is not in {}", record.master_key_id, path(&args.data_dir).display())),
+                _ => Some(format!(
+                    "needs the master key {}, which is not in {}",
+                    record.master_key_id,
+                    master_key_path(&args.data_dir).display()
+                )),
             };
             match problem {
                 None => opened += 1,

@@ -4,6 +4,7 @@ mod actor;
 mod audit;
 mod backup;
 mod certificate;
+mod data_dir;
 mod database;
 mod demo;
 mod export;

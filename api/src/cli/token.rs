@@ -17,8 +17,8 @@ use shared::{
 
 use super::{
     actor, bad_setting,
+    data_dir::signing_key_path,
     database::DatabaseArgs,
-    demo::signing_key_path,
     jwt::JwtArgs,
     scopes::tenant_id,
     settings::{complain, duration, say},
