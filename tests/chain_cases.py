@@ -277,6 +277,16 @@ def chain_fraction_of_a_second(w):
     return w.usual(end=tlv(0x18, (now() + 90 * DAY).strftime("%Y%m%d%H%M%S.5Z").encode()))
 
 
+def chain_serial_with_a_needless_octet(w):
+    return w.usual(serial=b"\x02\x03\0\0\5")
+
+
+def chain_length_with_a_needless_octet(w):
+    leaf = w.leaf()
+    assert leaf[:2] == b"\x30\x82"
+    return pem(b"\x30\x83\0" + leaf[2:], w.sub_der)
+
+
 def _issuer(w, **subject):
     ca = CA(name(**subject))
     return pem(w.leaf(ca), ca.root())

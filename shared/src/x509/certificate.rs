@@ -396,7 +396,7 @@ struct Names {
     dns: Vec<String>,
     /// IP addresses, as they are written.
     addresses: Vec<String>,
-    /// Mail addresses and the like.
+    /// Mail addresses and the like, with their kind: one that reads like a DNS name is none.
     others: Vec<String>,
 }
 
@@ -421,19 +421,23 @@ impl Names {
 
     /// 2010.
     fn nothing_for_browsers(&self) -> Option<Warning> {
-        (self.dns.is_empty() && self.addresses.is_empty()).then(|| Warning::at(WarningCode::NoSubjectAltName, POINTER))
+        let is_plausible = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte));
+        (!self.dns.iter().any(is_plausible) && self.addresses.is_empty()).then(|| Warning::at(WarningCode::NoSubjectAltName, POINTER))
     }
 
     /// 2002: what was added to the CSR's names, and what is missing of them.
     fn difference(&self, sans: &[String]) -> Option<Warning> {
-        let here: BTreeSet<&String> = self.dns.iter().chain(&self.addresses).chain(&self.others).collect();
+        let here: BTreeSet<&String> = self.dns.iter().collect();
         let wanted = dns_names(sans);
         let wanted: BTreeSet<&String> = wanted.iter().collect();
-        let list = |word: &str, names: Vec<&&String>| {
+        let list = |word: &str, names: Vec<&String>| {
             let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
             (!names.is_empty()).then(|| format!("{word} {}", names.join(", ")))
         };
-        let parts = [list("added", here.difference(&wanted).collect()), list("missing", wanted.difference(&here).collect())];
+        let parts = [
+            list("added", here.difference(&wanted).copied().chain(&self.addresses).chain(&self.others).collect()),
+            list("missing", wanted.difference(&here).copied().collect()),
+        ];
         let reason = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
         (!reason.is_empty()).then(|| warning(WarningCode::CertificateSansDiffer, reason))
     }

@@ -50,6 +50,9 @@ impl<'a> Parsed<'a> {
         if !rest.is_empty() {
             return Err("has bytes after the certificate's end".to_owned());
         }
+        if !der::is_strict(der) {
+            return Err(NOT_DER.to_owned());
+        }
         if certificate.signature_algorithm != certificate.tbs_certificate.signature {
             return Err("names two different signature algorithms (RFC 5280, 4.1.1.2)".to_owned());
         }
@@ -151,6 +154,12 @@ const KNOWN: [(x509_parser::oid_registry::Oid<'static>, &str); 5] = [
     (OID_X509_EXT_NAME_CONSTRAINTS, "name constraints"),
 ];
 
+/// The arcs of id-ce (2.5.29) and of id-pe (1.3.6.1.5.5.7.1), in DER.
+const STANDARD_EXTENSIONS: [&[u8]; 2] = [b"\x55\x1d", b"\x2b\x06\x01\x05\x05\x07\x01"];
+
+const NOT_DER: &str = "is not written in DER (a length, a number or bits), so TLS libraries refuse it: get it from the CA again, \
+                       and send it unchanged";
+
 /// No extension is there twice (RFC 5280, 4.2), and those that decide something can be read.
 fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), String> {
     let mut seen = HashSet::new();
@@ -159,6 +168,11 @@ fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), String> {
         if !seen.insert(&extension.oid) {
             let name = known.map_or_else(|| extension.oid.to_id_string(), str::to_owned);
             return Err(format!("has an extension twice ({name})"));
+        }
+        // What others made up need not be ASN.1.
+        let is_standard = STANDARD_EXTENSIONS.iter().any(|arc| extension.oid.as_bytes().starts_with(arc));
+        if is_standard && !der::is_strict(extension.value) {
+            return Err(NOT_DER.to_owned());
         }
         if let Some(name) = known.filter(|_| extension.parsed_extension().error().is_some()) {
             return Err(format!("has an extension that cannot be read ({name})"));

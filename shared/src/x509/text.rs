@@ -112,7 +112,9 @@ pub fn ip_address(bytes: &[u8]) -> String {
 #[must_use]
 pub fn general_name(general_name: &GeneralName<'_>) -> String {
     match general_name {
-        GeneralName::DNSName(text) | GeneralName::RFC822Name(text) | GeneralName::URI(text) => printable(text),
+        GeneralName::DNSName(text) => printable(text),
+        GeneralName::RFC822Name(text) => format!("email address {}", printable(text)),
+        GeneralName::URI(text) => format!("URI {}", printable(text)),
         GeneralName::IPAddress(bytes) => ip_address(bytes),
         GeneralName::DirectoryName(directory) => format!("directory name {}", name(directory)),
         GeneralName::OtherName(oid, _) => format!("other name {}", oid.to_id_string()),
