@@ -84,8 +84,9 @@ class Postgres:
         return f"postgres://{role}@127.0.0.1:{port or self.port}/{name}"
 
     def sql(self, name: str, statement: str, *, role: str = "csrd") -> str:
-        """What a statement gives, without decoration."""
-        return self._run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", role, "-d", name, "-v", "ON_ERROR_STOP=1", "-Atc", statement)
+        """What a statement gives, without decoration and without the server's remarks."""
+        database = f"dbname={name} options='-c client_min_messages=error'"
+        return self._run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", role, "-d", database, "-v", "ON_ERROR_STOP=1", "-Atc", statement)
 
     def close(self) -> None:
         try:
