@@ -146,9 +146,10 @@ impl<E: Endpoint<Output = poem::Response> + 'static> Connections<E> {
         });
     }
 
-    /// Waits until so many connections have ended, or files were closed, that another one leaves enough to the rest of the process.
+    /// Waits until so many connections have ended, or files were closed, that another one leaves enough to the rest of the process. Where no
+    /// connection is open there is nothing to wait for: one at a time is served, however low the limit is.
     async fn until_descriptors_are_free(&self, listener: &TcpListener) {
-        while listener.as_fd().try_clone_to_owned().map_or(true, |copy| is_scarce(copy.as_raw_fd())) {
+        while self.open.strong_count() > 1 && listener.as_fd().try_clone_to_owned().map_or(true, |copy| is_scarce(copy.as_raw_fd())) {
             let _ = timeout(DESCRIPTORS_PAUSE, self.ended.notified()).await;
         }
     }

@@ -151,3 +151,15 @@ def test_without_file_descriptors_the_open_connections_are_served_and_the_log_sa
     csrd.client.close()
     csrd.client = httpx.Client(trust_env=False, timeout=5)
     wait_until(csrd.is_up, "new connections are taken again")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_however_few_file_descriptors_there_are_one_client_after_the_other_is_served(new_service, kind):  # noqa: F811
+    csrd = new_service(kind, "--key-pool-size", "0")
+    zone = csrd.tenant("zone")
+    used = max(int(number) for number in os.listdir(f"/proc/{csrd.process.pid}/fd"))
+    resource.prlimit(csrd.process.pid, resource.RLIMIT_NOFILE, (used + 12, used + 12))
+    for _ in range(6):
+        csrd.client.close()
+        csrd.client = httpx.Client(trust_env=False, timeout=20)
+        assert zone.total() == 0
