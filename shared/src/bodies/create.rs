@@ -135,16 +135,15 @@ impl Validator {
         }
         request.key_type = draft.key_type;
         for (index, san) in request.sans.iter().enumerate() {
-            if let Err((code, reason)) = self.sans.judge(san) {
-                draft.issues.push(Issue { code, pointer: Some(format!("/sans/{index}")), reason });
-            }
+            self.judge_san(index, san, &mut draft);
         }
-        if !draft.issues.is_empty() {
-            draft.issues.sort_by_key(|issue| issue.code);
-            return Err(draft.issues);
+        judged(draft.issues, || request)
+    }
+
+    fn judge_san(&self, index: usize, san: &str, draft: &mut Draft) {
+        if let Err((code, reason)) = self.sans.judge(san) {
+            draft.issues.push(Issue { code, pointer: Some(format!("/sans/{index}")), reason });
         }
-        let warnings = warnings(&request);
-        Ok(Accepted { request, warnings })
     }
 
     /// Judges `sans`; false where there are none.
@@ -163,14 +162,11 @@ impl Validator {
             return true;
         }
         for (index, item) in items.into_iter().enumerate() {
-            let pointer = || format!("/sans/{index}");
             let Json::String(san) = item else {
-                draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer()));
+                draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, format!("/sans/{index}")));
                 continue;
             };
-            if let Err((code, reason)) = self.sans.judge(&san) {
-                draft.issues.push(Issue { code, pointer: Some(pointer()), reason });
-            }
+            self.judge_san(index, &san, draft);
             draft.sans.push(san);
         }
         true
@@ -250,13 +246,8 @@ impl Draft {
                 self.issues.push(Issue::at(code, format!("/{}", field.name)));
             }
         }
-        if !self.issues.is_empty() {
-            // A stable sort: faults of one code stay in the body's order.
-            self.issues.sort_by_key(|issue| issue.code);
-            return Err(self.issues);
-        }
         let mut text = |index: usize| self.texts[index].take();
-        let request = CustomCsrRequest {
+        judged(self.issues, || CustomCsrRequest {
             subject: Subject {
                 country: text(COUNTRY).unwrap_or_default(),
                 state: text(STATE).unwrap_or_default(),
@@ -269,10 +260,20 @@ impl Draft {
             description: text(DESCRIPTION),
             sans: self.sans,
             key_type: self.key_type,
-        };
-        let warnings = warnings(&request);
-        Ok(Accepted { request, warnings })
+        })
     }
+}
+
+/// The request, unless it has faults.
+fn judged(mut issues: Vec<Issue>, request: impl FnOnce() -> CustomCsrRequest) -> Result<Accepted, Vec<Issue>> {
+    if !issues.is_empty() {
+        // A stable sort: faults of one code stay in the body's order.
+        issues.sort_by_key(|issue| issue.code);
+        return Err(issues);
+    }
+    let request = request();
+    let warnings = warnings(&request);
+    Ok(Accepted { request, warnings })
 }
 
 fn warnings(request: &CustomCsrRequest) -> Vec<Warning> {
