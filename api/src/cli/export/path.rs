@@ -40,8 +40,7 @@ impl Way {
     /// is refused; a link at the very end is too, unless `follow_last`. Makes nothing.
     pub fn find(path: &Path, follow_last: bool) -> anyhow::Result<Self> {
         let path = absolute(path).with_context(|| format!("--out: {}", path.display()))?;
-        let root = rustix::fs::open("/", OPEN | OFlags::DIRECTORY, Mode::empty()).context("--out: / cannot be opened")?;
-        let mut way = Self { end: root, place: PathBuf::from("/"), missing: Vec::new() };
+        let mut way = Self { end: root()?, place: PathBuf::from("/"), missing: Vec::new() };
         way.check(&fstat(&way.end)?)?;
         let (mut names, mut links) = (names(&path), 0);
         while let Some(name) = names.pop_front() {
@@ -55,8 +54,7 @@ impl Way {
                 bail!("--out: {} has too many links", path.display());
             }
             if target.is_absolute() {
-                way.end = rustix::fs::open("/", OPEN | OFlags::DIRECTORY, Mode::empty())
-                    .with_context(|| format!("--out: {} cannot be followed", link.display()))?;
+                way.end = root().with_context(|| format!("--out: {} cannot be followed", link.display()))?;
                 way.place = PathBuf::from("/");
             }
             for name in self::names(&target).into_iter().rev() {
@@ -131,6 +129,10 @@ impl Way {
     fn check(&self, stat: &Stat) -> anyhow::Result<()> {
         check(stat, &self.place)
     }
+}
+
+fn root() -> anyhow::Result<OwnedFd> {
+    rustix::fs::open("/", OPEN | OFlags::DIRECTORY, Mode::empty()).context("--out: / cannot be opened")
 }
 
 /// Refuses a directory in which others than root and the own user could rename what is there.
