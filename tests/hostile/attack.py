@@ -5,10 +5,11 @@ import random
 import re
 import select
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from harness import Csrd, Tenant, check_envelope, half_close, read_response
+from harness import Csrd, Tenant, check_envelope, half_close, read_response, wait_until
 
 # Another seed makes other attacks: `HOSTILE_SEED=7`.
 SEED = int(os.environ.get("HOSTILE_SEED", "1"))
@@ -38,6 +39,22 @@ def check_unharmed(csrd: Csrd, began: int = 0) -> None:
     log = csrd.log_path.read_bytes()[began:]
     assert b"panicked" not in log, log[-4000:]
     assert not (failed := re.findall(rb'.*status"?[=:]5\d\d.*', log)), failed[:5]
+
+
+@contextmanager
+def under_attack(directory: Path) -> Iterator[Csrd]:
+    """A csrd with a zone, `zone`. What is done to it leaves it unharmed, and its memory about as it was."""
+    csrd = Csrd(directory, "--key-pool-size", "0", "--max-pending", "100000").start()
+    try:
+        csrd.zone = csrd.tenant(quota=100_000)
+        for _ in range(20):
+            csrd.zone.create()
+        before = memory_mib(csrd)
+        yield csrd
+        check_unharmed(csrd)
+        wait_until(lambda: csrd.is_up() and memory_mib(csrd) < before + 50, f"memory is about the {before:.0f} MiB that it was", 60)
+    finally:
+        csrd.close()
 
 
 def can_work(zone: Tenant) -> None:

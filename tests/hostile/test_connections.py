@@ -10,18 +10,13 @@ from contextlib import suppress
 
 import httpx
 import pytest
+from attack import memory_mib
 from databases import new_service  # noqa: F401
 from harness import Csrd, subject, wait_until
 
 EACH = 250
 BODY = b"POST /api/v4/zones/%s/custom_csrs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n"
 DOCS = b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def resident_mib(csrd: Csrd) -> float:
-    with open(f"/proc/{csrd.process.pid}/status") as status:
-        (line,) = [line for line in status if line.startswith("VmRSS")]
-    return int(line.split()[1]) / 1024
 
 
 def connect(csrd: Csrd, receive_buffer: int | None = None) -> socket.socket:
@@ -49,7 +44,7 @@ def test_2000_hostile_connections_cost_others_nothing_and_are_gone_within_a_minu
     zone = csrd.tenant("zone")
     for _ in range(20):
         zone.create()
-    sockets, before = open_sockets(csrd), resident_mib(csrd)
+    sockets, before = open_sockets(csrd), memory_mib(csrd)
     body = BODY % (zone.id.encode(), zone.token.encode())
 
     clients: list[socket.socket] = []
@@ -101,7 +96,7 @@ def test_2000_hostile_connections_cost_others_nothing_and_are_gone_within_a_minu
     for thread in threads:
         thread.start()
     try:
-        during = resident_mib(csrd)
+        during = memory_mib(csrd)
         # Those of the server count: a client that does not read does not see that it was closed.
         wait_until(lambda: open_sockets(csrd) <= sockets + 1, "all hostile connections are gone", 60)
         gone_after = time.monotonic() - begin
@@ -117,7 +112,7 @@ def test_2000_hostile_connections_cost_others_nothing_and_are_gone_within_a_minu
     def memory_after() -> float:
         # An idle process may keep freed pages until its threads allocate again.
         assert zone.request("GET", params={"per_page": 5}).status == 200
-        return (now := resident_mib(csrd)) <= before + 30 and now
+        return (now := memory_mib(csrd)) <= before + 30 and now
 
     after = wait_until(memory_after, f"memory comes back to about {before:.0f} MiB", 120)
     p99 = statistics.quantiles(latencies, n=100)[98]

@@ -5,7 +5,7 @@ import random as randomly
 import time
 
 import pytest
-from attack import chance, check_unharmed, memory_mib
+from attack import chance, under_attack
 from ca import SHA256, Authority, Certificates, active
 from cryptography.hazmat.primitives.asymmetric import ec
 from der import Node, ders, pem
@@ -19,20 +19,11 @@ SLOW_SECS = 20.0
 
 @pytest.fixture(scope="module")
 def csrd(tmp_path_factory):
-    csrd = Csrd(tmp_path_factory.mktemp("fuzz"), "--key-pool-size", "0", "--max-pending", "100000").start()
-    csrd.zone = csrd.tenant(quota=100_000)
-    csrd.certificates = Certificates(csrd.zone)
-    csrd.csr = active(csrd.zone)
-    csrd.chain = INTERMEDIATE.issue(csrd.csr["csr"]) + INTERMEDIATE.pem + ROOT.pem
-    for _ in range(20):
-        csrd.zone.create()
-    before = memory_mib(csrd)
-    try:
+    with under_attack(tmp_path_factory.mktemp("fuzz")) as csrd:
+        csrd.certificates = Certificates(csrd.zone)
+        csrd.csr = active(csrd.zone)
+        csrd.chain = INTERMEDIATE.issue(csrd.csr["csr"]) + INTERMEDIATE.pem + ROOT.pem
         yield csrd
-        check_unharmed(csrd)
-        wait_until(lambda: csrd.is_up() and memory_mib(csrd) < before + 50, f"memory is about the {before:.0f} MiB that it was", 60)
-    finally:
-        csrd.close()
 
 
 def settle(csrd: Csrd) -> None:

@@ -5,7 +5,7 @@ import socket
 import time
 
 import pytest
-from attack import chance, check_refusal, check_unharmed, exchange, memory_mib
+from attack import chance, check_refusal, exchange, memory_mib, under_attack
 from ca import Certificates
 from harness import Csrd, bearer, check_envelope, codes, faults, read_response, send, subject, wait_until
 
@@ -18,19 +18,10 @@ SMUGGLED = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: smuggled\r\n\
 
 @pytest.fixture(scope="module")
 def csrd(tmp_path_factory):
-    csrd = Csrd(tmp_path_factory.mktemp("raw"), "--key-pool-size", "0", "--max-pending", "100000").start()
-    csrd.zone = csrd.tenant(quota=100_000)
-    for _ in range(20):
-        csrd.zone.create()
-    before = memory_mib(csrd)
-    try:
+    with under_attack(tmp_path_factory.mktemp("raw")) as csrd:
         yield csrd
-        check_unharmed(csrd)
-        wait_until(lambda: csrd.is_up() and memory_mib(csrd) < before + 50, f"memory is about the {before:.0f} MiB that it was", 60)
         wait_until(lambda: csrd.zone.total(status="pending") == 0, "every accepted row is made", 60)
         assert csrd.zone.total(status="failed") == 0
-    finally:
-        csrd.close()
 
 
 def head(csrd: Csrd, method: str = "POST", *lines: str | bytes, path: str | None = None, host: bool = True) -> bytes:
