@@ -113,6 +113,17 @@ pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
     })
 }
 
+/// Waits for the signal to stop, or for a fault of the storage that only a new start mends; whether it was the signal.
+pub async fn stop_or_fault(stop: impl Future<Output = ()>, store: &dyn Store) -> bool {
+    tokio::select! {
+        () = stop => true,
+        () = store.failed() => {
+            tracing::error!("stopping: a task of the database panicked, and requests would wait for it: start csrd again");
+            false
+        }
+    }
+}
+
 /// The end of a process: all that is left to do shares one time.
 pub struct End {
     /// How long it may take in all.

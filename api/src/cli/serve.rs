@@ -29,7 +29,7 @@ use super::{
     jwt::JwtArgs,
     keys::{self, IfMissing},
     log,
-    process::{End, ProcessArgs, drain, exit_code, resolve, stop_signal},
+    process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal},
     reload::Hangups,
     work,
 };
@@ -163,8 +163,9 @@ async fn run(
 ) -> bool {
     let store = Arc::clone(&state.store);
     let mut stopped = stopping.subscribe();
+    let mut is_sound = true;
     let shutdown = async {
-        stop.await;
+        is_sound = stop_or_fault(stop, &*store).await;
         end.begin();
         stopping.send_replace(true);
     };
@@ -180,7 +181,7 @@ async fn run(
     if !answered {
         tracing::warn!("some requests were still unanswered");
     }
-    answered && finished
+    answered && finished && is_sound
 }
 
 async fn start_workers(args: &ServeArgs, database: &Database) -> anyhow::Result<Option<Workers>> {

@@ -12,7 +12,7 @@ use super::{
     database::DatabaseArgs,
     keys::{self, IfMissing},
     log,
-    process::{End, ProcessArgs, drain, exit_code, resolve, stop_signal},
+    process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal},
     reload::Hangups,
 };
 
@@ -78,8 +78,9 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let end = End::new(args.process.shutdown_timeout);
     let health = Arc::new(args.process.health(&database).with_workers(Some(&workers)));
     let watched = args.process.watch(&health);
+    let mut is_sound = true;
     let stop = async {
-        stop.await;
+        is_sound = stop_or_fault(stop, &*database.store).await;
         end.begin();
     };
     match listener {
@@ -94,5 +95,5 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     watched.abort();
     hangups.abort();
     end.close(database).await;
-    Ok(exit_code(finished))
+    Ok(exit_code(finished && is_sound))
 }

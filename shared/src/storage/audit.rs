@@ -4,48 +4,15 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 
-use super::{Dialect, SqlStore, StoreError, lent::Lent, row::Reader, value::values};
+use super::{
+    Dialect, SqlStore, StoreError,
+    engine::{Lent, Reader, Sql, given_rows, statements, values},
+};
 use crate::{
     audit::{Action, Actor, AuditScope, Entry, NewEntry, Via},
     clock::Timestamp,
     ids::{Scope, TenantId},
 };
-
-pub(in crate::storage) const INSERT_AUDIT: &str =
-    "INSERT INTO audit (at, who, origin, action, resource, scope, request_id, via) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-/// One subquery each: SQLite finds both at the ends of the table.
-pub(in crate::storage) const AUDIT_NUMBERS: &str =
-    "SELECT (SELECT MIN(number) FROM audit) AS first, (SELECT MAX(number) FROM audit) AS last";
-/// The next `$11` entries with numbers over `$1`, up to `$2`, from `$3` until before `$4`, of the scopes `$5` to `$8`, by `$9`, on the action
-/// `$10`; what is null asks for nothing.
-pub(in crate::storage) const READ_AUDIT: &str = "SELECT number, at, who, origin, via, action, resource, scope, request_id FROM audit \
-    WHERE number > $1 AND number <= $2 AND at >= $3 AND at < $4 \
-    AND (COALESCE(CAST($5 AS TEXT), CAST($7 AS TEXT)) IS NULL OR scope IN ($5, $6, $7, $8)) \
-    AND (CAST($9 AS TEXT) IS NULL OR who = $9) AND (CAST($10 AS TEXT) IS NULL OR action = $10) ORDER BY number LIMIT $11";
-/// Lets this transaction delete the entries with the numbers `$1` to `$2`, and no others.
-pub(in crate::storage) const BEGIN_ARCHIVING: &str = "INSERT INTO archiving (id, first, last) VALUES (1, $1, $2)";
-pub(in crate::storage) const DELETE_ARCHIVED: &str = "DELETE FROM audit WHERE number BETWEEN $1 AND $2";
-/// Before the commit, which fails without it.
-pub(in crate::storage) const END_ARCHIVING: &str = "DELETE FROM archiving";
-
-/// All of the above, for the test that prepares them.
-#[cfg(test)]
-pub(in crate::storage) const ALL: &[&str] = &[INSERT_AUDIT, AUDIT_NUMBERS, READ_AUDIT, BEGIN_ARCHIVING, DELETE_ARCHIVED, END_ARCHIVING];
-
-impl<DB: Dialect> Reader<'_, DB> {
-    pub(in crate::storage) fn audit_entry(&self) -> Result<Entry, StoreError> {
-        let (who, from) = (self.text("who")?, self.text("origin")?);
-        let via = self.optional("via", Via::parse)?.unwrap_or_else(|| Via::of_old_entry(&who, &from));
-        Ok(Entry {
-            number: self.int("number")?,
-            at: Timestamp::from_micros(self.int("at")?),
-            actor: Actor { who, via, from, request_id: self.optional_text("request_id")? },
-            action: self.text("action")?,
-            resource: self.text("resource")?,
-            scope: self.parsed("scope", AuditScope::parse)?,
-        })
-    }
-}
 
 /// Which entries to read: those that fit all of this.
 #[derive(Debug, Clone)]
@@ -106,13 +73,32 @@ pub trait AuditStore: Send + Sync {
     ) -> Result<u64, StoreError>;
 }
 
+statements! {
+    INSERT_AUDIT(at BIGINT, who TEXT, origin TEXT, via TEXT, action TEXT, resource TEXT, scope TEXT, request_id TEXT) =
+        "INSERT INTO audit (at, who, origin, action, resource, scope, request_id, via) \
+        SELECT at, who, origin, action, resource, scope, request_id, via FROM ", "";
+    /// One subquery each: SQLite finds both at the ends of the table.
+    AUDIT_NUMBERS = "SELECT (SELECT MIN(number) FROM audit) AS first, (SELECT MAX(number) FROM audit) AS last";
+    /// The next `$11` entries with numbers over `$1`, up to `$2`, from `$3` until before `$4`, of the scopes `$5` to `$8`, by `$9`, on the
+    /// action `$10`; what is null asks for nothing.
+    READ_AUDIT = "SELECT number, at, who, origin, via, action, resource, scope, request_id FROM audit \
+        WHERE number > $1 AND number <= $2 AND at >= $3 AND at < $4 \
+        AND (COALESCE(CAST($5 AS TEXT), CAST($7 AS TEXT)) IS NULL OR scope IN ($5, $6, $7, $8)) \
+        AND (CAST($9 AS TEXT) IS NULL OR who = $9) AND (CAST($10 AS TEXT) IS NULL OR action = $10) ORDER BY number LIMIT $11";
+    /// Lets this transaction delete the entries with the numbers `$1` to `$2`, and no others.
+    BEGIN_ARCHIVING = "INSERT INTO archiving (id, first, last) VALUES (1, $1, $2)";
+    DELETE_ARCHIVED = "DELETE FROM audit WHERE number BETWEEN $1 AND $2";
+    /// Before the commit, which fails without it.
+    END_ARCHIVING = "DELETE FROM archiving";
+}
+
 /// Entries that are read at once.
 const PAGE: u64 = 1_000;
 /// Numbers that one statement looks at, however few of their entries fit: its time has a bound, and the table has none.
 const SPAN: i64 = 50_000;
 
 struct Run<'a, DB: Dialect> {
-    store: &'a SqlStore<DB>,
+    sql: &'a Sql<DB>,
     tx: Lent<DB>,
     query: AuditQuery,
     /// The number that was looked at last.
@@ -133,7 +119,7 @@ impl<DB: Dialect> AuditRun for Run<'_, DB> {
             let (who, action) = (who.clone(), action.map(|action| action.as_str().to_owned()));
             let (since, until, limit) = (since.micros(), until.micros(), i64::try_from(page).unwrap_or(i64::MAX));
             let values = values![self.after, span_end, since, until, zone, all_zones, account, all_accounts, who, action, limit];
-            let rows = self.store.fetch(&mut self.tx, READ_AUDIT, values).await?;
+            let rows = self.sql.fetch(&mut self.tx, READ_AUDIT, values).await?;
             let entries: Vec<_> = rows.iter().map(|row| Reader::<DB>(row).audit_entry()).collect::<Result<_, _>>()?;
             let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
             self.query.limit -= count;
@@ -146,32 +132,74 @@ impl<DB: Dialect> AuditRun for Run<'_, DB> {
     }
 }
 
-impl<DB: Dialect> SqlStore<DB> {
+impl<DB: Dialect> Reader<'_, DB> {
+    fn audit_entry(&self) -> Result<Entry, StoreError> {
+        let (who, from) = (self.text("who")?, self.text("origin")?);
+        let via = self.optional("via", Via::parse)?.unwrap_or_else(|| Via::of_old_entry(&who, &from));
+        Ok(Entry {
+            number: self.int("number")?,
+            at: Timestamp::from_micros(self.int("at")?),
+            actor: Actor { who, via, from, request_id: self.optional_text("request_id")? },
+            action: self.text("action")?,
+            resource: self.text("resource")?,
+            scope: self.parsed("scope", AuditScope::parse)?,
+        })
+    }
+}
+
+#[derive(serde::Serialize)]
+struct EntryRow<'a> {
+    at: i64,
+    who: &'a str,
+    origin: &'a str,
+    via: &'static str,
+    action: &'static str,
+    resource: String,
+    scope: &'a str,
+    request_id: Option<&'a str>,
+}
+
+impl<DB: Dialect> Sql<DB> {
     /// Writes an entry with what it records.
     pub(super) async fn record(&self, tx: &mut Lent<DB>, entry: &NewEntry, actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
-        let Actor { who, via, from, request_id } = actor.clone();
-        let values =
-            values![now.micros(), who, from, entry.action.as_str(), entry.resource(), entry.scope.as_str(), request_id, via.as_str()];
-        self.execute(tx, INSERT_AUDIT, values).await.map(drop)
+        self.record_all(tx, &[(entry.clone(), actor, now)]).await
+    }
+
+    /// Writes several, in this order.
+    pub(super) async fn record_all(&self, tx: &mut Lent<DB>, entries: &[(NewEntry, &Actor, Timestamp)]) -> Result<(), StoreError> {
+        let rows: Vec<_> = entries
+            .iter()
+            .map(|(entry, actor, at)| EntryRow {
+                at: at.micros(),
+                who: &actor.who,
+                origin: &actor.from,
+                via: actor.via.as_str(),
+                action: entry.action.as_str(),
+                resource: entry.resource(),
+                scope: entry.scope.as_str(),
+                request_id: actor.request_id.as_deref(),
+            })
+            .collect();
+        self.execute(tx, INSERT_AUDIT, values![given_rows(&rows)?]).await.map(drop)
     }
 }
 
 #[async_trait]
 impl<DB: Dialect> AuditStore for SqlStore<DB> {
     async fn record_entries(&self, entries: &[NewEntry], actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
-        let mut tx = self.begin_write().await?;
+        let mut tx = self.sql.begin_write().await?;
         for entry in entries {
-            self.record(&mut tx, entry, actor, now).await?;
+            self.sql.record(&mut tx, entry, actor, now).await?;
         }
-        self.commit(tx).await
+        self.sql.commit(tx).await
     }
 
     async fn read_audit<'a>(&'a self, query: AuditQuery) -> Result<Box<dyn AuditRun + 'a>, StoreError> {
-        let mut tx = self.begin_read().await?;
-        let rows = self.fetch(&mut tx, AUDIT_NUMBERS, values![]).await?;
+        let mut tx = self.sql.begin_read().await?;
+        let rows = self.sql.fetch(&mut tx, AUDIT_NUMBERS, values![]).await?;
         let number = |column| rows.first().map_or(Ok(None), |row| Reader::<DB>(row).optional_int(column));
         let (first, last) = (number("first")?.unwrap_or_default(), number("last")?.unwrap_or_default());
-        Ok(Box::new(Run { store: self, tx, query, after: first.saturating_sub(1), last }))
+        Ok(Box::new(Run { sql: &self.sql, tx, query, after: first.saturating_sub(1), last }))
     }
 
     async fn delete_archived(
@@ -182,14 +210,14 @@ impl<DB: Dialect> AuditStore for SqlStore<DB> {
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         let (first, last) = (*numbers.start(), *numbers.end());
-        let mut tx = self.begin_write().await?;
+        let mut tx = self.sql.begin_write().await?;
         if let Some(entry) = entry {
-            self.record(&mut tx, entry, actor, now).await?;
+            self.sql.record(&mut tx, entry, actor, now).await?;
         }
-        self.execute(&mut tx, BEGIN_ARCHIVING, values![first, last]).await?;
-        let deleted = self.execute(&mut tx, DELETE_ARCHIVED, values![first, last]).await?;
-        self.execute(&mut tx, END_ARCHIVING, values![]).await?;
-        self.commit(tx).await?;
+        self.sql.execute(&mut tx, BEGIN_ARCHIVING, values![first, last]).await?;
+        let deleted = self.sql.execute(&mut tx, DELETE_ARCHIVED, values![first, last]).await?;
+        self.sql.execute(&mut tx, END_ARCHIVING, values![]).await?;
+        self.sql.commit(tx).await?;
         Ok(deleted)
     }
 }

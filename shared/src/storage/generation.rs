@@ -1,20 +1,16 @@
-//! Generation: from a pending custom CSR to an active or a failed one, and the jobs that wake workers for it.
+//! Generation: starting, completing, retrying and failing the making of a key and its CSR.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use super::{
-    Dialect, SqlStore, StoreError,
-    custom_csrs::columns::csr_columns,
-    dialect::NewJob,
-    group_commit::{Write, Written},
-    lent::Lent,
-    row::Reader,
-    signals::Signal,
-    value::{Value, values},
+    Dialect, PoolKey, Signal, Signals, SqlStore, StoreError,
+    custom_csrs::columns,
+    engine::{Failure, Lent, Outcome, Reader, Sql, Statement, Value, Work, given, given_rows, hex, statements, values},
+    jobs::NewJob,
 };
-use crate::{clock::Timestamp, custom_csr::CustomCsr, ids::CustomCsrId, job::GenerateCsrJob};
+use crate::{clock::Timestamp, custom_csr::CustomCsr, ids::CustomCsrId};
 
 /// A generation that was just started.
 #[derive(Debug, Clone)]
@@ -42,7 +38,18 @@ pub struct GeneratedCsr {
     pub sealed_private_key: Vec<u8>,
 }
 
-/// What workers do. Each method is one transaction, as in [`super::Store`].
+/// What became of a generation with a key from the key pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PooledCompletion {
+    /// The custom CSR is active, and the key pool has the key no more.
+    Completed,
+    /// Nothing was written: the custom CSR is gone or no longer pending.
+    NotPending,
+    /// Nothing was written: the lease had expired, and the key was deleted.
+    LeaseLost,
+}
+
+/// The part of the storage that is generation. Each method is one transaction, as in [`super::Store`].
 #[async_trait]
 pub trait Generations: Send + Sync {
     /// Counts a start of this row and tells what to make; none where it is gone or no longer pending.
@@ -70,116 +77,283 @@ pub trait Generations: Send + Sync {
     /// Takes a start back like [`Generations::forget_start`] and enqueues the next one after `delay`; with none, workers are woken
     /// at once. False if the row is gone or no longer pending.
     async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError>;
+
+    /// Makes a pending row active with a key from the key pool, which leaves the key pool: both or nothing.
+    async fn complete_pooled(
+        &self,
+        id: CustomCsrId,
+        made: &GeneratedCsr,
+        key: &PoolKey,
+        now: Timestamp,
+    ) -> Result<PooledCompletion, StoreError>;
 }
 
-pub(in crate::storage) const START_GENERATION: &str = concat!(
-    "UPDATE custom_csrs SET starts = starts + 1 WHERE id = $1 AND status = 'pending' RETURNING ",
-    csr_columns!(),
-    ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id"
-);
-/// The other rows, of key type `$3`, that job `$1` stood for.
-pub(in crate::storage) const ROWS_OF_JOB: &str =
-    "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND key_type = $3 AND job_id = $1 AND id <> $2";
-pub(in crate::storage) const COMPLETE_GENERATION: &str = "UPDATE custom_csrs SET status = 'active', csr_pem = $2, spki_sha256 = $3, \
-    master_key_id = $4, sealed_private_key = $5, updated_at = $6 WHERE id = $1 AND status = 'pending'";
-/// Only the first of two workers that saw the same number of attempts counts one more.
-pub(in crate::storage) const RETRY_GENERATION: &str = "UPDATE custom_csrs SET attempts = attempts + 1, starts = 0, job_id = $3, updated_at = $4 \
-    WHERE id = $1 AND status = 'pending' AND attempts = $2";
-pub(in crate::storage) const FAIL_GENERATION: &str =
-    "UPDATE custom_csrs SET status = 'failed', error = $2, updated_at = $3 WHERE id = $1 AND status = 'pending'";
-/// A start that ended without a result through no fault of the row's does not count.
-pub(in crate::storage) const FORGET_START: &str =
-    "UPDATE custom_csrs SET starts = starts - 1 WHERE id = $1 AND status = 'pending' AND starts > 0";
-/// Likewise, and job `$2` is to wake a worker for it again.
-pub(in crate::storage) const DEFER_GENERATION: &str = "UPDATE custom_csrs SET starts = CASE WHEN starts > 0 THEN starts - 1 ELSE 0 END, job_id = $2 \
-    WHERE id = $1 AND status = 'pending'";
-pub(in crate::storage) const REPLACE_JOB: &str = "UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND status = 'pending' AND job_id = $3";
+/// Starts the rows of the jobs whose IDs are in the JSON array `$2`, which wait for a key of type `$3`, and gives them job `$1`.
+macro_rules! start_rows_of_jobs {
+    ($is_one_of_the_ids:literal) => {
+        concat!(
+            "UPDATE custom_csrs SET starts = starts + 1, job_id = $1 WHERE status = 'pending' AND key_type = $3 AND job_id ",
+            $is_one_of_the_ids,
+            " RETURNING ",
+            columns!(),
+            ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id"
+        )
+    };
+}
 
-/// All of the above, for the test that prepares them.
-#[cfg(test)]
-pub(in crate::storage) const ALL: &[&str] =
-    &[START_GENERATION, ROWS_OF_JOB, COMPLETE_GENERATION, RETRY_GENERATION, FAIL_GENERATION, FORGET_START, DEFER_GENERATION, REPLACE_JOB];
+/// Makes pending rows active. `$lock` says which of them PostgreSQL takes, and in which order.
+macro_rules! complete {
+    ($db:ident $lock:literal) => {
+        concat!(
+            "UPDATE custom_csrs SET status = 'active', csr_pem = given.csr_pem, spki_sha256 = given.spki_sha256, \
+             master_key_id = given.master_key_id, sealed_private_key = given.sealed_private_key, updated_at = given.updated_at FROM ",
+            given!($db id TEXT, csr_pem TEXT, spki_sha256 BYTEA, master_key_id TEXT, sealed_private_key BYTEA, updated_at BIGINT),
+            " WHERE custom_csrs.id = given.id AND custom_csrs.status = 'pending'",
+            $lock,
+            " RETURNING custom_csrs.id"
+        )
+    };
+}
+
+/// The pending ones of these rows.
+macro_rules! pending {
+    ($db:ident $lock:literal) => {
+        concat!(
+            "SELECT id FROM custom_csrs WHERE status = 'pending' AND id IN (SELECT given.id FROM ",
+            given!($db id TEXT),
+            ")",
+            $lock
+        )
+    };
+}
+
+statements! {
+    START_GENERATION = concat!(
+        "UPDATE custom_csrs SET starts = starts + 1 WHERE id = $1 AND status = 'pending' RETURNING ",
+        columns!(),
+        ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id"
+    );
+    /// Takes up to `$1` jobs out of the queue that wait for a key of type `$2`, were not started yet and are due by the database's clock;
+    /// their IDs. What others are busy with is passed over.
+    ///
+    /// On SQLite, CROSS JOIN keeps to the order of the tables, and so to the index of pending rows. On PostgreSQL, jobs are found by their ID
+    /// alone, whatever the statistics of a table that changes all the time say: COLLATE fits the index of the IDs, and `|| ''` keeps from the
+    /// index of all waiting jobs.
+    TAKE_JOBS {
+        sqlite: "DELETE FROM Jobs WHERE id IN (SELECT Jobs.id FROM custom_csrs CROSS JOIN Jobs \
+            WHERE Jobs.id = custom_csrs.job_id AND custom_csrs.status = 'pending' AND custom_csrs.key_type = $2 AND custom_csrs.starts = 0 \
+            AND Jobs.status = 'Pending' AND Jobs.run_at <= CAST(strftime('%s', 'now') AS INTEGER) \
+            ORDER BY custom_csrs.job_id LIMIT $1) RETURNING id",
+        postgres: "WITH taken AS MATERIALIZED (SELECT job.id FROM custom_csrs \
+            CROSS JOIN LATERAL (SELECT jobs.id FROM apalis.jobs WHERE jobs.id = custom_csrs.job_id COLLATE \"default\" \
+            AND jobs.status || '' = 'Pending' AND jobs.run_at <= now() FOR UPDATE SKIP LOCKED) AS job \
+            WHERE custom_csrs.status = 'pending' AND custom_csrs.key_type = $2 AND custom_csrs.starts = 0 \
+            ORDER BY custom_csrs.job_id LIMIT $1 FOR UPDATE OF custom_csrs SKIP LOCKED) \
+            DELETE FROM apalis.jobs USING taken WHERE jobs.id = taken.id RETURNING jobs.id",
+    };
+    /// On PostgreSQL, ARRAY reads the list once, not once a row.
+    START_ROWS_OF_JOBS {
+        sqlite: start_rows_of_jobs!("IN (SELECT value FROM json_each($2))"),
+        postgres: start_rows_of_jobs!("= ANY (ARRAY(SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS json))))"),
+    };
+    /// The other rows, of key type `$3`, that job `$1` stood for.
+    ROWS_OF_JOB = "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND key_type = $3 AND job_id = $1 AND id <> $2";
+    /// Completes rows, and passes over those that others have locked. On SQLite one transaction at a time writes anyway.
+    COMPLETE_FREE {
+        sqlite: complete!(sqlite ""),
+        postgres: complete!(postgres " AND custom_csrs.id IN (SELECT id FROM custom_csrs WHERE status = 'pending' \
+            AND id IN (SELECT json_array_elements(CAST(CAST($1 AS TEXT) AS json)) ->> 'id') ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)"),
+    };
+    /// Completes rows, and waits for them.
+    COMPLETE { sqlite: complete!(sqlite ""), postgres: complete!(postgres ""),
+    };
+    FIND_PENDING { sqlite: pending!(sqlite ""), postgres: pending!(postgres ""),
+    };
+    /// Locks pending rows, and passes over those that others have locked.
+    LOCK_FREE { sqlite: pending!(sqlite ""), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"),
+    };
+    /// Locks pending rows, and waits for them.
+    LOCK { sqlite: pending!(sqlite ""), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE"),
+    };
+    /// Deletes the keys of the key pool that are still under these leases.
+    TAKE_POOL_KEYS(id TEXT, lease_id TEXT) =
+        "DELETE FROM pool_keys WHERE (id, lease_id) IN (SELECT given.id, given.lease_id FROM ", ") RETURNING id";
+    /// Only the first of two workers that saw the same number of attempts counts one more.
+    RETRY_GENERATION = "UPDATE custom_csrs SET attempts = attempts + 1, starts = 0, job_id = $3, updated_at = $4 \
+        WHERE id = $1 AND status = 'pending' AND attempts = $2";
+    FAIL_GENERATION = "UPDATE custom_csrs SET status = 'failed', error = $2, updated_at = $3 WHERE id = $1 AND status = 'pending'";
+    /// A start that ended without a result through no fault of the row's does not count.
+    FORGET_START = "UPDATE custom_csrs SET starts = starts - 1 WHERE id = $1 AND status = 'pending' AND starts > 0";
+    /// Likewise, and job `$2` is to wake a worker for it again.
+    DEFER_GENERATION = "UPDATE custom_csrs SET starts = CASE WHEN starts > 0 THEN starts - 1 ELSE 0 END, job_id = $2 \
+        WHERE id = $1 AND status = 'pending'";
+}
 
 impl<DB: Dialect> Reader<'_, DB> {
-    pub(in crate::storage) fn generation(&self) -> Result<Generation, StoreError> {
+    fn generation(&self) -> Result<Generation, StoreError> {
         let (attempts, starts) = (self.count("attempts")?, self.count("starts")?);
         Ok(Generation { custom_csr: self.custom_csr()?, attempts, starts, job_id: self.text("job_id")? })
     }
 }
 
-#[async_trait]
-impl<DB: Dialect> Generations for SqlStore<DB> {
-    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
-        self.start(id).await
-    }
+/// A key and a CSR that were made, for which row, and from which key of the key pool.
+pub(super) struct Completion {
+    id: CustomCsrId,
+    made: GeneratedCsr,
+    pool_key: Option<PoolKey>,
+    now: Timestamp,
+}
 
-    async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
-        if first.starts == 1 {
-            return self.take_others(first, limit).await;
-        }
-        self.give_others_back(first).await.map(|()| Vec::new())
-    }
+/// Makes pending rows active.
+pub(super) struct Completing<DB: Dialect> {
+    pub sql: Arc<Sql<DB>>,
+    pub signals: Arc<Signals>,
+}
 
-    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
-        self.write_grouped(Write::Complete(id, made.clone(), now)).await.and_then(Written::completed)
-    }
-
-    async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let job = NewJob::new(GenerateCsrJob::new(id)).after(delay);
-        let values = values![id.to_string(), i64::from(attempts), job.id.clone(), now.micros()];
-        if self.execute(&mut tx, RETRY_GENERATION, values).await? == 0 {
-            return Ok(false);
-        }
-        self.push(&mut tx, job).await?;
-        self.commit(tx).await?;
-        Ok(true)
-    }
-
-    async fn fail_generation(&self, id: CustomCsrId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let failed = self.write(FAIL_GENERATION, values![id.to_string(), reason, now.micros()]).await? > 0;
-        self.signals.send(Signal::Changed(id));
-        Ok(failed)
-    }
-
-    async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError> {
-        self.write(FORGET_START, values![id.to_string()]).await.map(drop)
-    }
-
-    async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let job = NewJob::new(GenerateCsrJob::new(id));
-        let job = if delay.is_zero() { job } else { job.after(delay) };
-        if self.execute(&mut tx, DEFER_GENERATION, values![id.to_string(), job.id.clone()]).await? == 0 {
-            return Ok(false);
-        }
-        self.push(&mut tx, job).await?;
-        self.commit(tx).await?;
-        if delay.is_zero() {
-            self.signals.send(Signal::Enqueued);
-        }
-        Ok(true)
+impl<DB: Dialect> Clone for Completing<DB> {
+    fn clone(&self) -> Self {
+        Self { sql: Arc::clone(&self.sql), signals: Arc::clone(&self.signals) }
     }
 }
 
-impl<DB: Dialect> SqlStore<DB> {
-    /// See [`Generations::start_generation`].
-    pub(in crate::storage) async fn start(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
-        let rows = self.write_returning(START_GENERATION, values![id.to_string()]).await?;
-        rows.first().map(|row| Reader::<DB>(row).generation()).transpose()
+impl<DB: Dialect> Work for Completing<DB> {
+    type Request = Completion;
+    type Response = PooledCompletion;
+    type Key = CustomCsrId;
+    /// Of two results for one row the second has to see what became of the first.
+    const TOGETHER: bool = false;
+
+    fn key(request: &Completion) -> CustomCsrId {
+        request.id
+    }
+
+    async fn run(&mut self, requests: &[&Completion], waits: bool) -> Result<Vec<Outcome<PooledCompletion>>, Failure> {
+        let completions = if requests.iter().all(|request| request.pool_key.is_none()) {
+            // One statement is a transaction of its own.
+            self.sql.complete_fresh(requests, waits).await.map_err(|error| Failure { is_answer: is_refusal(&error), error })?
+        } else {
+            let mut tx = self.sql.begin_write().await.map_err(|error| Failure { error, is_answer: false })?;
+            let completions = match self.sql.complete_all(&mut tx, requests, waits).await {
+                Ok(completions) => completions,
+                Err(error) => return Err(tx.failure(error)),
+            };
+            self.sql.commit(tx).await.map_err(|error| Failure { error, is_answer: false })?;
+            completions
+        };
+        for (request, completion) in requests.iter().zip(&completions) {
+            if completion.is_some() {
+                self.signals.send(Signal::Changed(request.id));
+            }
+        }
+        Ok(completions.into_iter().map(|completion| completion.map_or(Outcome::Locked, |answer| Outcome::Answer(Ok(answer)))).collect())
+    }
+}
+
+/// Whether the database refused a statement, rather than being out of reach.
+const fn is_refusal(error: &StoreError) -> bool {
+    match error {
+        StoreError::Internal(_) | StoreError::Corrupt(_) => true,
+        StoreError::Unavailable(_) | StoreError::Ambiguous(_) => false,
+    }
+}
+
+#[derive(serde::Serialize)]
+struct IdRow {
+    id: String,
+}
+
+#[derive(serde::Serialize)]
+struct LeaseRow<'a> {
+    id: &'a str,
+    lease_id: &'a str,
+}
+
+#[derive(serde::Serialize)]
+struct MadeRow<'a> {
+    id: String,
+    csr_pem: &'a str,
+    spki_sha256: String,
+    master_key_id: &'a str,
+    sealed_private_key: String,
+    updated_at: i64,
+}
+
+fn id_rows<'a>(requests: impl IntoIterator<Item = &'a &'a Completion>) -> Vec<IdRow> {
+    requests.into_iter().map(|request| IdRow { id: request.id.to_string() }).collect()
+}
+
+fn made_rows<'a>(requests: impl IntoIterator<Item = &'a &'a Completion>) -> Vec<MadeRow<'a>> {
+    let row = |Completion { id, made, now, .. }: &'a Completion| MadeRow {
+        id: id.to_string(),
+        csr_pem: &made.csr_pem,
+        spki_sha256: hex(&made.spki_sha256),
+        master_key_id: &made.master_key_id,
+        sealed_private_key: hex(&made.sealed_private_key),
+        updated_at: now.micros(),
+    };
+    requests.into_iter().map(|request| row(request)).collect()
+}
+
+fn ids<DB: Dialect>(rows: &[DB::Row]) -> Result<HashSet<String>, StoreError> {
+    rows.iter().map(|row| Reader::<DB>(row).text("id")).collect()
+}
+
+impl<DB: Dialect> Sql<DB> {
+    /// Completes rows with keys that were made for them; nothing for those that others have locked.
+    async fn complete_fresh(&self, requests: &[&Completion], waits: bool) -> Result<Vec<Option<PooledCompletion>>, StoreError> {
+        let statement = if waits { COMPLETE } else { COMPLETE_FREE };
+        let done = ids::<DB>(&self.write_returning(statement, values![given_rows(&made_rows(requests))?]).await?)?;
+        let missing: Vec<_> = requests.iter().copied().filter(|request| !done.contains(&request.id.to_string())).collect();
+        // Those that are pending all the same are locked by others.
+        let locked = match (waits, missing.is_empty()) {
+            (false, false) => ids::<DB>(&self.rows(FIND_PENDING, values![given_rows(&id_rows(&missing))?]).await?)?,
+            _ => HashSet::new(),
+        };
+        Ok(requests.iter().map(|request| completion(&request.id.to_string(), &done, &locked)).collect())
+    }
+
+    /// Completes rows of which some have a key from the key pool, each with its key or not at all.
+    async fn complete_all(
+        &self,
+        tx: &mut Lent<DB>,
+        requests: &[&Completion],
+        waits: bool,
+    ) -> Result<Vec<Option<PooledCompletion>>, StoreError> {
+        let all = given_rows(&id_rows(requests))?;
+        let pending = ids::<DB>(&self.fetch(tx, if waits { LOCK } else { LOCK_FREE }, values![all.clone()]).await?)?;
+        let locked = if pending.len() < requests.len() && !waits {
+            ids::<DB>(&self.fetch(tx, FIND_PENDING, values![all]).await?)?
+        } else {
+            HashSet::new()
+        };
+        let held: Vec<_> = requests.iter().copied().filter(|request| pending.contains(&request.id.to_string())).collect();
+        let leases: Vec<_> = held
+            .iter()
+            .filter_map(|request| request.pool_key.as_ref())
+            .map(|PoolKey { id, lease_id, .. }| LeaseRow { id, lease_id })
+            .collect();
+        let leased = ids::<DB>(&self.fetch(tx, TAKE_POOL_KEYS, values![given_rows(&leases)?]).await?)?;
+        let has_key = |request: &Completion| request.pool_key.as_ref().is_none_or(|key| leased.contains(&key.id));
+        let ready: Vec<_> = held.into_iter().filter(|request| has_key(request)).collect();
+        let done = ids::<DB>(&self.fetch(tx, COMPLETE, values![given_rows(&made_rows(&ready))?]).await?)?;
+        let answer = |request: &Completion| {
+            let id = request.id.to_string();
+            let lost = pending.contains(&id) && !has_key(request);
+            if lost { Some(PooledCompletion::LeaseLost) } else { completion(&id, &done, &locked) }
+        };
+        Ok(requests.iter().map(|request| answer(request)).collect())
     }
 
     /// See [`Generations::start_others`].
-    pub(in crate::storage) async fn take_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
+    async fn take_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
         let key_type = first.custom_csr.request.key_type.as_str();
         let mut tx = self.begin_write().await?;
-        let taken = self.fetch(&mut tx, DB::TAKE_JOBS, values![i64::from(limit), key_type]).await?;
+        let taken = self.fetch(&mut tx, TAKE_JOBS, values![i64::from(limit), key_type]).await?;
         if taken.is_empty() {
             return Ok(Vec::new());
         }
         let jobs = taken.iter().map(|row| Reader::<DB>(row).text("id")).collect::<Result<Vec<_>, _>>()?;
-        let jobs = serde_json::to_string(&jobs).map_err(|error| StoreError::Internal(error.to_string()))?;
-        let rows = self.fetch(&mut tx, DB::START_ROWS_OF_JOBS, values![first.job_id.clone(), jobs, key_type]).await?;
+        let rows = self.fetch(&mut tx, START_ROWS_OF_JOBS, values![first.job_id.clone(), given_rows(&jobs)?, key_type]).await?;
         // One that cannot be read is left to the sweep, which gives it a job of its own; the others need not suffer for it.
         let readable = |error: &StoreError| tracing::error!(%error, "a pending custom CSR cannot be read");
         let started = rows.iter().filter_map(|row| Reader::<DB>(row).generation().inspect_err(readable).ok()).collect();
@@ -187,45 +361,88 @@ impl<DB: Dialect> SqlStore<DB> {
         Ok(started)
     }
 
-    /// Gives the other rows that the job of `first` stood for jobs of their own again.
-    pub(in crate::storage) async fn give_others_back(&self, first: &Generation) -> Result<(), StoreError> {
+    /// Gives the other rows that the job of `first` stood for jobs of their own again; how many there were.
+    async fn give_others_back(&self, first: &Generation) -> Result<u64, StoreError> {
         let mut tx = self.begin_write().await?;
-        let mut given_back = 0;
         let CustomCsr { id, request, .. } = &first.custom_csr;
         let values = values![first.job_id.clone(), id.to_string(), request.key_type.as_str()];
-        for row in &self.fetch(&mut tx, ROWS_OF_JOB, values).await? {
-            given_back += self.requeue(&mut tx, row).await?;
-        }
+        let rows = self.fetch(&mut tx, ROWS_OF_JOB, values).await?;
+        let given_back = self.requeue(&mut tx, &rows).await?;
         self.commit(tx).await?;
-        if given_back > 0 {
+        Ok(given_back)
+    }
+}
+
+fn completion(id: &str, done: &HashSet<String>, locked: &HashSet<String>) -> Option<PooledCompletion> {
+    if done.contains(id) { Some(PooledCompletion::Completed) } else { (!locked.contains(id)).then_some(PooledCompletion::NotPending) }
+}
+
+#[async_trait]
+impl<DB: Dialect> Generations for SqlStore<DB> {
+    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
+        let rows = self.sql.write_returning(START_GENERATION, values![id.to_string()]).await?;
+        rows.first().map(|row| Reader::<DB>(row).generation()).transpose()
+    }
+
+    async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
+        if first.starts == 1 {
+            return self.sql.take_others(first, limit).await;
+        }
+        if self.sql.give_others_back(first).await? > 0 {
             self.signals.send(Signal::Enqueued);
         }
-        Ok(())
+        Ok(Vec::new())
+    }
+
+    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
+        let completion = Completion { id, made: made.clone(), pool_key: None, now };
+        Ok(self.completing.ask(completion).await? == PooledCompletion::Completed)
+    }
+
+    async fn complete_pooled(
+        &self,
+        id: CustomCsrId,
+        made: &GeneratedCsr,
+        key: &PoolKey,
+        now: Timestamp,
+    ) -> Result<PooledCompletion, StoreError> {
+        self.completing.ask(Completion { id, made: made.clone(), pool_key: Some(key.clone()), now }).await
+    }
+
+    async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
+        let job = NewJob::new(id)?;
+        self.enqueue(RETRY_GENERATION, values![id.to_string(), i64::from(attempts), job.id.clone(), now.micros()], job, delay).await
+    }
+
+    async fn fail_generation(&self, id: CustomCsrId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let failed = self.sql.write(FAIL_GENERATION, values![id.to_string(), reason, now.micros()]).await? > 0;
+        self.signals.send(Signal::Changed(id));
+        Ok(failed)
+    }
+
+    async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError> {
+        self.sql.write(FORGET_START, values![id.to_string()]).await.map(drop)
+    }
+
+    async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError> {
+        let job = NewJob::new(id)?;
+        let deferred = self.enqueue(DEFER_GENERATION, values![id.to_string(), job.id.clone()], job, delay).await?;
+        if deferred && delay.is_zero() {
+            self.signals.send(Signal::Enqueued);
+        }
+        Ok(deferred)
     }
 }
 
 impl<DB: Dialect> SqlStore<DB> {
-    /// Gives one pending row a new job, unless someone else just did.
-    pub(in crate::storage) async fn requeue(&self, tx: &mut Lent<DB>, row: &DB::Row) -> Result<u64, StoreError> {
-        let row = Reader::<DB>(row);
-        let id = row.custom_csr_id()?;
-        let job = NewJob::new(GenerateCsrJob::new(id));
-        let replaced = self.execute(tx, REPLACE_JOB, values![id.to_string(), job.id.clone(), row.text("job_id")?]).await?;
-        if replaced > 0 {
-            self.push(tx, job).await?;
+    /// Changes a pending row and enqueues its next job; false if the statement found none to change.
+    async fn enqueue(&self, statement: Statement, values: Vec<Value>, job: NewJob, delay: Duration) -> Result<bool, StoreError> {
+        let mut tx = self.sql.begin_write().await?;
+        if self.sql.execute(&mut tx, statement, values).await? == 0 {
+            return Ok(false);
         }
-        Ok(replaced)
+        self.sql.push(&mut tx, &[job], delay).await?;
+        self.sql.commit(tx).await?;
+        Ok(true)
     }
-}
-
-/// The parameters of the statement that makes a custom CSR active.
-pub(in crate::storage) fn complete_values(id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Vec<Value> {
-    values![
-        id.to_string(),
-        made.csr_pem.clone(),
-        made.spki_sha256.to_vec(),
-        made.master_key_id.clone(),
-        made.sealed_private_key.clone(),
-        now.micros(),
-    ]
 }

@@ -1,25 +1,14 @@
-//! Maintenance: jobs that are gone are made again, what no longer counts is deleted, and how the work goes is told.
+//! Maintenance: sweeping rows whose job is lost, purging what no longer counts, and how the work goes.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::{
-    Dialect, SqlStore, StoreError,
-    custom_csrs::{IDEMPOTENCY_KEY_LIFE, PURGE_IDEMPOTENCY_KEYS},
-    key_pool::PURGE_POOL_KEYS,
-    lent::Lent,
-    row::Reader,
-    signals::Signal,
-    value::values,
+    Dialect, IDEMPOTENCY_KEY_LIFE, Signal, SqlStore, StoreError,
+    engine::{Lent, Reader, Sql, Statement, statements, values},
 };
 use crate::clock::Timestamp;
-
-/// Rows that one transaction of a sweep looks at: a long outage must not make one long transaction.
-const SWEEP_BATCH: i64 = 500;
-
-/// Rows that one transaction of a purge deletes: a long one would keep writers waiting, or never come to its end.
-const PURGE_BATCH: u64 = 1_000;
 
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,7 +43,7 @@ pub struct Purge {
     pub pool_keys: u64,
 }
 
-/// What keeps the queue and the tables in order. Each method is one transaction, as in [`super::Store`].
+/// The part of the storage that is maintenance. Each method is one transaction, as in [`super::Store`], but for the batches of a purge.
 #[async_trait]
 pub trait Maintenance: Send + Sync {
     /// Gives every pending row whose job is gone or dead, or dated far ahead by a clock that was wrong, a new job.
@@ -72,62 +61,68 @@ pub trait Maintenance: Send + Sync {
     async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError>;
 }
 
-#[async_trait]
-impl<DB: Dialect> Maintenance for SqlStore<DB> {
-    async fn sweep(&self) -> Result<Sweep, StoreError> {
-        let mut requeued = 0;
-        loop {
-            let mut tx = self.begin_write().await?;
-            if !self.may_sweep(&mut tx).await? {
-                return Ok(Sweep { requeued });
-            }
-            let rows = self.fetch(&mut tx, DB::JOBLESS, values![SWEEP_BATCH]).await?;
-            for row in &rows {
-                requeued += self.requeue(&mut tx, row).await?;
-            }
-            self.commit(tx).await?;
-            if !rows.is_empty() {
-                self.signals.send(Signal::Enqueued);
-            }
-            if rows.len() < usize::try_from(SWEEP_BATCH).unwrap_or_default() {
-                return Ok(Sweep { requeued });
-            }
-        }
-    }
+/// Rows that one transaction of a sweep looks at: a long outage must not make one long transaction.
+const SWEEP_BATCH: i64 = 500;
+/// Rows that one transaction of a purge deletes: a long one would keep writers waiting, or never come to its end.
+const PURGE_BATCH: u64 = 1_000;
 
-    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
-        let jobs = self.purge_batches(DB::PURGE_JOBS, ended_before.secs()).await?;
-        let workers = self.purge_batches(DB::PURGE_WORKERS, seen_before.secs()).await?;
-        let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
-        let idempotency_keys = self.purge_batches(PURGE_IDEMPOTENCY_KEYS, too_old).await?;
-        let pool_keys = self.purge_batches(PURGE_POOL_KEYS, now.micros()).await?;
-        Ok(Purge { jobs, workers, idempotency_keys, pool_keys })
-    }
-
-    async fn release_jobs(&self) -> Result<u64, StoreError> {
-        match DB::RELEASE_JOBS {
-            Some(release) => self.write(release, values![]).await,
-            None => Ok(0),
-        }
-    }
-
-    async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError> {
-        let rows = self.rows(DB::VITALS, values![i64::try_from(seen_within.as_secs()).unwrap_or(i64::MAX)]).await?;
-        let row = Reader::<DB>(rows.first().ok_or_else(|| StoreError::Internal("no row".to_owned()))?);
-        let now = Timestamp::from_micros(row.int("now")?);
-        let age = |oldest| now.micros().saturating_sub(oldest).max(0).unsigned_abs() / 1_000_000;
-        Ok(Vitals {
-            now,
-            workers: row.int("workers")?.unsigned_abs(),
-            pending: row.int("pending")?.unsigned_abs(),
-            oldest_pending_secs: row.optional_int("oldest")?.map(age),
-        })
-    }
+statements! {
+    /// Lets one process at a time sweep or purge, until the transaction ends: `locked` is 1 if no other does (`sweep` in ASCII, cut to what a
+    /// number holds). On SQLite one process alone sweeps.
+    LOCK_SWEEP { postgres: "SELECT CAST(CASE WHEN pg_try_advisory_xact_lock(495874041200) THEN 1 ELSE 0 END AS BIGINT) AS locked",
+    };
+    /// IDs and job IDs of up to `$1` pending rows whose job is gone or dead, or is to wait longer than any job has to: a clock was wrong when
+    /// it was made.
+    JOBLESS {
+        sqlite: "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND NOT EXISTS \
+            (SELECT 1 FROM Jobs WHERE Jobs.id = custom_csrs.job_id AND Jobs.status IN ('Pending', 'Queued', 'Running') \
+            AND Jobs.run_at < CAST(strftime('%s', 'now') AS INTEGER) + 7200) \
+            ORDER BY key_type, job_id LIMIT $1",
+        postgres: "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND NOT EXISTS \
+            (SELECT 1 FROM apalis.jobs WHERE jobs.id = custom_csrs.job_id COLLATE \"default\" \
+            AND jobs.status IN ('Pending', 'Queued', 'Running') AND jobs.run_at < now() + interval '2 hours') \
+            ORDER BY key_type, job_id LIMIT $1",
+    };
+    /// Deletes up to `$2` jobs that ended before `$1` (seconds since the Unix epoch).
+    PURGE_JOBS {
+        sqlite: "DELETE FROM Jobs WHERE id IN \
+            (SELECT id FROM Jobs WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < $1 LIMIT $2)",
+        postgres: "DELETE FROM apalis.jobs WHERE id IN (SELECT id FROM apalis.jobs \
+            WHERE status IN ('Done', 'Failed', 'Killed') AND done_at < to_timestamp(CAST($1 AS BIGINT)) LIMIT $2)",
+    };
+    /// Deletes up to `$2` workers last seen before `$1` (seconds since the Unix epoch) that no job names.
+    PURGE_WORKERS {
+        sqlite: "DELETE FROM Workers WHERE id IN (SELECT id FROM Workers WHERE last_seen < $1 \
+            AND NOT EXISTS (SELECT 1 FROM Jobs WHERE Jobs.lock_by = Workers.id) LIMIT $2)",
+        postgres: "DELETE FROM apalis.workers WHERE id IN (SELECT id FROM apalis.workers \
+            WHERE last_seen < to_timestamp(CAST($1 AS BIGINT)) \
+            AND NOT EXISTS (SELECT 1 FROM apalis.jobs WHERE jobs.lock_by = workers.id) LIMIT $2)",
+    };
+    PURGE_IDEMPOTENCY_KEYS = "DELETE FROM idempotency_keys WHERE (scope, key_sha256) IN \
+        (SELECT scope, key_sha256 FROM idempotency_keys WHERE created_at < $1 LIMIT $2)";
+    PURGE_POOL_KEYS = "DELETE FROM pool_keys WHERE id IN (SELECT id FROM pool_keys WHERE lease_expires_at < $1 LIMIT $2)";
+    /// Gives back the jobs that workers hold, where one process has all workers.
+    RELEASE_JOBS {
+        sqlite: "UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL WHERE status IN ('Queued', 'Running')",
+    };
+    /// The database's clock in microseconds since the Unix epoch (`now`), the workers seen within the last `$1` seconds (`workers`), the
+    /// pending custom CSRs (`pending`) and when the oldest of them was accepted (`oldest`). `has_scopes` is asked for its failure: a database
+    /// without that table, or without the right to read it, is not ready.
+    VITALS {
+        sqlite: "SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000000 AS now, \
+            (SELECT COUNT(*) FROM Workers WHERE last_seen > CAST(strftime('%s', 'now') AS INTEGER) - $1) AS workers, \
+            COUNT(*) AS pending, MIN(created_at) AS oldest, EXISTS (SELECT 1 FROM scopes) AS has_scopes \
+            FROM custom_csrs WHERE status = 'pending'",
+        postgres: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS now, \
+            (SELECT COUNT(*) FROM apalis.workers WHERE last_seen > now() - make_interval(secs => $1)) AS workers, \
+            COUNT(*) AS pending, MIN(created_at) AS oldest, EXISTS (SELECT 1 FROM scopes) AS has_scopes \
+            FROM custom_csrs WHERE status = 'pending'",
+    };
 }
 
-impl<DB: Dialect> SqlStore<DB> {
+impl<DB: Dialect> Sql<DB> {
     /// Deletes in batches what is older than `before`, in what the statement counts in; the number of rows.
-    pub(in crate::storage) async fn purge_batches(&self, statement: &'static str, before: i64) -> Result<u64, StoreError> {
+    async fn purge_batches(&self, statement: Statement, before: i64) -> Result<u64, StoreError> {
         let mut purged = 0;
         loop {
             let mut tx = self.begin_write().await?;
@@ -144,9 +139,56 @@ impl<DB: Dialect> SqlStore<DB> {
     }
 
     /// Whether no other process sweeps or purges at this moment.
-    pub(in crate::storage) async fn may_sweep(&self, tx: &mut Lent<DB>) -> Result<bool, StoreError> {
-        let Some(lock) = DB::SWEEP_LOCK else { return Ok(true) };
-        let rows = self.fetch(tx, lock, values![]).await?;
-        Ok(rows.first().map(|row| Reader::<DB>(row).int("locked")).transpose()? == Some(1))
+    async fn may_sweep(&self, tx: &mut Lent<DB>) -> Result<bool, StoreError> {
+        let rows = self.fetch(tx, LOCK_SWEEP, values![]).await?;
+        Ok(rows.first().map(|row| Reader::<DB>(row).int("locked")).transpose()? != Some(0))
+    }
+}
+
+#[async_trait]
+impl<DB: Dialect> Maintenance for SqlStore<DB> {
+    async fn sweep(&self) -> Result<Sweep, StoreError> {
+        let mut requeued = 0;
+        loop {
+            let mut tx = self.sql.begin_write().await?;
+            if !self.sql.may_sweep(&mut tx).await? {
+                return Ok(Sweep { requeued });
+            }
+            let rows = self.sql.fetch(&mut tx, JOBLESS, values![SWEEP_BATCH]).await?;
+            requeued += self.sql.requeue(&mut tx, &rows).await?;
+            self.sql.commit(tx).await?;
+            if !rows.is_empty() {
+                self.signals.send(Signal::Enqueued);
+            }
+            if rows.len() < usize::try_from(SWEEP_BATCH).unwrap_or_default() {
+                return Ok(Sweep { requeued });
+            }
+        }
+    }
+
+    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
+        let jobs = self.sql.purge_batches(PURGE_JOBS, ended_before.secs()).await?;
+        let workers = self.sql.purge_batches(PURGE_WORKERS, seen_before.secs()).await?;
+        let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
+        let idempotency_keys = self.sql.purge_batches(PURGE_IDEMPOTENCY_KEYS, too_old).await?;
+        let pool_keys = self.sql.purge_batches(PURGE_POOL_KEYS, now.micros()).await?;
+        Ok(Purge { jobs, workers, idempotency_keys, pool_keys })
+    }
+
+    async fn release_jobs(&self) -> Result<u64, StoreError> {
+        self.sql.write(RELEASE_JOBS, values![]).await
+    }
+
+    async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError> {
+        let rows = self.sql.rows(VITALS, values![i64::try_from(seen_within.as_secs()).unwrap_or(i64::MAX)]).await?;
+        let row = Reader::<DB>(rows.first().ok_or_else(|| StoreError::Internal("no row".to_owned()))?);
+        let now = Timestamp::from_micros(row.int("now")?);
+        let age = |oldest| now.micros().saturating_sub(oldest).max(0).unsigned_abs() / 1_000_000;
+        Ok(Vitals {
+            now,
+            workers: row.int("workers")?.unsigned_abs(),
+            pending: row.int("pending")?.unsigned_abs(),
+            oldest_pending_secs: row.optional_int("oldest")?.map(age),
+        })
     }
 }

@@ -1,11 +1,10 @@
-//! Master keys that the database remembers, and the records that they sealed.
+//! Master keys that the database remembers, and what they sealed.
 
 use async_trait::async_trait;
 
 use super::{
     Dialect, SqlStore, StoreError,
-    row::{Reader, corrupt},
-    value::values,
+    engine::{Reader, statements, values},
 };
 use crate::{
     clock::Timestamp,
@@ -47,7 +46,7 @@ pub struct SealedRow {
     pub sealed_private_key: Vec<u8>,
 }
 
-/// Master keys, by their IDs, and what they sealed. Each method is one transaction, as in [`super::Store`].
+/// The part of the storage that is master keys. Each method is one transaction, as in [`super::Store`].
 #[async_trait]
 pub trait MasterKeys: Send + Sync {
     /// The master keys that the database remembers, oldest first.
@@ -61,30 +60,27 @@ pub trait MasterKeys: Send + Sync {
     async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError>;
 }
 
-pub(in crate::storage) const LIST_MASTER_KEYS: &str = "SELECT id, current, CAST(CASE WHEN EXISTS (SELECT 1 FROM custom_csrs \
-    WHERE master_key_id = master_keys.id) THEN 1 ELSE 0 END AS BIGINT) AS in_use FROM master_keys ORDER BY created_at, id";
-pub(in crate::storage) const REGISTER_MASTER_KEY: &str = "INSERT INTO master_keys (id, current, created_at) VALUES ($1, 1, $2)";
-pub(in crate::storage) const LIST_SEALED: &str = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs \
-    WHERE id > $1 AND sealed_private_key IS NOT NULL ORDER BY id LIMIT $2";
-
-/// All of the above, for the test that prepares them.
-#[cfg(test)]
-pub(in crate::storage) const ALL: &[&str] = &[LIST_MASTER_KEYS, REGISTER_MASTER_KEY, LIST_SEALED];
+statements! {
+    LIST_MASTER_KEYS = "SELECT id, current, CAST(CASE WHEN EXISTS (SELECT 1 FROM custom_csrs \
+        WHERE master_key_id = master_keys.id) THEN 1 ELSE 0 END AS BIGINT) AS in_use FROM master_keys ORDER BY created_at, id";
+    /// Until the transaction ends (`mkey` in ASCII). On SQLite one transaction at a time writes anyway.
+    LOCK_MASTER_KEYS { postgres: "SELECT CAST(1 AS BIGINT) AS locked FROM pg_advisory_xact_lock(1835754873)",
+    };
+    REGISTER_MASTER_KEY = "INSERT INTO master_keys (id, current, created_at) VALUES ($1, 1, $2)";
+    LIST_SEALED = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs \
+        WHERE id > $1 AND sealed_private_key IS NOT NULL ORDER BY id LIMIT $2";
+}
 
 impl<DB: Dialect> Reader<'_, DB> {
-    pub(in crate::storage) fn master_key(&self) -> Result<MasterKeyRow, StoreError> {
+    fn master_key(&self) -> Result<MasterKeyRow, StoreError> {
         Ok(MasterKeyRow { id: self.text("id")?, current: self.int("current")? == 1, in_use: self.int("in_use")? == 1 })
     }
 
-    pub(in crate::storage) fn spki_sha256(&self) -> Result<[u8; 32], StoreError> {
-        self.blob("spki_sha256")?.try_into().map_err(|_| corrupt("spki_sha256"))
-    }
-
-    pub(in crate::storage) fn sealed(&self) -> Result<SealedRow, StoreError> {
+    pub(super) fn sealed(&self) -> Result<SealedRow, StoreError> {
         Ok(SealedRow {
-            id: self.custom_csr_id()?,
+            id: self.parsed("id", CustomCsrId::parse)?,
             scope: self.scope()?,
-            spki_sha256: self.spki_sha256()?,
+            spki_sha256: self.digest("spki_sha256")?,
             master_key_id: self.text("master_key_id")?,
             sealed_private_key: self.blob("sealed_private_key")?,
         })
@@ -94,19 +90,17 @@ impl<DB: Dialect> Reader<'_, DB> {
 #[async_trait]
 impl<DB: Dialect> MasterKeys for SqlStore<DB> {
     async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError> {
-        self.rows(LIST_MASTER_KEYS, values![]).await?.iter().map(|row| Reader::<DB>(row).master_key()).collect()
+        self.sql.rows(LIST_MASTER_KEYS, values![]).await?.iter().map(|row| Reader::<DB>(row).master_key()).collect()
     }
 
     async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<Registration, StoreError> {
-        let mut tx = self.begin_write().await?;
-        if let Some(lock) = DB::MASTER_KEY_LOCK {
-            self.fetch(&mut tx, lock, values![]).await?;
-        }
-        let known = self.fetch(&mut tx, LIST_MASTER_KEYS, values![]).await?;
+        let mut tx = self.sql.begin_write().await?;
+        self.sql.fetch(&mut tx, LOCK_MASTER_KEYS, values![]).await?;
+        let known = self.sql.fetch(&mut tx, LIST_MASTER_KEYS, values![]).await?;
         let known = known.iter().map(|row| Reader::<DB>(row).master_key()).collect::<Result<Vec<_>, _>>()?;
         if known.is_empty() {
-            self.execute(&mut tx, REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
-            self.commit(tx).await?;
+            self.sql.execute(&mut tx, REGISTER_MASTER_KEY, values![id, now.micros()]).await?;
+            self.sql.commit(tx).await?;
             return Ok(Registration::Current);
         }
         match known.into_iter().find(|key| key.current) {
@@ -118,6 +112,6 @@ impl<DB: Dialect> MasterKeys for SqlStore<DB> {
 
     async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
         let after = after.map(|id| id.to_string()).unwrap_or_default();
-        self.rows(LIST_SEALED, values![after, i64::from(limit)]).await?.iter().map(|row| Reader::<DB>(row).sealed()).collect()
+        self.sql.rows(LIST_SEALED, values![after, i64::from(limit)]).await?.iter().map(|row| Reader::<DB>(row).sealed()).collect()
     }
 }

@@ -1,37 +1,26 @@
 //! Storage: the contract ([`Store`]), written against by everything else, and its only implementation.
 //!
-//! Each method is one transaction: what it writes is written together or not at all. Times come from the caller.
+//! One file a subject: its trait, its types, its statements, its rows and its implementation. Below them, `engine` runs SQL on either
+//! database. Each method is one transaction: what it writes is written together or not at all. Times come from the caller.
 
 mod audit;
 mod certificates;
-mod connect;
 mod custom_csrs;
-mod dialect;
+mod database;
+mod engine;
 mod error;
 mod generation;
-mod group_commit;
-mod group_read;
-mod kept;
+mod jobs;
 mod key_pool;
-mod lent;
 mod maintenance;
 mod master_keys;
-mod notify;
-mod open;
-mod pool;
-mod postgres;
-mod postgres_pool;
-mod row;
 mod scopes;
 mod signals;
-mod sqlite;
-mod store;
-mod value;
 
 #[cfg(test)]
 mod contract_test;
 #[cfg(test)]
-mod statements_test;
+mod prepare_test;
 
 use async_trait::async_trait;
 
@@ -41,29 +30,26 @@ pub use self::{
         CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal, CertificateStore, Export, MAX_CERTIFICATES_OF_CSR,
         NewCertificate, NewChain, Replacement, StartedExport, UsableCsr,
     },
-    connect::{Access, CopyError, Database, Location, Migrate, OpenError, Queue},
     custom_csrs::{
         Acceptance, CustomCsrs, Deletion, Direction, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, IdempotencyKey, ListQuery, MAX_PENDING,
         NewCustomCsr, Order, Page,
     },
-    dialect::Dialect,
+    database::{Database, SqlStore},
+    engine::{Access, CopyError, Dialect, Location, Migrate, OpenError, Queue},
     error::StoreError,
-    generation::{GeneratedCsr, Generation, Generations},
-    key_pool::{NewPoolKey, PoolKey, PoolKeys, PooledCompletion},
+    generation::{GeneratedCsr, Generation, Generations, PooledCompletion},
+    key_pool::{NewPoolKey, PoolKey, PoolKeys},
     maintenance::{Maintenance, Purge, Sweep, Vitals},
     master_keys::{MasterKeyRow, MasterKeys, Registration, SealedRow},
     scopes::{ScopeGrant, Scopes},
     signals::{Changes, Signal, Signals},
-    store::SqlStore,
 };
-#[cfg(doc)]
-use crate::audit::Actor;
 
 /// The storage that everything works on.
 ///
-/// Every method is one transaction. [`StoreError::Unavailable`] means that nothing is known to be wrong with the call
-/// and that it may be made again; [`StoreError::Ambiguous`] that it may have happened or not. What an [`Actor`] does is recorded in the
-/// audit table in the same transaction.
+/// Every method of its parts is one transaction. [`StoreError::Unavailable`] means that nothing is known to be wrong with the call and that it
+/// may be made again; [`StoreError::Ambiguous`] that it may have happened or not. What an [`Actor`](crate::audit::Actor) does is recorded in
+/// the audit table in the same transaction.
 #[async_trait]
 pub trait Store:
     Scopes + CustomCsrs + Generations + PoolKeys + CertificateStore + MasterKeys + AuditStore + Maintenance + Send + Sync
@@ -71,8 +57,11 @@ pub trait Store:
     /// Whether the database answers and has our tables: a read as requests make them, in the same queue.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// What became of the database's file, where it is no longer the one at its path: whatever is written to it is lost.
+    /// What became of the database's file, if it is no longer the one at its path: whatever is written to it is lost.
     fn moved(&self) -> Option<String>;
+
+    /// Waits until one of the storage's own tasks panics. The process has to end then: requests may wait for that task for ever.
+    async fn failed(&self);
 
     /// Closes the connections; on SQLite it empties the write-ahead log into the database before.
     async fn close(&self);

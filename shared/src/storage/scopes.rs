@@ -1,11 +1,10 @@
-//! Scopes: what zones and accounts were granted, and how much of their quota is used.
+//! Scopes: what zones and accounts were granted, and how much of it they use.
 
 use async_trait::async_trait;
 
 use super::{
     Dialect, SqlStore, StoreError,
-    row::{Reader, corrupt},
-    value::values,
+    engine::{Lent, Reader, Sql, corrupt, statements, values},
 };
 use crate::{
     audit::{Action, Actor, NewEntry},
@@ -22,13 +21,13 @@ pub struct ScopeGrant {
     pub granted: bool,
     /// The account that a zone belongs to.
     pub account: Option<TenantId>,
-    /// How many custom CSRs it may have; none: no quota was allocated.
+    /// How many custom CSRs it may have, if a quota was allocated.
     pub quota: Option<u32>,
     /// How many it has, failed ones included.
     pub used: u32,
 }
 
-/// Grants of zones and accounts. Each method is one transaction, as in [`super::Store`].
+/// The part of the storage that is grants. Each method is one transaction, as in [`super::Store`].
 #[async_trait]
 pub trait Scopes: Send + Sync {
     /// Grants custom CSRs to a zone or an account, or changes what was granted. A quota below use stops new ones only.
@@ -41,42 +40,35 @@ pub trait Scopes: Send + Sync {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Takes the grant back; false where there was none. What exists stays readable and deletable.
+    /// Takes the grant back; false if there is none. What exists stays readable and deletable.
     async fn revoke_scope(&self, scope: &Scope, actor: &Actor, now: Timestamp) -> Result<bool, StoreError>;
 
     /// All granted zones, or all granted accounts, by ID. `kind` is [`Scope::kind`]'s word.
     async fn list_scopes(&self, kind: &str) -> Result<Vec<ScopeGrant>, StoreError>;
 
-    /// What a zone or an account was granted; none where it never was.
+    /// What a zone or an account was granted, if it ever was.
     async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError>;
 }
 
-pub(in crate::storage) const GRANT_SCOPE: &str = "INSERT INTO scopes (scope, kind, granted, account_id, quota, updated_at) \
-    VALUES ($1, $2, 1, $3, $4, $5) ON CONFLICT (scope) DO UPDATE SET granted = 1, account_id = excluded.account_id, \
-    quota = excluded.quota, updated_at = excluded.updated_at";
-pub(in crate::storage) const REVOKE_SCOPE: &str = "UPDATE scopes SET granted = 0, updated_at = $2 WHERE scope = $1 AND granted = 1";
-pub(in crate::storage) const LIST_SCOPES: &str =
-    "SELECT scope, granted, account_id, quota, used FROM scopes WHERE kind = $1 AND granted = 1 ORDER BY scope";
-pub(in crate::storage) const FIND_SCOPE: &str = "SELECT scope, granted, account_id, quota, used FROM scopes WHERE scope = $1";
-/// Takes one of the scope's quota: the row's lock makes concurrent requests take turns, the condition never lets one too many by.
-pub(in crate::storage) const TAKE_QUOTA: &str =
-    "UPDATE scopes SET used = used + 1 WHERE scope = $1 AND granted = 1 AND used < quota RETURNING account_id, used";
-pub(in crate::storage) const GIVE_BACK_QUOTA: &str = "UPDATE scopes SET used = used - 1 WHERE scope = $1";
-
-/// All of the above, for the test that prepares them.
-#[cfg(test)]
-pub(in crate::storage) const ALL: &[&str] = &[GRANT_SCOPE, REVOKE_SCOPE, LIST_SCOPES, FIND_SCOPE, TAKE_QUOTA, GIVE_BACK_QUOTA];
+statements! {
+    GRANT_SCOPE = "INSERT INTO scopes (scope, kind, granted, account_id, quota, updated_at) \
+        VALUES ($1, $2, 1, $3, $4, $5) ON CONFLICT (scope) DO UPDATE SET granted = 1, account_id = excluded.account_id, \
+        quota = excluded.quota, updated_at = excluded.updated_at";
+    REVOKE_SCOPE = "UPDATE scopes SET granted = 0, updated_at = $2 WHERE scope = $1 AND granted = 1";
+    LIST_SCOPES = "SELECT scope, granted, account_id, quota, used FROM scopes WHERE kind = $1 AND granted = 1 ORDER BY scope";
+    FIND_SCOPE = "SELECT scope, granted, account_id, quota, used FROM scopes WHERE scope = $1";
+}
 
 impl<DB: Dialect> Reader<'_, DB> {
-    pub(in crate::storage) fn scope(&self) -> Result<Scope, StoreError> {
+    pub(super) fn scope(&self) -> Result<Scope, StoreError> {
         self.parsed("scope", Scope::parse)
     }
 
-    pub(in crate::storage) fn account(&self) -> Result<Option<TenantId>, StoreError> {
+    pub(super) fn account(&self) -> Result<Option<TenantId>, StoreError> {
         self.optional("account_id", TenantId::parse)
     }
 
-    pub(in crate::storage) fn grant(&self) -> Result<ScopeGrant, StoreError> {
+    pub(super) fn grant(&self) -> Result<ScopeGrant, StoreError> {
         let quota = self.optional_int("quota")?.map(|quota| u32::try_from(quota).map_err(|_| corrupt("quota"))).transpose()?;
         Ok(ScopeGrant {
             scope: self.scope()?,
@@ -85,6 +77,14 @@ impl<DB: Dialect> Reader<'_, DB> {
             quota,
             used: self.count("used")?,
         })
+    }
+}
+
+impl<DB: Dialect> Sql<DB> {
+    /// What a zone or an account was granted, as this transaction sees it.
+    pub(super) async fn grant_of(&self, tx: &mut Lent<DB>, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError> {
+        let rows = self.fetch(tx, FIND_SCOPE, values![scope.to_string()]).await?;
+        rows.first().map(|row| Reader::<DB>(row).grant()).transpose()
     }
 }
 
@@ -100,27 +100,27 @@ impl<DB: Dialect> Scopes for SqlStore<DB> {
     ) -> Result<(), StoreError> {
         let account = account.map(ToString::to_string);
         let values = values![scope.to_string(), scope.kind(), account, quota.map(i64::from), now.micros()];
-        let mut tx = self.begin_write().await?;
-        self.execute(&mut tx, GRANT_SCOPE, values).await?;
-        self.record(&mut tx, &NewEntry::scope(Action::Grant, scope.into()), actor, now).await?;
-        self.commit(tx).await
+        let mut tx = self.sql.begin_write().await?;
+        self.sql.execute(&mut tx, GRANT_SCOPE, values).await?;
+        self.sql.record(&mut tx, &NewEntry::scope(Action::Grant, scope.into()), actor, now).await?;
+        self.sql.commit(tx).await
     }
 
     async fn revoke_scope(&self, scope: &Scope, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
-        let mut tx = self.begin_write().await?;
-        if self.execute(&mut tx, REVOKE_SCOPE, values![scope.to_string(), now.micros()]).await? == 0 {
+        let mut tx = self.sql.begin_write().await?;
+        if self.sql.execute(&mut tx, REVOKE_SCOPE, values![scope.to_string(), now.micros()]).await? == 0 {
             return Ok(false);
         }
-        self.record(&mut tx, &NewEntry::scope(Action::Revoke, scope.into()), actor, now).await?;
-        self.commit(tx).await?;
+        self.sql.record(&mut tx, &NewEntry::scope(Action::Revoke, scope.into()), actor, now).await?;
+        self.sql.commit(tx).await?;
         Ok(true)
     }
 
     async fn list_scopes(&self, kind: &str) -> Result<Vec<ScopeGrant>, StoreError> {
-        self.rows(LIST_SCOPES, values![kind]).await?.iter().map(|row| Reader::<DB>(row).grant()).collect()
+        self.sql.rows(LIST_SCOPES, values![kind]).await?.iter().map(|row| Reader::<DB>(row).grant()).collect()
     }
 
     async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError> {
-        self.rows(FIND_SCOPE, values![scope.to_string()]).await?.first().map(|row| Reader::<DB>(row).grant()).transpose()
+        self.sql.rows(FIND_SCOPE, values![scope.to_string()]).await?.first().map(|row| Reader::<DB>(row).grant()).transpose()
     }
 }

@@ -173,15 +173,6 @@ impl PoolKeys for FaultyStore {
     async fn lease_pool_key(&self, master_key_id: &str, lease: Duration) -> Result<Option<PoolKey>, StoreError> {
         self.call("lease_pool_key", self.inner.lease_pool_key(master_key_id, lease)).await
     }
-    async fn complete_pooled(
-        &self,
-        id: CustomCsrId,
-        made: &GeneratedCsr,
-        key: &PoolKey,
-        now: Timestamp,
-    ) -> Result<PooledCompletion, StoreError> {
-        self.call("complete_pooled", self.inner.complete_pooled(id, made, key, now)).await
-    }
     async fn discard_pool_key(&self, key: &PoolKey) -> Result<(), StoreError> {
         self.call("discard_pool_key", self.inner.discard_pool_key(key)).await
     }
@@ -262,6 +253,15 @@ impl Generations for FaultyStore {
     async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError> {
         self.call("defer_generation", self.inner.defer_generation(id, delay)).await
     }
+    async fn complete_pooled(
+        &self,
+        id: CustomCsrId,
+        made: &GeneratedCsr,
+        key: &PoolKey,
+        now: Timestamp,
+    ) -> Result<PooledCompletion, StoreError> {
+        self.call("complete_pooled", self.inner.complete_pooled(id, made, key, now)).await
+    }
 }
 
 #[async_trait]
@@ -295,15 +295,22 @@ impl Maintenance for FaultyStore {
 
 #[async_trait]
 impl Store for FaultyStore {
-    fn moved(&self) -> Option<String> {
-        self.inner.moved()
-    }
     async fn ping(&self) -> Result<(), StoreError> {
         self.call("ping", self.inner.ping()).await
     }
+
+    fn moved(&self) -> Option<String> {
+        self.inner.moved()
+    }
+
+    async fn failed(&self) {
+        self.inner.failed().await;
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }
+
     fn signals(&self) -> &Signals {
         self.inner.signals()
     }

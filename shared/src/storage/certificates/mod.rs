@@ -6,6 +6,8 @@ mod store;
 
 use async_trait::async_trait;
 
+#[cfg(test)]
+pub(super) use self::sql::STATEMENTS;
 use crate::{
     audit::Actor,
     clock::Timestamp,
@@ -14,9 +16,6 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope},
     storage::{SealedRow, StoreError},
 };
-
-#[cfg(test)]
-pub(in crate::storage) use self::sql::ALL;
 
 /// How many custom certificates one custom CSR may have, those of all zones together.
 pub const MAX_CERTIFICATES_OF_CSR: u32 = 20;

@@ -8,8 +8,7 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId},
     storage::{
         Dialect, StoreError,
-        row::{Reader, corrupt},
-        value::{Value, values},
+        engine::{Reader, Value, corrupt, values},
     },
     x509::certificate::leaf_details,
 };
@@ -85,7 +84,7 @@ impl<DB: Dialect> Reader<'_, DB> {
     pub(super) fn usable_csr(&self) -> Result<UsableCsr, StoreError> {
         let spki = DB::blob(self.0, "spki_sha256").map_err(|_| corrupt("spki_sha256"))?;
         Ok(UsableCsr {
-            id: self.custom_csr_id()?,
+            id: self.parsed("id", CustomCsrId::parse)?,
             status: self.parsed("status", Status::parse)?,
             sans: self.parsed("sans", |json| serde_json::from_str(json).ok())?,
             spki_sha256: spki.map(|spki| spki.try_into().map_err(|_| corrupt("spki_sha256"))).transpose()?,

@@ -1,8 +1,11 @@
 //! The statements about custom certificates.
 
-use crate::ids::Scope;
+use crate::{
+    ids::Scope,
+    storage::engine::{Statement, statements},
+};
 
-/// The columns that a [`CustomCertificate`] is read from. `not_before`, `serial_number` and `fingerprint_sha256` describe the leaf where
+/// The columns that a custom certificate is read from. `not_before`, `serial_number` and `fingerprint_sha256` describe the leaf where
 /// `described_at` is `modified_at`; else a version that did not know them wrote the row, and the leaf itself is asked.
 macro_rules! columns {
     () => {
@@ -34,80 +37,22 @@ macro_rules! may_be_used {
     };
 }
 
-pub(super) const FIND_USABLE_CSR: &str =
-    concat!("SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND ", may_be_used!());
-pub(super) const FIND_USABLE_CSR_BY_KEY: &str = concat!(
-    "SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE spki_sha256 = $1 AND status = 'active' AND ",
-    may_be_used!(),
-    " ORDER BY CASE WHEN scope = $2 THEN 0 ELSE 1 END, created_at DESC LIMIT 1"
-);
-/// Keeps an active custom CSR from being deleted, and from getting another certificate, until the transaction ends. Another key is not the
-/// one that was checked.
-pub(super) const LOCK_USED_CSR: &str =
-    "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND status = 'active' AND spki_sha256 = $2";
-/// How the certificates of custom CSR `$1` stand to the chain that begins with `$4` and is to be that of certificate `$3` in zone `$2`: another
-/// one in the zone with the same leaf, how many there are, counted up to `$5`, and whether `$3` is among them.
-pub(super) const STANDING_OF_CHAIN: &str = "SELECT \
-    (SELECT MIN(id) FROM custom_certificates WHERE custom_csr_id = $1 AND scope = $2 AND id <> $3 \
-     AND substr(chain_pem, 1, length(CAST($4 AS TEXT))) = $4) AS stored, \
-    (SELECT COUNT(*) FROM (SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT $5) AS counted) AS total, \
-    (SELECT COUNT(*) FROM custom_certificates WHERE id = $3 AND custom_csr_id = $1) AS present";
-pub(super) const INSERT_CERTIFICATE: &str = concat!(
-    "INSERT INTO custom_certificates (",
-    columns!(),
-    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $15)"
-);
-pub(super) const REPLACE_CERTIFICATE: &str = concat!(
-    "UPDATE custom_certificates SET custom_csr_id = $3, chain_pem = $4, hosts = $5, issuer = $6, signature = $7, not_after = $8, \
-     not_before = $9, serial_number = $10, fingerprint_sha256 = $11, bundle_method = COALESCE($12, bundle_method), \
-     certificate_type = COALESCE($13, certificate_type), priority = COALESCE($14, priority), modified_at = $15, described_at = $15 \
-     WHERE id = $1 AND scope = $2 RETURNING ",
-    columns!()
-);
-pub(super) const EDIT_CERTIFICATE: &str = concat!(
-    "UPDATE custom_certificates SET bundle_method = COALESCE($3, bundle_method), certificate_type = COALESCE($4, certificate_type), \
-     priority = COALESCE($5, priority), modified_at = $6, described_at = CASE WHEN described_at = modified_at THEN $6 ELSE described_at END \
-     WHERE id = $1 AND scope = $2 RETURNING ",
-    columns!()
-);
-/// Those of a custom CSR that are over: `$2` is the first notAfter that is not.
-pub(super) const DELETE_EXPIRED_CERTIFICATES: &str =
-    "DELETE FROM custom_certificates WHERE custom_csr_id = $1 AND not_after < $2 RETURNING id, scope";
-pub(super) const FIND_CERTIFICATE_OF_CSR: &str = "SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT 1";
-/// The next `$2` certificates of all zones after the ID `$1`.
-pub(in crate::storage) const ALL_CERTIFICATES: &str =
-    concat!("SELECT ", listed_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");
-pub(super) const EXPORT_CERTIFICATE: &str = concat!("SELECT ", columns!(), " FROM custom_certificates WHERE id = $1");
-/// The sealed private key of custom CSR `$1`, where the zone `$2` may use it.
-pub(super) const SEALED_OF_CSR: &str = concat!(
-    "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active' AND ",
-    may_be_used!()
-);
-
-/// The statements about the certificates that one kind of scope, `$1`, sees.
-pub(super) struct Seen {
-    /// The one with the ID `$2`.
-    pub find: &'static str,
-    /// Likewise.
-    pub delete: &'static str,
-    /// Those with the status `$2`, where `$3` is the first notAfter that is not over, of the custom CSR `$4`, with a pattern `$5` among their
-    /// hosts, and a notAfter before `$6`; null for any of them leaves it out.
-    pub count: &'static str,
-    /// Likewise, `$7` of them after the first `$8`.
-    pub page: &'static str,
-}
-
+/// A statement about the certificates that a scope, `$1`, sees.
 macro_rules! seen {
-    ($is_seen:literal) => {
-        Seen {
-            find: concat!("SELECT ", columns!(), " FROM custom_certificates WHERE ", $is_seen, " AND id = $2"),
-            delete: concat!("DELETE FROM custom_certificates WHERE ", $is_seen, " AND id = $2 RETURNING scope"),
-            count: concat!("SELECT COUNT(*) AS total ", seen!(@filter $is_seen)),
-            page: concat!(
-                "SELECT ", listed_columns!(), " ", seen!(@filter $is_seen), " ORDER BY uploaded_at DESC, id DESC LIMIT $7 OFFSET $8"
-            ),
-        }
+    (find $is_seen:literal) => {
+        concat!("SELECT ", columns!(), " FROM custom_certificates WHERE ", $is_seen, " AND id = $2")
     };
+    (delete $is_seen:literal) => {
+        concat!("DELETE FROM custom_certificates WHERE ", $is_seen, " AND id = $2 RETURNING scope")
+    };
+    (count $is_seen:literal) => {
+        concat!("SELECT COUNT(*) AS total ", seen!(@filter $is_seen))
+    };
+    (page $is_seen:literal) => {
+        concat!("SELECT ", listed_columns!(), " ", seen!(@filter $is_seen), " ORDER BY uploaded_at DESC, id DESC LIMIT $7 OFFSET $8")
+    };
+    // Those with the status `$2`, where `$3` is the first notAfter that is not expired, of the custom CSR `$4`, with a pattern `$5` among
+    // their hosts, and a notAfter before `$6`; null for any of them leaves it out. Of a page, `$7` after the first `$8`.
     (@filter $is_seen:literal) => {
         concat!(
             "FROM custom_certificates WHERE ",
@@ -119,37 +64,75 @@ macro_rules! seen {
     };
 }
 
-pub(super) const SEEN_BY_ZONE: Seen = seen!("scope = $1");
-pub(super) const SEEN_BY_ACCOUNT: Seen = seen!("custom_csr_id IN (SELECT id FROM custom_csrs WHERE scope = $1)");
-
-pub(super) const fn seen_by(scope: &Scope) -> &'static Seen {
-    match scope {
-        Scope::Zone(_) => &SEEN_BY_ZONE,
-        Scope::Account(_) => &SEEN_BY_ACCOUNT,
-    }
+statements! {
+    pub(super) FIND_USABLE_CSR = concat!("SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND ", may_be_used!());
+    pub(super) FIND_USABLE_CSR_BY_KEY = concat!(
+    "SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE spki_sha256 = $1 AND status = 'active' AND ",
+    may_be_used!(),
+    " ORDER BY CASE WHEN scope = $2 THEN 0 ELSE 1 END, created_at DESC LIMIT 1"
+    );
+    /// Keeps an active custom CSR from being deleted, and from getting another certificate, until the transaction ends. Another key is not the
+    /// one that was checked.
+    pub(super) LOCK_USED_CSR = "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND status = 'active' AND spki_sha256 = $2";
+    /// How the certificates of custom CSR `$1` stand to the chain that begins with `$4` and is to be that of certificate `$3` in zone `$2`: another
+    /// one in the zone with the same leaf, how many there are, counted up to `$5`, and whether `$3` is among them.
+    pub(super) STANDING_OF_CHAIN = "SELECT \
+    (SELECT MIN(id) FROM custom_certificates WHERE custom_csr_id = $1 AND scope = $2 AND id <> $3 \
+     AND substr(chain_pem, 1, length(CAST($4 AS TEXT))) = $4) AS stored, \
+    (SELECT COUNT(*) FROM (SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT $5) AS counted) AS total, \
+    (SELECT COUNT(*) FROM custom_certificates WHERE id = $3 AND custom_csr_id = $1) AS present";
+    pub(super) INSERT_CERTIFICATE = concat!(
+    "INSERT INTO custom_certificates (",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $15)"
+    );
+    pub(super) REPLACE_CERTIFICATE = concat!(
+    "UPDATE custom_certificates SET custom_csr_id = $3, chain_pem = $4, hosts = $5, issuer = $6, signature = $7, not_after = $8, \
+     not_before = $9, serial_number = $10, fingerprint_sha256 = $11, bundle_method = COALESCE($12, bundle_method), \
+     certificate_type = COALESCE($13, certificate_type), priority = COALESCE($14, priority), modified_at = $15, described_at = $15 \
+     WHERE id = $1 AND scope = $2 RETURNING ",
+    columns!()
+    );
+    pub(super) EDIT_CERTIFICATE = concat!(
+    "UPDATE custom_certificates SET bundle_method = COALESCE($3, bundle_method), certificate_type = COALESCE($4, certificate_type), \
+     priority = COALESCE($5, priority), modified_at = $6, described_at = CASE WHEN described_at = modified_at THEN $6 ELSE described_at END \
+     WHERE id = $1 AND scope = $2 RETURNING ",
+    columns!()
+    );
+    /// Those of a custom CSR that are over: `$2` is the first notAfter that is not.
+    pub(super) DELETE_EXPIRED_CERTIFICATES = "DELETE FROM custom_certificates WHERE custom_csr_id = $1 AND not_after < $2 RETURNING id, scope";
+    pub(super) FIND_CERTIFICATE_OF_CSR = "SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT 1";
+    /// The next `$2` certificates of all zones after the ID `$1`.
+    pub(super) ALL_CERTIFICATES = concat!("SELECT ", listed_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");
+    pub(super) EXPORT_CERTIFICATE = concat!("SELECT ", columns!(), " FROM custom_certificates WHERE id = $1");
+    /// The sealed private key of custom CSR `$1`, where the zone `$2` may use it.
+    pub(super) SEALED_OF_CSR = concat!(
+    "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active' AND ",
+    may_be_used!()
+    );
+    pub(super) FIND_SEEN_BY_ZONE = seen!(find "scope = $1");
+    pub(super) FIND_SEEN_BY_ACCOUNT = seen!(find "custom_csr_id IN (SELECT id FROM custom_csrs WHERE scope = $1)");
+    pub(super) DELETE_SEEN_BY_ZONE = seen!(delete "scope = $1");
+    pub(super) DELETE_SEEN_BY_ACCOUNT = seen!(delete "custom_csr_id IN (SELECT id FROM custom_csrs WHERE scope = $1)");
+    pub(super) COUNT_SEEN_BY_ZONE = seen!(count "scope = $1");
+    pub(super) COUNT_SEEN_BY_ACCOUNT = seen!(count "custom_csr_id IN (SELECT id FROM custom_csrs WHERE scope = $1)");
+    pub(super) PAGE_SEEN_BY_ZONE = seen!(page "scope = $1");
+    pub(super) PAGE_SEEN_BY_ACCOUNT = seen!(page "custom_csr_id IN (SELECT id FROM custom_csrs WHERE scope = $1)");
 }
 
-/// All of the above, for the test that prepares them.
-#[cfg(test)]
-pub(in crate::storage) const ALL: &[&str] = &[
-    FIND_USABLE_CSR,
-    FIND_USABLE_CSR_BY_KEY,
-    LOCK_USED_CSR,
-    STANDING_OF_CHAIN,
-    INSERT_CERTIFICATE,
-    REPLACE_CERTIFICATE,
-    EDIT_CERTIFICATE,
-    DELETE_EXPIRED_CERTIFICATES,
-    FIND_CERTIFICATE_OF_CSR,
-    ALL_CERTIFICATES,
-    EXPORT_CERTIFICATE,
-    SEALED_OF_CSR,
-    SEEN_BY_ZONE.find,
-    SEEN_BY_ZONE.delete,
-    SEEN_BY_ZONE.count,
-    SEEN_BY_ZONE.page,
-    SEEN_BY_ACCOUNT.find,
-    SEEN_BY_ACCOUNT.delete,
-    SEEN_BY_ACCOUNT.count,
-    SEEN_BY_ACCOUNT.page,
-];
+/// The statements about the certificates that one kind of scope sees.
+pub(super) struct Seen {
+    pub find: Statement,
+    pub delete: Statement,
+    pub count: Statement,
+    pub page: Statement,
+}
+
+pub(super) const fn seen_by(scope: &Scope) -> Seen {
+    match scope {
+        Scope::Zone(_) => Seen { find: FIND_SEEN_BY_ZONE, delete: DELETE_SEEN_BY_ZONE, count: COUNT_SEEN_BY_ZONE, page: PAGE_SEEN_BY_ZONE },
+        Scope::Account(_) => {
+            Seen { find: FIND_SEEN_BY_ACCOUNT, delete: DELETE_SEEN_BY_ACCOUNT, count: COUNT_SEEN_BY_ACCOUNT, page: PAGE_SEEN_BY_ACCOUNT }
+        }
+    }
+}

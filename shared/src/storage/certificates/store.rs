@@ -17,7 +17,10 @@ use crate::{
     custom_certificate::CustomCertificate,
     custom_csr::Status,
     ids::{CustomCertificateId, CustomCsrId, Scope},
-    storage::{Dialect, SqlStore, StoreError, lent::Lent, row::Reader, scopes::FIND_SCOPE, value::values},
+    storage::{
+        Dialect, SqlStore, StoreError,
+        engine::{Lent, Reader, Sql, values},
+    },
 };
 
 /// Which certificate a chain is to be that of.
@@ -28,7 +31,7 @@ struct Target<'a> {
     is_new: bool,
 }
 
-impl<DB: Dialect> SqlStore<DB> {
+impl<DB: Dialect> Sql<DB> {
     /// Holds a custom CSR in place until the transaction ends, so that nobody else gives it a certificate or deletes it; then judges the chain.
     async fn admit(&self, tx: &mut Lent<DB>, target: Target<'_>, new: &NewChain) -> Result<Option<CertificateRefusal>, StoreError> {
         let values = values![new.custom_csr_id.to_string(), new.spki_sha256.to_vec()];
@@ -40,8 +43,7 @@ impl<DB: Dialect> SqlStore<DB> {
     async fn refusal(&self, tx: &mut Lent<DB>, target: Target<'_>, new: &NewChain) -> Result<Option<CertificateRefusal>, StoreError> {
         let (zone, csr) = (target.zone.to_string(), new.custom_csr_id.to_string());
         if target.is_new {
-            let grant = self.fetch(tx, FIND_SCOPE, values![zone.clone()]).await?;
-            let grant = grant.first().map(|row| Reader::<DB>(row).grant()).transpose()?;
+            let grant = self.grant_of(tx, target.zone).await?;
             if !grant.is_some_and(|grant| grant.granted) {
                 return Ok(Some(CertificateRefusal::NotGranted));
             }
@@ -102,18 +104,18 @@ impl<DB: Dialect> SqlStore<DB> {
 #[async_trait]
 impl<DB: Dialect> CertificateStore for SqlStore<DB> {
     async fn find_usable_csr(&self, zone: &Scope, id: CustomCsrId) -> Result<Option<UsableCsr>, StoreError> {
-        let rows = self.rows(FIND_USABLE_CSR, values![id.to_string(), zone.to_string()]).await?;
+        let rows = self.sql.rows(FIND_USABLE_CSR, values![id.to_string(), zone.to_string()]).await?;
         rows.first().map(|row| Reader::<DB>(row).usable_csr()).transpose()
     }
 
     async fn find_usable_csr_by_key(&self, zone: &Scope, spki_sha256: &[u8; 32]) -> Result<Option<UsableCsr>, StoreError> {
-        let rows = self.rows(FIND_USABLE_CSR_BY_KEY, values![spki_sha256.to_vec(), zone.to_string()]).await?;
+        let rows = self.sql.rows(FIND_USABLE_CSR_BY_KEY, values![spki_sha256.to_vec(), zone.to_string()]).await?;
         rows.first().map(|row| Reader::<DB>(row).usable_csr()).transpose()
     }
 
     async fn check_certificate(&self, new: &NewCertificate) -> Result<Option<CertificateRefusal>, StoreError> {
-        let mut tx = self.begin_read().await?;
-        self.refusal(&mut tx, Target { zone: &new.zone, id: new.id, is_new: true }, &new.chain).await
+        let mut tx = self.sql.begin_read().await?;
+        self.sql.refusal(&mut tx, Target { zone: &new.zone, id: new.id, is_new: true }, &new.chain).await
     }
 
     async fn check_replacement(
@@ -122,8 +124,8 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
         id: CustomCertificateId,
         chain: &NewChain,
     ) -> Result<Option<CertificateRefusal>, StoreError> {
-        let mut tx = self.begin_read().await?;
-        self.refusal(&mut tx, Target { zone, id, is_new: false }, chain).await
+        let mut tx = self.sql.begin_read().await?;
+        self.sql.refusal(&mut tx, Target { zone, id, is_new: false }, chain).await
     }
 
     async fn accept_certificate(
@@ -132,7 +134,7 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<Option<CertificateRefusal>, StoreError> {
-        match self.insert_certificate(new, actor, now).await {
+        match self.sql.insert_certificate(new, actor, now).await {
             // The commit's answer was lost: what is there now decides, seen by a fresh connection.
             Err(StoreError::Ambiguous(lost)) => match self.find_certificate(&new.zone, new.id).await {
                 Ok(Some(_)) => Ok(None),
@@ -157,10 +159,10 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
             now.micros(),
         ];
         let mut values = values![id.to_string(), zone.to_string()];
-        let mut tx = self.begin_write().await?;
+        let mut tx = self.sql.begin_write().await?;
         let (statement, action) = match &change.chain {
             Some(chain) => {
-                if let Some(refusal) = self.admit(&mut tx, Target { zone, id, is_new: false }, chain).await? {
+                if let Some(refusal) = self.sql.admit(&mut tx, Target { zone, id, is_new: false }, chain).await? {
                     return Ok(Replacement::Refused(refusal));
                 }
                 values.extend(chain_values(chain)?);
@@ -169,21 +171,21 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
             None => (EDIT_CERTIFICATE, Action::Edit),
         };
         values.extend(settings);
-        let rows = self.fetch(&mut tx, statement, values).await?;
+        let rows = self.sql.fetch(&mut tx, statement, values).await?;
         let Some(row) = rows.first() else { return Ok(Replacement::NotFound) };
         let replaced = Reader::<DB>(row).certificate()?;
-        self.record(&mut tx, &NewEntry::custom_certificate(action, id, zone), actor, now).await?;
-        self.commit(tx).await?;
+        self.sql.record(&mut tx, &NewEntry::custom_certificate(action, id, zone), actor, now).await?;
+        self.sql.commit(tx).await?;
         Ok(Replacement::Replaced(Box::new(replaced)))
     }
 
     async fn find_certificate(&self, scope: &Scope, id: CustomCertificateId) -> Result<Option<CustomCertificate>, StoreError> {
-        let rows = self.rows(seen_by(scope).find, values![scope.to_string(), id.to_string()]).await?;
+        let rows = self.sql.rows(seen_by(scope).find, values![scope.to_string(), id.to_string()]).await?;
         rows.first().map(|row| Reader::<DB>(row).certificate()).transpose()
     }
 
     async fn list_certificates(&self, scope: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError> {
-        let mut tx = self.begin_read().await?;
+        let mut tx = self.sql.begin_read().await?;
         let status = query.status.map(|status| status.as_str().to_owned());
         let mut filter = values![
             scope.to_string(),
@@ -193,45 +195,45 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
             query.host.as_deref().map(with_host).transpose()?,
             query.expires_before.map(Timestamp::micros),
         ];
-        let count = self.fetch(&mut tx, seen_by(scope).count, filter.clone()).await?;
+        let count = self.sql.fetch(&mut tx, seen_by(scope).count, filter.clone()).await?;
         let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default().unsigned_abs();
         let offset = i64::from(query.page.saturating_sub(1)) * i64::from(query.per_page);
         filter.extend(values![i64::from(query.per_page), offset]);
-        let rows = self.fetch(&mut tx, seen_by(scope).page, filter).await?;
+        let rows = self.sql.fetch(&mut tx, seen_by(scope).page, filter).await?;
         let rows = rows.iter().map(|row| Reader::<DB>(row).certificate()).collect::<Result<_, _>>()?;
         Ok(CertificatePage { rows, total })
     }
 
     async fn delete_certificate(&self, scope: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let deleted = self.fetch(&mut tx, seen_by(scope).delete, values![scope.to_string(), id.to_string()]).await?;
+        let mut tx = self.sql.begin_write().await?;
+        let deleted = self.sql.fetch(&mut tx, seen_by(scope).delete, values![scope.to_string(), id.to_string()]).await?;
         let Some(row) = deleted.first() else { return Ok(false) };
         let zone = Reader::<DB>(row).scope()?;
-        self.record(&mut tx, &NewEntry::custom_certificate(Action::Delete, id, &zone), actor, now).await?;
-        self.commit(tx).await?;
+        self.sql.record(&mut tx, &NewEntry::custom_certificate(Action::Delete, id, &zone), actor, now).await?;
+        self.sql.commit(tx).await?;
         Ok(true)
     }
 
     async fn list_all_certificates(&self, after: Option<CustomCertificateId>, limit: u32) -> Result<Vec<CustomCertificate>, StoreError> {
         let after = after.map(|id| id.to_string()).unwrap_or_default();
-        let rows = self.rows(ALL_CERTIFICATES, values![after, i64::from(limit)]).await?;
+        let rows = self.sql.rows(ALL_CERTIFICATES, values![after, i64::from(limit)]).await?;
         rows.iter().map(|row| Reader::<DB>(row).certificate()).collect()
     }
 
     async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let rows = self.fetch(&mut tx, EXPORT_CERTIFICATE, values![id.to_string()]).await?;
+        let mut tx = self.sql.begin_write().await?;
+        let rows = self.sql.fetch(&mut tx, EXPORT_CERTIFICATE, values![id.to_string()]).await?;
         let Some(certificate) = rows.first().map(|row| Reader::<DB>(row).certificate()).transpose()? else {
             return Ok(StartedExport::NotFound);
         };
         let key = values![certificate.custom_csr_id.to_string(), certificate.zone.to_string()];
-        let sealed = self.fetch(&mut tx, SEALED_OF_CSR, key).await?;
+        let sealed = self.sql.fetch(&mut tx, SEALED_OF_CSR, key).await?;
         let sealed = sealed.first().map(|row| Reader::<DB>(row).sealed()).transpose()?;
         let Some(sealed) = sealed else {
             return Ok(StartedExport::NotUsable { zone: certificate.zone, custom_csr_id: certificate.custom_csr_id });
         };
-        self.record(&mut tx, &NewEntry::custom_certificate(Action::Export, id, &certificate.zone), actor, now).await?;
-        self.commit(tx).await?;
+        self.sql.record(&mut tx, &NewEntry::custom_certificate(Action::Export, id, &certificate.zone), actor, now).await?;
+        self.sql.commit(tx).await?;
         Ok(StartedExport::Recorded(Box::new(Export { certificate, sealed })))
     }
 }

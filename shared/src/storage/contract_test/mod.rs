@@ -4,8 +4,8 @@ mod accepting;
 mod auditing;
 mod certificates;
 mod generating;
+mod key_pool;
 mod listing;
-mod pool_keys;
 mod processes;
 
 use std::sync::Arc;

@@ -1,225 +1,404 @@
-//! Accepting a custom CSR: its quota, its row, its job, its idempotency record and its audit entry are written together.
+//! Accepts custom CSRs, a batch in one transaction: quotas, rows, jobs, idempotency records and audit entries, together.
+//!
+//! Quota, bounds and idempotency of a scope are decided in memory while its row is locked: no other transaction adds to what is counted.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use super::search_text;
+use super::{Acceptance, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, NewCustomCsr, list::search_text};
 use crate::{
     audit::{Action, Actor, NewEntry},
     clock::Timestamp,
-    custom_csr::{CustomCsr, CustomCsrRequest, Status},
-    ids::{CustomCsrId, Scope, TenantId},
-    job::GenerateCsrJob,
+    custom_csr::{CustomCsr, Status},
+    ids::{CustomCsrId, Scope},
     storage::{
-        Dialect, SqlStore, StoreError,
-        dialect::NewJob,
-        lent::Lent,
-        row::Reader,
-        scopes::{FIND_SCOPE, GIVE_BACK_QUOTA, ScopeGrant, TAKE_QUOTA},
-        value::{Value, values},
+        Dialect, ScopeGrant, Signal, Signals, StoreError,
+        engine::{Failure, Lent, Outcome, Reader, Sql, Work, given, given_rows, hex, statements, values},
+        jobs::NewJob,
     },
 };
 
-/// A custom CSR about to be accepted.
-#[derive(Debug, Clone)]
-pub struct NewCustomCsr {
-    /// Its ID, chosen by the caller.
-    pub id: CustomCsrId,
-    /// The zone or account it is made in.
-    pub scope: Scope,
-    /// What was asked for.
-    pub request: CustomCsrRequest,
-    /// The key that makes a repeated request harmless.
-    pub idempotency_key: Option<IdempotencyKey>,
-    /// The custom CSR that this one is to replace.
-    pub replaces: Option<CustomCsrId>,
-    /// How many pending custom CSRs its scope may have, this one included.
-    pub max_pending: u32,
+/// The scopes that the JSON array `$1` names, in the order in which everybody locks them.
+macro_rules! scopes {
+    (sqlite) => {
+        concat!("SELECT scope, granted, account_id, quota, used FROM scopes WHERE scope IN (SELECT given.scope FROM ", given!(sqlite scope TEXT), ")")
+    };
+    (postgres $lock:literal) => {
+        concat!(
+            "SELECT scope, granted, account_id, quota, used FROM scopes WHERE scope IN (SELECT given.scope FROM ",
+            given!(postgres scope TEXT), ") ORDER BY scope FOR NO KEY UPDATE", $lock
+        )
+    };
 }
 
-/// An Idempotency-Key, hashed, with the body it came with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdempotencyKey {
-    /// SHA-256 of the token's subject and the key.
-    pub key_sha256: Vec<u8>,
-    /// SHA-256 of the body's bytes.
-    pub body_sha256: Vec<u8>,
+statements! {
+    /// Locks scopes, and passes over those that others have locked. On SQLite one transaction at a time writes anyway.
+    LOCK_FREE_SCOPES { sqlite: scopes!(sqlite), postgres: scopes!(postgres " SKIP LOCKED"),
+    };
+    /// Locks scopes, and waits for them.
+    LOCK_SCOPES { sqlite: scopes!(sqlite), postgres: scopes!(postgres ""),
+    };
+    FIND_SCOPES(scope TEXT) = "SELECT scope FROM scopes WHERE scope IN (SELECT given.scope FROM ", ")";
+    FIND_IDEMPOTENCY_KEYS(scope TEXT, key_sha256 BYTEA) = "SELECT scope, key_sha256, body_sha256, custom_csr_id AS id, created_at \
+        FROM idempotency_keys WHERE (scope, key_sha256) IN (SELECT given.scope, given.key_sha256 FROM ", ")";
+    /// The pending custom CSRs of these scopes, counted up to `$2`.
+    COUNT_PENDING(scope TEXT) = "SELECT given.scope, (SELECT COUNT(*) FROM (SELECT id FROM custom_csrs \
+        WHERE custom_csrs.scope = given.scope AND status = 'pending' LIMIT $2) AS pending) AS total FROM ", "";
+    /// The remembered keys of these scopes, counted up to `$2`.
+    COUNT_IDEMPOTENCY_KEYS(scope TEXT) = "SELECT given.scope, (SELECT COUNT(*) FROM (SELECT key_sha256 FROM idempotency_keys \
+        WHERE idempotency_keys.scope = given.scope LIMIT $2) AS remembered) AS total FROM ", "";
+    INSERT_CUSTOM_CSRS(
+        id TEXT, scope TEXT, account_id TEXT, created_at BIGINT, country TEXT, state TEXT, locality TEXT, organization TEXT,
+        organizational_unit TEXT, common_name TEXT, name TEXT, description TEXT, sans TEXT, key_type TEXT, search_text TEXT, job_id TEXT,
+        replaces TEXT
+    ) = "INSERT INTO custom_csrs (id, scope, account_id, status, created_at, updated_at, country, state, locality, organization, \
+        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces) \
+        SELECT id, scope, account_id, 'pending', created_at, created_at, country, state, locality, organization, \
+        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces FROM ", "";
+    /// Remembers keys, or takes over records that are too old to count. (`WHERE` tells SQLite that `ON` begins no join.)
+    CLAIM_IDEMPOTENCY_KEYS(
+        scope TEXT, key_sha256 BYTEA, body_sha256 BYTEA, custom_csr_id TEXT, created_at BIGINT
+    ) = "INSERT INTO idempotency_keys (scope, key_sha256, body_sha256, custom_csr_id, created_at) \
+        SELECT scope, key_sha256, body_sha256, custom_csr_id, created_at FROM ", " WHERE TRUE \
+        ON CONFLICT (scope, key_sha256) DO UPDATE SET body_sha256 = excluded.body_sha256, custom_csr_id = excluded.custom_csr_id, \
+        created_at = excluded.created_at WHERE idempotency_keys.created_at < excluded.created_at - CAST($2 AS BIGINT)";
+    TAKE_QUOTA(scope TEXT, accepted BIGINT) = "UPDATE scopes SET used = used + given.accepted FROM ", " WHERE scopes.scope = given.scope";
 }
 
-/// How long an Idempotency-Key is remembered.
-pub const IDEMPOTENCY_KEY_LIFE: Duration = Duration::from_hours(24);
-
-/// How many Idempotency-Keys of one zone or account are remembered. They outlive their custom CSRs, so no quota bounds them.
-pub const IDEMPOTENCY_KEYS_MAX: u32 = 10_000;
-
-/// How many custom CSRs of one zone or account may be pending, unless it is set otherwise.
-pub const MAX_PENDING: u32 = 1_000;
-
-/// What became of an attempt to accept a custom CSR.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Acceptance {
-    /// It is stored, pending, with a job to wake a worker, and counts against the quota.
-    Accepted(Box<CustomCsr>),
-    /// The scope was not granted custom CSRs (1404).
-    NotGranted,
-    /// It was, but without a quota (1403).
-    NoQuota,
-    /// The quota, this large, is used up (1465).
-    QuotaUsedUp(u32),
-    /// The scope has as many pending custom CSRs as it may have (1470).
-    TooManyPending,
-    /// As many Idempotency-Keys of the scope are remembered as may be (1470).
-    TooManyKeys,
-    /// The same key came with the same body before and made this one.
-    Replayed(CustomCsrId),
-    /// The same key came with another body before (1466).
-    KeyReused,
+/// A custom CSR to accept, for whom, and when.
+pub(in crate::storage) struct Request {
+    pub new: NewCustomCsr,
+    pub actor: Actor,
+    pub now: Timestamp,
 }
 
-/// The pending custom CSRs of scope `$1`, counted up to `$2`.
-pub(in crate::storage) const COUNT_PENDING: &str =
-    "SELECT COUNT(*) AS total FROM (SELECT id FROM custom_csrs WHERE scope = $1 AND status = 'pending' LIMIT $2) AS pending";
-pub(in crate::storage) const INSERT_CUSTOM_CSR: &str = "INSERT INTO custom_csrs (id, scope, account_id, status, created_at, updated_at, country, \
-    state, locality, organization, organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces) \
-    VALUES ($1, $2, $3, 'pending', $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
-/// Claims a key, or takes over a record that is too old to count.
-pub(in crate::storage) const CLAIM_IDEMPOTENCY_KEY: &str = "INSERT INTO idempotency_keys (scope, key_sha256, body_sha256, custom_csr_id, created_at) \
-    VALUES ($1, $2, $3, $4, $5) ON CONFLICT (scope, key_sha256) DO UPDATE SET body_sha256 = excluded.body_sha256, \
-    custom_csr_id = excluded.custom_csr_id, created_at = excluded.created_at WHERE idempotency_keys.created_at < $6";
-pub(in crate::storage) const FIND_IDEMPOTENCY_KEY: &str =
-    "SELECT body_sha256, custom_csr_id AS id FROM idempotency_keys WHERE scope = $1 AND key_sha256 = $2";
-/// The remembered keys of scope `$1`, counted up to `$2`.
-pub(in crate::storage) const COUNT_IDEMPOTENCY_KEYS: &str =
-    "SELECT COUNT(*) AS total FROM (SELECT key_sha256 FROM idempotency_keys WHERE scope = $1 LIMIT $2) AS remembered";
-pub(in crate::storage) const PURGE_IDEMPOTENCY_KEYS: &str = "DELETE FROM idempotency_keys WHERE (scope, key_sha256) IN \
-    (SELECT scope, key_sha256 FROM idempotency_keys WHERE created_at < $1 LIMIT $2)";
+/// Accepts custom CSRs.
+pub(in crate::storage) struct Accepting<DB: Dialect> {
+    pub sql: Arc<Sql<DB>>,
+    pub signals: Arc<Signals>,
+}
 
-/// All of the above, for the test that prepares them.
-#[cfg(test)]
-pub(in crate::storage) const ALL: &[&str] =
-    &[COUNT_PENDING, INSERT_CUSTOM_CSR, CLAIM_IDEMPOTENCY_KEY, FIND_IDEMPOTENCY_KEY, COUNT_IDEMPOTENCY_KEYS, PURGE_IDEMPOTENCY_KEYS];
+impl<DB: Dialect> Clone for Accepting<DB> {
+    fn clone(&self) -> Self {
+        Self { sql: Arc::clone(&self.sql), signals: Arc::clone(&self.signals) }
+    }
+}
 
-impl<DB: Dialect> SqlStore<DB> {
-    /// What is refused has to be rolled back.
-    pub(in crate::storage) async fn accept(
-        &self,
-        tx: &mut Lent<DB>,
-        new: &NewCustomCsr,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<Acceptance, StoreError> {
-        if let Some(earlier) = self.claim_key(tx, new, now).await? {
-            return Ok(earlier);
-        }
-        let taken = self.fetch(tx, TAKE_QUOTA, values![new.scope.to_string()]).await?;
-        let Some(row) = taken.first() else {
-            let grant = self.fetch(tx, FIND_SCOPE, values![new.scope.to_string()]).await?;
-            let grant = grant.first().map(|row| Reader::<DB>(row).grant()).transpose()?;
-            return Ok(match grant.filter(|grant| grant.granted) {
-                None => Acceptance::NotGranted,
-                Some(ScopeGrant { quota: None, .. }) => Acceptance::NoQuota,
-                Some(ScopeGrant { quota: Some(quota), .. }) => Acceptance::QuotaUsedUp(quota),
-            });
+impl<DB: Dialect> Work for Accepting<DB> {
+    type Request = Request;
+    type Response = Acceptance;
+    type Key = Scope;
+    const TOGETHER: bool = true;
+
+    fn key(request: &Request) -> Scope {
+        request.new.scope.clone()
+    }
+
+    async fn run(&mut self, requests: &[&Request], waits: bool) -> Result<Vec<Outcome<Acceptance>>, Failure> {
+        let mut tx = self.sql.begin_write().await.map_err(|error| Failure { error, is_answer: false })?;
+        let decisions = match self.sql.accept(&mut tx, requests, waits).await {
+            Ok(decisions) => decisions,
+            Err(error) => return Err(tx.failure(error)),
         };
-        let (account, used) = (Reader::<DB>(row).account()?, Reader::<DB>(row).count("used")?);
-        if let Some(refused) = self.check_bounds(tx, new, used).await? {
-            // Others may share the commit: of what is refused nothing stays.
-            self.execute(tx, GIVE_BACK_QUOTA, values![new.scope.to_string()]).await?;
-            return Ok(refused);
+        // A transaction that writes nothing is rolled back.
+        if decisions.iter().any(|decision| matches!(decision, Some(Acceptance::Accepted(_)))) {
+            self.sql.commit(tx).await.map_err(|error| Failure { error, is_answer: false })?;
+            self.signals.send(Signal::Enqueued);
         }
-        let account = match &new.scope {
-            Scope::Zone(_) => account,
+        Ok(decisions.into_iter().map(|decision| decision.map_or(Outcome::Locked, |decision| Outcome::Answer(Ok(decision)))).collect())
+    }
+}
+
+/// An idempotency record that counts.
+struct Record {
+    body_sha256: Vec<u8>,
+    custom_csr_id: CustomCsrId,
+}
+
+impl Record {
+    fn answer(&self, body_sha256: &[u8]) -> Acceptance {
+        if self.body_sha256 == body_sha256 { Acceptance::Replayed(self.custom_csr_id) } else { Acceptance::KeyReused }
+    }
+}
+
+/// What is known of the scopes of a batch, and what the batch adds to it.
+#[derive(Default)]
+struct Ledger {
+    /// Of the scopes that this transaction has locked.
+    grants: HashMap<Scope, ScopeGrant>,
+    /// Those that others have locked.
+    locked: BTreeSet<String>,
+    records: HashMap<(Scope, Vec<u8>), Record>,
+    /// Records that are too old to count, but are still there.
+    old: BTreeSet<(String, Vec<u8>)>,
+    pending: HashMap<Scope, i64>,
+    keys: HashMap<Scope, i64>,
+    /// How many the batch accepts.
+    accepted: BTreeMap<String, i64>,
+}
+
+impl Ledger {
+    /// What becomes of a request, or `None` if others have its scope. What is accepted counts for those that come after it.
+    fn decide(&mut self, Request { new, now, .. }: &Request) -> Option<Acceptance> {
+        let key = new.idempotency_key.as_ref();
+        if let Some(key) = key
+            && let Some(record) = self.records.get(&(new.scope.clone(), key.key_sha256.clone()))
+        {
+            return Some(record.answer(&key.body_sha256));
+        }
+        let name = new.scope.to_string();
+        if self.locked.contains(&name) {
+            return None;
+        }
+        let Some(grant) = self.grants.get_mut(&new.scope).filter(|grant| grant.granted) else { return Some(Acceptance::NotGranted) };
+        match grant.quota {
+            None => return Some(Acceptance::NoQuota),
+            Some(quota) if grant.used >= quota => return Some(Acceptance::QuotaUsedUp(quota)),
+            Some(_) => {}
+        }
+        let pending = self.pending.entry(new.scope.clone()).or_default();
+        // A scope has no more pending custom CSRs than custom CSRs.
+        if grant.used >= new.max_pending && *pending >= i64::from(new.max_pending) {
+            return Some(Acceptance::TooManyPending);
+        }
+        if let Some(key) = key {
+            let keys = self.keys.entry(new.scope.clone()).or_default();
+            if !self.old.contains(&(name.clone(), key.key_sha256.clone())) {
+                if *keys >= i64::from(IDEMPOTENCY_KEYS_MAX) {
+                    return Some(Acceptance::TooManyKeys);
+                }
+                *keys += 1;
+            }
+            let record = Record { body_sha256: key.body_sha256.clone(), custom_csr_id: new.id };
+            self.records.insert((new.scope.clone(), key.key_sha256.clone()), record);
+        }
+        *pending += 1;
+        grant.used += 1;
+        *self.accepted.entry(name).or_default() += 1;
+        Some(Acceptance::Accepted(Box::new(accepted(new, grant, *now))))
+    }
+}
+
+fn accepted(new: &NewCustomCsr, grant: &ScopeGrant, now: Timestamp) -> CustomCsr {
+    CustomCsr {
+        id: new.id,
+        scope: new.scope.clone(),
+        account: match &new.scope {
+            Scope::Zone(_) => grant.account.clone(),
             Scope::Account(id) => Some(id.clone()),
-        };
-        let job = NewJob::new(GenerateCsrJob::new(new.id));
-        self.execute(tx, INSERT_CUSTOM_CSR, insert_values(new, account.as_ref(), &job.id, now)?).await?;
-        self.push(tx, job).await?;
-        let action = if new.replaces.is_some() { Action::Rekey } else { Action::Create };
-        self.record(tx, &NewEntry::custom_csr(action, new.id, &new.scope), actor, now).await?;
-        let accepted = CustomCsr {
-            id: new.id,
-            scope: new.scope.clone(),
-            account,
-            status: Status::Pending,
-            error: None,
-            created_at: now,
-            updated_at: now,
-            request: new.request.clone(),
-            csr_pem: None,
-            replaces: new.replaces,
-            certificate_ids: Vec::new(),
-        };
-        Ok(Acceptance::Accepted(Box::new(accepted)))
-    }
-
-    /// What is to be answered where the scope has too much of something already. The row of the scope is locked by now: no other
-    /// transaction adds to what is counted here. A scope that has `used` custom CSRs has no more pending ones than that.
-    async fn check_bounds(&self, tx: &mut Lent<DB>, new: &NewCustomCsr, used: u32) -> Result<Option<Acceptance>, StoreError> {
-        if used > new.max_pending && self.has_as_many(tx, COUNT_PENDING, &new.scope, new.max_pending).await? {
-            return Ok(Some(Acceptance::TooManyPending));
-        }
-        // The claim of this request is among them.
-        let keys = i64::from(IDEMPOTENCY_KEYS_MAX) + 1;
-        let is_over = new.idempotency_key.is_some() && self.has_as_many(tx, COUNT_IDEMPOTENCY_KEYS, &new.scope, keys).await?;
-        Ok(is_over.then_some(Acceptance::TooManyKeys))
-    }
-
-    /// Whether a statement that counts up to `$2` comes to that.
-    async fn has_as_many(
-        &self,
-        connection: &mut Lent<DB>,
-        statement: &'static str,
-        scope: &Scope,
-        number: impl Into<i64> + Send,
-    ) -> Result<bool, StoreError> {
-        let number = number.into();
-        let rows = self.fetch(connection, statement, values![scope.to_string(), number]).await?;
-        Ok(rows.first().map(|row| Reader::<DB>(row).int("total")).transpose()? >= Some(number))
-    }
-
-    /// Claims the Idempotency-Key of a request, if it has one; what is to be answered where it came before. Of several at once the
-    /// others wait here for the first to commit.
-    async fn claim_key(&self, tx: &mut Lent<DB>, new: &NewCustomCsr, now: Timestamp) -> Result<Option<Acceptance>, StoreError> {
-        let Some(IdempotencyKey { key_sha256, body_sha256 }) = new.idempotency_key.clone() else { return Ok(None) };
-        let (scope, too_old) = (new.scope.to_string(), now.minus(IDEMPOTENCY_KEY_LIFE).micros());
-        let claim = values![scope.clone(), key_sha256.clone(), body_sha256.clone(), new.id.to_string(), now.micros(), too_old];
-        if self.execute(tx, CLAIM_IDEMPOTENCY_KEY, claim).await? > 0 {
-            return Ok(None);
-        }
-        let found = self.fetch(tx, FIND_IDEMPOTENCY_KEY, values![scope, key_sha256]).await?;
-        let Some(row) = found.first() else { return Err(StoreError::Unavailable("the idempotency record went away just now".to_owned())) };
-        let row = Reader::<DB>(row);
-        let same = row.blob("body_sha256")? == body_sha256;
-        Ok(Some(if same { Acceptance::Replayed(row.custom_csr_id()?) } else { Acceptance::KeyReused }))
+        },
+        status: Status::Pending,
+        error: None,
+        created_at: now,
+        updated_at: now,
+        request: new.request.clone(),
+        csr_pem: None,
+        replaces: new.replaces,
+        certificate_ids: Vec::new(),
     }
 }
 
-/// The parameters of the statement that inserts a custom CSR.
-pub(in crate::storage) fn insert_values(
-    new: &NewCustomCsr,
-    account: Option<&TenantId>,
-    job_id: &str,
-    now: Timestamp,
-) -> Result<Vec<Value>, StoreError> {
-    let request = &new.request;
-    let subject = &request.subject;
-    let sans = serde_json::to_string(&request.sans).map_err(|error| StoreError::Internal(error.to_string()))?;
-    Ok(values![
-        new.id.to_string(),
-        new.scope.to_string(),
-        account.map(ToString::to_string),
-        now.micros(),
-        subject.country.clone(),
-        subject.state.clone(),
-        subject.locality.clone(),
-        subject.organization.clone(),
-        subject.organizational_unit.clone(),
-        subject.common_name.clone(),
-        request.name.clone(),
-        request.description.clone(),
-        sans,
-        request.key_type.as_str(),
-        search_text(request.name.as_deref(), request),
-        job_id,
-        new.replaces.map(|id| id.to_string()),
-    ])
+#[derive(serde::Serialize)]
+struct ScopeRow {
+    scope: String,
+}
+
+#[derive(serde::Serialize)]
+struct KeyRow {
+    scope: String,
+    key_sha256: String,
+}
+
+#[derive(serde::Serialize)]
+struct ClaimRow {
+    scope: String,
+    key_sha256: String,
+    body_sha256: String,
+    custom_csr_id: String,
+    created_at: i64,
+}
+
+#[derive(serde::Serialize)]
+struct QuotaRow {
+    scope: String,
+    accepted: i64,
+}
+
+#[derive(serde::Serialize)]
+struct CsrRow<'a> {
+    id: String,
+    scope: String,
+    account_id: Option<String>,
+    created_at: i64,
+    country: &'a str,
+    state: &'a str,
+    locality: &'a str,
+    organization: &'a str,
+    organizational_unit: Option<&'a str>,
+    common_name: &'a str,
+    name: Option<&'a str>,
+    description: Option<&'a str>,
+    sans: String,
+    key_type: &'static str,
+    search_text: String,
+    job_id: String,
+    replaces: Option<String>,
+}
+
+impl<'a> CsrRow<'a> {
+    fn new(csr: &'a CustomCsr, job_id: &str) -> Result<Self, StoreError> {
+        let (request, subject) = (&csr.request, &csr.request.subject);
+        Ok(Self {
+            id: csr.id.to_string(),
+            scope: csr.scope.to_string(),
+            account_id: csr.account.as_ref().map(ToString::to_string),
+            created_at: csr.created_at.micros(),
+            country: &subject.country,
+            state: &subject.state,
+            locality: &subject.locality,
+            organization: &subject.organization,
+            organizational_unit: subject.organizational_unit.as_deref(),
+            common_name: &subject.common_name,
+            name: request.name.as_deref(),
+            description: request.description.as_deref(),
+            sans: serde_json::to_string(&request.sans).map_err(|error| StoreError::Internal(error.to_string()))?,
+            key_type: request.key_type.as_str(),
+            search_text: search_text(request.name.as_deref(), request),
+            job_id: job_id.to_owned(),
+            replaces: csr.replaces.map(|id| id.to_string()),
+        })
+    }
+}
+
+impl<DB: Dialect> Sql<DB> {
+    /// Decides a batch, and writes what is accepted.
+    async fn accept(&self, tx: &mut Lent<DB>, requests: &[&Request], waits: bool) -> Result<Vec<Option<Acceptance>>, StoreError> {
+        let mut ledger = Ledger::default();
+        self.lock_scopes(tx, requests, waits, &mut ledger).await?;
+        self.find_records(tx, requests, &mut ledger).await?;
+        self.count_pending(tx, requests, &mut ledger).await?;
+        let decisions: Vec<_> = requests.iter().map(|request| ledger.decide(request)).collect();
+        let accepted: Vec<_> = decisions
+            .iter()
+            .zip(requests)
+            .filter_map(|(decision, request)| match decision {
+                Some(Acceptance::Accepted(csr)) => Some((&**csr, *request)),
+                _ => None,
+            })
+            .collect();
+        if !accepted.is_empty() {
+            self.write_accepted(tx, &accepted).await?;
+            let quotas: Vec<_> = ledger.accepted.into_iter().map(|(scope, accepted)| QuotaRow { scope, accepted }).collect();
+            self.execute(tx, TAKE_QUOTA, values![given_rows(&quotas)?]).await?;
+        }
+        Ok(decisions)
+    }
+
+    async fn lock_scopes(&self, tx: &mut Lent<DB>, requests: &[&Request], waits: bool, ledger: &mut Ledger) -> Result<(), StoreError> {
+        let wanted = scope_rows(requests.iter().copied());
+        let names = given_rows(&wanted)?;
+        let statement = if waits { LOCK_SCOPES } else { LOCK_FREE_SCOPES };
+        for row in &self.fetch(tx, statement, values![names.clone()]).await? {
+            let grant = Reader::<DB>(row).grant()?;
+            ledger.grants.insert(grant.scope.clone(), grant);
+        }
+        if ledger.grants.len() < wanted.len() && !waits {
+            // Those that exist, and did not come, are locked by others.
+            for row in &self.fetch(tx, FIND_SCOPES, values![names]).await? {
+                let scope = Reader::<DB>(row).scope()?;
+                if !ledger.grants.contains_key(&scope) {
+                    ledger.locked.insert(scope.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The idempotency records that the requests of a batch may meet, and how many others their scopes have.
+    async fn find_records(&self, tx: &mut Lent<DB>, requests: &[&Request], ledger: &mut Ledger) -> Result<(), StoreError> {
+        let keyed: Vec<_> = requests.iter().copied().filter(|request| request.new.idempotency_key.is_some()).collect();
+        let Some(now) = keyed.iter().map(|request| request.now).min() else { return Ok(()) };
+        let keys: Vec<_> = keyed
+            .iter()
+            .filter_map(|Request { new, .. }| {
+                let key = new.idempotency_key.as_ref()?;
+                Some(KeyRow { scope: new.scope.to_string(), key_sha256: hex(&key.key_sha256) })
+            })
+            .collect();
+        let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
+        for row in &self.fetch(tx, FIND_IDEMPOTENCY_KEYS, values![given_rows(&keys)?]).await? {
+            let row = Reader::<DB>(row);
+            let (scope, key) = (row.scope()?, row.blob("key_sha256")?);
+            if row.int("created_at")? < too_old {
+                ledger.old.insert((scope.to_string(), key));
+            } else {
+                ledger.records.insert((scope, key), Record { body_sha256: row.blob("body_sha256")?, custom_csr_id: row.custom_csr_id()? });
+            }
+        }
+        let (scopes, most) = (given_rows(&scope_rows(keyed))?, i64::from(IDEMPOTENCY_KEYS_MAX));
+        for row in &self.fetch(tx, COUNT_IDEMPOTENCY_KEYS, values![scopes, most]).await? {
+            let row = Reader::<DB>(row);
+            ledger.keys.insert(row.scope()?, row.int("total")?);
+        }
+        Ok(())
+    }
+
+    /// The pending custom CSRs of those scopes that may have too many.
+    async fn count_pending(&self, tx: &mut Lent<DB>, requests: &[&Request], ledger: &mut Ledger) -> Result<(), StoreError> {
+        let many = |new: &NewCustomCsr| {
+            let others = requests.iter().filter(|other| other.new.scope == new.scope).count();
+            ledger.grants.get(&new.scope).is_some_and(|grant| grant.used as usize + others > new.max_pending as usize)
+        };
+        let full: Vec<_> = requests.iter().copied().filter(|request| many(&request.new)).collect();
+        let Some(most) = full.iter().map(|request| i64::from(request.new.max_pending)).max() else { return Ok(()) };
+        for row in &self.fetch(tx, COUNT_PENDING, values![given_rows(&scope_rows(full))?, most]).await? {
+            let row = Reader::<DB>(row);
+            ledger.pending.insert(row.scope()?, row.int("total")?);
+        }
+        Ok(())
+    }
+
+    async fn write_accepted(&self, tx: &mut Lent<DB>, accepted: &[(&CustomCsr, &Request)]) -> Result<(), StoreError> {
+        let jobs = accepted.iter().map(|(csr, _)| NewJob::new(csr.id)).collect::<Result<Vec<_>, _>>()?;
+        let rows = accepted.iter().zip(&jobs).map(|((csr, _), job)| CsrRow::new(csr, &job.id)).collect::<Result<Vec<_>, _>>()?;
+        self.execute(tx, INSERT_CUSTOM_CSRS, values![given_rows(&rows)?]).await?;
+        self.push(tx, &jobs, std::time::Duration::ZERO).await?;
+        let claims: Vec<_> = accepted
+            .iter()
+            .filter_map(|(csr, Request { new, now, .. })| {
+                let key = new.idempotency_key.as_ref()?;
+                Some(ClaimRow {
+                    scope: csr.scope.to_string(),
+                    key_sha256: hex(&key.key_sha256),
+                    body_sha256: hex(&key.body_sha256),
+                    custom_csr_id: csr.id.to_string(),
+                    created_at: now.micros(),
+                })
+            })
+            .collect();
+        if !claims.is_empty() {
+            let life = i64::try_from(IDEMPOTENCY_KEY_LIFE.as_micros()).unwrap_or(i64::MAX);
+            let claimed = self.execute(tx, CLAIM_IDEMPOTENCY_KEYS, values![given_rows(&claims)?, life]).await?;
+            // The version before claims keys before it locks scopes.
+            if usize::try_from(claimed) != Ok(claims.len()) {
+                return Err(StoreError::Unavailable("an idempotency record came up just now".to_owned()));
+            }
+        }
+        let entries: Vec<_> = accepted
+            .iter()
+            .map(|(csr, Request { actor, now, .. })| {
+                let action = if csr.replaces.is_some() { Action::Rekey } else { Action::Create };
+                (NewEntry::custom_csr(action, csr.id, &csr.scope), actor, *now)
+            })
+            .collect();
+        self.record_all(tx, &entries).await
+    }
+}
+
+/// Each scope once, in order.
+fn scope_rows<'a>(requests: impl IntoIterator<Item = &'a Request>) -> Vec<ScopeRow> {
+    let names: BTreeSet<_> = requests.into_iter().map(|request| request.new.scope.to_string()).collect();
+    names.into_iter().map(|scope| ScopeRow { scope }).collect()
 }

@@ -1,10 +1,13 @@
-//! Lists of custom CSRs: order, filters, search, and pages.
+//! Lists of custom CSRs: filtered, searched, sorted, a page at a time.
 
-use super::columns::csr_columns_with_certificates;
+use super::read::columns_with_certificates;
 use crate::{
     custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status},
     ids::Scope,
-    storage::{Dialect, SqlStore, StoreError, row::Reader, value::values},
+    storage::{
+        Dialect, StoreError,
+        engine::{Reader, Sql, Statement, statements, values},
+    },
 };
 
 /// In which order a list stands. Ties stand by ID, in the same direction.
@@ -75,7 +78,7 @@ pub struct Page {
 }
 
 /// The rows of one scope that a list's filters leave: `$1` scope, `$2` status, `$3` key type, `$4` search pattern.
-macro_rules! csr_filter {
+macro_rules! filter {
     () => {
         "FROM custom_csrs WHERE scope = $1 AND (CAST($2 AS TEXT) IS NULL OR status = $2) AND (CAST($3 AS TEXT) IS NULL OR key_type = $3) \
          AND (CAST($4 AS TEXT) IS NULL OR search_text LIKE $4 ESCAPE '!')"
@@ -83,13 +86,13 @@ macro_rules! csr_filter {
 }
 
 /// One page in one order. The inner query finds the IDs by index alone, the outer one reads the rows.
-macro_rules! csr_page {
+macro_rules! page {
     ($order:literal) => {
         concat!(
             "SELECT ",
-            csr_columns_with_certificates!(),
+            columns_with_certificates!(),
             " FROM custom_csrs WHERE id IN (SELECT id ",
-            csr_filter!(),
+            filter!(),
             " ORDER BY ",
             $order,
             " LIMIT $5 OFFSET $6) ORDER BY ",
@@ -98,32 +101,21 @@ macro_rules! csr_page {
     };
 }
 
-/// The transactions that accept and delete keep this number.
-pub(in crate::storage) const COUNT_OF_SCOPE: &str = "SELECT used AS total FROM scopes WHERE scope = $1";
-pub(in crate::storage) const COUNT_CUSTOM_CSRS: &str = concat!("SELECT COUNT(*) AS total ", csr_filter!());
-pub(in crate::storage) const PAGE_BY_CREATED_AT_ASC: &str = csr_page!("created_at, id");
-pub(in crate::storage) const PAGE_BY_CREATED_AT_DESC: &str = csr_page!("created_at DESC, id DESC");
-pub(in crate::storage) const PAGE_BY_NAME_ASC: &str = csr_page!("name IS NULL, name, id");
-pub(in crate::storage) const PAGE_BY_NAME_DESC: &str = csr_page!("name IS NULL, name DESC, id DESC");
-pub(in crate::storage) const PAGE_BY_ACCOUNT_ASC: &str = csr_page!("account_id IS NULL, account_id, id");
-pub(in crate::storage) const PAGE_BY_ACCOUNT_DESC: &str = csr_page!("account_id IS NULL, account_id DESC, id DESC");
+statements! {
+    /// The transactions that accept and delete keep this number.
+    COUNT_OF_SCOPE = "SELECT used AS total FROM scopes WHERE scope = $1";
+    COUNT_CUSTOM_CSRS = concat!("SELECT COUNT(*) AS total ", filter!());
+    PAGE_BY_CREATED_AT_ASC = page!("created_at, id");
+    PAGE_BY_CREATED_AT_DESC = page!("created_at DESC, id DESC");
+    PAGE_BY_NAME_ASC = page!("name IS NULL, name, id");
+    PAGE_BY_NAME_DESC = page!("name IS NULL, name DESC, id DESC");
+    PAGE_BY_ACCOUNT_ASC = page!("account_id IS NULL, account_id, id");
+    PAGE_BY_ACCOUNT_DESC = page!("account_id IS NULL, account_id DESC, id DESC");
+}
 
-/// All of the above, for the test that prepares them.
-#[cfg(test)]
-pub(in crate::storage) const ALL: &[&str] = &[
-    COUNT_OF_SCOPE,
-    COUNT_CUSTOM_CSRS,
-    PAGE_BY_CREATED_AT_ASC,
-    PAGE_BY_CREATED_AT_DESC,
-    PAGE_BY_NAME_ASC,
-    PAGE_BY_NAME_DESC,
-    PAGE_BY_ACCOUNT_ASC,
-    PAGE_BY_ACCOUNT_DESC,
-];
-
-impl<DB: Dialect> SqlStore<DB> {
-    /// See [`super::CustomCsrs::list_custom_csrs`].
-    pub(super) async fn list(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {
+impl<DB: Dialect> Sql<DB> {
+    /// One page of a scope's custom CSRs.
+    pub(in crate::storage) async fn page(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {
         let mut tx = self.begin_read().await?;
         let mut filter = values![
             scope.to_string(),
@@ -159,16 +151,16 @@ fn readable<DB: Dialect>(row: &Reader<'_, DB>, scope: &Scope) -> Option<CustomCs
 
 /// Which rows of a list make a page, and from which of its ends they are counted: what is passed over is read too, so the nearer one.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::storage) struct Cut {
+struct Cut {
     /// Not the query's own where the rows are counted from the far end; then they come in reverse.
-    pub direction: Direction,
-    pub limit: i64,
-    pub offset: i64,
+    direction: Direction,
+    limit: i64,
+    offset: i64,
 }
 
 impl Cut {
     /// None past the last page of a list of `total` rows.
-    pub fn of(query: &ListQuery, total: i64) -> Option<Self> {
+    fn of(query: &ListQuery, total: i64) -> Option<Self> {
         let per_page = i64::from(query.per_page);
         let offset = i64::from(query.page.saturating_sub(1)) * per_page;
         let limit = per_page.min(total - offset);
@@ -185,7 +177,7 @@ impl Cut {
 }
 
 /// The statement that reads one page.
-pub(in crate::storage) const fn page_statement(order: Order, direction: Direction) -> &'static str {
+const fn page_statement(order: Order, direction: Direction) -> Statement {
     match (order, direction) {
         (Order::CreatedAt, Direction::Asc) => PAGE_BY_CREATED_AT_ASC,
         (Order::CreatedAt, Direction::Desc) => PAGE_BY_CREATED_AT_DESC,
@@ -200,7 +192,7 @@ pub(in crate::storage) const fn page_statement(order: Order, direction: Directio
 const SEPARATOR: char = '\u{1}';
 
 /// What a list's search looks into: the name, which may be a new one, the common name and the SANs.
-pub(in crate::storage) fn search_text(name: Option<&str>, request: &CustomCsrRequest) -> String {
+pub(super) fn search_text(name: Option<&str>, request: &CustomCsrRequest) -> String {
     let rest = std::iter::once(&request.subject.common_name).chain(&request.sans).map(String::as_str);
     let mut text = name.into_iter().chain(rest).fold(String::new(), |text, part| text + part + SEPARATOR.encode_utf8(&mut [0; 4]));
     text.make_ascii_lowercase();
@@ -208,7 +200,7 @@ pub(in crate::storage) fn search_text(name: Option<&str>, request: &CustomCsrReq
 }
 
 /// A LIKE pattern that takes every character literally. No stored part has control characters, so one in the pattern matches nothing.
-pub(in crate::storage) fn search_pattern(search: &str) -> String {
+fn search_pattern(search: &str) -> String {
     let mut pattern = String::from("%");
     for c in search.chars() {
         match c {

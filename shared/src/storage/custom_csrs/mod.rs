@@ -1,33 +1,87 @@
-//! Custom CSRs as their tenants see them: accepted, found, listed, edited, deleted.
+//! Custom CSRs: accepted, read, listed, edited and deleted.
 
 mod accept;
-pub(in crate::storage) mod columns;
 mod list;
+mod read;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::{columns::csr_columns_with_certificates, list::search_text};
+pub use self::list::{Direction, ListQuery, Order, Page};
+pub(super) use self::{
+    accept::Accepting,
+    read::{Reading, columns},
+};
+#[cfg(test)]
+pub(super) use self::{accept::STATEMENTS as ACCEPT_STATEMENTS, list::STATEMENTS as LIST_STATEMENTS, read::STATEMENTS as READ_STATEMENTS};
+use super::{
+    Dialect, Signal, SqlStore, StoreError,
+    engine::{Reader, statements, values},
+};
 use crate::{
     audit::{Action, Actor, NewEntry},
     bodies::edit::Edit,
     clock::Timestamp,
-    custom_csr::CustomCsr,
+    custom_csr::{CustomCsr, CustomCsrRequest},
     ids::{CustomCsrId, Scope},
-    storage::{
-        Dialect, SqlStore, StoreError,
-        group_commit::{Write, Written},
-        row::Reader,
-        scopes::GIVE_BACK_QUOTA,
-        signals::Signal,
-        value::values,
-    },
 };
 
-pub(in crate::storage) use self::accept::PURGE_IDEMPOTENCY_KEYS;
-pub use self::{
-    accept::{Acceptance, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, IdempotencyKey, MAX_PENDING, NewCustomCsr},
-    list::{Direction, ListQuery, Order, Page},
-};
+/// A custom CSR about to be accepted.
+#[derive(Debug, Clone)]
+pub struct NewCustomCsr {
+    /// Its ID, chosen by the caller.
+    pub id: CustomCsrId,
+    /// The zone or account it is made in.
+    pub scope: Scope,
+    /// What was asked for.
+    pub request: CustomCsrRequest,
+    /// The key that makes a repeated request harmless.
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// The custom CSR that this one is to replace.
+    pub replaces: Option<CustomCsrId>,
+    /// How many pending custom CSRs its scope may have, this one included.
+    pub max_pending: u32,
+}
+
+/// An Idempotency-Key, hashed, with the body it came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// SHA-256 of the token's subject and the key.
+    pub key_sha256: Vec<u8>,
+    /// SHA-256 of the body's bytes.
+    pub body_sha256: Vec<u8>,
+}
+
+/// How long an Idempotency-Key is remembered.
+pub const IDEMPOTENCY_KEY_LIFE: Duration = Duration::from_hours(24);
+
+/// How many Idempotency-Keys of one zone or account are remembered. They outlive their custom CSRs, so no quota bounds them.
+pub const IDEMPOTENCY_KEYS_MAX: u32 = 10_000;
+
+/// How many custom CSRs of one zone or account may be pending, unless it is set otherwise.
+pub const MAX_PENDING: u32 = 1_000;
+
+/// What became of an attempt to accept a custom CSR.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acceptance {
+    /// It is stored, pending, with a job to wake a worker, and counts against the quota.
+    Accepted(Box<CustomCsr>),
+    /// The scope was not granted custom CSRs (1404).
+    NotGranted,
+    /// It was, but without a quota (1403).
+    NoQuota,
+    /// The quota, this large, is used up (1465).
+    QuotaUsedUp(u32),
+    /// The scope has as many pending custom CSRs as it may have (1470).
+    TooManyPending,
+    /// As many Idempotency-Keys of the scope are remembered as may be (1470).
+    TooManyKeys,
+    /// The same key came with the same body before and made this one.
+    Replayed(CustomCsrId),
+    /// The same key came with another body before (1466).
+    KeyReused,
+}
 
 /// What became of an attempt to delete a custom CSR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +94,7 @@ pub enum Deletion {
     InUse,
 }
 
-/// The custom CSRs of zones and accounts. Each method is one transaction, as in [`super::Store`].
+/// The part of the storage that is custom CSRs. Each method is one transaction, as in [`super::Store`].
 #[async_trait]
 pub trait CustomCsrs: Send + Sync {
     /// Stores a pending custom CSR with its job and its idempotency record, if grant, quota and the
@@ -69,27 +123,23 @@ pub trait CustomCsrs: Send + Sync {
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError>;
 }
 
-pub(in crate::storage) const FIND_CUSTOM_CSR: &str =
-    concat!("SELECT ", csr_columns_with_certificates!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
-/// Keeps others from deleting the row, and from using it for a certificate, until the transaction ends.
-pub(in crate::storage) const LOCK_CUSTOM_CSR: &str =
-    "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND scope = $2 RETURNING job_id";
-pub(in crate::storage) const DELETE_CUSTOM_CSR: &str = "DELETE FROM custom_csrs WHERE id = $1";
-/// Name and description, each changed where the flag before it is 1. The search text has the name in it.
-pub(in crate::storage) const EDIT_CUSTOM_CSR: &str = "UPDATE custom_csrs SET name = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $4 ELSE name END, \
-    search_text = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $5 ELSE search_text END, \
-    description = CASE WHEN CAST($6 AS BIGINT) = 1 THEN $7 ELSE description END, updated_at = $8 WHERE id = $1 AND scope = $2";
-
-/// All statements, for the test that prepares them.
-#[cfg(test)]
-pub(in crate::storage) const ALL: &[&[&str]] =
-    &[&[FIND_CUSTOM_CSR, LOCK_CUSTOM_CSR, DELETE_CUSTOM_CSR, EDIT_CUSTOM_CSR], accept::ALL, list::ALL];
+statements! {
+    FIND_CUSTOM_CSR = concat!("SELECT ", read::columns_with_certificates!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
+    /// Keeps others from deleting the row, and from using it for a certificate, until the transaction ends.
+    LOCK_CUSTOM_CSR = "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND scope = $2 RETURNING job_id";
+    /// Name and description, each changed if the flag before it is 1. The search text has the name in it.
+    EDIT_CUSTOM_CSR = "UPDATE custom_csrs SET name = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $4 ELSE name END, \
+        search_text = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $5 ELSE search_text END, \
+        description = CASE WHEN CAST($6 AS BIGINT) = 1 THEN $7 ELSE description END, updated_at = $8 WHERE id = $1 AND scope = $2";
+    DELETE_CUSTOM_CSR = "DELETE FROM custom_csrs WHERE id = $1";
+    GIVE_BACK_QUOTA = "UPDATE scopes SET used = used - 1 WHERE scope = $1";
+}
 
 #[async_trait]
 impl<DB: Dialect> CustomCsrs for SqlStore<DB> {
     async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
-        match self.write_grouped(Write::Accept(new.clone(), actor.clone(), now)).await.and_then(Written::acceptance) {
-            // The commit's answer was lost: what is there now decides, seen by a fresh connection.
+        match self.accepting.ask(accept::Request { new: new.clone(), actor: actor.clone(), now }).await {
+            // The commit's answer was lost: what is there now decides, seen by another connection.
             Err(StoreError::Ambiguous(lost)) => match self.find_custom_csr(&new.scope, new.id).await {
                 Ok(Some(found)) => {
                     self.signals.send(Signal::Enqueued);
@@ -102,14 +152,11 @@ impl<DB: Dialect> CustomCsrs for SqlStore<DB> {
     }
 
     async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError> {
-        match &self.reads {
-            Some(reads) => self.read_grouped(reads, scope, id).await,
-            None => self.find_alone(scope, id).await,
-        }
+        self.reading.ask((id, scope.clone())).await
     }
 
     async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {
-        self.list(scope, query).await
+        self.sql.page(scope, query).await
     }
 
     async fn edit_custom_csr(
@@ -120,39 +167,39 @@ impl<DB: Dialect> CustomCsrs for SqlStore<DB> {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<Option<CustomCsr>, StoreError> {
-        let mut tx = self.begin_write().await?;
+        let mut tx = self.sql.begin_write().await?;
         let key = values![id.to_string(), scope.to_string()];
-        let rows = self.fetch(&mut tx, FIND_CUSTOM_CSR, key.clone()).await?;
+        let rows = self.sql.fetch(&mut tx, FIND_CUSTOM_CSR, key.clone()).await?;
         let Some(before) = rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()? else { return Ok(None) };
         if *edit == Edit::default() {
             return Ok(Some(before));
         }
         let (name, description) = (edit.name.clone(), edit.description.clone());
-        let searched = search_text(name.clone().flatten().as_deref(), &before.request);
+        let searched = list::search_text(name.clone().flatten().as_deref(), &before.request);
         let mut values = key.clone();
         values.extend(values![i64::from(name.is_some()), name.flatten(), searched]);
         values.extend(values![i64::from(description.is_some()), description.flatten(), now.micros()]);
-        self.execute(&mut tx, EDIT_CUSTOM_CSR, values).await?;
-        let rows = self.fetch(&mut tx, FIND_CUSTOM_CSR, key).await?;
+        self.sql.execute(&mut tx, EDIT_CUSTOM_CSR, values).await?;
+        let rows = self.sql.fetch(&mut tx, FIND_CUSTOM_CSR, key).await?;
         let Some(after) = rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()? else { return Ok(None) };
-        self.record(&mut tx, &NewEntry::custom_csr(Action::Edit, id, scope), actor, now).await?;
-        self.commit(tx).await?;
+        self.sql.record(&mut tx, &NewEntry::custom_csr(Action::Edit, id, scope), actor, now).await?;
+        self.sql.commit(tx).await?;
         Ok(Some(after))
     }
 
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError> {
-        let mut tx = self.begin_write().await?;
-        let locked = self.fetch(&mut tx, LOCK_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
+        let mut tx = self.sql.begin_write().await?;
+        let locked = self.sql.fetch(&mut tx, LOCK_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
         let Some(row) = locked.first() else { return Ok(Deletion::NotFound) };
         let job_id = Reader::<DB>(row).text("job_id")?;
-        if !self.delete_expired_certificates(&mut tx, id, actor, now).await? {
+        if !self.sql.delete_expired_certificates(&mut tx, id, actor, now).await? {
             return Ok(Deletion::InUse);
         }
-        self.execute(&mut tx, DELETE_CUSTOM_CSR, values![id.to_string()]).await?;
-        self.execute(&mut tx, DB::CANCEL_JOB, values![job_id]).await?;
-        self.execute(&mut tx, GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
-        self.record(&mut tx, &NewEntry::custom_csr(Action::Delete, id, scope), actor, now).await?;
-        self.commit(tx).await?;
+        self.sql.execute(&mut tx, DELETE_CUSTOM_CSR, values![id.to_string()]).await?;
+        self.sql.cancel_job(&mut tx, job_id).await?;
+        self.sql.execute(&mut tx, GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
+        self.sql.record(&mut tx, &NewEntry::custom_csr(Action::Delete, id, scope), actor, now).await?;
+        self.sql.commit(tx).await?;
         self.signals.send(Signal::Changed(id));
         Ok(Deletion::Deleted)
     }

@@ -49,6 +49,6 @@ impl From<Vec<u8>> for Value {
 
 /// A statement's parameters, in the order of their numbers.
 macro_rules! values {
-    ($($value:expr),* $(,)?) => { vec![$($crate::storage::value::Value::from($value)),*] };
+    ($($value:expr),* $(,)?) => { vec![$($crate::storage::engine::Value::from($value)),*] };
 }
-pub(crate) use values;
+pub(in crate::storage) use values;

@@ -2,9 +2,8 @@
 
 use std::{
     fs::{File, OpenOptions},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -14,10 +13,9 @@ use sqlx::{
 };
 
 use super::{
-    SqlStore,
-    connect::{Access, Database, Held, OpenError, OpenFile, Queue, check_compatible, migrate},
+    Access, OpenError, Opened, Queue,
+    migrate::{check_compatible, migrate},
     pool::{API_WAIT, QUEUE_WAIT, TURN_WAIT, pool},
-    signals::Signals,
 };
 
 /// Reading connections of one process.
@@ -30,7 +28,7 @@ const QUEUE_BUSY_TIME: Duration = Duration::from_secs(15);
 const STATEMENT_TIME: Duration = Duration::from_secs(30);
 
 /// Opens the database in this file. The lock file stands beside it.
-pub(super) async fn open(path: &Path, access: Access) -> Result<Database, OpenError> {
+pub async fn open(path: &Path, access: Access) -> Result<(Opened<Sqlite>, OpenFile), OpenError> {
     let lock = if access.exclusive { Some(lock(path)?) } else { None };
     create_private(path)?;
     let file_error = |error: sqlx::Error| OpenError::File { path: path.to_owned(), reason: error.to_string() };
@@ -42,9 +40,8 @@ pub(super) async fn open(path: &Path, access: Access) -> Result<Database, OpenEr
     let migrated = migrate(&write).await?;
     let read = pool(READERS, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
     let queue = pool(QUEUE_CONNECTIONS, QUEUE_WAIT).connect_with(options.busy_timeout(QUEUE_BUSY_TIME)).await.map_err(file_error)?;
-    let held = Held { _lock: lock, file: OpenFile::at(path), ..Held::default() };
-    let store = SqlStore::<Sqlite>::new(read, write, Arc::new(Signals::new(None)), STATEMENT_TIME).grouping(held);
-    Ok(Database { store: Arc::new(store), queue: Queue::Sqlite(queue), migrated })
+    let file = OpenFile { _lock: lock, identity: Identity::at(path), path: path.to_owned() };
+    Ok((Opened { read, write, queue: Queue::Sqlite(queue), statement_time: STATEMENT_TIME, migrated }, file))
 }
 
 /// WAL for readers that never wait; FULL, since a 201 promises what NORMAL can lose; deleted keys are overwritten.
@@ -77,5 +74,43 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
         Err(std::fs::TryLockError::Error(error)) => Err(file_error(error)),
+    }
+}
+
+/// The file of a database that is open.
+pub struct OpenFile {
+    /// Closing it gives the lock back.
+    _lock: Option<File>,
+    path: PathBuf,
+    identity: Option<Identity>,
+}
+
+/// Which file it is, whatever its name.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// Of the file that is at this path now, if the operating system tells.
+    fn at(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|found| Self { device: found.dev(), inode: found.ino() })
+    }
+}
+
+impl OpenFile {
+    /// What became of it, if another file or none is at its path.
+    pub fn moved(&self) -> Option<String> {
+        let (path, identity) = (self.path.display(), self.identity.as_ref()?);
+        match std::fs::metadata(&self.path) {
+            Ok(found) if *identity == (Identity { device: found.dev(), inode: found.ino() }) => None,
+            Ok(_) => Some(format!("the database {path} was replaced by another file: restart csrd on the right one")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Some(format!("the database {path} was moved or deleted: move it back, or restart csrd on the right one"))
+            }
+            // A directory that cannot be looked into for a moment tells nothing of the file.
+            Err(_) => None,
+        }
     }
 }

@@ -4,11 +4,12 @@
 //! the pool for as long as TCP hopes. So a connection whose last statement got no answer is closed here, and everything that is done to
 //! give one back has a time.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 
-use super::{Dialect, StoreError, kept::Kept};
+use super::{Dialect, Failure, sql::ROLLBACK};
+use crate::storage::StoreError;
 
 /// How long giving a connection back may take.
 const RETURN_TIME: Duration = Duration::from_secs(2);
@@ -25,18 +26,16 @@ enum State {
 }
 
 /// A connection out of a pool.
-pub(super) struct Lent<DB: Dialect> {
+pub struct Lent<DB: Dialect> {
     connection: Option<PoolConnection<DB>>,
     state: State,
     /// What the state is once the statement under way is answered.
     then: State,
-    /// Where it goes without a question once all went well.
-    keeper: Option<Arc<Kept<DB>>>,
 }
 
 impl<DB: Dialect> Lent<DB> {
-    pub const fn new(connection: PoolConnection<DB>, keeper: Option<Arc<Kept<DB>>>) -> Self {
-        Self { connection: Some(connection), state: State::Idle, then: State::Idle, keeper }
+    pub const fn new(connection: PoolConnection<DB>) -> Self {
+        Self { connection: Some(connection), state: State::Idle, then: State::Idle }
     }
 
     /// For a statement. Until [`Self::answered`] says that it ended, the connection counts as lost.
@@ -56,34 +55,28 @@ impl<DB: Dialect> Lent<DB> {
         self.state = if is { State::InTransaction } else { State::Idle };
     }
 
-    /// Whether the database answered all that it was asked.
-    pub fn is_sound(&self) -> bool {
-        self.state != State::Unknown
+    /// Why a batch on this connection was not done.
+    pub fn failure(&self, error: StoreError) -> Failure {
+        Failure { error, is_answer: self.state != State::Unknown }
     }
 }
 
 impl<DB: Dialect> Drop for Lent<DB> {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        let (state, keeper) = (self.state, self.keeper.take());
-        match (state, keeper, tokio::runtime::Handle::try_current()) {
-            (State::Idle, Some(keeper), Ok(_)) => keeper.keep(connection),
-            (State::Unknown, ..) | (.., Err(_)) => drop(connection.detach()),
-            (State::Idle | State::InTransaction, _, Ok(runtime)) => {
+        let state = self.state;
+        match (state, tokio::runtime::Handle::try_current()) {
+            (State::Unknown, _) | (_, Err(_)) => drop(connection.detach()),
+            (State::Idle | State::InTransaction, Ok(runtime)) => {
                 runtime.spawn(tokio::time::timeout(RETURN_TIME, async move {
-                    if state == State::InTransaction && DB::simple(&mut connection, "ROLLBACK").await.is_err() {
+                    if state == State::InTransaction && DB::simple(&mut connection, ROLLBACK).await.is_err() {
                         // The database may have ended the transaction by itself, as SQLite does on a full disk.
                         drop(connection.detach());
                         return;
                     }
-                    give_back(connection).await;
+                    connection.return_to_pool().await;
                 }));
             }
         }
     }
-}
-
-/// Gives a connection back to its pool, within a time.
-pub(super) async fn give_back<DB: sqlx::Database>(mut connection: PoolConnection<DB>) {
-    let _ = tokio::time::timeout(RETURN_TIME, connection.return_to_pool()).await;
 }

@@ -1,4 +1,4 @@
-//! Pools of connections: how long whoever asks waits, and which connections are used again.
+//! Pools of connections, and how long anything waits for one.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use sqlx::{
 };
 
 /// How long the API waits for a connection.
-pub(super) const API_WAIT: Duration = Duration::from_millis(1_500);
+pub const API_WAIT: Duration = Duration::from_millis(1_500);
 /// How long it waits for its turn to write: for the lock of its zone on PostgreSQL, for the one writing connection on SQLite. Short
 /// enough to say within a request's time that nothing was written, long enough for the queue that a slow disk makes.
-pub(super) const TURN_WAIT: Duration = Duration::from_millis(2_500);
+pub const TURN_WAIT: Duration = Duration::from_millis(2_500);
 /// How long a start waits for its first connection.
-pub(super) const START_WAIT: Duration = Duration::from_secs(5);
+pub const START_WAIT: Duration = Duration::from_secs(5);
 /// How long the job queue waits for a connection: a worker has time, and an error ends it.
-pub(super) const QUEUE_WAIT: Duration = Duration::from_secs(30);
+pub const QUEUE_WAIT: Duration = Duration::from_secs(30);
 /// A connection that was used a moment ago needs no asking whether it lives: that takes as long as a statement.
-pub(super) const FRESH: Duration = Duration::from_secs(1);
+pub const FRESH: Duration = Duration::from_secs(1);
 
 /// How long a connection may take to say that it lives.
 const PING_TIME: Duration = Duration::from_millis(400);
@@ -25,7 +25,7 @@ const PING_TIME: Duration = Duration::from_millis(400);
 const IDLE_TIME: Duration = Duration::from_mins(1);
 
 /// A pool whose connections are asked whether they live only where they were idle for a while.
-pub(super) fn pool<DB: sqlx::Database>(connections: u32, wait: Duration) -> PoolOptions<DB> {
+pub fn pool<DB: sqlx::Database>(connections: u32, wait: Duration) -> PoolOptions<DB> {
     PoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(wait)

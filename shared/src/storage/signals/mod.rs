@@ -1,5 +1,7 @@
 //! Who is told of what: workers of new jobs, waiting requests of changes, in this process and, on PostgreSQL, in the others.
 
+mod postgres;
+
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,7 +9,11 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
+pub(super) use self::postgres::Notifications;
 use crate::ids::CustomCsrId;
+
+/// Signals that wait to be told to other processes.
+pub(super) const OUTBOX: usize = 10_000;
 
 /// Something that others may wait for. It is sent after the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,20 +1,18 @@
 //! Opening PostgreSQL: any number of processes, each with a pool, one listening and one notifying connection.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sqlx::{
-    AssertSqlSafe, Connection, Executor, PgConnection, Postgres,
+    AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres,
+    pool::PoolOptions,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 
 use super::{
-    Dialect, SqlStore,
-    connect::{Access, Database, Held, Migrate, OpenError, Queue, check_compatible, database_words, migrate, warn_of_newer},
-    notify::Notifications,
-    pool::{API_WAIT, START_WAIT, TURN_WAIT, pool},
-    postgres_pool::{MIGRATION_LIMITS, STORE_LIMITS, limited, pool_without_durable_commits, set},
-    signals::Signals,
+    Access, Dialect, Migrate, OpenError, Opened, Queue,
+    migrate::{check_compatible, database_words, migrate, warn_of_newer},
+    pool::{API_WAIT, QUEUE_WAIT, START_WAIT, TURN_WAIT, pool},
 };
 
 /// The advisory lock of migrations: `csrd` in ASCII.
@@ -25,23 +23,41 @@ const LOCK_WAIT: Duration = Duration::from_mins(1);
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Connections of the job queue's worker.
 const QUEUE_CONNECTIONS: u32 = 3;
-/// Signals that wait to be told to others.
-const OUTBOX: usize = 10_000;
+/// What every connection is set to, whatever the server, the database or the role says: the code relies on row locks, and on strings without
+/// escapes; and a machine that was lost keeps no row locked for longer than seconds.
+const SESSION: &str = "SET default_transaction_isolation = 'read committed'; SET standard_conforming_strings = on; \
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '20s'; \
+    SET idle_in_transaction_session_timeout = '5s'";
+/// Just before the store itself gives up, so that the connection can be used again.
+const STORE_LIMITS: &str = "SET statement_timeout = '2400ms'; SET lock_timeout = '2s'";
+/// A worker has more time.
+const QUEUE_LIMITS: &str = "SET statement_timeout = '20s'; SET lock_timeout = '10s'; SET synchronous_commit = off";
+/// An index takes as long as it takes. Whoever waits for a table's lock keeps all others off that table meanwhile.
+const MIGRATION_LIMITS: &str = "SET statement_timeout = 0; SET lock_timeout = '10s'";
 
 /// Opens the database on this server.
-pub(super) async fn open(options: &PgConnectOptions, access: Access) -> Result<Database, OpenError> {
-    let options = options.clone().application_name("csrd");
-    let migrated = prepare(&options, access.migrate).await?;
+pub async fn open(options: &PgConnectOptions, access: Access) -> Result<Opened<Postgres>, OpenError> {
+    let migrated = prepare(options, access.migrate).await?;
     let pool = limited(pool(access.pool_size, API_WAIT), STORE_LIMITS).connect_lazy_with(options.clone());
-    let queue = pool_without_durable_commits(QUEUE_CONNECTIONS, &options);
-    let (others, outbox) = mpsc::channel(OUTBOX);
-    let signals = Arc::new(Signals::new(Some(others)));
-    let mut held = Held::default();
-    let notifications = Notifications::new(options);
-    held.tasks.spawn(notifications.clone().send(outbox));
-    held.tasks.spawn(notifications.receive(Arc::clone(&signals)));
-    let store = SqlStore::<Postgres>::new(pool.clone(), pool, signals, TURN_WAIT).grouping(held);
-    Ok(Database { store: Arc::new(store), queue: Queue::Postgres(queue), migrated })
+    let queue = Queue::Postgres(pool_without_durable_commits(QUEUE_CONNECTIONS, options));
+    Ok(Opened { read: pool.clone(), write: pool, queue, statement_time: TURN_WAIT, migrated })
+}
+
+/// Connections that are set to these limits.
+fn limited(pool: PoolOptions<Postgres>, limits: &'static str) -> PoolOptions<Postgres> {
+    pool.after_connect(move |connection: &mut PgConnection, _| Box::pin(set(connection, limits)))
+}
+
+/// By a statement, not by the startup packet: some poolers refuse that.
+async fn set(connection: &mut PgConnection, limits: &'static str) -> sqlx::Result<()> {
+    connection.execute(SESSION).await?;
+    connection.execute(limits).await.map(drop)
+}
+
+/// For what a server that crashes may forget of its last moments: signals, and which worker has which job. A job that is waiting again
+/// wakes a worker twice, and the row decides. No commit of these waits for the disk.
+pub fn pool_without_durable_commits(connections: u32, options: &PgConnectOptions) -> PgPool {
+    limited(pool(connections, QUEUE_WAIT), QUEUE_LIMITS).connect_lazy_with(options.clone())
 }
 
 /// Under one lock, so that of several processes that start at once one migrates and the others find it done. How many migrations ran.

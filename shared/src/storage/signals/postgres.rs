@@ -9,11 +9,8 @@ use sqlx::{
 use tokio::{sync::mpsc, time::Instant};
 use ulid::Ulid;
 
-use super::{
-    postgres_pool::pool_without_durable_commits,
-    signals::{Signal, Signals},
-};
-use crate::ids::CustomCsrId;
+use super::{Signal, Signals};
+use crate::{ids::CustomCsrId, storage::engine::pool_without_durable_commits};
 
 /// The channel. Payloads: `@` and who sends it, `+` for a new job, IDs for changes, separated by commas.
 const CHANNEL: &str = "csrd";
@@ -31,7 +28,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// Connections of their own, and who this process is.
 #[derive(Clone)]
-pub(super) struct Notifications {
+pub struct Notifications {
     options: PgConnectOptions,
     sender: String,
 }

@@ -1,11 +1,13 @@
-//! Columns of rows into values. A row that breaks the schema's promises is [`StoreError::Corrupt`], never a guess.
+//! Reads columns by name. What breaks the schema's promises is [`StoreError::Corrupt`], never a guess.
 
-use super::{Dialect, StoreError};
+use super::Dialect;
+use crate::storage::StoreError;
 
-/// Reads columns by name.
-pub(in crate::storage) struct Reader<'a, DB: Dialect>(pub &'a DB::Row);
+/// A row. Each subject adds what it reads from its own.
+pub struct Reader<'a, DB: Dialect>(pub &'a DB::Row);
 
-pub(in crate::storage) fn corrupt(column: &str) -> StoreError {
+/// A column that holds what it cannot.
+pub fn corrupt(column: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column}"))
 }
 
@@ -32,6 +34,11 @@ impl<DB: Dialect> Reader<'_, DB> {
 
     pub fn blob(&self, column: &str) -> Result<Vec<u8>, StoreError> {
         DB::blob(self.0, column).ok().flatten().ok_or_else(|| corrupt(column))
+    }
+
+    /// A SHA-256.
+    pub fn digest(&self, column: &str) -> Result<[u8; 32], StoreError> {
+        self.blob(column)?.try_into().map_err(|_| corrupt(column))
     }
 
     pub fn parsed<T>(&self, column: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, StoreError> {

@@ -1,0 +1,129 @@
+//! How custom CSRs are read: one by one, many at a time.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    clock::Timestamp,
+    custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
+    ids::{CustomCertificateId, CustomCsrId, Scope},
+    storage::{
+        Dialect, StoreError,
+        engine::{Failure, Kept, Outcome, Reader, Sql, Work, given_rows, statements, values},
+    },
+};
+
+/// The columns that a [`CustomCsr`] is read from.
+macro_rules! columns {
+    () => {
+        "id, scope, account_id, status, error, created_at, updated_at, country, state, locality, organization, \
+         organizational_unit, common_name, name, description, sans, key_type, csr_pem, replaces"
+    };
+}
+
+/// The same, with the IDs of the certificates that use the row, the oldest first.
+macro_rules! columns_with_certificates {
+    () => {
+        concat!(
+            $crate::storage::custom_csrs::read::columns!(),
+            ", (SELECT string_agg(c.id, ',' ORDER BY c.uploaded_at, c.id) FROM custom_certificates c \
+             WHERE c.custom_csr_id = custom_csrs.id) AS certificate_ids"
+        )
+    };
+}
+
+pub(in crate::storage) use {columns, columns_with_certificates};
+
+statements! {
+    /// Those that exist of these pairs: an ID is looked for in its own scope only.
+    FIND_CUSTOM_CSRS(id TEXT, scope TEXT) = concat!(
+        "SELECT ", columns_with_certificates!(), " FROM custom_csrs WHERE (id, scope) IN (SELECT given.id, given.scope FROM "
+    ), ")";
+}
+
+impl<DB: Dialect> Reader<'_, DB> {
+    pub(in crate::storage) fn custom_csr_id(&self) -> Result<CustomCsrId, StoreError> {
+        self.parsed("id", CustomCsrId::parse)
+    }
+
+    pub(in crate::storage) fn custom_csr(&self) -> Result<CustomCsr, StoreError> {
+        Ok(CustomCsr {
+            id: self.custom_csr_id()?,
+            scope: self.scope()?,
+            account: self.account()?,
+            status: self.parsed("status", Status::parse)?,
+            error: self.optional_text("error")?,
+            created_at: Timestamp::from_micros(self.int("created_at")?),
+            updated_at: Timestamp::from_micros(self.int("updated_at")?),
+            request: CustomCsrRequest {
+                subject: Subject {
+                    country: self.text("country")?,
+                    state: self.text("state")?,
+                    locality: self.text("locality")?,
+                    organization: self.text("organization")?,
+                    organizational_unit: self.optional_text("organizational_unit")?,
+                    common_name: self.text("common_name")?,
+                },
+                name: self.optional_text("name")?,
+                description: self.optional_text("description")?,
+                sans: self.parsed("sans", |json| serde_json::from_str(json).ok())?,
+                key_type: self.parsed("key_type", KeyType::parse)?,
+            },
+            csr_pem: self.optional_text("csr_pem")?,
+            replaces: self.optional("replaces", CustomCsrId::parse)?,
+            certificate_ids: self
+                .optional("certificate_ids", |ids| ids.split(',').map(CustomCertificateId::parse).collect())?
+                .unwrap_or_default(),
+        })
+    }
+}
+
+/// Reads custom CSRs by ID and scope.
+pub(in crate::storage) struct Reading<DB: Dialect> {
+    sql: Arc<Sql<DB>>,
+    kept: Kept<DB>,
+}
+
+impl<DB: Dialect> Reading<DB> {
+    pub fn new(sql: Arc<Sql<DB>>) -> Self {
+        Self { sql, kept: Kept::new() }
+    }
+}
+
+impl<DB: Dialect> Clone for Reading<DB> {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.sql))
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Wanted {
+    id: String,
+    scope: String,
+}
+
+impl<DB: Dialect> Work for Reading<DB> {
+    type Request = (CustomCsrId, Scope);
+    type Response = Option<CustomCsr>;
+    type Key = (CustomCsrId, Scope);
+    const TOGETHER: bool = true;
+
+    fn key(request: &Self::Request) -> Self::Key {
+        request.clone()
+    }
+
+    async fn run(&mut self, requests: &[&Self::Request], _: bool) -> Result<Vec<Outcome<Self::Response>>, Failure> {
+        // A read that the database refuses says nothing of the one row that cannot be read: all are told.
+        let failed = |error| Failure { error, is_answer: false };
+        let wanted: Vec<_> = requests.iter().map(|(id, scope)| Wanted { id: id.to_string(), scope: scope.to_string() }).collect();
+        let rows =
+            self.sql.rows_kept(&mut self.kept, FIND_CUSTOM_CSRS, values![given_rows(&wanted).map_err(failed)?]).await.map_err(failed)?;
+        let mut found = HashMap::new();
+        for row in &rows {
+            let row = Reader::<DB>(row);
+            found.insert((row.text("id").map_err(failed)?, row.text("scope").map_err(failed)?), row.custom_csr());
+        }
+        // Two may ask for the same one.
+        let answer = |wanted: &Wanted| found.get(&(wanted.id.clone(), wanted.scope.clone())).map_or(Ok(None), |csr| csr.clone().map(Some));
+        Ok(wanted.iter().map(|wanted| Outcome::Answer(answer(wanted))).collect())
+    }
+}

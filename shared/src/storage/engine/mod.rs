@@ -1,0 +1,35 @@
+//! Runs SQL on either database: connections, transactions, statements, values, rows and batches. It knows no word of the domain.
+
+mod batch;
+mod dialect;
+mod lent;
+mod migrate;
+mod open;
+mod pool;
+mod postgres;
+mod row;
+mod sql;
+mod sqlite;
+mod statement;
+mod tasks;
+mod value;
+
+#[cfg(test)]
+pub(super) use self::sql::STATEMENTS;
+pub(super) use self::{
+    batch::{Batch, Failure, Outcome, Work},
+    lent::Lent,
+    migrate::database_words,
+    open::Opened,
+    postgres::{open as open_postgres, pool_without_durable_commits},
+    row::{Reader, corrupt},
+    sql::{Kept, Sql},
+    sqlite::{OpenFile, open as open_sqlite},
+    statement::{Statement, given, given_rows, hex, statement, statements},
+    tasks::Tasks,
+    value::{Value, values},
+};
+pub use self::{
+    dialect::Dialect,
+    open::{Access, CopyError, Location, Migrate, OpenError, Queue},
+};

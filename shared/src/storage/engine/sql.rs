@@ -1,0 +1,191 @@
+//! Runs statements: one at a time, or several in a transaction. Each has a time limit.
+
+use std::{future::Future, time::Duration};
+
+use sqlx::Pool;
+use tokio::time::Instant;
+
+use super::{Dialect, Lent, Opened, Statement, Value, pool::FRESH, statement::statements};
+use crate::storage::StoreError;
+
+statements! {
+    BEGIN_WRITE { sqlite: "BEGIN IMMEDIATE", postgres: "BEGIN",
+    };
+    /// All reads see one state.
+    BEGIN_READ { sqlite: "BEGIN", postgres: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    };
+    COMMIT = "COMMIT";
+    pub(super) ROLLBACK = "ROLLBACK";
+    /// Empties the write-ahead log into the database.
+    CHECKPOINT { sqlite: "PRAGMA wal_checkpoint(TRUNCATE)",
+    };
+}
+
+/// The connections to one database.
+pub struct Sql<DB: Dialect> {
+    /// For reads.
+    read: Pool<DB>,
+    /// For writes. On SQLite one connection, so that writers queue here, in order, instead of polling for the file's lock.
+    write: Pool<DB>,
+    statement_time: Duration,
+}
+
+/// A connection that one task reads on again and again: a pool asks each one that comes back whether it lives, which takes as long as a read.
+pub struct Kept<DB: Dialect>(Option<(Lent<DB>, Instant)>);
+
+impl<DB: Dialect> Kept<DB> {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self(None)
+    }
+}
+
+impl<DB: Dialect> Sql<DB> {
+    /// On the connections of a database that was opened.
+    pub fn new(opened: &Opened<DB>) -> Self {
+        Self { read: opened.read.clone(), write: opened.write.clone(), statement_time: opened.statement_time }
+    }
+
+    /// How many tasks may read at once, again and again: connections are left for all others.
+    pub fn reading_lanes(&self) -> usize {
+        lanes(&self.read)
+    }
+
+    /// How many may write.
+    pub fn writing_lanes(&self) -> usize {
+        lanes(&self.write)
+    }
+
+    /// Begins a transaction that will write.
+    pub async fn begin_write(&self) -> Result<Lent<DB>, StoreError> {
+        self.begin(&self.write, BEGIN_WRITE).await
+    }
+
+    /// Begins a transaction whose reads all see one state.
+    pub async fn begin_read(&self) -> Result<Lent<DB>, StoreError> {
+        self.begin(&self.read, BEGIN_READ).await
+    }
+
+    async fn begin(&self, pool: &Pool<DB>, statement: Statement) -> Result<Lent<DB>, StoreError> {
+        let mut tx = lent(pool).await?;
+        let begun = self.in_time(DB::simple(tx.for_statement()?, statement)).await;
+        checked(&mut tx, begun)?;
+        tx.in_transaction(true);
+        Ok(tx)
+    }
+
+    /// Reads rows by one statement.
+    pub async fn rows(&self, statement: Statement, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
+        self.fetch(&mut lent(&self.read).await?, statement, values).await
+    }
+
+    /// The same on the connection that the caller keeps, if it was used a moment ago; after an error on another one.
+    pub async fn rows_kept(&self, kept: &mut Kept<DB>, statement: Statement, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
+        let mut connection = match kept.0.take().filter(|(_, used)| used.elapsed() < FRESH) {
+            Some((connection, _)) => connection,
+            None => lent(&self.read).await?,
+        };
+        let rows = self.fetch(&mut connection, statement, values).await?;
+        if self.read.options().get_max_connections() > 1 {
+            kept.0 = Some((connection, Instant::now()));
+        }
+        Ok(rows)
+    }
+
+    /// Runs one writing statement, which is a transaction of its own: one trip to the database; the number of rows that it changed.
+    pub async fn write(&self, statement: Statement, values: Vec<Value>) -> Result<u64, StoreError> {
+        let mut connection = lent(&self.write).await?;
+        let done = self.in_time(DB::execute(connection.for_statement()?, statement, values)).await;
+        committed(&mut connection, done)
+    }
+
+    /// Likewise; its rows.
+    pub async fn write_returning(&self, statement: Statement, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
+        let mut connection = lent(&self.write).await?;
+        let done = self.in_time(DB::fetch(connection.for_statement()?, statement, values)).await;
+        committed(&mut connection, done)
+    }
+
+    /// Runs a statement within a transaction; its rows.
+    pub async fn fetch(&self, tx: &mut Lent<DB>, statement: Statement, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
+        let done = self.in_time(DB::fetch(tx.for_statement()?, statement, values)).await;
+        checked(tx, done)
+    }
+
+    /// Likewise; the number of rows that it changed.
+    pub async fn execute(&self, tx: &mut Lent<DB>, statement: Statement, values: Vec<Value>) -> Result<u64, StoreError> {
+        let done = self.in_time(DB::execute(tx.for_statement()?, statement, values)).await;
+        checked(tx, done)
+    }
+
+    /// Commits. A transaction that is dropped instead is rolled back.
+    pub async fn commit(&self, mut tx: Lent<DB>) -> Result<(), StoreError> {
+        let done = self.in_time(DB::simple(tx.for_statement()?, COMMIT)).await;
+        committed(&mut tx, done)?;
+        tx.in_transaction(false);
+        Ok(())
+    }
+
+    /// Closes the connections; on SQLite it empties the write-ahead log into the database before.
+    pub async fn close(&self) {
+        // On SQLite the last: connections that close at the same time may each take the other for the last one, and leave the log.
+        if DB::words(CHECKPOINT).is_some() {
+            self.read.close().await;
+            if let Ok(mut connection) = self.write.acquire().await
+                && let Err(error) = DB::simple(&mut connection, CHECKPOINT).await
+            {
+                tracing::warn!(%error, "the write-ahead log was not emptied");
+            }
+        }
+        self.write.close().await;
+    }
+
+    /// [`None`] if no answer came in time.
+    async fn in_time<T>(&self, statement: impl Future<Output = sqlx::Result<T>> + Send) -> Option<sqlx::Result<T>> {
+        tokio::time::timeout(self.statement_time, statement).await.ok()
+    }
+}
+
+fn lanes<DB: Dialect>(pool: &Pool<DB>) -> usize {
+    (pool.options().get_max_connections() / 2).clamp(1, 2) as usize
+}
+
+/// A connection of this pool.
+async fn lent<DB: Dialect>(pool: &Pool<DB>) -> Result<Lent<DB>, StoreError> {
+    pool.acquire().await.map(Lent::new).map_err(|error| store_error::<DB>(&error))
+}
+
+/// What a statement came to. A connection that broke, or that did not answer, is not used again.
+fn checked<DB: Dialect, T>(connection: &mut Lent<DB>, done: Option<sqlx::Result<T>>) -> Result<T, StoreError> {
+    let done = done.ok_or_else(|| StoreError::Unavailable("no answer in time".to_owned()))?;
+    if matches!(done, Ok(_) | Err(sqlx::Error::Database(_) | sqlx::Error::RowNotFound | sqlx::Error::Encode(_))) {
+        connection.answered();
+    }
+    done.map_err(|error| store_error::<DB>(&error))
+}
+
+/// The same for what ends in a commit: it may have happened although its answer is lost.
+fn committed<DB: Dialect, T>(connection: &mut Lent<DB>, done: Option<sqlx::Result<T>>) -> Result<T, StoreError> {
+    match &done {
+        Some(Err(error)) if DB::is_ambiguous(error) => Err(StoreError::Ambiguous(error.to_string())),
+        None => Err(StoreError::Ambiguous("no answer in time".to_owned())),
+        Some(_) => checked(connection, done),
+    }
+}
+
+fn store_error<DB: Dialect>(error: &sqlx::Error) -> StoreError {
+    let text = error.to_string();
+    match error {
+        sqlx::Error::Database(database) if !DB::is_unavailable(database.as_ref()) => StoreError::Internal(text),
+        sqlx::Error::Database(_)
+        | sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => StoreError::Unavailable(text),
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(text),
+        _ => StoreError::Internal(text),
+    }
+}

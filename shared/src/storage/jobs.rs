@@ -1,0 +1,83 @@
+//! Jobs in the queue, each of which wakes a worker for one pending custom CSR: enqueued, replaced and taken back with the rows that they are for.
+
+use std::time::Duration;
+
+use ulid::Ulid;
+
+use super::{
+    Dialect, StoreError,
+    engine::{Lent, Reader, Sql, given, given_rows, statements, values},
+};
+use crate::{
+    ids::CustomCsrId,
+    job::{GENERATE_CSR_QUEUE, GenerateCsrJob},
+};
+
+statements! {
+    /// Enqueues jobs of the queue `$2`, due after `$3` microseconds by the database's clock. apalis' own statement takes the time from its caller,
+    /// whose clock may be wrong. A job that is due at once is dated long back on SQLite: no clock that ever ran ahead makes it wait.
+    PUSH_JOBS {
+        sqlite: concat!(
+            "INSERT INTO Jobs (id, job, job_type, status, attempts, max_attempts, run_at, priority, metadata) \
+             SELECT id, CAST(job AS BLOB), $2, 'Pending', 0, 1, \
+             CASE WHEN $3 = 0 THEN 1 ELSE CAST(strftime('%s', 'now') AS INTEGER) + MAX($3 / 1000000, 1) END, 0, '{}' FROM ",
+            given!(sqlite id TEXT, job TEXT)
+        ),
+        postgres: concat!(
+            "INSERT INTO apalis.jobs (id, job, job_type, status, attempts, max_attempts, run_at, priority) \
+             SELECT id, convert_to(job, 'UTF8'), $2, 'Pending', 0, 1, now() + CAST($3 AS BIGINT) * interval '1 microsecond', 0 FROM ",
+            given!(postgres id TEXT, job TEXT)
+        ),
+    };
+    /// Deletes a job if no worker has it yet; one that has it finds nothing to do.
+    CANCEL_JOB { sqlite: "DELETE FROM Jobs WHERE id = $1 AND status = 'Pending'",
+        postgres: "DELETE FROM apalis.jobs WHERE id = $1 AND status = 'Pending'",
+    };
+    /// Unless someone else just did.
+    REPLACE_JOB = "UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND status = 'pending' AND job_id = $3";
+}
+
+/// A job to enqueue.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct NewJob {
+    pub id: String,
+    job: String,
+}
+
+impl NewJob {
+    /// A job with a fresh ID that wakes a worker for this custom CSR.
+    pub fn new(id: CustomCsrId) -> Result<Self, StoreError> {
+        let job = serde_json::to_string(&GenerateCsrJob::new(id)).map_err(|error| StoreError::Internal(error.to_string()))?;
+        Ok(Self { id: Ulid::generate().to_string(), job })
+    }
+}
+
+impl<DB: Dialect> Sql<DB> {
+    /// Enqueues jobs that are due after this time, or at once if it is zero.
+    pub(super) async fn push(&self, tx: &mut Lent<DB>, jobs: &[NewJob], delay: Duration) -> Result<(), StoreError> {
+        let delay = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        self.execute(tx, PUSH_JOBS, values![given_rows(jobs)?, GENERATE_CSR_QUEUE, delay]).await.map(drop)
+    }
+
+    /// Gives pending rows new jobs, unless someone else just did; how many got one. A row has its ID and that of its job.
+    pub(super) async fn requeue(&self, tx: &mut Lent<DB>, rows: &[DB::Row]) -> Result<u64, StoreError> {
+        let mut jobs = Vec::new();
+        for row in rows {
+            let row = Reader::<DB>(row);
+            let id = row.parsed("id", CustomCsrId::parse)?;
+            let job = NewJob::new(id)?;
+            if self.execute(tx, REPLACE_JOB, values![id.to_string(), job.id.clone(), row.text("job_id")?]).await? > 0 {
+                jobs.push(job);
+            }
+        }
+        if !jobs.is_empty() {
+            self.push(tx, &jobs, Duration::ZERO).await?;
+        }
+        Ok(jobs.len() as u64)
+    }
+
+    /// Takes a job back that no worker has yet.
+    pub(super) async fn cancel_job(&self, tx: &mut Lent<DB>, id: String) -> Result<(), StoreError> {
+        self.execute(tx, CANCEL_JOB, values![id]).await.map(drop)
+    }
+}

@@ -1,0 +1,48 @@
+//! Every statement is prepared on every database: one that names a column wrongly is found before it runs.
+
+use sqlx::{Executor, Pool, SqlSafeStr};
+
+use super::{
+    Dialect, Queue, audit, certificates,
+    custom_csrs::{self, ACCEPT_STATEMENTS, LIST_STATEMENTS, READ_STATEMENTS},
+    engine::{self, Statement},
+    generation, jobs, key_pool, maintenance, master_keys, scopes,
+};
+use crate::testing::TestDatabase;
+
+const ALL: &[&[(&str, Statement)]] = &[
+    engine::STATEMENTS,
+    scopes::STATEMENTS,
+    jobs::STATEMENTS,
+    custom_csrs::STATEMENTS,
+    ACCEPT_STATEMENTS,
+    LIST_STATEMENTS,
+    READ_STATEMENTS,
+    generation::STATEMENTS,
+    key_pool::STATEMENTS,
+    certificates::STATEMENTS,
+    master_keys::STATEMENTS,
+    audit::STATEMENTS,
+    maintenance::STATEMENTS,
+];
+
+async fn prepare_all<DB: Dialect>(pool: &Pool<DB>)
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    let mut connection = pool.acquire().await.unwrap();
+    for (name, statement) in ALL.iter().copied().flatten() {
+        let Some(sql) = DB::words(*statement) else { continue };
+        (&mut *connection).prepare(sql.into_sql_str()).await.unwrap_or_else(|error| panic!("{name}: {sql}: {error}"));
+    }
+    assert!((&mut *connection).prepare("SELECT no_such_column FROM custom_csrs".into_sql_str()).await.is_err());
+}
+
+#[tokio::test]
+async fn every_statement_prepares_and_a_broken_one_does_not() {
+    let test = TestDatabase::new().await;
+    match &test.database.queue {
+        Queue::Sqlite(pool) => prepare_all(pool).await,
+        Queue::Postgres(pool) => prepare_all(pool).await,
+    }
+}
