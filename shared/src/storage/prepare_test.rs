@@ -6,7 +6,8 @@ use super::{
     Dialect, Queue, audit, certificates,
     custom_csrs::{self, ACCEPT_STATEMENTS, LIST_STATEMENTS, READ_STATEMENTS},
     engine::{self, Statement},
-    generation, jobs, key_pool, maintenance, master_keys, scopes,
+    generation::{self, COMPLETE_STATEMENTS},
+    jobs, key_pool, maintenance, master_keys, scopes,
 };
 use crate::testing::TestDatabase;
 
@@ -19,6 +20,7 @@ const ALL: &[&[(&str, Statement)]] = &[
     LIST_STATEMENTS,
     READ_STATEMENTS,
     generation::STATEMENTS,
+    COMPLETE_STATEMENTS,
     key_pool::STATEMENTS,
     certificates::STATEMENTS,
     master_keys::STATEMENTS,

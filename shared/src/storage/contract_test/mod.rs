@@ -2,6 +2,7 @@
 
 mod accepting;
 mod auditing;
+mod batches;
 mod certificates;
 mod generating;
 mod key_pool;

@@ -2,19 +2,20 @@
 //!
 //! Quota, bounds and idempotency of a scope are decided in memory while its row is locked: no other transaction adds to what is counted.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Acceptance, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, NewCustomCsr, list::search_text};
+use super::{
+    Acceptance, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, NewCustomCsr,
+    ledger::{Ledger, Record},
+    list::search_text,
+};
 use crate::{
     audit::{Action, Actor, NewEntry},
     clock::Timestamp,
-    custom_csr::{CustomCsr, Status},
-    ids::{CustomCsrId, Scope},
+    custom_csr::CustomCsr,
+    ids::Scope,
     storage::{
-        Dialect, ScopeGrant, Signal, Signals, StoreError,
+        Dialect, Signal, Signals, StoreError,
         engine::{Failure, Lent, Outcome, Reader, Sql, Work, given, given_rows, hex, statements, values},
         jobs::NewJob,
     },
@@ -111,95 +112,6 @@ impl<DB: Dialect> Work for Accepting<DB> {
     }
 }
 
-/// An idempotency record that counts.
-struct Record {
-    body_sha256: Vec<u8>,
-    custom_csr_id: CustomCsrId,
-}
-
-impl Record {
-    fn answer(&self, body_sha256: &[u8]) -> Acceptance {
-        if self.body_sha256 == body_sha256 { Acceptance::Replayed(self.custom_csr_id) } else { Acceptance::KeyReused }
-    }
-}
-
-/// What is known of the scopes of a batch, and what the batch adds to it.
-#[derive(Default)]
-struct Ledger {
-    /// Of the scopes that this transaction has locked.
-    grants: HashMap<Scope, ScopeGrant>,
-    /// Those that others have locked.
-    locked: BTreeSet<String>,
-    records: HashMap<(Scope, Vec<u8>), Record>,
-    /// Records that are too old to count, but are still there.
-    old: BTreeSet<(String, Vec<u8>)>,
-    pending: HashMap<Scope, i64>,
-    keys: HashMap<Scope, i64>,
-    /// How many the batch accepts.
-    accepted: BTreeMap<String, i64>,
-}
-
-impl Ledger {
-    /// What becomes of a request, or `None` if others have its scope. What is accepted counts for those that come after it.
-    fn decide(&mut self, Request { new, now, .. }: &Request) -> Option<Acceptance> {
-        let key = new.idempotency_key.as_ref();
-        if let Some(key) = key
-            && let Some(record) = self.records.get(&(new.scope.clone(), key.key_sha256.clone()))
-        {
-            return Some(record.answer(&key.body_sha256));
-        }
-        let name = new.scope.to_string();
-        if self.locked.contains(&name) {
-            return None;
-        }
-        let Some(grant) = self.grants.get_mut(&new.scope).filter(|grant| grant.granted) else { return Some(Acceptance::NotGranted) };
-        match grant.quota {
-            None => return Some(Acceptance::NoQuota),
-            Some(quota) if grant.used >= quota => return Some(Acceptance::QuotaUsedUp(quota)),
-            Some(_) => {}
-        }
-        let pending = self.pending.entry(new.scope.clone()).or_default();
-        // A scope has no more pending custom CSRs than custom CSRs.
-        if grant.used >= new.max_pending && *pending >= i64::from(new.max_pending) {
-            return Some(Acceptance::TooManyPending);
-        }
-        if let Some(key) = key {
-            let keys = self.keys.entry(new.scope.clone()).or_default();
-            if !self.old.contains(&(name.clone(), key.key_sha256.clone())) {
-                if *keys >= i64::from(IDEMPOTENCY_KEYS_MAX) {
-                    return Some(Acceptance::TooManyKeys);
-                }
-                *keys += 1;
-            }
-            let record = Record { body_sha256: key.body_sha256.clone(), custom_csr_id: new.id };
-            self.records.insert((new.scope.clone(), key.key_sha256.clone()), record);
-        }
-        *pending += 1;
-        grant.used += 1;
-        *self.accepted.entry(name).or_default() += 1;
-        Some(Acceptance::Accepted(Box::new(accepted(new, grant, *now))))
-    }
-}
-
-fn accepted(new: &NewCustomCsr, grant: &ScopeGrant, now: Timestamp) -> CustomCsr {
-    CustomCsr {
-        id: new.id,
-        scope: new.scope.clone(),
-        account: match &new.scope {
-            Scope::Zone(_) => grant.account.clone(),
-            Scope::Account(id) => Some(id.clone()),
-        },
-        status: Status::Pending,
-        error: None,
-        created_at: now,
-        updated_at: now,
-        request: new.request.clone(),
-        csr_pem: None,
-        replaces: new.replaces,
-        certificate_ids: Vec::new(),
-    }
-}
-
 #[derive(serde::Serialize)]
 struct ScopeRow {
     scope: String,
@@ -279,7 +191,7 @@ impl<DB: Dialect> Sql<DB> {
         self.lock_scopes(tx, requests, waits, &mut ledger).await?;
         self.find_records(tx, requests, &mut ledger).await?;
         self.count_pending(tx, requests, &mut ledger).await?;
-        let decisions: Vec<_> = requests.iter().map(|request| ledger.decide(request)).collect();
+        let decisions: Vec<_> = requests.iter().map(|request| ledger.decide(&request.new, request.now)).collect();
         let accepted: Vec<_> = decisions
             .iter()
             .zip(requests)

@@ -1,6 +1,7 @@
 //! Custom CSRs: accepted, read, listed, edited and deleted.
 
 mod accept;
+mod ledger;
 mod list;
 mod read;
 

@@ -1,0 +1,215 @@
+//! Makes pending rows active, a batch at a time: with keys that were made for them, or with keys from the key pool.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{GeneratedCsr, PooledCompletion};
+use crate::{
+    clock::Timestamp,
+    ids::CustomCsrId,
+    storage::{
+        Dialect, PoolKey, Signal, Signals, StoreError,
+        engine::{Failure, Lent, Outcome, Reader, Sql, Work, given, given_rows, hex, statements, values},
+    },
+};
+
+/// Makes pending rows active. `$lock` says which of them PostgreSQL takes, and in which order.
+macro_rules! complete {
+    ($db:ident $lock:literal) => {
+        concat!(
+            "UPDATE custom_csrs SET status = 'active', csr_pem = given.csr_pem, spki_sha256 = given.spki_sha256, \
+             master_key_id = given.master_key_id, sealed_private_key = given.sealed_private_key, updated_at = given.updated_at FROM ",
+            given!($db id TEXT, csr_pem TEXT, spki_sha256 BYTEA, master_key_id TEXT, sealed_private_key BYTEA, updated_at BIGINT),
+            " WHERE custom_csrs.id = given.id AND custom_csrs.status = 'pending'",
+            $lock,
+            " RETURNING custom_csrs.id"
+        )
+    };
+}
+
+/// The pending ones of these rows.
+macro_rules! pending {
+    ($db:ident $lock:literal) => {
+        concat!(
+            "SELECT id FROM custom_csrs WHERE status = 'pending' AND id IN (SELECT given.id FROM ",
+            given!($db id TEXT),
+            ")",
+            $lock
+        )
+    };
+}
+
+statements! {
+    /// Completes rows, and passes over those that others have locked. On SQLite one transaction at a time writes anyway.
+    COMPLETE_FREE {
+        sqlite: complete!(sqlite ""),
+        postgres: complete!(postgres " AND custom_csrs.id IN (SELECT id FROM custom_csrs WHERE status = 'pending' \
+            AND id IN (SELECT json_array_elements(CAST(CAST($1 AS TEXT) AS json)) ->> 'id') ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)"),
+    };
+    /// Completes rows, and waits for them.
+    COMPLETE { sqlite: complete!(sqlite ""), postgres: complete!(postgres ""),
+    };
+    FIND_PENDING { sqlite: pending!(sqlite ""), postgres: pending!(postgres ""),
+    };
+    /// Locks pending rows, and passes over those that others have locked.
+    LOCK_FREE { sqlite: pending!(sqlite ""), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"),
+    };
+    /// Locks pending rows, and waits for them.
+    LOCK { sqlite: pending!(sqlite ""), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE"),
+    };
+    /// Deletes the keys of the key pool that are still under these leases.
+    TAKE_POOL_KEYS(id TEXT, lease_id TEXT) =
+        "DELETE FROM pool_keys WHERE (id, lease_id) IN (SELECT given.id, given.lease_id FROM ", ") RETURNING id";
+}
+
+/// A key and a CSR that were made, for which row, and from which key of the key pool.
+pub(in crate::storage) struct Completion {
+    pub id: CustomCsrId,
+    pub made: GeneratedCsr,
+    pub pool_key: Option<PoolKey>,
+    pub now: Timestamp,
+}
+
+/// Makes pending rows active.
+pub(in crate::storage) struct Completing<DB: Dialect> {
+    pub sql: Arc<Sql<DB>>,
+    pub signals: Arc<Signals>,
+}
+
+impl<DB: Dialect> Clone for Completing<DB> {
+    fn clone(&self) -> Self {
+        Self { sql: Arc::clone(&self.sql), signals: Arc::clone(&self.signals) }
+    }
+}
+
+impl<DB: Dialect> Work for Completing<DB> {
+    type Request = Completion;
+    type Response = PooledCompletion;
+    type Key = CustomCsrId;
+    /// Of two results for one row the second has to see what became of the first.
+    const TOGETHER: bool = false;
+
+    fn key(request: &Completion) -> CustomCsrId {
+        request.id
+    }
+
+    async fn run(&mut self, requests: &[&Completion], waits: bool) -> Result<Vec<Outcome<PooledCompletion>>, Failure> {
+        let completions = if requests.iter().all(|request| request.pool_key.is_none()) {
+            // One statement is a transaction of its own.
+            self.sql.complete_fresh(requests, waits).await.map_err(|error| Failure { is_answer: is_refusal(&error), error })?
+        } else {
+            let mut tx = self.sql.begin_write().await.map_err(|error| Failure { error, is_answer: false })?;
+            let completions = match self.sql.complete_all(&mut tx, requests, waits).await {
+                Ok(completions) => completions,
+                Err(error) => return Err(tx.failure(error)),
+            };
+            self.sql.commit(tx).await.map_err(|error| Failure { error, is_answer: false })?;
+            completions
+        };
+        for (request, completion) in requests.iter().zip(&completions) {
+            if completion.is_some() {
+                self.signals.send(Signal::Changed(request.id));
+            }
+        }
+        Ok(completions.into_iter().map(|completion| completion.map_or(Outcome::Locked, |answer| Outcome::Answer(Ok(answer)))).collect())
+    }
+}
+
+/// Whether the database refused a statement, rather than being out of reach.
+const fn is_refusal(error: &StoreError) -> bool {
+    match error {
+        StoreError::Internal(_) | StoreError::Corrupt(_) => true,
+        StoreError::Unavailable(_) | StoreError::Ambiguous(_) => false,
+    }
+}
+
+#[derive(serde::Serialize)]
+struct IdRow {
+    id: String,
+}
+
+#[derive(serde::Serialize)]
+struct LeaseRow<'a> {
+    id: &'a str,
+    lease_id: &'a str,
+}
+
+#[derive(serde::Serialize)]
+struct MadeRow<'a> {
+    id: String,
+    csr_pem: &'a str,
+    spki_sha256: String,
+    master_key_id: &'a str,
+    sealed_private_key: String,
+    updated_at: i64,
+}
+
+fn id_rows<'a>(requests: impl IntoIterator<Item = &'a &'a Completion>) -> Vec<IdRow> {
+    requests.into_iter().map(|request| IdRow { id: request.id.to_string() }).collect()
+}
+
+fn made_rows<'a>(requests: impl IntoIterator<Item = &'a &'a Completion>) -> Vec<MadeRow<'a>> {
+    let row = |Completion { id, made, now, .. }: &'a Completion| MadeRow {
+        id: id.to_string(),
+        csr_pem: &made.csr_pem,
+        spki_sha256: hex(&made.spki_sha256),
+        master_key_id: &made.master_key_id,
+        sealed_private_key: hex(&made.sealed_private_key),
+        updated_at: now.micros(),
+    };
+    requests.into_iter().map(|request| row(request)).collect()
+}
+
+fn ids<DB: Dialect>(rows: &[DB::Row]) -> Result<HashSet<String>, StoreError> {
+    rows.iter().map(|row| Reader::<DB>(row).text("id")).collect()
+}
+
+impl<DB: Dialect> Sql<DB> {
+    /// Completes rows with keys that were made for them; nothing for those that others have locked.
+    async fn complete_fresh(&self, requests: &[&Completion], waits: bool) -> Result<Vec<Option<PooledCompletion>>, StoreError> {
+        let statement = if waits { COMPLETE } else { COMPLETE_FREE };
+        let done = ids::<DB>(&self.write_returning(statement, values![given_rows(&made_rows(requests))?]).await?)?;
+        let missing: Vec<_> = requests.iter().copied().filter(|request| !done.contains(&request.id.to_string())).collect();
+        // Those that are pending all the same are locked by others.
+        let locked = match (waits, missing.is_empty()) {
+            (false, false) => ids::<DB>(&self.rows(FIND_PENDING, values![given_rows(&id_rows(&missing))?]).await?)?,
+            _ => HashSet::new(),
+        };
+        Ok(requests.iter().map(|request| completion(&request.id.to_string(), &done, &locked)).collect())
+    }
+
+    /// Completes rows of which some have a key from the key pool, each with its key or not at all.
+    async fn complete_all(
+        &self,
+        tx: &mut Lent<DB>,
+        requests: &[&Completion],
+        waits: bool,
+    ) -> Result<Vec<Option<PooledCompletion>>, StoreError> {
+        let all = given_rows(&id_rows(requests))?;
+        let pending = ids::<DB>(&self.fetch(tx, if waits { LOCK } else { LOCK_FREE }, values![all.clone()]).await?)?;
+        let locked = if pending.len() < requests.len() && !waits {
+            ids::<DB>(&self.fetch(tx, FIND_PENDING, values![all]).await?)?
+        } else {
+            HashSet::new()
+        };
+        let held: Vec<_> = requests.iter().copied().filter(|request| pending.contains(&request.id.to_string())).collect();
+        let leases: Vec<_> = held
+            .iter()
+            .filter_map(|request| request.pool_key.as_ref())
+            .map(|PoolKey { id, lease_id, .. }| LeaseRow { id, lease_id })
+            .collect();
+        let leased = ids::<DB>(&self.fetch(tx, TAKE_POOL_KEYS, values![given_rows(&leases)?]).await?)?;
+        let has_key = |request: &Completion| request.pool_key.as_ref().is_none_or(|key| leased.contains(&key.id));
+        let ready: Vec<_> = held.into_iter().filter(|request| has_key(request)).collect();
+        let done = ids::<DB>(&self.fetch(tx, COMPLETE, values![given_rows(&made_rows(&ready))?]).await?)?;
+        let answer = |request: &Completion| {
+            let id = request.id.to_string();
+            let lost = pending.contains(&id) && !has_key(request);
+            if lost { Some(PooledCompletion::LeaseLost) } else { completion(&id, &done, &locked) }
+        };
+        Ok(requests.iter().map(|request| answer(request)).collect())
+    }
+}
+
+fn completion(id: &str, done: &HashSet<String>, locked: &HashSet<String>) -> Option<PooledCompletion> {
+    if done.contains(id) { Some(PooledCompletion::Completed) } else { (!locked.contains(id)).then_some(PooledCompletion::NotPending) }
+}
