@@ -38,7 +38,7 @@ impl Tasks {
     pub async fn panicked(&self) {
         let mut panicked = self.panicked.subscribe();
         if panicked.wait_for(|panicked| *panicked).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

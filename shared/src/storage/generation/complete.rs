@@ -197,8 +197,8 @@ impl<DB: Dialect> Sql<DB> {
             .filter_map(|request| request.pool_key.as_ref())
             .map(|PoolKey { id, lease_id, .. }| LeaseRow { id, lease_id })
             .collect();
-        let leased = ids::<DB>(&self.fetch(tx, TAKE_POOL_KEYS, values![given_rows(&leases)?]).await?)?;
-        let has_key = |request: &Completion| request.pool_key.as_ref().is_none_or(|key| leased.contains(&key.id));
+        let taken = ids::<DB>(&self.fetch(tx, TAKE_POOL_KEYS, values![given_rows(&leases)?]).await?)?;
+        let has_key = |request: &Completion| request.pool_key.as_ref().is_none_or(|key| taken.contains(&key.id));
         let ready: Vec<_> = held.into_iter().filter(|request| has_key(request)).collect();
         let done = ids::<DB>(&self.fetch(tx, COMPLETE, values![given_rows(&made_rows(&ready))?]).await?)?;
         let answer = |request: &Completion| {

@@ -52,6 +52,16 @@ impl<W: Work> Default for State<W> {
 }
 
 impl<W: Work> State<W> {
+    /// Whether too many wait, even without those whose callers have left.
+    fn is_full_for(&mut self, key: &W::Key) -> bool {
+        let is_full =
+            |state: &Self| state.count >= WAITING || state.waiting.get(key).is_some_and(|entries| entries.len() >= WAITING_OF_KEY);
+        if is_full(self) {
+            self.forget_left();
+        }
+        is_full(self)
+    }
+
     /// Forgets those whose callers have left.
     fn forget_left(&mut self) {
         for entries in self.waiting.values_mut() {
@@ -74,31 +84,20 @@ impl<W: Work> Queue<W> {
     pub fn push(&self, entry: Entry<W>) -> Result<(), StoreError> {
         let key = W::key(&entry.request);
         let mut state = self.state();
-        if self.is_full_for(&mut state, &key) {
+        if state.is_full_for(&key) {
             return Err(StoreError::Unavailable("too many requests wait for the database".to_owned()));
         }
         state.count += 1;
-        match state.waiting.get_mut(&key) {
+        if let Some(entries) = state.waiting.get_mut(&key) {
             // It has its turn already, or gets it when what is under way is done.
-            Some(entries) => entries.push_back(entry),
-            None => {
-                state.waiting.insert(key.clone(), VecDeque::from([entry]));
-                state.turns.push_back(key);
-                drop(state);
-                self.arrived.notify_one();
-            }
+            entries.push_back(entry);
+        } else {
+            state.waiting.insert(key.clone(), VecDeque::from([entry]));
+            state.turns.push_back(key);
+            drop(state);
+            self.arrived.notify_one();
         }
         Ok(())
-    }
-
-    /// Whether too many wait, even without those whose callers have left.
-    fn is_full_for(&self, state: &mut State<W>, key: &W::Key) -> bool {
-        let is_full =
-            |state: &State<W>| state.count >= WAITING || state.waiting.get(key).is_some_and(|entries| entries.len() >= WAITING_OF_KEY);
-        if is_full(state) {
-            state.forget_left();
-        }
-        is_full(state)
     }
 
     /// The next batch, if anybody waits whose key is not under way.
