@@ -20,7 +20,7 @@ use super::tasks::{Alarm, Tasks};
 use crate::storage::StoreError;
 
 /// Batches of one [`Batch`] that wait for locks, or find out which of their requests errs, at once.
-const SLOW: usize = 4;
+const SLOW: usize = 2;
 
 /// What became of one request of a batch.
 pub enum Outcome<T> {
