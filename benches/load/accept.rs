@@ -155,21 +155,33 @@ fn filled_in(statement: &str, values: &[String]) -> String {
         .fold(statement.to_owned(), |text, (index, value)| text.replace(&format!("${}", index + 1), &fresh(value)))
 }
 
-/// A literal, or what stands for it: 36 characters for a UUID, 26 for a ULID, alike within one transaction only, and in order of time.
+/// A literal, or what stands for it and for the words in it: 36 characters for a UUID, 26 for a ULID, alike within one transaction only, and
+/// in order of time; the client's own zone.
 fn fresh(literal: &str) -> String {
-    let id = |filler: u32| format!("(to_char(now(), 'YYYYMMDDHH24MISSUS') || lpad(CAST(:client_id AS TEXT), {filler}, '0'))");
-    let value = literal.trim_matches('\'');
-    let is_ulid =
-        |value: &str| value.len() == 26 && value.starts_with('0') && value.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-    if value.len() == 36 && value.split('-').map(str::len).eq([8, 4, 4, 4, 12]) {
+    if !literal.starts_with('\'') {
+        return literal.to_owned();
+    }
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let (mut text, mut rest) = (String::new(), literal);
+    while let Some(start) = rest.find(is_of_word) {
+        let end = rest[start..].find(|c| !is_of_word(c)).map_or(rest.len(), |length| start + length);
+        text.push_str(&rest[..start]);
+        text.push_str(&fresh_word(&rest[start..end]));
+        rest = &rest[end..];
+    }
+    // A colon before a digit or a letter is a variable of pgbench.
+    format!("({})", (text + rest).replace("\":", "\": "))
+}
+
+fn fresh_word(word: &str) -> String {
+    let id = |filler: u32| format!("' || to_char(now(), 'YYYYMMDDHH24MISSUS') || lpad(CAST(:client_id AS TEXT), {filler}, '0') || '");
+    if word.len() == 36 && word.split('-').map(str::len).eq([8, 4, 4, 4, 12]) {
         id(16)
-    } else if is_ulid(value) {
+    } else if word.len() == 26 && word.starts_with('0') && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()) {
         id(6)
-    } else if value.strip_prefix('{').and_then(|value| value.strip_suffix('}')).is_some_and(is_ulid) {
-        format!("(ARRAY[{}])", id(6))
-    } else if value == "zones/bench-0" {
-        "('zones/bench-' || CAST(:client_id AS TEXT))".to_owned()
+    } else if word == "bench-0" {
+        "bench-' || CAST(:client_id AS TEXT) || '".to_owned()
     } else {
-        literal.to_owned()
+        word.to_owned()
     }
 }
