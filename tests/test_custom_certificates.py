@@ -191,13 +191,16 @@ def test_a_dry_run_runs_the_checks_and_stores_nothing(zone, certificates):
     answer = certificates.post(**body, params={"dry_run": "true"})
     assert answer.status == 200 and warnings(answer)[0][0] == 2003 and "Location" not in answer.headers
     assert codes(certificates.post(**body | {"certificate": ROOT.issue(new_csr())}, params={"dry_run": "true"}).envelope) == [1429]
-    assert codes(certificates.post(**body, params={"dry_run": "perhaps"}).envelope) == [1464]
+    for odd in ("perhaps", "", "yes", "1", "TRUE", ["true", "false"], ["false", ""]):
+        answer = certificates.post(**body, params={"dry_run": odd})
+        assert codes(answer.envelope) == [1464] and "dry_run" in answer.envelope["errors"][0]["message"], (odd, answer)
     assert certificates.all() == [] and zone.get(csr["id"])["custom_certificate_ids"] == []
     assert certificates.post(**body, params={"dry_run": "false"}).status == 201
     (made,) = certificates.all()
     renewed = certificates.patch(made["id"], bundle_method="force", certificate=chain(csr, ends=20 * DAY), params={"dry_run": "true"})
     assert renewed.status == 200 and renewed.result["bundle_method"] == "force" and renewed.result["expires_on"] != made["expires_on"]
-    assert codes(certificates.patch(made["id"], bundle_method="force", params={"dry_run": "perhaps"}).envelope) == [1464]
+    for odd in ("perhaps", ""):
+        assert codes(certificates.patch(made["id"], bundle_method="force", params={"dry_run": odd}).envelope) == [1464]
     assert certificates.all() == [made]
 
 
@@ -394,6 +397,41 @@ def test_a_custom_csr_of_a_revoked_account_gets_no_certificate(either):  # noqa:
     assert Certificates(zone).get(made)["status"] == "active" and Certificates(zone).patch(moving, certificate=chain(own)).status == 200
     either.ok("account", "grant", account.id)
     assert Certificates(zone).patch(made, certificate=chain(csr)).status == 200
+
+
+def test_a_revoked_zone_renews_and_exports_what_it_has(either, tmp_path):  # noqa: F811
+    account, zone = either.tenant("account"), either.tenant()
+    either.ok("zone", "grant", zone.id, "--account", account.id, "--quota", "5")
+    theirs, others, own = active(account), active(account), active(zone)
+    certificates = Certificates(zone)
+    made = {one["id"]: certificates.upload(one["id"], chain(one))["id"] for one in (theirs, own)}
+    either.ok("zone", "revoke", zone.id)
+    both = ({"dry_run": "true"}, {})
+    for csr in (theirs, own):
+        one = made[csr["id"]]
+        for params in both:
+            assert certificates.patch(one, certificate=chain(csr), params=params).status == 200
+            assert certificates.patch(one, custom_csr_id=csr["id"], certificate=chain(csr), params=params).status == 200
+        either.ok("certificate", "export", one, "--out", str(tmp_path / one))
+    # What would be new is not: another custom CSR of the account.
+    for params in both:
+        for one in made.values():
+            answer = certificates.patch(one, custom_csr_id=others["id"], certificate=chain(others), params=params)
+            assert (answer.status, faults(answer.envelope)) == (404, [(1431, "/custom_csr_id")])
+
+    # The zone comes back without the account, whose custom CSR it loses.
+    either.ok("zone", "grant", zone.id, "--quota", "5")
+    one = made[theirs["id"]]
+    for params in both:
+        answer = certificates.patch(one, certificate=chain(theirs), params=params)
+        assert (answer.status, faults(answer.envelope)) == (404, [(1431, "/certificate")])
+        assert "account" in answer.envelope["errors"][0]["message"]
+        assert certificates.patch(made[own["id"]], certificate=chain(own), params=params).status == 200
+    refused(either.run("certificate", "export", one, "--out", str(tmp_path / "lost")), None, "account")
+    assert not (tmp_path / "lost").exists()
+    assert certificates.patch(one, priority=5).result["priority"] == 5
+    # It moves to one that the zone may use, and is its own again.
+    assert certificates.patch(one, custom_csr_id=own["id"], certificate=chain(own)).status == 200
 
 
 # How many

@@ -1,5 +1,7 @@
 //! Query parameters.
 
+use std::collections::BTreeSet;
+
 use poem::{FromRequest, Request, RequestBody};
 use shared::{
     clock::Timestamp,
@@ -72,14 +74,23 @@ impl Query {
         faults.none_or(CertificateQuery { page, per_page, status, custom_csr_id, host, expires_before, now })
     }
 
-    /// Whether a flag is set: `true`, or else `false` or absent.
+    /// Whether a flag is set: `true`, or else `false` or absent. Unlike others, an empty value is no absent one, and several that differ are
+    /// none: what is stored by mistake cannot be taken back.
     ///
     /// # Errors
     ///
-    /// 1464 where it is another word.
+    /// 1464 where it is another word, or empty, or both.
     pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
         let mut faults = Faults::default();
-        let flag = self.word(name, &["true", "false"], |word| word.parse().ok(), &mut faults).unwrap_or_default();
+        let values: BTreeSet<&str> = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect();
+        let flag = match values.iter().copied().collect::<Vec<_>>()[..] {
+            [] | ["false"] => false,
+            ["true"] => true,
+            _ => {
+                faults.add(&format!("{name} must be one of true, false"));
+                false
+            }
+        };
         faults.none_or(flag)
     }
 
@@ -178,6 +189,21 @@ mod tests {
     fn without_parameters_the_first_twenty_newest_are_meant() {
         let query = parse("unknown=1&page=").unwrap();
         assert_eq!((query.page, query.per_page, query.order, query.direction), (1, 20, Order::CreatedAt, Direction::Desc));
+    }
+
+    #[test]
+    fn a_flag_is_absent_true_or_false_and_nothing_else() {
+        let flag = |query: &str| {
+            Query(form_urlencoded::parse(query.as_bytes()).into_owned().collect()).flag("dry_run").map_err(|error| error.status().as_u16())
+        };
+        for (query, expected) in [("", false), ("dry_run=false", false), ("dry_run=true", true), ("dry_run=true&dry_run=true", true)] {
+            assert_eq!(flag(query), Ok(expected), "{query}");
+        }
+        let bad =
+            ["", "=", "=1", "=0", "=yes", "=TRUE", "=False", "=%20true", "=true&dry_run=false", "=false&dry_run=true", "=false&dry_run="];
+        for rest in bad {
+            assert_eq!(flag(&format!("x=1&dry_run{rest}")), Err(400), "{rest}");
+        }
     }
 
     #[test]
