@@ -9,7 +9,7 @@ from ca import DAY, SECOND, Authority, Certificates, active, new_csr, now, warni
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from databases import either, new_service  # noqa: F401
-from harness import codes, wait_until
+from harness import codes, faults, refused, wait_until
 
 ROOT = Authority()
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")

@@ -101,8 +101,8 @@ code_table! {
         CertificateKeyMismatch = 1429, 400, "The certificate's public key :reason.";
         /// `custom_csr_id` is no UUID.
         CertificateCsrIdInvalid = 1430, 400, "The custom_csr_id is not a UUID. Send the ID of the custom CSR that the certificate was issued for.";
-        /// `custom_csr_id` names no custom CSR of this zone or its account.
-        CertificateCsrNotFound = 1431, 404, "The custom CSR of custom_csr_id was not found in this zone or its account.";
+        /// `custom_csr_id` names no custom CSR of this zone or its account, or the zone lost the one that its certificate uses.
+        CertificateCsrNotFound = 1431, 404, "The custom CSR :reason.";
         /// Several certificates are no CA's.
         SeveralLeaves = 1444, 400, "The certificate field holds several leaf certificates: :reason. Send one leaf certificate, followed by its intermediates.";
         /// All certificates are a CA's.

@@ -102,8 +102,9 @@ async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         StartedExport::Recorded(export) => export,
         StartedExport::NotFound => bail!("there is no custom certificate {id}: see csrd certificate list"),
         StartedExport::NotUsable { zone, custom_csr_id } => bail!(
-            "the custom certificate {id} of {zone} names custom CSR {custom_csr_id}, which is not active or none that this zone may use: \
-             nothing was written"
+            "the custom certificate {id} of {zone} names custom CSR {custom_csr_id}, which is not active or none that this zone may use, \
+             and nothing was written: it may be of another zone, or of an account that is not granted, or that is not the zone's (see csrd \
+             zone list, csrd account list)"
         ),
     };
     database.close().await;

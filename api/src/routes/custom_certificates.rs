@@ -70,7 +70,7 @@ impl<'a> CustomCertificates<'a> {
         check_private_key(&upload)?;
         let bundle_method = upload.bundle_method.unwrap_or(BundleMethod::Ubiquitous);
         let named = match &upload.custom_csr_id {
-            Some(id) => Some(self.find_csr(zone, id).await?),
+            Some(id) => Some(self.find_csr(zone, id, None).await?.ok_or_else(named_csr_not_found)?),
             None => None,
         };
         let sent = self.read(&upload).await?;
@@ -93,7 +93,7 @@ impl<'a> CustomCertificates<'a> {
             self.deadline.write(self.state.store.accept_certificate(&new, access.actor(), self.now)).await?
         };
         if let Some(refusal) = refusal {
-            return Err(refused(refusal));
+            return Err(refused(refusal, named_csr_not_found));
         }
         let location = format!("{}/{}", access.path().trim_end_matches('/'), new.id);
         let response = self.response(made(new, self.now), &warnings);
@@ -112,7 +112,8 @@ impl<'a> CustomCertificates<'a> {
         let upload = Upload::parse(body.json()?)?;
         let is_dry_run = query.flag("dry_run")?;
         check_private_key(&upload)?;
-        let (chain, warnings) = self.judge_replacement(zone, &present, &upload).await?;
+        let csr_not_found = if upload.custom_csr_id.is_some() { named_csr_not_found } else { used_csr_not_found };
+        let (chain, warnings) = self.judge_replacement(zone, &present, &upload, csr_not_found).await?;
         let Upload { bundle_method, certificate_type, priority, .. } = upload;
         let change = CertificateChange { chain, bundle_method, certificate_type, priority };
         if change.chain.is_none() && bundle_method.is_none() && certificate_type.is_none() && priority.is_none() {
@@ -122,7 +123,7 @@ impl<'a> CustomCertificates<'a> {
             if let Some(chain) = &change.chain
                 && let Some(refusal) = self.deadline.read(self.state.store.check_replacement(zone, id, chain)).await?
             {
-                return Err(refused(refusal));
+                return Err(refused(refusal, csr_not_found));
             }
             return Ok(self.response(changed(present, change, self.now), &warnings));
         }
@@ -130,7 +131,7 @@ impl<'a> CustomCertificates<'a> {
         match self.deadline.write(replacing).await? {
             Replacement::Replaced(replaced) => Ok(self.response(*replaced, &warnings)),
             Replacement::NotFound => Err(ErrorCode::CustomCertificateNotFound.into()),
-            Replacement::Refused(refusal) => Err(refused(refusal)),
+            Replacement::Refused(refusal) => Err(refused(refusal, csr_not_found)),
         }
     }
 
@@ -140,13 +141,14 @@ impl<'a> CustomCertificates<'a> {
         zone: &Scope,
         present: &CustomCertificate,
         upload: &Upload,
+        csr_not_found: fn() -> ApiError,
     ) -> Result<(Option<NewChain>, Vec<Warning>), ApiError> {
         let present_csr = present.custom_csr_id.to_string();
         let named = upload.custom_csr_id.as_deref().filter(|id| !id.eq_ignore_ascii_case(&present_csr));
         if named.is_none() && upload.certificate.is_none() {
             return Ok((None, upload.warnings.clone()));
         }
-        let csr = self.find_csr(zone, named.unwrap_or(&present_csr)).await?;
+        let csr = self.find_csr(zone, named.unwrap_or(&present_csr), Some(present.id)).await?.ok_or_else(csr_not_found)?;
         let sent = self.read(upload).await?;
         let (chain, warnings) = self.judge(csr, sent, upload.bundle_method.unwrap_or(present.bundle_method), upload).await?;
         Ok((Some(chain), warnings))
@@ -184,9 +186,9 @@ impl<'a> CustomCertificates<'a> {
         found.ok_or_else(|| ErrorCode::CustomCertificateNotFound.into())
     }
 
-    async fn find_csr(&self, zone: &Scope, id: &str) -> Result<UsableCsr, ApiError> {
+    async fn find_csr(&self, zone: &Scope, id: &str, present: Option<CustomCertificateId>) -> Result<Option<UsableCsr>, ApiError> {
         let id = CustomCsrId::parse(id).ok_or_else(|| Issue::at(ErrorCode::CertificateCsrIdInvalid, "/custom_csr_id"))?;
-        self.deadline.read(self.state.store.find_usable_csr(zone, id)).await?.ok_or_else(csr_not_found)
+        Ok(self.deadline.read(self.state.store.find_usable_csr(zone, id, present)).await?)
     }
 
     /// The custom CSR with the key of one of the certificates.
@@ -273,11 +275,19 @@ fn check_private_key(upload: &Upload) -> Result<(), Issue> {
     upload.private_key.clone().map_or(Ok(()), Err)
 }
 
-fn csr_not_found() -> ApiError {
-    Issue::at(ErrorCode::CertificateCsrNotFound, "/custom_csr_id").into()
+fn named_csr_not_found() -> ApiError {
+    let reason = "of custom_csr_id was not found in this zone or its account";
+    Issue::at(ErrorCode::CertificateCsrNotFound, "/custom_csr_id").because(reason).into()
 }
 
-fn refused(refusal: CertificateRefusal) -> ApiError {
+/// 1431 where `custom_csr_id` was not sent.
+fn used_csr_not_found() -> ApiError {
+    let reason = "that this custom certificate uses is none that its zone may use now: it belongs to an account that is not granted, or \
+                  that is not the zone's. Grant that, or send the custom_csr_id of another one with a certificate that was issued for it";
+    Issue::at(ErrorCode::CertificateCsrNotFound, "/certificate").because(reason).into()
+}
+
+fn refused(refusal: CertificateRefusal, csr_not_found: fn() -> ApiError) -> ApiError {
     match refusal {
         CertificateRefusal::NotGranted => ErrorCode::AccessNotGranted.into(),
         CertificateRefusal::CsrGone => csr_not_found(),

@@ -91,8 +91,13 @@ impl FaultyStore {
 
 #[async_trait]
 impl CertificateStore for FaultyStore {
-    async fn find_usable_csr(&self, zone: &Scope, id: CustomCsrId) -> Result<Option<UsableCsr>, StoreError> {
-        self.call("find_usable_csr", self.inner.find_usable_csr(zone, id)).await
+    async fn find_usable_csr(
+        &self,
+        zone: &Scope,
+        id: CustomCsrId,
+        present: Option<CustomCertificateId>,
+    ) -> Result<Option<UsableCsr>, StoreError> {
+        self.call("find_usable_csr", self.inner.find_usable_csr(zone, id, present)).await
     }
     async fn find_usable_csr_by_key(&self, zone: &Scope, spki_sha256: &[u8; 32]) -> Result<Option<UsableCsr>, StoreError> {
         self.call("find_usable_csr_by_key", self.inner.find_usable_csr_by_key(zone, spki_sha256)).await

@@ -154,13 +154,19 @@ pub struct Export {
 /// The part of the storage that is custom certificates.
 ///
 /// A zone sees the certificates that lie in it, an account those that use its custom CSRs, in whatever zone they lie. A zone may use a
-/// custom CSR of its own, and one of the account that it was granted with, while both are granted; the transaction that writes asks for that
+/// custom CSR of its own, and one of the account that it was granted with, while both are granted; a certificate that is there goes on with
+/// the one that it uses, as long as the zone belongs to that account and the account is granted. The transaction that writes asks for that
 /// again. A custom CSR that is deleted and one that gets a certificate take turns on its row: never is there a certificate without its custom
 /// CSR, nor one more than [`MAX_CERTIFICATES_OF_CSR`].
 #[async_trait]
 pub trait CertificateStore: Send + Sync {
-    /// The custom CSR with this ID where this zone may use it.
-    async fn find_usable_csr(&self, zone: &Scope, id: CustomCsrId) -> Result<Option<UsableCsr>, StoreError>;
+    /// The custom CSR with this ID where this zone may use it for a new certificate, or for the one that is `present` in it.
+    async fn find_usable_csr(
+        &self,
+        zone: &Scope,
+        id: CustomCsrId,
+        present: Option<CustomCertificateId>,
+    ) -> Result<Option<UsableCsr>, StoreError>;
 
     /// The active custom CSR with a public key of this digest where this zone may use it, its own before its account's.
     async fn find_usable_csr_by_key(&self, zone: &Scope, spki_sha256: &[u8; 32]) -> Result<Option<UsableCsr>, StoreError>;

@@ -28,12 +28,17 @@ macro_rules! listed_columns {
     };
 }
 
-/// Whether the zone `$2` may use a custom CSR: one of its own, or one of the account that it was granted with, while both are granted.
+/// Whether the zone `$2` may use a custom CSR: one of its own, or one of the account that it was granted with, while that account is granted.
+/// The zone itself is `tenant`, of which something can be asked.
 macro_rules! may_be_used {
-    () => {
-        "(scope = $2 OR scope = (SELECT account.scope FROM scopes AS tenant \
-         JOIN scopes AS account ON account.scope = 'accounts/' || tenant.account_id \
-         WHERE tenant.scope = $2 AND tenant.granted = 1 AND account.granted = 1))"
+    (by $tenant:literal) => {
+        concat!(
+            "(scope = $2 OR scope = (SELECT account.scope FROM scopes AS tenant \
+             JOIN scopes AS account ON account.scope = 'accounts/' || tenant.account_id \
+             WHERE tenant.scope = $2 AND account.granted = 1 AND ",
+            $tenant,
+            "))"
+        )
     };
 }
 
@@ -65,10 +70,15 @@ macro_rules! seen {
 }
 
 statements! {
-    pub(super) FIND_USABLE_CSR = concat!("SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND ", may_be_used!());
+    /// What the certificate `$3` of the zone uses already needs no grant of the zone: a revocation ends what is new.
+    pub(super) FIND_USABLE_CSR = concat!(
+    "SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE id = $1 AND ",
+    may_be_used!(by "(tenant.granted = 1 OR EXISTS (SELECT id FROM custom_certificates AS present \
+        WHERE present.id = $3 AND present.scope = $2 AND present.custom_csr_id = $1))")
+    );
     pub(super) FIND_USABLE_CSR_BY_KEY = concat!(
     "SELECT id, scope, status, sans, spki_sha256 FROM custom_csrs WHERE spki_sha256 = $1 AND status = 'active' AND ",
-    may_be_used!(),
+    may_be_used!(by "tenant.granted = 1"),
     " ORDER BY CASE WHEN scope = $2 THEN 0 ELSE 1 END, created_at DESC LIMIT 1"
     );
     /// Keeps an active custom CSR from being deleted, and from getting another certificate, until the transaction ends. Another key is not the
@@ -105,10 +115,10 @@ statements! {
     /// The next `$2` certificates of all zones after the ID `$1`.
     pub(super) ALL_CERTIFICATES = concat!("SELECT ", listed_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");
     pub(super) EXPORT_CERTIFICATE = concat!("SELECT ", columns!(), " FROM custom_certificates WHERE id = $1");
-    /// The sealed private key of custom CSR `$1`, where the zone `$2` may use it.
+    /// The sealed private key of custom CSR `$1`, which a certificate of the zone `$2` uses, where the zone may use it.
     pub(super) SEALED_OF_CSR = concat!(
     "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active' AND ",
-    may_be_used!()
+    may_be_used!(by "1 = 1")
     );
     pub(super) FIND_SEEN_BY_ZONE = seen!(find "scope = $1");
     pub(super) FIND_SEEN_BY_ACCOUNT = seen!(find "custom_csr_id IN (SELECT id FROM custom_csrs WHERE scope = $1)");

@@ -48,7 +48,7 @@ impl<DB: Dialect> Sql<DB> {
                 return Ok(Some(CertificateRefusal::NotGranted));
             }
         }
-        let usable = self.fetch(tx, FIND_USABLE_CSR, values![csr.clone(), zone.clone()]).await?;
+        let usable = self.fetch(tx, FIND_USABLE_CSR, values![csr.clone(), zone.clone(), target.id.to_string()]).await?;
         let usable = usable.first().map(|row| Reader::<DB>(row).usable_csr()).transpose()?;
         if !usable.is_some_and(|usable| usable.status == Status::Active && usable.spki_sha256 == Some(new.spki_sha256)) {
             return Ok(Some(CertificateRefusal::CsrGone));
@@ -103,8 +103,14 @@ impl<DB: Dialect> Sql<DB> {
 
 #[async_trait]
 impl<DB: Dialect> CertificateStore for SqlStore<DB> {
-    async fn find_usable_csr(&self, zone: &Scope, id: CustomCsrId) -> Result<Option<UsableCsr>, StoreError> {
-        let rows = self.sql.rows(FIND_USABLE_CSR, values![id.to_string(), zone.to_string()]).await?;
+    async fn find_usable_csr(
+        &self,
+        zone: &Scope,
+        id: CustomCsrId,
+        present: Option<CustomCertificateId>,
+    ) -> Result<Option<UsableCsr>, StoreError> {
+        let present = present.map(|id| id.to_string());
+        let rows = self.sql.rows(FIND_USABLE_CSR, values![id.to_string(), zone.to_string(), present]).await?;
         rows.first().map(|row| Reader::<DB>(row).usable_csr()).transpose()
     }
 

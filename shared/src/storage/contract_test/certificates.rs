@@ -119,9 +119,9 @@ async fn a_certificate_needs_the_active_custom_csr_with_the_key_that_it_was_judg
     for bad in [chain(pending, 1, tomorrow()), chain(csr, 2, tomorrow()), chain(CustomCsrId::new(now()), 1, tomorrow())] {
         assert_eq!(refusal(&*store, &certificate(&zone, bad)).await, Some(CertificateRefusal::CsrGone));
     }
-    let found = store.find_usable_csr(&zone, csr).await.unwrap().unwrap();
+    let found = store.find_usable_csr(&zone, csr, None).await.unwrap().unwrap();
     assert_eq!((found.status, found.spki_sha256), (Status::Active, Some([1; 32])));
-    assert_eq!(store.find_usable_csr(&zone, pending).await.unwrap().unwrap().spki_sha256, None);
+    assert_eq!(store.find_usable_csr(&zone, pending, None).await.unwrap().unwrap().spki_sha256, None);
 }
 
 #[tokio::test]
@@ -133,16 +133,16 @@ async fn a_zone_may_use_the_custom_csrs_of_its_account_and_of_nobody_else() {
         store.grant_scope(scope, None, Some(10), &actor(), now()).await.unwrap();
     }
     let csr = active(&*store, &of_account, 1).await;
-    assert!(store.find_usable_csr(&mine, csr).await.unwrap().is_some());
-    assert!(store.find_usable_csr(&other, csr).await.unwrap().is_none());
+    assert!(store.find_usable_csr(&mine, csr, None).await.unwrap().is_some());
+    assert!(store.find_usable_csr(&other, csr, None).await.unwrap().is_none());
     let stranger = active(&*store, &of_stranger, 2).await;
-    assert!(store.find_usable_csr(&mine, stranger).await.unwrap().is_none());
+    assert!(store.find_usable_csr(&mine, stranger, None).await.unwrap().is_none());
 
     let id = upload(&*store, &mine, chain(csr, 1, tomorrow())).await;
     assert_eq!(store.find_custom_csr(&of_account, csr).await.unwrap().unwrap().certificate_ids, [id]);
     assert_eq!(store.delete_custom_csr(&of_account, csr, &actor(), now()).await.unwrap(), Deletion::InUse);
     store.revoke_scope(&mine, &actor(), now()).await.unwrap();
-    assert!(store.find_usable_csr(&mine, csr).await.unwrap().is_none(), "a revoked zone has no account");
+    assert!(store.find_usable_csr(&mine, csr, None).await.unwrap().is_none(), "a revoked zone gets nothing new");
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_right_that_is_revoked_after_the_chain_was_judged_is_asked_for_again()
     let grant = async |scope: &Scope, account: Option<&Scope>| {
         store.grant_scope(scope, account.map(Scope::id), Some(10), &actor(), now()).await.unwrap();
     };
-    let usable = async |csr| store.find_usable_csr(&zone, csr).await.unwrap().is_some();
+    let usable = async |csr| store.find_usable_csr(&zone, csr, None).await.unwrap().is_some();
     let exported = async |id| matches!(store.start_export(id, &actor(), now()).await.unwrap(), StartedExport::Recorded(_));
     grant(&of_account, None).await;
     let (theirs, own) = (active(&*store, &of_account, 1).await, active(&*store, &zone, 2).await);
@@ -180,16 +180,34 @@ async fn a_right_that_is_revoked_after_the_chain_was_judged_is_asked_for_again()
     grant(&zone, Some(&of_account)).await;
     assert!(usable(theirs).await && exported(with_theirs).await);
 
-    // The zone is revoked: it gets nothing new and no account's, and goes on with what it has.
+    // The zone is revoked: it gets nothing new, and goes on with what it has.
     store.revoke_scope(&zone, &actor(), now()).await.unwrap();
     for (csr, spki) in [(own, 2), (theirs, 1)] {
         let new = certificate(&zone, chain(csr, spki, tomorrow()));
         assert_eq!(refusal(&*store, &new).await, Some(CertificateRefusal::NotGranted));
     }
-    assert_eq!(replacement_refusal(&*store, &zone, with_theirs, chain(theirs, 1, tomorrow())).await, gone);
-    assert_eq!(replacement_refusal(&*store, &zone, with_own, chain(own, 2, tomorrow())).await, None);
-    assert!(!exported(with_theirs).await && exported(with_own).await);
+    for (id, csr, spki) in [(with_theirs, theirs, 1), (with_own, own, 2)] {
+        assert!(store.find_usable_csr(&zone, csr, Some(id)).await.unwrap().is_some());
+        assert_eq!(replacement_refusal(&*store, &zone, id, chain(csr, spki, tomorrow())).await, None);
+        assert!(exported(id).await);
+    }
+    assert!(!usable(theirs).await && store.find_usable_csr(&zone, theirs, Some(with_own)).await.unwrap().is_none());
+    assert_eq!(replacement_refusal(&*store, &zone, with_own, chain(theirs, 1, tomorrow())).await, gone, "that would be new");
     assert_eq!(test.number("SELECT COUNT(*) FROM custom_certificates").await, 2);
+
+    // The account is revoked too, or the zone comes back without it: then it has no custom CSR of the account any more.
+    for is_revoked in [true, false] {
+        if is_revoked {
+            store.revoke_scope(&of_account, &actor(), now()).await.unwrap();
+        } else {
+            grant(&of_account, None).await;
+            grant(&zone, None).await;
+        }
+        assert!(store.find_usable_csr(&zone, theirs, Some(with_theirs)).await.unwrap().is_none());
+        assert_eq!(replacement_refusal(&*store, &zone, with_theirs, chain(theirs, 1, tomorrow())).await, gone);
+        assert_eq!(replacement_refusal(&*store, &zone, with_own, chain(own, 2, tomorrow())).await, None);
+        assert!(!exported(with_theirs).await && exported(with_own).await);
+    }
 }
 
 #[tokio::test]
