@@ -3,6 +3,7 @@
 import random
 import re
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -134,6 +135,40 @@ def test_after_a_first_start_that_was_killed_the_next_one_works(kind, postgres, 
         check_serves(process.start())
         assert content in (None, key.read_bytes())
         process.close()
+
+
+def holds_or_takes_sigterm(process: Csrd) -> bool:
+    """Whether SIGTERM no longer ends it by itself; false once it has ended."""
+    try:
+        status = Path(f"/proc/{process.process.pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+    return any(int(mask, 16) & 1 << signal.SIGTERM - 1 for mask in re.findall(r"^Sig(?:Blk|Cgt):\s*([0-9a-f]+)$", status, re.MULTILINE))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "worker"])
+def test_a_first_start_that_is_told_to_stop_ends_in_order_at_any_moment(kind, postgres, new_process):  # noqa: F811
+    arguments = []
+    if kind == "worker":
+        # What it needs is there.
+        made = new_process("made", **new_database("postgres", postgres))
+        made.ok("keys", "init")
+        arguments = [binary(), "worker", "--data-dir", made.data_dir, "--database-url", made.env["CSRD_DATABASE_URL"]]
+    for number, after in enumerate([0, 0.005, 0.02, 0.1] if kind == "sqlite" else [0, 0.05]):
+        process = new_process(f"start {number}", **new_database(kind, postgres)).spawn(*arguments)
+        deadline = time.monotonic() + 60
+        # Until the first line of `main`, nobody but the kernel decides.
+        while not holds_or_takes_sigterm(process):
+            assert process.check_runs() and time.monotonic() < deadline
+        time.sleep(after)
+        assert process.stop() == 0, process.log()
+        assert "panicked" not in process.log()
+        if kind != "worker":
+            secrets = {name: 45 for name in ("master.key", "signing.key") if (process.data_dir / name).exists()}
+            assert {name: len((process.data_dir / name).read_bytes()) for name in secrets} == secrets
+            assert not list(process.data_dir.glob(".*.tmp"))
+    if kind != "worker":
+        check_serves(process.start())
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

@@ -17,6 +17,7 @@ mod reload;
 mod scopes;
 mod serve;
 mod settings;
+mod signals;
 mod token;
 mod work;
 
@@ -97,6 +98,7 @@ const BAD_SETTING: u8 = 2;
 
 /// Parses the command line and runs what it says.
 pub fn run() -> ExitCode {
+    signals::hold();
     let cli = match parse() {
         Ok(cli) => cli,
         Err(code) => return code,
@@ -169,6 +171,10 @@ fn one_line(text: &str) -> String {
 
 fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let action = cli.action.unwrap_or_else(|| Action::Serve(Box::new(cli.serve)));
+    // These two take the signals themselves.
+    if !matches!(action, Action::Serve(_) | Action::Worker(_)) {
+        signals::release();
+    }
     match action {
         Action::Openapi => openapi::print(),
         Action::Serve(args) => run_async(serve::serve(*args)),

@@ -99,7 +99,16 @@ impl ProcessArgs {
     }
 }
 
-/// Resolves at SIGTERM, SIGINT or SIGQUIT.
+/// A step of the start, or `None` if the process is to stop before it is done: a database or a name server that lets it wait is no reason
+/// to stay.
+pub async fn unless_stopped<T>(stop: &mut (impl Future<Output = ()> + Unpin), step: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = step => Some(done),
+        () = stop => None,
+    }
+}
+
+/// Resolves at SIGTERM, SIGINT or SIGQUIT. From this call on these signals do not end the process by themselves.
 pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut quit = signal(SignalKind::quit())?;

@@ -29,9 +29,9 @@ use super::{
     jwt::JwtArgs,
     keys::{self, IfMissing},
     log,
-    process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal},
+    process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
-    work,
+    signals, work,
 };
 
 /// Settings of `csrd serve`.
@@ -72,10 +72,13 @@ pub struct ServeArgs {
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    // Before anything is made: whoever stops a start gets an end in order.
+    let (hangups, mut stop_signal) = (Hangups::take()?, Box::pin(stop_signal()?));
+    signals::release();
     let _last_lines = log::start(&args.log);
-    let hangups = Hangups::take()?;
     args.process.check()?;
-    let listen = resolve("--listen", &args.listen).await?;
+    let Some(listen) = unless_stopped(&mut stop_signal, resolve("--listen", &args.listen)).await else { return Ok(ExitCode::SUCCESS) };
+    let listen = listen?;
     let source = args.jwt.source()?;
     let suffixes = suffix_list(args.public_suffix_list.as_deref())?;
     let trust_anchors = args.trust_anchors.as_deref().map(trust_anchors).transpose()?;
@@ -90,12 +93,9 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(listen).await.map_err(|error| bad_setting(format!("--listen: {listen}: {error}")))?;
     let address = listener.local_addr()?;
 
-    let mut stop_signal = Box::pin(stop_signal()?);
-    // A database that lets the start wait is no reason to stay.
-    let database = tokio::select! {
-        opened = args.database.open_for(args.process.access(), args.new.new_database) => opened?,
-        () = &mut stop_signal => return Ok(ExitCode::SUCCESS),
-    };
+    let opening = args.database.open_for(args.process.access(), args.new.new_database);
+    let Some(database) = unless_stopped(&mut stop_signal, opening).await else { return Ok(ExitCode::SUCCESS) };
+    let database = database?;
     let (authenticator, welcome) = if let Some(configured) = configured {
         if args.jwt.lacks_audience() {
             tracing::warn!("--jwt-audience is not set: any token that these keys signed is accepted, an ID token too");

@@ -12,8 +12,9 @@ use super::{
     database::DatabaseArgs,
     keys::{self, IfMissing},
     log,
-    process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal},
+    process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
+    signals,
 };
 
 /// How long a health probe may take to be answered at the end.
@@ -43,26 +44,27 @@ pub fn default_threads() -> usize {
 
 /// Works until SIGTERM or SIGINT.
 pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
+    let (hangups, mut stop) = (tokio::spawn(Hangups::take()?.ignore()), Box::pin(stop_signal()?));
+    signals::release();
     let _last_lines = log::start(&args.log);
-    let hangups = tokio::spawn(Hangups::take()?.ignore());
     args.process.check()?;
     if matches!(args.database.location()?, Location::Sqlite(_)) {
         return Err(bad_setting("--database-url: csrd worker needs postgres://…: on SQLite the workers are part of csrd serve"));
     }
     let listener = match &args.health_listen {
         Some(address) => {
-            let address = resolve("--health-listen", address).await?;
+            let address = unless_stopped(&mut stop, resolve("--health-listen", address)).await;
+            let Some(address) = address else { return Ok(ExitCode::SUCCESS) };
+            let address = address?;
             let listener = TcpListener::bind(address).await;
             Some(listener.map_err(|error| bad_setting(format!("--health-listen: {address}: {error}")))?)
         }
         None => None,
     };
-    let mut stop = Box::pin(stop_signal()?);
-    // A database that lets the start wait is no reason to stay.
-    let database = tokio::select! {
-        opened = args.database.open_for(args.process.access(), false) => opened?,
-        () = &mut stop => return Ok(ExitCode::SUCCESS),
+    let Some(database) = unless_stopped(&mut stop, args.database.open_for(args.process.access(), false)).await else {
+        return Ok(ExitCode::SUCCESS);
     };
+    let database = database?;
     let sealer = keys::sealer(&args.database.data_dir, &*database.store, IfMissing::Refuse).await?;
     let threads = args.concurrency.map_or_else(default_threads, usize::from);
     let workers = args.process.start_workers(&database, sealer, threads)?;
