@@ -409,6 +409,19 @@ def test_keys_check_opens_every_sealed_record_and_names_those_that_do_not_open(n
     (csrd.data_dir / "master.key").unlink()
     done = csrd.run("keys", "check")
     assert done.returncode == 1 and key_id in done.stdout and "3 of 3" in done.stdout
+    assert f"there is no {csrd.data_dir / 'master.key'}: restore" in done.stdout
+
+
+def test_keys_check_says_that_the_master_key_is_missing_before_anything_is_sealed_too(new_csrd):
+    csrd = new_csrd()
+    csrd.ok("migrate")
+    # There is none yet that could be missing.
+    assert "no sealed record yet" in csrd.ok("keys", "check")
+    csrd.ok("keys", "init")
+    csrd.ok("keys", "check")
+    (csrd.data_dir / "master.key").unlink()
+    done = csrd.run("keys", "check")
+    assert done.returncode == 1 and f"there is no {csrd.data_dir / 'master.key'}: restore" in done.stdout
 
 
 @pytest.mark.parametrize("instead", ["nothing", "another", "garbage"])

@@ -151,7 +151,7 @@ pub async fn sealer(data_dir: &Path, store: &dyn Store, if_missing: IfMissing) -
 /// Opens every record: damage to one is not seen before it is needed otherwise.
 async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
     let database = args.open().await?;
-    let sealer = load(&args.data_dir)?.map(|key| Sealer::new(key, Vec::new()));
+    let (path, sealer) = (master_key_path(&args.data_dir), load(&args.data_dir)?.map(|key| Sealer::new(key, Vec::new())));
     let (mut opened, mut broken, mut named) = (0_u64, 0_u64, Vec::new());
     let mut after: Option<CustomCsrId> = None;
     loop {
@@ -165,11 +165,8 @@ async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
                 Some(sealer) if sealer.holds(&record.master_key_id) => {
                     sealer.open(&binding, &record.sealed_private_key).err().map(|_| "was changed, or belongs to another row".to_owned())
                 }
-                _ => Some(format!(
-                    "needs the master key {}, which is not in {}",
-                    record.master_key_id,
-                    master_key_path(&args.data_dir).display()
-                )),
+                Some(_) => Some(format!("needs the master key {}, which is not in {}", record.master_key_id, path.display())),
+                None => Some(format!("needs the master key {}", record.master_key_id)),
             };
             match problem {
                 None => opened += 1,
@@ -182,11 +179,16 @@ async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let mut output = Output::new();
-    for row in database.store.list_master_keys().await? {
+    let (mut output, registered) = (Output::new(), database.store.list_master_keys().await?);
+    for row in &registered {
         output.line(&format!("master key {}{}", row.id, if row.current { ", current" } else { "" }))?;
     }
     database.close().await;
+    let is_missing = sealer.is_none() && !registered.is_empty();
+    if is_missing {
+        output
+            .line(&format!("there is no {}: restore the master key from its backup, or give the --data-dir that has it", path.display()))?;
+    }
     for line in &named {
         output.line(line)?;
     }
@@ -195,5 +197,5 @@ async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
         (_, 0) => output.line(&format!("ok, all {opened} sealed records were opened"))?,
         _ => output.line(&format!("{broken} of {} sealed records do not open", opened + broken))?,
     }
-    Ok(if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if broken > 0 || is_missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
