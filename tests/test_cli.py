@@ -92,9 +92,16 @@ def test_a_bad_setting_is_one_line_that_names_it_and_exit_status_2(tmp_path, arg
     refused(run(*arguments, cwd=tmp_path), 2, *words)
 
 
-@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["openapi"], ["zone", "list"], []], ids=" ".join)
+@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["zone", "list"], []], ids=" ".join)
 def test_a_variable_that_no_command_knows_is_a_bad_setting(tmp_path, command):
     refused(run(*command, cwd=tmp_path, env={"CSRD_NO_SUCH_THING": "1"}), 2, "CSRD_NO_SUCH_THING")
+
+
+@pytest.mark.parametrize("command", [["openapi"], ["--help"], ["-h"], ["help"], ["--version"], ["serve", "--help"], ["help", "keys", "check"]], ids=" ".join)
+def test_what_is_printed_without_settings_minds_none_in_the_environment(tmp_path, command):
+    printed = run(*command, cwd=tmp_path)
+    done = run(*command, cwd=tmp_path, env={"CSRD_NO_SUCH_THING": "1", "CSRD_WORKERS": "none", "CSRD_LISTEN": os.fsdecode(b"\xff")})
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed.stdout, "") and len(printed.stdout) > 5
 
 
 @pytest.mark.parametrize(

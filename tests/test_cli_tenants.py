@@ -145,6 +145,11 @@ def test_a_slip_in_a_permission_is_refused_and_one_in_an_id_is_told(service, zon
     assert warned("--zone", zone.id, "--scope", "openid custom_csrs:read") == warned("--zone", "*", "--account", "*") == ""
     for nothing in ("", "custom_csrs", "email openid"):
         assert known in warned("--zone", zone.id, "--scope", nothing)
+    for ttl in ("1s", "366d"):
+        assert warned("--zone", zone.id, "--ttl", ttl) == ""
+    long = service.run("token", "issue", "--zone", zone.id, "--ttl", "100000d")
+    assert long.returncode == 0 and "--ttl" in long.stderr and long.stderr.count("\n") == 1
+    assert abs(claims(long.stdout.strip())["exp"] - time.time() - 100_000 * 86_400) < 30
     done = service.run("token", "issue", "--zone", "nosuch", zone.id, "--account", "none")
     assert done.returncode == 0 and claims(done.stdout.strip())["zones"] == ["nosuch", zone.id]
     assert [line for line in done.stderr.splitlines() if "has no grant" in line] == done.stderr.splitlines()

@@ -24,6 +24,10 @@ use super::{
     settings::{complain, duration, say},
 };
 
+/// A token cannot be taken back: one that is valid for longer than this is most likely a slip.
+const TTL_USUAL: Duration = Duration::from_hours(366 * 24);
+const TTL_MAX: Duration = Duration::from_hours(1_000 * 366 * 24);
+
 /// `csrd token …`
 #[derive(Subcommand)]
 pub enum TokenAction {
@@ -47,7 +51,7 @@ pub struct IssueArgs {
     #[arg(long, default_value = "csrd-token-issue")]
     subject: String,
     /// How long the token is valid
-    #[arg(long, value_parser = duration, default_value = "1h")]
+    #[arg(long, value_parser = ttl, default_value = "1h")]
     ttl: Duration,
     #[command(flatten)]
     jwt: JwtArgs,
@@ -66,6 +70,18 @@ fn scope(text: &str) -> Result<String, String> {
         Some(word) => Err(format!("{word} is no permission: they are {}", Permission::WORDS.join(", "))),
         None => Ok(text.to_owned()),
     }
+}
+
+/// Tokens count in whole seconds; of a number that is too large, nobody can tell what was meant.
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = duration(text)?;
+    if ttl < Duration::from_secs(1) {
+        return Err("the token would never be valid; give 1s at least, such as 1h".to_owned());
+    }
+    if ttl > TTL_MAX {
+        return Err("that is over 1000 years; give a shorter time, such as 1h".to_owned());
+    }
+    Ok(ttl)
 }
 
 /// Runs `csrd token …`.
@@ -92,6 +108,9 @@ pub async fn run(action: TokenAction) -> anyhow::Result<ExitCode> {
             "--scope has no permission of csrd, so the token allows nothing here: they are {}",
             Permission::WORDS.join(", ")
         ));
+    }
+    if request.ttl > TTL_USUAL {
+        complain("--ttl: the token is valid for over a year, and cannot be taken back alone: only other keys for tokens end it before");
     }
     match args.database.open_existing().await? {
         Some(database) => {
