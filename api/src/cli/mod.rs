@@ -129,7 +129,14 @@ fn command() -> Command {
 
 fn parse() -> Result<Cli, ExitCode> {
     let command = command();
-    if let Some(unknown) = settings::unknown_variable(&command) {
+    // Before anything else: what is printed needs no settings, and those in the environment may be wrong, or somebody else's.
+    let bare = command.clone().mut_args(|argument| argument.env(None)).try_get_matches();
+    let bare = bare.and_then(|matches| Cli::from_arg_matches(&matches));
+    if let Ok(cli @ Cli { action: Some(Action::Openapi), .. }) = bare {
+        return Ok(cli);
+    }
+    let is_help = bare.is_err_and(|error| matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion));
+    if !is_help && let Some(unknown) = settings::unknown_variable(&command) {
         complain(&format!("{unknown} is set in the environment, but no command has such a setting"));
         return Err(ExitCode::from(BAD_SETTING));
     }
