@@ -1,6 +1,7 @@
 """`csrd certificate list` and `csrd certificate export`: the operator hands certificate and private key to a TLS terminator."""
 
 import base64
+import ctypes
 import fcntl
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -283,11 +285,19 @@ def test_an_export_that_failed_halfway_is_repaired_by_repeating_it(new_service, 
         shutil.rmtree(out)
     uploaded.exported(out)
     # Where a file cannot be replaced.
-    (out / "fullchain.pem").unlink()
-    (out / "fullchain.pem").mkdir()
     uploaded.renew()
-    refused(uploaded.export(out), 1, "fullchain.pem")
-    (out / "fullchain.pem").rmdir()
+    recorded = len(exports(uploaded.csrd, uploaded.id))
+    for name in ("fullchain.pem", "privkey.pem", "current"):
+        kept = os.readlink(out / name)
+        (out / name).unlink()
+        (out / name).mkdir()
+        before = {path: path.lstat().st_mtime_ns for path in out.rglob("*")}
+        for options in ((), ("--force",), ("--force", "--combined")):
+            refused(uploaded.export(out, *options), 1, name)
+        assert {path: path.lstat().st_mtime_ns for path in out.rglob("*")} == before
+        (out / name).rmdir()
+        (out / name).symlink_to(kept)
+    assert len(exports(uploaded.csrd, uploaded.id)) == recorded
     uploaded.exported(out)
     assert {path.name for path in out.iterdir()} == FILES
 
@@ -345,11 +355,167 @@ def test_mode_owner_group_and_combined_are_remembered(local, tmp_path):
 def test_wrong_options_are_refused_before_anything_is_written(local, tmp_path):
     out = tmp_path / "out"
     for name, value in (
-        ("--mode", "0644"), ("--mode", "0601"), ("--mode", "4600"), ("--mode", "0200"), ("--mode", "rw"), ("--mode", ""), ("--owner", "no-such-user"),
-        ("--group", "no-such-group"), ("--owner", "-1"), ("--group", "4294967295"), ("--combined=maybe", ""),
+        ("--mode", "0644"), ("--mode", "0601"), ("--mode", "4600"), ("--mode", "0200"), ("--mode", "rw"), ("--mode", ""),
+        *(("--mode", mode) for mode in ("0620", "0602", "0660", "0666", "0606", "0700", "0610", "0650", "0750", "2640", "1600")),
+        ("--owner", "no-such-user"), ("--group", "no-such-group"), ("--owner", "-1"), ("--group", "4294967295"), ("--combined=maybe", ""),
     ):  # fmt: skip
         refused(local.export(out, f"{name}={value}" if value else name), 2, name.split("=")[0])
         assert not out.exists()
+    for root in ("/", "//", "/.", "/..", "/tmp/.."):
+        refused(local.export(root), 1, "root directory")
+    assert not Path("/.csrd").exists()
+    assert exports(local.csrd, local.id) == []
+
+
+def can_read(path: Path, user: int, group: int) -> bool:
+    """Whether somebody of this user and this one group can read a file; without the right to become him, his modes below /tmp say it."""
+    if os.getuid() == 0:
+        become = {"user": user, "group": group, "extra_groups": []}
+        return subprocess.run(["cat", path], **become, cwd="/", capture_output=True, timeout=60, check=False).returncode == 0
+
+    def allows(found: os.stat_result, bit: int) -> bool:
+        return bool(found.st_mode & (bit << 6 if found.st_uid == user else bit << 3 if found.st_gid == group else bit))
+
+    real = path.resolve()
+    ways = [*path.parents, *real.parents]
+    return allows(real.stat(), 4) and all(allows(way.stat(), 1) for way in ways if way != way.parent)
+
+
+# A user and a group that nobody else has.
+USER, GROUP, NOBODY = 47110, 47120, 47130
+
+
+@pytest.fixture
+def passable(tmp_path_factory) -> Path:
+    """A directory that everyone gets to, unlike those of pytest."""
+    with tempfile.TemporaryDirectory(prefix="csrd-") as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
+
+
+def reader_options() -> tuple[int, int]:
+    """A user and a group to which csrd may give files: whoever runs the tests has to be content with himself, unless it is root."""
+    return (USER, GROUP) if os.getuid() == 0 else (os.getuid(), os.getgid())
+
+
+@pytest.mark.parametrize("before", ["nothing", "made by csrd", "made by the operator"])
+def test_whoever_may_read_the_files_gets_to_them(local, passable, before):
+    user, group = reader_options()
+    out = passable / "made" / "too" if before == "nothing" else passable / "out"
+    if before == "made by csrd":
+        local.exported(out)
+        assert not can_read(out / "privkey.pem", NOBODY, group)
+    if before == "made by the operator":
+        out.mkdir(mode=0o755)
+    names = ("privkey.pem", "fullchain.pem", "combined.pem")
+    done = local.export(out, "--group", str(group), "--mode", "0640", "--combined")
+    assert done.returncode == 0 and done.stderr == "" and all(name in done.stdout for name in names), done
+    for _ in range(2):
+        assert all(can_read(out / name, NOBODY, group) for name in names)
+        assert not any(can_read(out / name, NOBODY, NOBODY) for name in names)
+        local.renew()
+        assert local.export(out).stderr == ""
+    done = local.export(out, "--owner", str(user), "--mode", "0600")
+    if before == "nothing" and user != os.getuid():
+        # What an export before this one made above the directory may be in use for something else by now.
+        assert f"chmod a+x {out.parent}`" in done.stderr
+        out.parent.chmod(0o711)
+        done = local.export(out)
+    assert done.returncode == 0 and done.stderr == "", done
+    assert all(can_read(out / name, user, NOBODY) for name in names) and not any(can_read(out / name, NOBODY, group) for name in names)
+
+
+def test_who_cannot_get_to_the_files_is_named_together_with_what_to_do(local, passable):
+    user, group = reader_options()
+    (closed := passable / "closed").mkdir(mode=0o700)
+    (out := closed / "out").mkdir(mode=0o700)
+    local.exported(out)
+    expected = []
+    for option, whom, number in (("--owner", "user", user), ("--group", "group", group)):
+        if option == "--group" or os.getuid() == 0:
+            expected.append(f"the {whom} {number} may read")
+        # Whether or not anything changes.
+        for options in ((option, str(number), "--mode", "0640"), ()):
+            done = local.export(out, *options)
+            lines = done.stderr.splitlines()
+            assert done.returncode == 0 and stat.S_IMODE(out.stat().st_mode) == 0o700, "the operator's directory stays as it was"
+            named = [line for line in lines if any(words in line for words in expected)]
+            assert len(named) == len(expected) and all(f"chmod a+x {closed} {out}`" in line for line in named), done
+    for directory in (closed, out):
+        subprocess.run(["chmod", "a+x", directory], timeout=60, check=True)
+    done = local.export(out)
+    assert done.returncode == 0 and done.stderr == ""
+    assert can_read(out / "privkey.pem", user, NOBODY) and can_read(out / "privkey.pem", NOBODY, group)
+
+
+def without_the_right_to_give_files_away() -> None:
+    """For a child, before it becomes another program: PR_CAPBSET_DROP of CAP_CHOWN. Who is not root has none anyway."""
+    ctypes.CDLL(None).prctl(24, 0, 0, 0, 0)
+
+
+def test_an_owner_or_group_that_is_refused_is_not_remembered(local, tmp_path):
+    def attempt(out: Path, *options: str) -> subprocess.CompletedProcess:
+        command = [binary(), "certificate", "export", local.id, "--out", out, *options, "--data-dir", local.csrd.data_dir]
+        return subprocess.run(command, env=local.csrd.env, capture_output=True, text=True, timeout=60, check=False,
+                              preexec_fn=without_the_right_to_give_files_away)  # fmt: skip
+
+    for is_first in (True, False):
+        out = tmp_path / f"out {is_first}"
+        if not is_first:
+            local.exported(out)
+            local.renew()
+        for option in ("--owner", "--group"):
+            before = [(out / ".csrd" / "export.json").read_bytes(), os.readlink(out / "current")] if not is_first else []
+            refused(attempt(out, option, str(USER), "--mode", "0640"), 1, f"{option}: the operating system")
+            if is_first:
+                assert not (out / "current").exists() and not (out / ".csrd" / "export.json").exists()
+            else:
+                assert [(out / ".csrd" / "export.json").read_bytes(), os.readlink(out / "current")] == before
+        # The next one is none the worse for it.
+        assert attempt(out).returncode == 0
+        local.check(out)
+        assert stat.S_IMODE(out.stat().st_mode) == 0o700
+
+
+def test_files_that_are_not_as_csrd_makes_them_count_as_a_change(local, tmp_path):
+    out, ran = tmp_path / "out", tmp_path / "ran"
+    local.exported(out, "--exec", f"echo ran >> '{ran}'")
+    changes = [lambda path: path.chmod(0o640), lambda path: path.chmod(0o400)]
+    if os.getuid() == 0:
+        changes += [lambda path: os.chown(path, USER, -1), lambda path: os.chown(path, -1, GROUP)]
+    for change in changes:
+        for name in ("privkey.pem", "fullchain.pem"):
+            change((out / name).resolve())
+            done = local.export(out)
+            assert done.returncode == 0 and "wrote" in done.stdout, done
+            local.check(out)
+            assert (out / name).stat().st_gid == os.getgid()
+    assert ran.read_text() == "ran\n" * (1 + 2 * len(changes))
+    assert "nothing changed" in local.export(out).stdout
+
+
+def test_a_command_that_failed_runs_again_until_it_succeeds(local, tmp_path):
+    out, works, ran = tmp_path / "out", tmp_path / "works", tmp_path / "ran"
+    command = f"echo ran >> '{ran}'; test -e '{works}'"
+    for times in (1, 2, 3):
+        done = local.export(out, *(("--exec", command) if times == 1 else ()))
+        assert done.returncode == 1 and "exit status 1" in done.stderr and "nothing changed" not in done.stdout, done
+        assert "runs again" in done.stdout or times == 1
+        assert ran.read_text() == "ran\n" * times
+    # Another way to the same end is due as well.
+    done = local.export(out, "--exec", "kill -9 $$")
+    assert done.returncode == 1 and "signal 9" in done.stderr
+    works.touch()
+    done = local.export(out, "--exec", command)
+    assert done.returncode == 0 and "runs again" in done.stdout and "nothing changed" not in done.stdout
+    done = local.export(out)
+    assert done.returncode == 0 and "nothing changed" in done.stdout and ran.read_text() == "ran\n" * 4
+    # Without a command there is nothing due.
+    works.unlink()
+    local.renew()
+    assert local.export(out).returncode == 1
+    assert local.export(out, "--exec", "").returncode == 0
+    assert "nothing changed" in local.export(out).stdout
 
 
 def test_a_command_gets_no_secret_and_its_end_is_reported(local, tmp_path):

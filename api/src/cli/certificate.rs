@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::{
     actor,
     database::DatabaseArgs,
-    export::{Options, Pair, Place, command},
+    export::{self, Done, Options, Pair, Place, command},
     keys,
     settings::{Output, complain, say},
 };
@@ -115,26 +115,34 @@ async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let (row_id, scope, chain) = (sealed.id.to_string(), sealed.scope.to_string(), certificate.chain.pem);
     // What lies there is compared without unsealing anything: whether the private key is the right one, the chain says.
     if place.unchanged_pair()?.is_some_and(|found| is_same(&id, &row_id, &found, &chain)) {
-        say(&format!("nothing changed: {shown} has this certificate already"))?;
-        return Ok(ExitCode::SUCCESS);
+        let said = say(&format!("nothing changed: {shown} has this certificate already"));
+        warn_of_readers(args)?;
+        return Ok(said.map(|()| ExitCode::SUCCESS)?);
     }
     let der = open(&sealer, &Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256), &sealed.sealed_private_key)?;
     check_pair(&id, &row_id, &der, &chain)?;
     let mut directory = place.claim().await?;
-    let is_new = directory.write(&Pair { key: to_pem(&der), chain: chain.into_bytes() })?;
+    let done = directory.write(&Pair { key: to_pem(&der), chain: chain.into_bytes() })?;
     drop(der);
-    let said = say(&if is_new {
-        format!("wrote fullchain.pem and privkey.pem to {shown}")
-    } else {
-        format!("nothing changed but how the next export is done: {shown} has this certificate already")
+    let said = say(&match (done, directory.due_command()) {
+        (Done::Wrote, _) => format!("wrote {} to {shown}", directory.files()),
+        (_, Some(_)) => format!("{shown} has this certificate already; the command has not succeeded since it came, and runs again"),
+        (Done::Remembered, None) => format!("nothing changed but how the next export is done: {shown} has this certificate already"),
+        (Done::Nothing, None) => format!("nothing changed: {shown} has this certificate already"),
     });
+    warn_of_readers(args)?;
     if let Some(due) = directory.due_command() {
-        let ended = command::run(due, &id, &args.out).await?;
-        directory.command_ended()?;
-        ended.check()?;
+        command::run(due, &id, &args.out).await?.check()?;
+        directory.command_succeeded()?;
     }
-    said?;
-    Ok(ExitCode::SUCCESS)
+    Ok(said.map(|()| ExitCode::SUCCESS)?)
+}
+
+fn warn_of_readers(args: &ExportArgs) -> anyhow::Result<()> {
+    for warning in export::kept_out(&args.out, args.force)? {
+        complain(&warning);
+    }
+    Ok(())
 }
 
 /// Whether the files hold this chain and the private key for it.

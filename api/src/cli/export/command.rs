@@ -64,10 +64,10 @@ impl Ended {
         match (self.0.code(), self.0.signal()) {
             (Some(0), _) => Ok(()),
             (Some(code), _) => {
-                bail!("--exec: the command ended with exit status {code}; the certificate is in place: run the command by hand")
+                bail!("--exec: the command ended with exit status {code}; the certificate is in place, and the next export runs the command again")
             }
             (None, signal) => bail!(
-                "--exec: the command was ended by signal {}; the certificate is in place: run the command by hand",
+                "--exec: the command was ended by signal {}; the certificate is in place, and the next export runs the command again",
                 signal.unwrap_or_default()
             ),
         }

@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
+use anyhow::Context;
 use rustix::{
     fs::{
         AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, fsync, linkat, mkdirat, openat, renameat, statat, symlinkat,
@@ -18,7 +19,8 @@ use zeroize::Zeroizing;
 
 /// The most that is read of a file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
-const SET_GROUP_ID: u32 = 0o2000;
+/// What is made in such a directory gets the directory's group.
+pub const SET_GROUP_ID: u32 = 0o2000;
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 const NEW: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -43,24 +45,33 @@ const fn step() -> io::Result<()> {
 #[cfg(test)]
 pub(super) use faults::step;
 
-/// Makes a directory with exactly these permissions, or returns false if something of this name is there.
-pub fn make_dir(at: impl AsFd, name: &str, access: Access) -> io::Result<bool> {
+/// Makes a directory for the own user alone, and opens it, or returns `None` if something of this name is there.
+pub fn make_dir(at: impl AsFd, name: &str) -> io::Result<Option<OwnedFd>> {
     step()?;
-    match mkdirat(at.as_fd(), name, Mode::from_raw_mode(access.mode)) {
-        Ok(()) => set_access(&open_dir(at, name)?, access).map(|()| true),
-        Err(Errno::EXIST) => Ok(false),
+    match mkdirat(at.as_fd(), name, Mode::RWXU) {
+        Ok(()) => open_dir(at, name).map(Some),
+        Err(Errno::EXIST) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Sets the permissions of a directory; it keeps the bit by which what is made in it gets its group.
-pub fn set_access(directory: &OwnedFd, access: Access) -> io::Result<()> {
+/// Gives a file or a directory the permissions and the owners that it should have. A directory keeps the bit by which what is made in it
+/// gets its group.
+pub fn give(file: impl AsFd, access: Access) -> anyhow::Result<()> {
     step()?;
-    let kept = fstat(directory)?.st_mode & SET_GROUP_ID;
-    if access.group.is_some() {
-        fchown(directory, None, access.group.map(Gid::from_raw))?;
+    let refused = |option: &str, whom: &str, number: u32| {
+        format!(
+            "{option}: the operating system does not let csrd give a file to the {whom} {number}: run csrd as root, or name another {whom}"
+        )
+    };
+    if let Some(owner) = access.owner {
+        fchown(&file, Some(Uid::from_raw(owner)), None).with_context(|| refused("--owner", "user", owner))?;
     }
-    Ok(fchmod(directory, Mode::from_raw_mode(access.mode | kept))?)
+    if let Some(group) = access.group {
+        fchown(&file, None, Some(Gid::from_raw(group))).with_context(|| refused("--group", "group", group))?;
+    }
+    let kept = fstat(&file)?.st_mode & SET_GROUP_ID;
+    fchmod(&file, Mode::from_raw_mode(access.mode | kept)).context("--mode: the operating system does not let csrd set it")
 }
 
 /// Opens a directory, but no link to one.
@@ -68,20 +79,16 @@ pub fn open_dir(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     Ok(openat(at, name, DIRECTORY, Mode::empty())?)
 }
 
-/// Makes a file, whole and on disk; its content is there for nobody else before it belongs to whom it should.
-pub fn create(at: impl AsFd, name: &str, content: &[u8], access: Access) -> io::Result<()> {
+/// Makes a file with this content, for the own user alone.
+pub fn create(at: impl AsFd, name: &str, content: &[u8]) -> io::Result<File> {
     step()?;
     let mut file = File::from(openat(at, name, NEW, Mode::RUSR | Mode::WUSR)?);
     file.write_all(content)?;
-    if access.owner.is_some() || access.group.is_some() {
-        fchown(&file, access.owner.map(Uid::from_raw), access.group.map(Gid::from_raw))?;
-    }
-    fchmod(&file, Mode::from_raw_mode(access.mode))?;
-    file.sync_all()
+    Ok(file)
 }
 
-/// Opens the file that exports lock; it is made where it is missing.
-pub fn open_lock(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
+/// Opens an empty file that is there to be seen or locked; it is made where it is missing.
+pub fn touch(at: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     step()?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(at, name, flags, Mode::RUSR | Mode::WUSR)?)
@@ -124,10 +131,10 @@ pub fn remove_dir(at: impl AsFd, name: &str) -> io::Result<()> {
     Ok(unlinkat(at, name, AtFlags::REMOVEDIR)?)
 }
 
-/// Makes sure that the names in a directory are on disk.
-pub fn sync(directory: impl AsFd) -> io::Result<()> {
+/// Makes sure that a file, or the names in a directory, are on disk.
+pub fn sync(file: impl AsFd) -> io::Result<()> {
     step()?;
-    Ok(fsync(directory)?)
+    Ok(fsync(file)?)
 }
 
 /// The names in a directory, but for those that are not UTF-8: no export makes such ones.

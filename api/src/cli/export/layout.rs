@@ -1,14 +1,19 @@
 //! The files in a directory of exports: one directory for each version, and the link `current`, whose rename switches all files at once.
 
-use std::{io, os::fd::OwnedFd, path::PathBuf};
+use std::{io, os::fd::OwnedFd, path::{Path, PathBuf}};
 
-use anyhow::Context;
-use rustix::fs::{FileType, Stat, readlinkat};
+use anyhow::{Context, bail};
+use rustix::{
+    fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat},
+    io::Errno,
+    process::{getegid, geteuid},
+};
 use zeroize::Zeroizing;
 
 use super::{
+    INNER,
     disk::{self, Access},
-    remembered::Remembered,
+    remembered::{self, Remembered},
 };
 
 const CURRENT: &str = "current";
@@ -16,6 +21,8 @@ const CHAIN: &str = "fullchain.pem";
 const KEY: &str = "privkey.pem";
 const COMBINED: &str = "combined.pem";
 const NAMES: [&str; 3] = [CHAIN, KEY, COMBINED];
+/// There if csrd made the directory, which it opens for whoever reads the files, as it does not with one of somebody else's.
+const MADE: &str = "made";
 /// A link that is renamed to where it belongs.
 const NEW_LINK: &str = "link.new";
 
@@ -48,12 +55,38 @@ pub struct Layout<'a> {
 }
 
 impl Layout<'_> {
-    /// The pair that readers find, if files and links are exactly what an export would have made.
+    /// What is remembered of the files that readers find, or `None` if no export came that far.
+    pub fn remembered(&self) -> anyhow::Result<Option<Remembered>> {
+        if let Some(version) = self.open_current()
+            && let Some(remembered) = Remembered::load(&version)?
+        {
+            return Ok(Some(remembered));
+        }
+        Remembered::load(self.inner)
+    }
+
+    /// Brings what is remembered to where it stays. The rename needs no space on the disk.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        if let Some(version) = self.open_current()
+            && disk::find(&version, remembered::NAME)?.is_some()
+        {
+            disk::rename(&version, remembered::NAME, self.inner, remembered::NAME)
+                .and_then(|()| disk::sync(self.inner))
+                .with_context(|| self.cannot("be written", INNER))?;
+        }
+        Ok(())
+    }
+
+    /// The pair that readers find, if files, links and their directory are exactly what an export would have made.
     pub fn pair(&self, how: &Remembered) -> Option<Pair> {
-        let version = disk::open_dir(self.inner, &self.current()?.to_string()).ok()?;
+        let version = self.open_current()?;
+        let made = fstat(&version).ok()?;
+        if !fits(&made, how.directories(), &fstat(self.inner).ok()?) {
+            return None;
+        }
         let read = |name| {
             let (stat, content) = disk::read(&version, name).ok()??;
-            (self.leads_to_current(name) && fits(&stat, how.files())).then_some(content)
+            (self.leads_to_current(name) && fits(&stat, how.files(), &made)).then_some(content)
         };
         let pair = Pair { key: read(KEY)?, chain: read(CHAIN)?.to_vec() };
         let combined = if how.combined { Some(read(COMBINED)?) } else { None };
@@ -64,24 +97,49 @@ impl Layout<'_> {
         is_whole.then_some(pair)
     }
 
-    /// Whether there is nothing that [`Self::tidy`] would remove.
-    pub fn is_tidy(&self) -> bool {
-        self.surplus().is_ok_and(|surplus| surplus.is_empty())
+    /// Whether there is nothing that [`Self::tidy`] or [`Self::open`] would change.
+    pub fn is_tidy(&self, how: &Remembered) -> bool {
+        self.surplus().is_ok_and(|surplus| surplus.is_empty()) && self.closed(how).is_ok_and(|closed| closed.is_empty())
     }
 
     /// Removes the versions that are neither current nor the one before: older ones, and what a killed export left.
     pub fn tidy(&self) -> anyhow::Result<()> {
-        for version in self.surplus().with_context(|| self.cannot("be read", ".csrd"))? {
+        for version in self.surplus().with_context(|| self.cannot("be read", INNER))? {
             let version = version.to_string();
-            disk::remove_dir(self.inner, &version).with_context(|| self.cannot("be removed", &format!(".csrd/{version}")))?;
+            disk::remove_dir(self.inner, &version).with_context(|| self.cannot("be removed", &format!("{INNER}/{version}")))?;
         }
         Ok(())
     }
 
-    /// Puts a pair in place of the one that readers find. At each moment they find the one or the other.
+    /// Lets whoever may read the files into the directories that csrd made.
+    pub fn open(&self, how: &Remembered) -> anyhow::Result<()> {
+        for directory in self.closed(how).with_context(|| self.cannot("be read", ""))? {
+            open(directory, how)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers that csrd made the directory.
+    pub fn set_made(&self) -> io::Result<()> {
+        disk::touch(self.inner, MADE).map(drop)
+    }
+
+    fn closed(&self, how: &Remembered) -> io::Result<Vec<&OwnedFd>> {
+        let Access { mode, group, .. } = how.directories();
+        let outer = if disk::find(self.inner, MADE)?.is_some() { Some(self.directory) } else { None };
+        let mut closed = Vec::new();
+        for directory in outer.into_iter().chain([self.inner]) {
+            let stat = fstat(directory)?;
+            if stat.st_mode & mode != mode || group.is_some_and(|group| group != stat.st_gid) {
+                closed.push(directory);
+            }
+        }
+        Ok(closed)
+    }
+
+    /// Puts a pair, and what is remembered of it, in place of what readers find. At each moment they find the one or the other.
     pub fn switch(&self, pair: &Pair, how: &Remembered) -> anyhow::Result<()> {
         self.tidy()?;
-        disk::set_access(self.inner, how.directories()).with_context(|| self.cannot("be written", ".csrd"))?;
         let kept = if self.current().is_none() { self.keep_plain_files(how)? } else { None };
         let version = self.write(pair, how)?;
         if let Some(kept) = kept {
@@ -94,6 +152,7 @@ impl Layout<'_> {
         }
         disk::sync(self.directory).with_context(|| self.cannot("be written", ""))?;
         self.set_current(version)?;
+        self.settle()?;
         if !how.combined && self.leads_to_current(COMBINED) {
             disk::remove(self.directory, COMBINED).with_context(|| self.cannot("be removed", COMBINED))?;
         }
@@ -108,8 +167,11 @@ impl Layout<'_> {
             files.push((COMBINED, pair.combined()));
         }
         for (name, content) in files {
-            disk::create(&version, name, &content, how.files()).with_context(|| self.cannot("be written", name))?;
+            let file = disk::create(&version, name, &content).with_context(|| self.cannot("be written", name))?;
+            disk::give(&file, how.files())?;
+            disk::sync(&file).with_context(|| self.cannot("be written", name))?;
         }
+        how.save(&version).with_context(|| self.cannot("be written", INNER))?;
         self.sync_version(&version)?;
         Ok(number)
     }
@@ -142,14 +204,17 @@ impl Layout<'_> {
     }
 
     fn new_version(&self, how: &Remembered) -> anyhow::Result<(u64, OwnedFd)> {
-        let last = self.versions().with_context(|| self.cannot("be read", ".csrd"))?.into_iter().max().unwrap_or_default();
-        let (number, name) = (last + 1, (last + 1).to_string());
-        disk::make_dir(self.inner, &name, how.directories()).with_context(|| self.cannot("be written", ".csrd"))?;
-        Ok((number, disk::open_dir(self.inner, &name).with_context(|| self.cannot("be read", ".csrd"))?))
+        let last = self.versions().with_context(|| self.cannot("be read", INNER))?.into_iter().max().unwrap_or_default();
+        let number = last + 1;
+        let version = disk::make_dir(self.inner, &number.to_string())
+            .and_then(|made| made.ok_or_else(|| io::ErrorKind::AlreadyExists.into()))
+            .with_context(|| self.cannot("be written", INNER))?;
+        disk::give(&version, how.directories())?;
+        Ok((number, version))
     }
 
     fn sync_version(&self, version: &OwnedFd) -> anyhow::Result<()> {
-        disk::sync(version).and_then(|()| disk::sync(self.inner)).with_context(|| self.cannot("be written", ".csrd"))
+        disk::sync(version).and_then(|()| disk::sync(self.inner)).with_context(|| self.cannot("be written", INNER))
     }
 
     fn set_current(&self, version: u64) -> anyhow::Result<()> {
@@ -179,6 +244,10 @@ impl Layout<'_> {
         self.versions().ok()?.contains(&version).then_some(version)
     }
 
+    fn open_current(&self) -> Option<OwnedFd> {
+        disk::open_dir(self.inner, &self.current()?.to_string()).ok()
+    }
+
     /// The versions, complete or not. Their numbers only ever grow.
     fn versions(&self) -> io::Result<Vec<u64>> {
         let numbers =
@@ -198,13 +267,48 @@ impl Layout<'_> {
     }
 }
 
-fn fits(stat: &Stat, access: Access) -> bool {
-    stat.st_mode & 0o7777 == access.mode
-        && access.owner.is_none_or(|owner| owner == stat.st_uid)
-        && access.group.is_none_or(|group| group == stat.st_gid)
+/// Whether something is as csrd makes it, who runs as the own user and group, in the directory around it.
+fn fits(stat: &Stat, access: Access, around: &Stat) -> bool {
+    let own_group = if around.st_mode & disk::SET_GROUP_ID == 0 { getegid().as_raw() } else { around.st_gid };
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let inherited = if is_directory { disk::SET_GROUP_ID } else { 0 };
+    stat.st_mode & 0o7777 & !inherited == access.mode
+        && stat.st_uid == access.owner.unwrap_or(geteuid().as_raw())
+        && stat.st_gid == access.group.unwrap_or(own_group)
 }
 
-/// Whether a directory has files that an export would have to take for somebody else's.
+/// Lets whoever may read the files into a directory, and keeps nobody out who was let in before.
+pub fn open(directory: &OwnedFd, how: &Remembered) -> anyhow::Result<()> {
+    let access = how.directories();
+    disk::give(directory, Access { mode: access.mode | fstat(directory)?.st_mode & 0o777, ..access })
+}
+
+/// Refuses a directory that has one of its own where an export would put a file; `inner` is its `.csrd`, if there is one.
+pub fn check(shown: &Path, directory: &OwnedFd, inner: Option<&OwnedFd>, how: &Remembered) -> anyhow::Result<()> {
+    let outer = NAMES.into_iter().filter(|name| *name != COMBINED || how.combined).chain([CURRENT]);
+    let below = inner.into_iter().flat_map(|inner| [NEW_LINK, remembered::NAME, remembered::NEW].map(|name| (inner, name, INNER)));
+    for (at, name, below) in outer.map(|name| (directory, name, "")).chain(below) {
+        let shown = shown.join(below).join(name);
+        let found = disk::find(at, name).with_context(|| format!("--out: {} cannot be read", shown.display()))?;
+        if found.is_some_and(|(_, kind)| kind == FileType::Directory) {
+            bail!("--out: {} is a directory, where a file belongs: move it away, or use another directory", shown.display());
+        }
+    }
+    Ok(())
+}
+
+/// The private key that readers find, or `None` if there is none.
+pub fn key(directory: &OwnedFd) -> io::Result<Option<Stat>> {
+    match statat(directory, format!("{CURRENT}/{KEY}"), AtFlags::empty()) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a directory has files that an export would have to take for somebody else's. Links that a killed first export left are its own:
+/// nothing has ever been read through them.
 pub fn has_files(directory: &OwnedFd) -> io::Result<bool> {
-    Ok(disk::names(directory)?.iter().any(|name| name == CURRENT || name.as_bytes().ends_with(b".pem")))
+    let leads_to_current = |name: &str| readlinkat(directory, name, Vec::new()).is_ok_and(|to| to.to_bytes() == format!("{CURRENT}/{name}").as_bytes());
+    Ok(disk::names(directory)?.iter().any(|name| name == CURRENT || name.as_bytes().ends_with(b".pem") && !leads_to_current(name)))
 }

@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Options, Pair, Place, disk::faults::before_each_step};
+use super::{Done, Options, Pair, Place, disk::faults::before_each_step};
 
 const IDS: [&str; 2] = ["0199d4e7c8f07a3e8e6f3c0e1b2a4d5f", "0199d4e7c8f07a3e8e6f3c0e1b2a4d60"];
 
@@ -21,8 +21,12 @@ fn pair(letter: &str) -> Pair {
     Pair { key: format!("key {letter}").into_bytes().into(), chain: format!("chain {letter}").into_bytes() }
 }
 
-fn export(directory: &Path, letter: &str, options: &Options, force: bool) -> anyhow::Result<bool> {
-    let place = Place::find(directory, IDS[0], options, force)?;
+fn export(directory: &Path, letter: &str, options: &Options, force: bool) -> anyhow::Result<Done> {
+    export_of(IDS[0], directory, letter, options, force)
+}
+
+fn export_of(certificate_id: &str, directory: &Path, letter: &str, options: &Options, force: bool) -> anyhow::Result<Done> {
+    let place = Place::find(directory, certificate_id, options, force)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { place.claim().await?.write(&pair(letter)) })
 }
@@ -99,7 +103,7 @@ fn a_first_export_that_is_killed_is_repaired_by_the_next() {
 #[test]
 fn an_export_that_is_killed_leaves_the_pair_before_or_the_new_one() {
     kill_at_each_step(
-        |directory| assert!(export(directory, "old", &Options::default(), false).unwrap()),
+        |directory| assert_eq!(export(directory, "old", &Options::default(), false).unwrap(), Done::Wrote),
         Some("old"),
         false,
         &Options::default(),
@@ -113,7 +117,7 @@ fn a_directory_of_the_layout_before_is_upgraded_without_a_gap() {
     let directory = root.path().join("out");
     old_layout(&directory);
     fs::write(directory.join(".csrd.tmp"), "half a private key").unwrap();
-    assert!(export(&directory, "new", &Options::default(), false).unwrap());
+    assert_eq!(export(&directory, "new", &Options::default(), false).unwrap(), Done::Wrote);
     assert_eq!(names(&directory), [".csrd", "current", "fullchain.pem", "privkey.pem"]);
 }
 
@@ -129,6 +133,118 @@ fn forced_over_links_of_somebody_else_readers_see_no_gap_either() {
         symlink(archive.join("chain"), directory.join("fullchain.pem")).unwrap();
     };
     kill_at_each_step(foreign, Some("old"), true, &Options::default());
+}
+
+/// What an export without options finds to be remembered, and whose the directory is.
+fn remembered(directory: &Path) -> Option<(String, Option<String>, bool)> {
+    let options = Options::default();
+    let place = Place::find(directory, IDS[0], &options, true).unwrap();
+    let found = place.left_by_export(&place.way.directory().unwrap()?).unwrap()?;
+    Some((found.certificate_id, found.exec, found.combined))
+}
+
+#[test]
+fn what_is_remembered_is_true_of_the_pair_that_readers_find_at_each_moment() {
+    let (old, new) = (Options { exec: Some("old".to_owned()), ..Options::default() }, || Options {
+        exec: Some("new".to_owned()),
+        combined: Some(true),
+        ..Options::default()
+    });
+    for is_first in [false, true] {
+        for last_step in 0.. {
+            let root = TempDir::new().unwrap();
+            let directory = root.path().join("out");
+            if !is_first {
+                export(&directory, "old", &old, false).unwrap();
+            }
+            let check = move |directory: &Path| match letter(directory).as_deref() {
+                Some("new") => assert_eq!(remembered(directory), Some((IDS[1].to_owned(), Some("new".to_owned()), true))),
+                Some(_) => assert_eq!(remembered(directory), Some((IDS[0].to_owned(), Some("old".to_owned()), false))),
+                // Between the switch and the end of a first export its links may be missing, and never before.
+                None => assert!(is_first && remembered(directory).is_none(), "{:?}", remembered(directory)),
+            };
+            let (seen, watched) = (Cell::new(0), directory.clone());
+            let goes_on = move || {
+                check(&watched);
+                seen.set(seen.get() + 1);
+                seen.get() <= last_step
+            };
+            let done = before_each_step(goes_on, || export_of(IDS[1], &directory, "new", &new(), !is_first));
+            check(&directory);
+            if done.is_ok() {
+                assert!(last_step >= 10, "it has more steps than {last_step}");
+                break;
+            }
+            // Without --force it is for the other certificate until the switch, and from then on for the new one alone.
+            let is_new = letter(&directory).as_deref() == Some("new");
+            let other = export(&directory, "other", &Options::default(), false);
+            assert_eq!(other.is_ok(), !is_new, "killed at step {last_step}: {other:?}");
+        }
+    }
+}
+
+#[test]
+fn an_export_that_is_refused_for_a_directory_among_its_files_changes_nothing() {
+    let combined = || Options { combined: Some(true), ..Options::default() };
+    for name in ["privkey.pem", "fullchain.pem", "combined.pem", "current", ".csrd/export.json", ".csrd/export.json.new", ".csrd/link.new"] {
+        for is_first in [true, false] {
+            let root = TempDir::new().unwrap();
+            let directory = root.path().join("out");
+            fs::create_dir(&directory).unwrap();
+            if is_first {
+                fs::create_dir(directory.join(".csrd")).unwrap();
+            } else {
+                export(&directory, "old", &combined(), false).unwrap();
+                let _ = fs::remove_file(directory.join(name));
+            }
+            fs::create_dir(directory.join(name)).unwrap();
+            fs::write(directory.join(name).join("kept"), "precious").unwrap();
+            let all = || (names(&directory), names(&directory.join(".csrd")), fs::read_link(directory.join("privkey.pem")).ok());
+            let before = all();
+            let error = format!("{:#}", export(&directory, "new", &combined(), true).unwrap_err());
+            assert!(error.contains(&directory.join(name).display().to_string()) && error.contains("is a directory"), "{error}");
+            assert_eq!(all(), before, "{name}");
+            fs::remove_dir_all(directory.join(name)).unwrap();
+            export(&directory, "new", &combined(), true).unwrap();
+            assert_eq!(letter(&directory).as_deref(), Some("new"));
+        }
+    }
+}
+
+#[test]
+fn what_was_changed_from_outside_is_put_right() {
+    let root = TempDir::new().unwrap();
+    let directory = root.path().join("out");
+    let options = Options { mode: Some("0640".parse().unwrap()), ..Options::default() };
+    export(&directory, "a", &options, false).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    for (name, changed, right) in [
+        ("", 0o700, 0o750), (".csrd", 0o700, 0o750), ("current", 0o700, 0o750), ("current", 0o755, 0o750), ("privkey.pem", 0o644, 0o640),
+        ("privkey.pem", 0o600, 0o640), ("privkey.pem", 0o4640, 0o640), ("fullchain.pem", 0o660, 0o640),
+    ] {
+        let path = directory.join(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(changed)).unwrap();
+        let place = Place::find(&directory, IDS[0], &options, false).unwrap();
+        assert!(place.unchanged_pair().unwrap().is_none(), "{name} {changed:o}");
+        export(&directory, "a", &Options::default(), false).unwrap();
+        assert_eq!(mode(&path), right, "{name} {changed:o}");
+        assert!(place.unchanged_pair().unwrap().is_some(), "{name} {changed:o}");
+    }
+    // The operator may let more people into the directory than the files need.
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(Place::find(&directory, IDS[0], &options, false).unwrap().unchanged_pair().unwrap().is_some());
+}
+
+#[test]
+fn the_group_that_a_directory_hands_on_is_kept() {
+    let root = TempDir::new().unwrap();
+    let directory = root.path().join("out");
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o2755)).unwrap();
+    let options = Options { mode: Some("0640".parse().unwrap()), ..Options::default() };
+    export(&directory, "a", &options, false).unwrap();
+    assert_eq!(fs::metadata(directory.join("current")).unwrap().permissions().mode() & 0o7777, 0o2750);
+    assert!(Place::find(&directory, IDS[0], &options, false).unwrap().unchanged_pair().unwrap().is_some());
 }
 
 #[test]
@@ -170,7 +286,7 @@ fn readers_beside_two_hundred_switches_find_pairs_that_fit() {
             pairs
         });
         for round in 0..200 {
-            assert!(export(&directory, ["b", "a"][round % 2], &Options::default(), false).unwrap());
+            assert_eq!(export(&directory, ["b", "a"][round % 2], &Options::default(), false).unwrap(), Done::Wrote);
         }
         is_over.store(true, Ordering::Relaxed);
         (resolved, by_links) = (resolving.join().unwrap(), by_their_names.join().unwrap());

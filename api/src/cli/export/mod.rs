@@ -8,7 +8,9 @@ mod disk;
 mod layout;
 #[cfg(test)]
 mod layout_tests;
+mod options;
 mod path;
+mod readers;
 mod remembered;
 
 use std::{
@@ -25,11 +27,10 @@ use rustix::{
 use shared::ids::CustomCertificateId;
 use tokio::time::{Instant, sleep};
 
-use disk::Access;
 use layout::Layout;
 pub use layout::Pair;
+pub use options::Options;
 use path::Way;
-pub use remembered::Options;
 use remembered::Remembered;
 
 /// What belongs to csrd in the directory. In the layout before this it was a file with the certificate's ID.
@@ -53,13 +54,14 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Refuses a path that others could change, a directory of another certificate, and one with files that no export wrote.
+    /// Refuses a path that others could change, a directory of another certificate, one with files that no export wrote, and one with
+    /// something that no export can replace.
     pub fn find(path: &Path, certificate_id: &'a str, options: &'a Options, force: bool) -> anyhow::Result<Self> {
         // Without `/` and `/.` at its end.
         let shown = path.components().collect();
         let this = Self { way: Way::find(path, force)?, shown, certificate_id, options, force };
         if let Some(directory) = this.way.directory()? {
-            this.remembered(&directory)?;
+            this.check(&directory)?;
         }
         Ok(this)
     }
@@ -70,22 +72,25 @@ impl<'a> Place<'a> {
         let how = self.remembered(&directory)?;
         let Some(inner) = self.open_inner(&directory)? else { return Ok(None) };
         let layout = Layout { shown: &self.shown, directory: &directory, inner: &inner };
-        let is_done = is_saved(&how, &inner) && !how.is_command_due && layout.is_tidy();
+        let is_done = is_saved(&how, &layout) && !how.is_command_due && layout.is_tidy(&how);
         Ok(layout.pair(&how).filter(|_| is_done))
     }
 
     /// Makes the directory where it is missing, and keeps other exports out.
     pub async fn claim(self) -> anyhow::Result<Claimed> {
-        let directory = match self.way.directory()? {
-            Some(directory) => directory,
-            None => Way::find(&self.shown, self.force)?.make(Remembered::new("").with("", self.options).directories())?,
+        let (directory, made) = match self.way.directory()? {
+            Some(directory) => (directory, Vec::new()),
+            None => Way::find(&self.shown, self.force)?.make()?,
         };
         // Once more: it may be there, and somebody's, by now.
-        self.remembered(&directory)?;
+        self.check(&directory)?;
         let inner =
             self.make_inner(&directory).with_context(|| format!("--out: {} cannot be written", self.shown.join(INNER).display()))?;
-        let lock =
-            disk::open_lock(&inner, LOCK).with_context(|| format!("--out: {}/{INNER}/{LOCK} cannot be opened", self.shown.display()))?;
+        let lock = disk::touch(&inner, LOCK).with_context(|| format!("--out: {}/{INNER}/{LOCK} cannot be opened", self.shown.display()))?;
+        if !made.is_empty() {
+            let layout = Layout { shown: &self.shown, directory: &directory, inner: &inner };
+            layout.set_made().with_context(|| format!("--out: {} cannot be written", self.shown.join(INNER).display()))?;
+        }
         let until = Instant::now() + LOCK_TIME;
         while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             if error != Errno::WOULDBLOCK {
@@ -96,8 +101,15 @@ impl<'a> Place<'a> {
             }
             sleep(LOCK_PAUSE).await;
         }
-        let how = self.remembered(&directory)?;
-        Ok(Claimed { shown: self.shown, directory, inner, how, _lock: lock })
+        let how = self.check(&directory)?;
+        Ok(Claimed { shown: self.shown, directory, made, inner, how, _lock: lock })
+    }
+
+    /// What is remembered, of a directory to which the export can be written.
+    fn check(&self, directory: &OwnedFd) -> anyhow::Result<Remembered> {
+        let how = self.remembered(directory)?;
+        layout::check(&self.shown, directory, self.open_inner(directory)?.as_ref(), &how)?;
+        Ok(how)
     }
 
     /// What an export left there, with the options of this one. Refuses what is not for this certificate.
@@ -120,7 +132,8 @@ impl<'a> Place<'a> {
         let cannot =
             |name: &str| format!("--out: {} cannot be understood: use another directory, or --force", self.shown.join(name).display());
         if let Some(inner) = self.open_inner(directory)?
-            && let Some(remembered) = Remembered::load(&inner).with_context(|| cannot(INNER))?
+            && let layout = (Layout { shown: &self.shown, directory, inner: &inner })
+            && let Some(remembered) = layout.remembered().with_context(|| cannot(INNER))?
         {
             return Ok(Some(remembered));
         }
@@ -157,48 +170,78 @@ impl<'a> Place<'a> {
             }
             disk::remove(directory, INNER)?;
         }
-        disk::make_dir(directory, INNER, Access { mode: 0o700, owner: None, group: None })?;
+        disk::make_dir(directory, INNER)?;
         disk::sync(directory)?;
         self.open_inner(directory)?.context("it was changed at this moment")
     }
 }
 
-fn is_saved(how: &Remembered, inner: &OwnedFd) -> bool {
-    Remembered::load(inner).is_ok_and(|saved| saved.as_ref() == Some(how))
+fn is_saved(how: &Remembered, layout: &Layout<'_>) -> bool {
+    layout.remembered().is_ok_and(|saved| saved.as_ref() == Some(how))
+}
+
+/// What an export did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Readers find new files.
+    Wrote,
+    /// They do not, but the options of the next export are others.
+    Remembered,
+    /// Nothing, or it cleared up what another export left.
+    Nothing,
 }
 
 /// A directory that this export alone writes to.
 pub struct Claimed {
     shown: PathBuf,
     directory: OwnedFd,
+    /// What was made for it.
+    made: Vec<OwnedFd>,
     inner: OwnedFd,
     how: Remembered,
     _lock: OwnedFd,
 }
 
 impl Claimed {
-    /// Brings the pair into the directory, whatever is there; returns whether readers find something new.
-    pub fn write(&mut self, pair: &Pair) -> anyhow::Result<bool> {
+    /// Brings the pair into the directory, whatever is there.
+    pub fn write(&mut self, pair: &Pair) -> anyhow::Result<Done> {
         let layout = Layout { shown: &self.shown, directory: &self.directory, inner: &self.inner };
+        layout.settle()?;
         let is_new = layout.pair(&self.how).is_none_or(|found| found.key != pair.key || found.chain != pair.chain);
-        // Before the switch: a kill between it and the end of the command must not make the command forgotten.
+        // A kill between the switch and the end of the command must not make the command forgotten.
         self.how.is_command_due = self.how.exec.is_some() && (is_new || self.how.is_command_due);
-        if !is_saved(&self.how, &self.inner) {
-            self.save()?;
+        let is_remembered = is_saved(&self.how, &layout);
+        if is_new {
+            if let Err(error) = layout.switch(pair, &self.how) {
+                // What is not in use goes, for a full disk's sake; if this fails too, the next export does it.
+                let _ = layout.tidy();
+                return Err(error);
+            }
+        } else {
+            layout.tidy()?;
+            if !is_remembered {
+                self.save()?;
+            }
         }
+        for directory in &self.made {
+            layout::open(directory, &self.how)?;
+        }
+        layout.open(&self.how)?;
         for old in [OLD_OWNER, OLD_TEMPORARY] {
             if disk::find(&self.directory, old)?.is_some_and(|(_, kind)| kind == FileType::RegularFile) {
                 disk::remove(&self.directory, old).with_context(|| format!("{} cannot be removed", self.shown.join(old).display()))?;
             }
         }
-        if !is_new {
-            layout.tidy()?;
-        } else if let Err(error) = layout.switch(pair, &self.how) {
-            // What is not in use goes, for a full disk's sake; if this fails too, the next export does it.
-            let _ = layout.tidy();
-            return Err(error);
-        }
-        Ok(is_new)
+        Ok(match (is_new, is_remembered) {
+            (true, _) => Done::Wrote,
+            (false, false) => Done::Remembered,
+            (false, true) => Done::Nothing,
+        })
+    }
+
+    /// The files that the terminator reads.
+    pub fn files(&self) -> &'static str {
+        if self.how.combined { "fullchain.pem, privkey.pem and combined.pem" } else { "fullchain.pem and privkey.pem" }
     }
 
     /// What to run now, if anything.
@@ -206,8 +249,8 @@ impl Claimed {
         self.how.exec.as_deref().filter(|_| self.how.is_command_due)
     }
 
-    /// Remembers that the command ran.
-    pub fn command_ended(&mut self) -> anyhow::Result<()> {
+    /// Remembers that the command succeeded.
+    pub fn command_succeeded(&mut self) -> anyhow::Result<()> {
         self.how.is_command_due = false;
         self.save()
     }
@@ -217,4 +260,10 @@ impl Claimed {
             .save(&self.inner)
             .with_context(|| format!("{} cannot be written: repeat the export once that is put right", self.shown.join(INNER).display()))
     }
+}
+
+/// Says who may read the files but cannot get to them, in a sentence for the owner and one for the group.
+pub fn kept_out(path: &Path, force: bool) -> anyhow::Result<Vec<String>> {
+    let way = Way::find(path, force)?;
+    way.directory()?.map_or_else(|| Ok(Vec::new()), |directory| readers::kept_out(&directory, way.passed()))
 }

@@ -17,7 +17,7 @@ use rustix::{
     process::geteuid,
 };
 
-use super::disk::{self, Access};
+use super::disk;
 
 /// The most links that are followed, as for the operating system.
 const LINKS_MAX: u32 = 40;
@@ -32,6 +32,8 @@ pub struct Way {
     end: OwnedFd,
     /// Where `end` is, without links.
     place: PathBuf,
+    /// The directories on the way, `end` included, as they were found.
+    passed: Vec<(PathBuf, Stat)>,
     missing: Vec<String>,
 }
 
@@ -40,8 +42,8 @@ impl Way {
     /// is refused; a link at the very end is too, unless `follow_last`. Makes nothing.
     pub fn find(path: &Path, follow_last: bool) -> anyhow::Result<Self> {
         let path = absolute(path).with_context(|| format!("--out: {}", path.display()))?;
-        let mut way = Self { end: root()?, place: PathBuf::from("/"), missing: Vec::new() };
-        way.check(&fstat(&way.end)?)?;
+        let mut way = Self { end: root()?, place: PathBuf::from("/"), passed: Vec::new(), missing: Vec::new() };
+        way.pass(fstat(&way.end)?)?;
         let (mut names, mut links) = (names(&path), 0);
         while let Some(name) = names.pop_front() {
             let Some(target) = way.enter(&name)? else { continue };
@@ -61,7 +63,15 @@ impl Way {
                 names.push_front(name);
             }
         }
+        if way.place == Path::new("/") && way.missing.is_empty() {
+            bail!("--out: {} is the root directory: use a directory for these files alone", path.display());
+        }
         Ok(way)
+    }
+
+    /// The directories on the way, from the root on.
+    pub fn passed(&self) -> &[(PathBuf, Stat)] {
+        &self.passed
     }
 
     /// The directory, or `None` if it does not exist yet.
@@ -73,20 +83,25 @@ impl Way {
         Ok(Some(opened))
     }
 
-    /// Makes what is missing, and opens the directory.
-    pub fn make(mut self, access: Access) -> anyhow::Result<OwnedFd> {
+    /// Makes what is missing, for the own user alone, and opens the directory. Returns the directories that it made too, the last one last.
+    pub fn make(mut self) -> anyhow::Result<(OwnedFd, Vec<OwnedFd>)> {
+        let mut made = Vec::new();
         for name in std::mem::take(&mut self.missing) {
-            let made = disk::make_dir(&self.end, &name, access)
+            let new = disk::make_dir(&self.end, &name)
                 .with_context(|| format!("--out: {} cannot be made", self.place.join(&name).display()))?;
-            if made && let Ok(parent) = disk::open_dir(&self.end, ".") {
-                disk::sync(parent).with_context(|| format!("--out: {}", self.place.display()))?;
+            if let Some(new) = new {
+                made.push(new);
+                if let Ok(parent) = disk::open_dir(&self.end, ".") {
+                    disk::sync(parent).with_context(|| format!("--out: {}", self.place.display()))?;
+                }
             }
             // What somebody else made meanwhile has to be as good as what was there before.
             if self.enter(OsStr::new(&name))?.is_some() || !self.missing.is_empty() {
                 bail!("--out: {} was changed at this moment: repeat the export", self.place.join(&name).display());
             }
         }
-        self.directory()?.ok_or_else(|| anyhow!("--out: {} is missing", self.place.display()))
+        let directory = self.directory()?.ok_or_else(|| anyhow!("--out: {} is missing", self.place.display()))?;
+        Ok((directory, made))
     }
 
     /// Goes one directory on. Returns the target of a link instead of following it.
@@ -114,7 +129,7 @@ impl Way {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 (self.end, self.place) = (opened, place);
-                self.check(&stat)?;
+                self.pass(stat)?;
                 Ok(None)
             }
             FileType::Symlink => {
@@ -126,8 +141,10 @@ impl Way {
         }
     }
 
-    fn check(&self, stat: &Stat) -> anyhow::Result<()> {
-        check(stat, &self.place)
+    fn pass(&mut self, stat: Stat) -> anyhow::Result<()> {
+        check(&stat, &self.place)?;
+        self.passed.push((self.place.clone(), stat));
+        Ok(())
     }
 }
 
