@@ -64,7 +64,9 @@ impl Ended {
         match (self.0.code(), self.0.signal()) {
             (Some(0), _) => Ok(()),
             (Some(code), _) => {
-                bail!("--exec: the command ended with exit status {code}; the certificate is in place, and the next export runs the command again")
+                bail!(
+                    "--exec: the command ended with exit status {code}; the certificate is in place, and the next export runs the command again"
+                )
             }
             (None, signal) => bail!(
                 "--exec: the command was ended by signal {}; the certificate is in place, and the next export runs the command again",

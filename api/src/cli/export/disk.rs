@@ -56,7 +56,7 @@ pub fn make_dir(at: impl AsFd, name: &str) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Gives a file or a directory the permissions and the owners that it should have. A directory keeps the bit by which what is made in it
-/// gets its group.
+/// gets its group, which the operating system takes away where somebody outside of the group sets the permissions.
 pub fn give(file: impl AsFd, access: Access) -> anyhow::Result<()> {
     step()?;
     let refused = |option: &str, whom: &str, number: u32| {
@@ -70,8 +70,11 @@ pub fn give(file: impl AsFd, access: Access) -> anyhow::Result<()> {
     if let Some(group) = access.group {
         fchown(&file, None, Some(Gid::from_raw(group))).with_context(|| refused("--group", "group", group))?;
     }
-    let kept = fstat(&file)?.st_mode & SET_GROUP_ID;
-    fchmod(&file, Mode::from_raw_mode(access.mode | kept)).context("--mode: the operating system does not let csrd set it")
+    let mode = fstat(&file)?.st_mode;
+    if mode & 0o777 == access.mode {
+        return Ok(());
+    }
+    fchmod(&file, Mode::from_raw_mode(access.mode | mode & SET_GROUP_ID)).context("--mode: the operating system does not let csrd set it")
 }
 
 /// Opens a directory, but no link to one.

@@ -1,11 +1,14 @@
 //! The files in a directory of exports: one directory for each version, and the link `current`, whose rename switches all files at once.
 
-use std::{io, os::fd::OwnedFd, path::{Path, PathBuf}};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use rustix::{
     fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat},
-    io::Errno,
     process::{getegid, geteuid},
 };
 use zeroize::Zeroizing;
@@ -23,6 +26,7 @@ const COMBINED: &str = "combined.pem";
 const NAMES: [&str; 3] = [CHAIN, KEY, COMBINED];
 /// There if csrd made the directory, which it opens for whoever reads the files, as it does not with one of somebody else's.
 const MADE: &str = "made";
+const GROUP_BITS: u32 = 0o070;
 /// A link that is renamed to where it belongs.
 const NEW_LINK: &str = "link.new";
 
@@ -68,7 +72,7 @@ impl Layout<'_> {
     /// Brings what is remembered to where it stays. The rename needs no space on the disk.
     pub fn settle(&self) -> anyhow::Result<()> {
         if let Some(version) = self.open_current()
-            && disk::find(&version, remembered::NAME)?.is_some()
+            && disk::find(&version, remembered::NAME).with_context(|| self.cannot("be read", INNER))?.is_some()
         {
             disk::rename(&version, remembered::NAME, self.inner, remembered::NAME)
                 .and_then(|()| disk::sync(self.inner))
@@ -125,12 +129,13 @@ impl Layout<'_> {
     }
 
     fn closed(&self, how: &Remembered) -> io::Result<Vec<&OwnedFd>> {
-        let Access { mode, group, .. } = how.directories();
+        let access = how.directories();
         let outer = if disk::find(self.inner, MADE)?.is_some() { Some(self.directory) } else { None };
         let mut closed = Vec::new();
         for directory in outer.into_iter().chain([self.inner]) {
             let stat = fstat(directory)?;
-            if stat.st_mode & mode != mode || group.is_some_and(|group| group != stat.st_gid) {
+            let is_for_another_group = access.mode & GROUP_BITS != 0 && stat.st_gid != group(access, &stat);
+            if stat.st_mode & access.mode != access.mode || is_for_another_group {
                 closed.push(directory);
             }
         }
@@ -218,7 +223,7 @@ impl Layout<'_> {
     }
 
     fn set_current(&self, version: u64) -> anyhow::Result<()> {
-        self.set_link(&format!(".csrd/{version}"), CURRENT)?;
+        self.set_link(&format!("{INNER}/{version}"), CURRENT)?;
         disk::sync(self.directory).with_context(|| self.cannot("be written", CURRENT))
     }
 
@@ -269,18 +274,23 @@ impl Layout<'_> {
 
 /// Whether something is as csrd makes it, who runs as the own user and group, in the directory around it.
 fn fits(stat: &Stat, access: Access, around: &Stat) -> bool {
-    let own_group = if around.st_mode & disk::SET_GROUP_ID == 0 { getegid().as_raw() } else { around.st_gid };
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let inherited = if is_directory { disk::SET_GROUP_ID } else { 0 };
     stat.st_mode & 0o7777 & !inherited == access.mode
         && stat.st_uid == access.owner.unwrap_or(geteuid().as_raw())
-        && stat.st_gid == access.group.unwrap_or(own_group)
+        && stat.st_gid == group(access, around)
+}
+
+/// The group of what is in a directory that it belongs to as well.
+fn group(access: Access, directory: &Stat) -> u32 {
+    let hands_on = directory.st_mode & disk::SET_GROUP_ID != 0;
+    access.group.unwrap_or_else(|| if hands_on { directory.st_gid } else { getegid().as_raw() })
 }
 
 /// Lets whoever may read the files into a directory, and keeps nobody out who was let in before.
 pub fn open(directory: &OwnedFd, how: &Remembered) -> anyhow::Result<()> {
-    let access = how.directories();
-    disk::give(directory, Access { mode: access.mode | fstat(directory)?.st_mode & 0o777, ..access })
+    let (access, stat) = (how.directories(), fstat(directory)?);
+    disk::give(directory, Access { mode: access.mode | stat.st_mode & 0o777, owner: None, group: Some(group(access, &stat)) })
 }
 
 /// Refuses a directory that has one of its own where an export would put a file; `inner` is its `.csrd`, if there is one.
@@ -297,18 +307,15 @@ pub fn check(shown: &Path, directory: &OwnedFd, inner: Option<&OwnedFd>, how: &R
     Ok(())
 }
 
-/// The private key that readers find, or `None` if there is none.
-pub fn key(directory: &OwnedFd) -> io::Result<Option<Stat>> {
-    match statat(directory, format!("{CURRENT}/{KEY}"), AtFlags::empty()) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// The private key that readers find.
+pub fn key(directory: &OwnedFd) -> io::Result<Stat> {
+    Ok(statat(directory, format!("{CURRENT}/{KEY}"), AtFlags::empty())?)
 }
 
 /// Whether a directory has files that an export would have to take for somebody else's. Links that a killed first export left are its own:
 /// nothing has ever been read through them.
 pub fn has_files(directory: &OwnedFd) -> io::Result<bool> {
-    let leads_to_current = |name: &str| readlinkat(directory, name, Vec::new()).is_ok_and(|to| to.to_bytes() == format!("{CURRENT}/{name}").as_bytes());
+    let leads_to_current =
+        |name: &str| readlinkat(directory, name, Vec::new()).is_ok_and(|to| to.to_bytes() == format!("{CURRENT}/{name}").as_bytes());
     Ok(disk::names(directory)?.iter().any(|name| name == CURRENT || name.as_bytes().ends_with(b".pem") && !leads_to_current(name)))
 }

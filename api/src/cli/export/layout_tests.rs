@@ -186,7 +186,8 @@ fn what_is_remembered_is_true_of_the_pair_that_readers_find_at_each_moment() {
 #[test]
 fn an_export_that_is_refused_for_a_directory_among_its_files_changes_nothing() {
     let combined = || Options { combined: Some(true), ..Options::default() };
-    for name in ["privkey.pem", "fullchain.pem", "combined.pem", "current", ".csrd/export.json", ".csrd/export.json.new", ".csrd/link.new"] {
+    for name in ["privkey.pem", "fullchain.pem", "combined.pem", "current", ".csrd/export.json", ".csrd/export.json.new", ".csrd/link.new"]
+    {
         for is_first in [true, false] {
             let root = TempDir::new().unwrap();
             let directory = root.path().join("out");
@@ -219,8 +220,14 @@ fn what_was_changed_from_outside_is_put_right() {
     export(&directory, "a", &options, false).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     for (name, changed, right) in [
-        ("", 0o700, 0o750), (".csrd", 0o700, 0o750), ("current", 0o700, 0o750), ("current", 0o755, 0o750), ("privkey.pem", 0o644, 0o640),
-        ("privkey.pem", 0o600, 0o640), ("privkey.pem", 0o4640, 0o640), ("fullchain.pem", 0o660, 0o640),
+        ("", 0o700, 0o750),
+        (".csrd", 0o700, 0o750),
+        ("current", 0o700, 0o750),
+        ("current", 0o755, 0o750),
+        ("privkey.pem", 0o644, 0o640),
+        ("privkey.pem", 0o600, 0o640),
+        ("privkey.pem", 0o4640, 0o640),
+        ("fullchain.pem", 0o660, 0o640),
     ] {
         let path = directory.join(name);
         fs::set_permissions(&path, fs::Permissions::from_mode(changed)).unwrap();

@@ -262,8 +262,9 @@ impl Claimed {
     }
 }
 
-/// Says who may read the files but cannot get to them, in a sentence for the owner and one for the group.
+/// Says who may read the exported files but cannot get to them, in a sentence for the owner and one for the group.
 pub fn kept_out(path: &Path, force: bool) -> anyhow::Result<Vec<String>> {
     let way = Way::find(path, force)?;
-    way.directory()?.map_or_else(|| Ok(Vec::new()), |directory| readers::kept_out(&directory, way.passed()))
+    let directory = way.directory()?.with_context(|| format!("--out: {} is missing", path.display()))?;
+    readers::kept_out(&directory, way.passed()).with_context(|| format!("--out: {} cannot be read", path.display()))
 }

@@ -87,8 +87,8 @@ impl Way {
     pub fn make(mut self) -> anyhow::Result<(OwnedFd, Vec<OwnedFd>)> {
         let mut made = Vec::new();
         for name in std::mem::take(&mut self.missing) {
-            let new = disk::make_dir(&self.end, &name)
-                .with_context(|| format!("--out: {} cannot be made", self.place.join(&name).display()))?;
+            let new =
+                disk::make_dir(&self.end, &name).with_context(|| format!("--out: {} cannot be made", self.place.join(&name).display()))?;
             if let Some(new) = new {
                 made.push(new);
                 if let Ok(parent) = disk::open_dir(&self.end, ".") {

@@ -1,6 +1,6 @@
 //! Whether those who may read the files get to them: csrd opens only directories that it made.
 
-use std::{ffi::CString, os::fd::OwnedFd, path::PathBuf};
+use std::{ffi::CString, io, os::fd::OwnedFd, path::PathBuf};
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use rustix::{fs::Stat, process::geteuid};
@@ -12,8 +12,8 @@ const READABLE_BY_GROUP: u32 = 0o040;
 const THROUGH: [u32; 3] = [0o100, 0o010, 0o001];
 
 /// Says which directories on the way keep out the owner or the group of the private key, a sentence for each of the two.
-pub fn kept_out(directory: &OwnedFd, way: &[(PathBuf, Stat)]) -> anyhow::Result<Vec<String>> {
-    let Some(key) = layout::key(directory)? else { return Ok(Vec::new()) };
+pub fn kept_out(directory: &OwnedFd, way: &[(PathBuf, Stat)]) -> io::Result<Vec<String>> {
+    let key = layout::key(directory)?;
     let mut readers = Vec::new();
     // Root and the own user got there.
     if key.st_uid != 0 && key.st_uid != geteuid().as_raw() {
