@@ -20,7 +20,7 @@ from postgres import free_port
 COMMANDS = [
     [], ["serve"], ["worker"], ["migrate"], ["backup"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
     ["zone", "list"], ["account"], ["account", "grant"], ["account", "revoke"], ["account", "list"], ["token"], ["token", "issue"],
-    ["certificate"], ["certificate", "list"], ["certificate", "export"], ["audit"],
+    ["certificate"], ["certificate", "list"], ["certificate", "export"], ["audit"], ["completions"],
 ]  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def test_a_first_start_prints_what_works_when_pasted(new_csrd):
 
     (line,) = [line for line in csrd.output().splitlines() if "curl " in line]
     answer = pasted(line[line.index("curl ") :])
-    assert answer["success"] is True
+    assert answer["success"] is True and answer["result"]["csr"].startswith("-----BEGIN CERTIFICATE REQUEST-----")
 
     (zone,) = csrd.ok("zone", "list").splitlines()
     assert "quota=100" in zone

@@ -1,15 +1,16 @@
 //! `csrd certificate`: what the operator does with certificates that came back.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
+use serde_json::json;
 use shared::{
     clock::{Clock, SystemClock},
     custom_certificate::{CertificateStatus, CustomCertificate},
     custom_csr::KeyType,
-    ids::CustomCertificateId,
+    ids::{CustomCertificateId, CustomCsrId, TenantId},
     seal::{Binding, Sealer},
     storage::{Export, StartedExport},
     x509::certificate::PemChain,
@@ -19,10 +20,13 @@ use zeroize::Zeroizing;
 
 use super::{
     actor,
+    data_dir::master_key_path,
     database::DatabaseArgs,
     export::{self, Done, Options, Pair, Place, command},
     keys,
-    settings::{Output, complain, say},
+    listing::{ListArgs, Listing},
+    scopes::tenant_id,
+    settings::{complain, duration, say},
 };
 
 /// Certificates that are read at once.
@@ -32,9 +36,22 @@ const BATCH: u32 = 500;
 #[derive(Subcommand)]
 pub enum CertificateAction {
     /// List the certificates of all zones: ID, zone, custom CSR, status, expiry, hosts
-    List(DatabaseArgs),
+    List(CertificateListArgs),
     /// Write a certificate and its private key for a TLS terminator; needs the master key
     Export(ExportArgs),
+}
+
+/// Which certificates to list: those that fit all of this.
+#[derive(Args)]
+pub struct CertificateListArgs {
+    /// Only those of this zone
+    #[arg(long, value_name = "ID", value_parser = tenant_id)]
+    zone: Option<TenantId>,
+    /// Only those that expire within this time, such as `30d`, and those that have expired
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    expiring: Option<Duration>,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 /// What to export, and where to.
@@ -58,7 +75,10 @@ pub struct ExportArgs {
 }
 
 fn certificate_id(text: &str) -> Result<CustomCertificateId, String> {
-    CustomCertificateId::parse(text).ok_or_else(|| "a custom certificate's ID has 32 hexadecimal digits".to_owned())
+    CustomCertificateId::parse(text).ok_or_else(|| match CustomCsrId::parse(text) {
+        Some(_) => "that is a custom CSR's ID: csrd certificate list has the IDs of the certificates".to_owned(),
+        None => "a custom certificate's ID has 32 hexadecimal digits".to_owned(),
+    })
 }
 
 /// Runs `csrd certificate …`.
@@ -69,23 +89,26 @@ pub async fn run(action: CertificateAction) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn list(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    let database = args.open().await?;
-    let (mut after, mut output, now) = (None, Output::new(), SystemClock.now());
+async fn list(args: &CertificateListArgs) -> anyhow::Result<ExitCode> {
+    let database = args.list.database.open().await?;
+    let (mut after, now) = (None, SystemClock.now());
+    let mut listing = Listing::new(&args.list, ["id", "zone", "custom_csr", "status", "expires", "hosts"]);
+    let is_wanted = |certificate: &CustomCertificate| {
+        args.zone.as_ref().is_none_or(|zone| certificate.zone.id() == zone)
+            && args.expiring.is_none_or(|time| certificate.chain.not_after <= now.plus(time))
+    };
+    let row = |certificate: &CustomCertificate| {
+        let CustomCertificate { id, zone, custom_csr_id, chain, .. } = certificate;
+        let status = certificate.status(now).as_str();
+        let (id, csr) = (id.to_string(), custom_csr_id.to_string());
+        [json!(id), json!(zone.id().to_string()), json!(csr), json!(status), json!(chain.not_after.rfc3339()), json!(chain.hosts)]
+    };
     loop {
         let page = database.store.list_all_certificates(after, BATCH).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
-        for certificate in &page {
-            let CustomCertificate { id, zone, custom_csr_id, chain, .. } = certificate;
-            let (status, expires, hosts) = (certificate.status(now).as_str(), chain.not_after.rfc3339(), chain.hosts.join(","));
-            output.line(&format!(
-                "{id}\tzone={}\tcustom_csr={custom_csr_id}\tstatus={status}\texpires={expires}\thosts={hosts}",
-                zone.id()
-            ))?;
-        }
-        if output.is_closed() {
-            break;
+        listing.page(page.iter().filter(|certificate| is_wanted(certificate)).map(row).collect())?;
+        match page.last() {
+            Some(last) if !listing.is_closed() => after = Some(last.id),
+            _ => break,
         }
     }
     database.close().await;
@@ -118,6 +141,14 @@ async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         let said = say(&format!("nothing changed: {shown} has this certificate already"));
         warn_of_readers(args)?;
         return Ok(said.map(|()| ExitCode::SUCCESS)?);
+    }
+    if !sealer.holds(&sealed.master_key_id) {
+        bail!(
+            "the private key of custom CSR {row_id} needs the master key {}, but {} is master key {}: run this where the workers run",
+            sealed.master_key_id,
+            master_key_path(&args.database.data_dir).display(),
+            sealer.current_id()
+        );
     }
     let der = open(&sealer, &Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256), &sealed.sealed_private_key)?;
     check_pair(&id, &row_id, &der, &chain)?;

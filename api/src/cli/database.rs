@@ -18,7 +18,7 @@ pub struct DatabaseArgs {
     /// The directory with the database, the master key and, for the demo identity, the signing key
     #[arg(long, env = "CSRD_DATA_DIR", hide_env_values = true, default_value = "./csrd-data")]
     pub data_dir: PathBuf,
-    /// The database, where it is not csrd.db in the data directory: `sqlite:PATH` or `postgres://USER@HOST/NAME`
+    /// The database's URL: `sqlite:PATH` or `postgres://USER@HOST/NAME` [default: csrd.db in the data directory]
     #[arg(long, env = "CSRD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 }

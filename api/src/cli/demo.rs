@@ -99,7 +99,7 @@ pub async fn print_welcome(address: SocketAddr, settings: &JwtSettings, is_new: 
         format!(
             "A first request, for the demo zone (its token is valid for a day):\n\
              curl -sS -X POST 'http://{address}/api/v4/zones/{DEMO_ZONE}/custom_csrs' -H 'Authorization: Bearer {token}' \
-             -H 'Content-Type: application/json' -d '{{\"country\":\"US\",\"state\":\"California\",\"locality\":\"San Francisco\",\
+             -H 'Prefer: wait=10' -H 'Content-Type: application/json' -d '{{\"country\":\"US\",\"state\":\"California\",\"locality\":\"San Francisco\",\
              \"organization\":\"Demo\",\"common_name\":\"www.csrd-demo.com\",\"sans\":[\"www.csrd-demo.com\",\"csrd-demo.com\"]}}'"
         )
     } else {

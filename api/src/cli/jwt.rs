@@ -14,7 +14,7 @@ pub struct JwtArgs {
     /// Verify tokens with the keys of this JWK set
     #[arg(long, env = "CSRD_JWT_JWKS_FILE", hide_env_values = true, value_name = "FILE")]
     jwt_jwks_file: Option<PathBuf>,
-    /// Verify tokens with this public key (PEM): RS256, ES256 or `EdDSA` by its type
+    /// Verify tokens with this public key (PEM): RS256, ES256 or `EdDSA`, detected from the key
     #[arg(long, env = "CSRD_JWT_PUBLIC_KEY_FILE", hide_env_values = true, value_name = "FILE")]
     jwt_public_key_file: Option<PathBuf>,
     /// Verify tokens with this shared secret (HS256): raw bytes, at least 32

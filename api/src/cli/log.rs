@@ -24,7 +24,7 @@ use super::settings::patiently;
 /// How much is logged, and how.
 #[derive(Args, Clone)]
 pub struct LogArgs {
-    /// The least important lines to log
+    /// The minimum level of the lines to log
     #[arg(long, env = "CSRD_LOG_LEVEL", hide_env_values = true, value_enum, default_value = "info")]
     log_level: LogLevel,
     /// Lines for people, or JSON for machines

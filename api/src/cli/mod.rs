@@ -4,12 +4,14 @@ mod actor;
 mod audit;
 mod backup;
 mod certificate;
+mod completions;
 mod data_dir;
 mod database;
 mod demo;
 mod export;
 mod jwt;
 mod keys;
+mod listing;
 mod log;
 mod openapi;
 mod process;
@@ -52,7 +54,7 @@ enum Action {
     Serve(Box<serve::ServeArgs>),
     /// Make keys for API processes elsewhere, on one PostgreSQL
     Worker(Box<work::WorkerArgs>),
-    /// Bring the database up to date and end
+    /// Run pending migrations
     Migrate(database::MigrateArgs),
     /// Copy a live SQLite database to a file
     Backup(backup::BackupArgs),
@@ -75,6 +77,8 @@ enum Action {
     Certificate(certificate::CertificateAction),
     /// Print who did what, as lines of JSON
     Audit(audit::AuditArgs),
+    /// Print a shell's completion script
+    Completions(completions::CompletionsArgs),
 }
 
 /// A setting is wrong: exit status 2. The text names the setting.
@@ -184,6 +188,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     match action {
         Action::Openapi => openapi::print(),
+        Action::Completions(args) => completions::print(&args),
         Action::Serve(args) => run_async(serve::serve(*args)),
         Action::Worker(args) => run_async(work::work(*args)),
         Action::Backup(args) => run_async(backup::backup(args)),

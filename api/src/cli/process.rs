@@ -42,7 +42,7 @@ pub struct ProcessArgs {
     /// How long finished jobs and the traces of dead workers are kept
     #[arg(long, env = "CSRD_PURGE_AFTER", hide_env_values = true, value_parser = duration, default_value = "1h")]
     purge_after: Duration,
-    /// Connections to PostgreSQL for requests and results; five more listen, notify and fetch jobs
+    /// Connections to PostgreSQL for requests and results; two more listen and notify, and with workers three more are for jobs
     #[arg(long, env = "CSRD_POOL_SIZE", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pool_size: u32,
     /// RSA keys that all workers on the database together make ahead in idle time; 0 makes none

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 use shared::{
     clock::{Clock, SystemClock},
     ids::{Scope, TenantId},
@@ -12,7 +13,8 @@ use shared::{
 use super::{
     actor,
     database::DatabaseArgs,
-    settings::{Output, complain, say},
+    listing::{ListArgs, Listing},
+    settings::{complain, say},
 };
 
 /// `csrd zone …`
@@ -35,7 +37,7 @@ pub enum ZoneAction {
     /// Take the grant back; what exists stays readable and deletable
     Revoke(IdArgs),
     /// List the granted zones: ID, account, quota, used
-    List(DatabaseArgs),
+    List(ListArgs),
 }
 
 /// `csrd account …`
@@ -55,7 +57,7 @@ pub enum AccountAction {
     /// Take the grant back; what exists stays readable and deletable
     Revoke(IdArgs),
     /// List the granted accounts: ID, quota, used
-    List(DatabaseArgs),
+    List(ListArgs),
 }
 
 /// Which one is meant.
@@ -78,7 +80,7 @@ pub async fn zone(action: ZoneAction) -> anyhow::Result<ExitCode> {
     match action {
         ZoneAction::Grant { id, account, quota, database } => grant(&Scope::Zone(id), account.as_ref(), quota, &database).await,
         ZoneAction::Revoke(IdArgs { id, database }) => revoke(&Scope::Zone(id), &database).await,
-        ZoneAction::List(database) => list("zone", &database).await,
+        ZoneAction::List(args) => list_zones(&args).await,
     }
 }
 
@@ -87,7 +89,7 @@ pub async fn account(action: AccountAction) -> anyhow::Result<ExitCode> {
     match action {
         AccountAction::Grant { id, quota, database } => grant(&Scope::Account(id), None, quota, &database).await,
         AccountAction::Revoke(IdArgs { id, database }) => revoke(&Scope::Account(id), &database).await,
-        AccountAction::List(database) => list("account", &database).await,
+        AccountAction::List(args) => list_accounts(&args).await,
     }
 }
 
@@ -113,20 +115,23 @@ async fn revoke(scope: &Scope, database: &DatabaseArgs) -> anyhow::Result<ExitCo
     Ok(ExitCode::FAILURE)
 }
 
-async fn list(kind: &str, database: &DatabaseArgs) -> anyhow::Result<ExitCode> {
-    let opened = database.open().await?;
+async fn list_zones(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let row = |ScopeGrant { scope, account, quota, used, .. }| {
+        [json!(scope.id().to_string()), json!(account.map(|id| id.to_string())), json!(quota), json!(used)]
+    };
+    Listing::new(args, ["id", "account", "quota", "used"]).page(grants("zone", args).await?.into_iter().map(row).collect())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list_accounts(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let row = |ScopeGrant { scope, quota, used, .. }| [json!(scope.id().to_string()), json!(quota), json!(used)];
+    Listing::new(args, ["id", "quota", "used"]).page(grants("account", args).await?.into_iter().map(row).collect())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn grants(kind: &str, args: &ListArgs) -> anyhow::Result<Vec<ScopeGrant>> {
+    let opened = args.database.open().await?;
     let grants = opened.store.list_scopes(kind).await?;
     opened.close().await;
-    let mut output = Output::new();
-    for ScopeGrant { scope, account, quota, used, .. } in grants {
-        let quota = quota.map_or_else(|| "none".to_owned(), |quota| quota.to_string());
-        match scope {
-            Scope::Zone(id) => {
-                let account = account.map_or_else(|| "none".to_owned(), |id| id.to_string());
-                output.line(&format!("{id}\taccount={account}\tquota={quota}\tused={used}"))?;
-            }
-            Scope::Account(id) => output.line(&format!("{id}\tquota={quota}\tused={used}"))?,
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(grants)
 }
