@@ -96,8 +96,8 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
         }
     }
     let line = |row: &[String; N]| {
-        let cells: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
-        format!("{}\n", cells.trim_end())
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
 }
