@@ -32,9 +32,18 @@ def test_the_readme_is_one_page():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_relative_link_leads_somewhere(document):
+    def leads_somewhere(link: str) -> bool:
+        name, _, heading = link.partition("#")
+        target = document.parent / name if name else document
+        return target.exists() and (not heading or heading in headings(target))
+
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()) if "://" not in link]
-    missing = [link for link in links if not (document.parent / link.partition("#")[0]).exists()]
-    assert missing == []
+    assert [link for link in links if not leads_somewhere(link)] == []
+
+
+def headings(document: Path) -> list[str]:
+    """The names by which links reach the headings."""
+    return [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)]
 
 
 def test_every_setting_is_documented_with_its_variable_and_none_that_is_not_there():
