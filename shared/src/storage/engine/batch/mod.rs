@@ -92,10 +92,10 @@ async fn lane<W: Work>(queue: Arc<Queue<W>>, mut work: W, slow: Arc<Semaphore>, 
     let mut settling = JoinSet::new();
     loop {
         let arrived = queue.arrived.notified();
+        // What other requests are about to ask for comes along: they have their turn first.
+        tokio::task::yield_now().await;
         let Some((keys, group)) = queue.take() else {
             arrived.await;
-            // What other requests are about to ask for comes along: they have their turn first.
-            tokio::task::yield_now().await;
             continue;
         };
         let groups = match attempt(&mut work, group, false).await {
