@@ -8,7 +8,7 @@ use crate::{
     bench::Bench,
     drive::{Expected, Figures, Load, Watched, body_of},
     plot::{Bar, Kind},
-    postgres::{Postgres, output},
+    postgres::Postgres,
     report::{Row, grouped},
     service::Backend,
 };
@@ -46,10 +46,10 @@ pub async fn accepted(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report.row(Row {
         what: "POST accepted per second, PostgreSQL".to_owned(),
         figure: format!("{}/s", grouped(rate)),
-        beside: format!("pgbench, the same statements without NOTIFY, {CLIENTS} clients too: {}/s", grouped(limit)),
+        beside: format!("pgbench, the same statements, a transaction each, without NOTIFY, {CLIENTS} clients too: {}/s", grouped(limit)),
         ratio: format!("{:.0} %", 100.0 * rate / limit),
-        target: "half of it",
-        reached: Some(rate >= 0.5 * limit),
+        target: "120 % of it",
+        reached: Some(rate >= 1.2 * limit),
     });
     bench.report.bars(
         "POST accepted, PostgreSQL",
@@ -65,15 +65,9 @@ pub async fn accepted(bench: &mut Bench) -> anyhow::Result<()> {
 async fn pgbench(server: &Postgres, database: &str, script: &std::path::Path, time: Duration) -> anyhow::Result<f64> {
     let count = "SELECT count(*) FROM custom_csrs";
     let before = server.number(database, count).await?;
-    let mut pgbench = server.client("pgbench", database);
-    let (clients, time) = (CLIENTS.to_string(), time.as_secs().to_string());
-    pgbench.args(["--no-vacuum", "--protocol", "prepared", "--jobs", "2", "--client", &clients, "--time", &time, "--file"]).arg(script);
-    let text = output(&mut pgbench).await?;
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("{name} lacks in {text}"));
-    let done: i64 = field("number of transactions actually processed: ")?.parse()?;
+    let (rate, done) = server.pgbench(database, script, CLIENTS, time).await?;
     ensure!(server.number(database, count).await? - before == done, "pgbench did not insert what it says");
-    let rate = field("tps = ")?;
-    rate.split(' ').next().unwrap_or_default().parse().context("pgbench's rate")
+    Ok(rate)
 }
 
 /// The statements of one accepting transaction, as the server logs them: what pgbench runs is what `csrd` runs, whatever that is.

@@ -13,12 +13,15 @@ use crate::{
 
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// GET and POST, a hundred of each a second, idle and then with more RSA keys to make than there is time for.
+/// How often the same is measured with busy workers: a stall that comes now and then is to be seen.
+const RUNS: usize = 5;
+
+/// GET and POST, a hundred of each a second, idle and then with more RSA keys to make than there is time for; the worst of several runs.
 pub async fn while_generating(bench: &mut Bench) -> anyhow::Result<()> {
     let build = bench.rsa_build().await?;
     let count = bench.count(2_000);
     // More than these workers make meanwhile; whether it was is checked at the end.
-    let backlog = count + 200 * crate::report::cores();
+    let backlog = RUNS * (count + 200 * crate::report::cores());
     for backend in Backend::BOTH {
         let installation = bench.install_build(&build, backend, 1).await?;
         let process = bench.serve(&installation, 0, &[]).await?;
@@ -34,18 +37,24 @@ pub async fn while_generating(bench: &mut Bench) -> anyhow::Result<()> {
         let load = Load { address: process.address, connections: 8, requests, expected: Expected::CREATED };
         let filled = load.times(backlog, &Watched::default()).await?;
         ensure!(filled.failures == 0, "the backlog was refused");
-        let (busy_get, busy_post) = both(&process, &get, post, count).await?;
+        let (mut busy_gets, mut busy_posts) = (Vec::new(), Vec::new());
+        for _ in 0..RUNS {
+            let (busy_get, busy_post) = both(&process, &get, post, count).await?;
+            busy_gets.push(busy_get);
+            busy_posts.push(busy_post);
+        }
         let left = installation.number("SELECT count(*) FROM custom_csrs WHERE status = 'pending' AND key_type = 'rsa2048'").await?;
         ensure!(left > 0, "the workers were idle before the end");
-        for (name, idle, busy) in [("GET", idle_get, busy_get), ("POST", idle_post, busy_post)] {
+        for (name, idle, runs) in [("GET", idle_get, busy_gets), ("POST", idle_post, busy_posts)] {
             let (idle_p50, idle_p99) = idle.p50_p99();
+            let busy = runs.into_iter().max_by_key(|run| run.p50_p99().1).unwrap_or_default();
             let (p50, p99) = busy.p50_p99();
             bench.report.row(Row {
                 what: format!("{name} while every worker generates RSA keys, {}", backend.name()),
-                figure: format!("p50 {}, p99 {}", ms(p50), ms(p99)),
+                figure: format!("p50 {}, p99 {} in the worst of {RUNS} runs", ms(p50), ms(p99)),
                 beside: format!("idle: p50 {}, p99 {}", ms(idle_p50), ms(idle_p99)),
                 ratio: format!("{:.1} times", p99.as_secs_f64() / idle_p99.as_secs_f64()),
-                target: "p99 under 25 ms",
+                target: "p99 under 25 ms in each run",
                 reached: Some(p99 < Duration::from_millis(25)),
             });
             bench.report.span(format!("{name}, idle, {}", backend.name()), &idle);

@@ -87,6 +87,18 @@ impl Postgres {
         text.trim().parse().with_context(|| format!("{query} gives {text:?}"))
     }
 
+    /// Runs a script of pgbench with prepared statements, which the server's user has to be able to read: transactions a second, and how many in all.
+    pub async fn pgbench(&self, database: &str, script: &Path, clients: usize, time: Duration) -> anyhow::Result<(f64, i64)> {
+        let mut pgbench = self.client("pgbench", database);
+        let (clients, time) = (clients.to_string(), time.as_secs().to_string());
+        pgbench.args(["--no-vacuum", "--protocol", "prepared", "--jobs", "2", "--client", &clients, "--time", &time, "--file"]).arg(script);
+        let text = output(&mut pgbench).await?;
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("{name} lacks in {text}"));
+        let done = field("number of transactions actually processed: ")?.parse()?;
+        let rate = field("tps = ")?.split(' ').next().unwrap_or_default().parse().context("pgbench's rate")?;
+        Ok((rate, done))
+    }
+
     pub async fn version(&self) -> anyhow::Result<String> {
         Ok(self.sql("postgres", "SHOW server_version").await?.trim().to_owned())
     }

@@ -1,6 +1,6 @@
 //! GET of one custom CSR, another one on each connection.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use anyhow::Context;
 
@@ -22,12 +22,13 @@ pub async fn get_one(bench: &mut Bench) -> anyhow::Result<()> {
         let installation = bench.install(backend, 1).await?;
         let process = bench.serve(&installation, 0, &["--workers", "1"]).await?;
         let token = installation.token().await?;
-        let mut gets = Vec::new();
+        let (mut gets, mut last_id) = (Vec::new(), String::new());
         for _ in 0..CONNECTIONS {
             let created = body_of(process.address, &installation.posts(&token, "p256v1", WAIT)[0]).await?;
             let created: serde_json::Value = serde_json::from_slice(&created)?;
             let id = created.pointer("/result/id").and_then(serde_json::Value::as_str).context("no ID")?;
             gets.push(Installation::get(&token, &format!("bench-0/custom_csrs/{id}")));
+            id.clone_into(&mut last_id);
         }
         let file = tempfile::NamedTempFile::new_in(&bench.dir)?;
         fs::write(file.path(), body_of(process.address, &gets[0]).await?)?;
@@ -49,7 +50,17 @@ pub async fn get_one(bench: &mut Bench) -> anyhow::Result<()> {
             target: "half of it",
             reached: Some(rate >= 0.5 * limit),
         });
-        if backend == Backend::Sqlite {
+        if backend == Backend::Postgres {
+            let limit = select_by_key(bench, &installation, &last_id).await?;
+            bench.report.row(Row {
+                what: "GET one, with token, PostgreSQL, beside the database alone".to_owned(),
+                figure: format!("{}/s", grouped(rate)),
+                beside: format!("pgbench, SELECT by key, prepared, {CONNECTIONS} clients: {}/s", grouped(limit)),
+                ratio: format!("{:.0} %", 100.0 * rate / limit),
+                target: "all of it",
+                reached: Some(rate >= limit),
+            });
+        } else {
             bars.push(Bar { label: "a bare poem route".to_owned(), value: limit, kind: Kind::Limit });
         }
         bars.push(Bar { label: format!("csrd, {}", backend.name()), value: rate, kind: Kind::Csrd });
@@ -58,6 +69,15 @@ pub async fn get_one(bench: &mut Bench) -> anyhow::Result<()> {
     }
     bench.report.bars("GET one, with token", bars);
     Ok(())
+}
+
+/// How often a second the database alone gives this row by its key.
+async fn select_by_key(bench: &Bench, installation: &Installation, id: &str) -> anyhow::Result<f64> {
+    let (server, database) = installation.server()?;
+    let script = tempfile::NamedTempFile::new_in(&bench.dir)?;
+    fs::write(script.path(), format!("SELECT * FROM custom_csrs WHERE id = '{id}' AND scope = 'zones/bench-0';\n"))?;
+    fs::set_permissions(script.path(), fs::Permissions::from_mode(0o644))?;
+    Ok(server.pgbench(database, script.path(), CONNECTIONS, bench.secs(10)).await?.0)
 }
 
 async fn in_turn(bench: &Bench, load: &Load, watched: &Watched) -> anyhow::Result<Figures> {

@@ -74,13 +74,14 @@ async fn beside_the_loop(bench: &mut Bench, build: &Build, window: Duration, bar
     let limit = before.mean(key_loop(&build.bench, window / 2).await?);
     bars.push(Bar { label: format!("{} in a loop", build.name), value: limit.rate, kind: Kind::Limit });
     for (backend, rate) in &rates {
+        let (wanted, target) = if *backend == Backend::Sqlite { (0.95, "95 %") } else { (0.92, "92 %") };
         bench.report.row(Row {
             what: format!("RSA-2048 by {}, sustained, POST to active, {}", build.name, backend.name()),
             figure: format!("{}/s", grouped(*rate)),
             beside: format!("library in a loop on {} cores {}/s", cores(), grouped(limit.rate)),
             ratio: format!("{:.0} %", 100.0 * rate / limit.rate),
-            target: "95 %",
-            reached: Some(*rate >= 0.95 * limit.rate),
+            target,
+            reached: Some(*rate >= wanted * limit.rate),
         });
         bars.push(Bar { label: format!("csrd, {}, {}", build.name, backend.name()), value: *rate, kind: Kind::Csrd });
     }
