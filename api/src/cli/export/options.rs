@@ -22,8 +22,7 @@ pub struct Options {
     /// The group of the files, by name or number
     #[arg(long, value_name = "GROUP", value_parser = group)]
     pub(super) group: Option<u32>,
-    /// Run this by `sh -c` when the new files are in place, and only if something changed, or if it did not succeed the last time;
-    /// `--exec ''` ends that
+    /// Run this by `sh -c` when new files are in place, and again in each export until it succeeds; `--exec ''` ends that
     #[arg(long, value_name = "COMMAND")]
     pub(super) exec: Option<String>,
 }
