@@ -11,7 +11,7 @@ from collections import Counter
 import httpx
 import pytest
 from attack import chance
-from harness import Tenant, read_response, subject, wait_until
+from harness import Tenant, binary, read_response, subject, wait_until
 from test_faults import HASTE, check_nothing_lost, new_cluster, post, postgres, settle  # noqa: F401
 
 
@@ -183,6 +183,29 @@ def test_after_forty_first_starts_that_were_killed_the_next_ones_work(new_csrd):
         left = [path.name for path in csrd.data_dir.iterdir() if path.suffix == ".tmp"]
         assert csrd.stop() == 0 and len(left) <= 1, left
         shutil.rmtree(csrd.directory)
+
+
+@pytest.mark.slow
+def test_a_lock_of_migrations_that_nobody_gives_back_is_named_by_every_command_that_waits_for_it(new_csrd, postgres):  # noqa: F811
+    name, lock = postgres.create_database(), 0x6373_7264
+    holder = threading.Thread(target=lambda: postgres.sql(name, f"SELECT pg_advisory_lock({lock}); SELECT pg_sleep(80)"))
+    holder.start()
+    held = f"SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = {lock} AND granted"
+    wait_until(lambda: postgres.sql(name, held), "the lock is held", 60)
+    env = {"CSRD_DATABASE_URL": postgres.url(name)}
+    stopped = new_csrd(name="stopped", env=env).spawn()
+    waiting = [new_csrd(name="serve", env=env).spawn()]
+    for command in ("worker", "migrate"):
+        csrd = new_csrd(name=command, env=env)
+        waiting.append(csrd.spawn(binary(), command, "--data-dir", csrd.data_dir))
+    wait_until(lambda: "waiting for another process that migrates the database" in stopped.log(), "one says what it waits for", 60)
+    assert stopped.stop() == 0
+    for csrd in waiting:
+        assert csrd.wait(120) == 1
+        line = csrd.log().splitlines()[-1]
+        assert line.startswith("csrd: ") and f"end the session that holds the advisory lock {lock}" in line, line
+    holder.join()
+    assert "migrations" in new_csrd(name="after", env=env).run("migrate", env=env).stdout
 
 
 def test_a_process_that_was_frozen_for_longer_than_a_worker_may_be_silent_works_on(new_csrd):

@@ -174,3 +174,26 @@ fn server_error(options: &PgConnectOptions, error: &sqlx::Error) -> OpenError {
         other => OpenError::Unreachable { server: server(options), reason: other.to_string() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{storage::Location, testing::TestDatabase};
+
+    #[tokio::test]
+    async fn a_lock_of_migrations_that_nobody_gives_back_is_given_up_and_the_error_says_what_to_end() {
+        let test = TestDatabase::new().await;
+        let Location::Postgres(options) = &test.location else { return };
+        let mut holder = PgConnection::connect_with(options).await.unwrap();
+        sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut holder).await.unwrap();
+        let mut waiting = PgConnection::connect_with(options).await.unwrap();
+        let error = lock(&mut waiting, Duration::from_millis(300)).await.unwrap().unwrap_err();
+        assert!(matches!(error, OpenError::Locked(_, MIGRATION_LOCK)), "{error}");
+        assert!(error.to_string().contains(&format!("end the session that holds the advisory lock {MIGRATION_LOCK}")), "{error}");
+
+        // It is given back while somebody waits.
+        let (locked, closed) = tokio::join!(lock(&mut waiting, LOCK_WAIT), holder.close());
+        closed.unwrap();
+        locked.unwrap().unwrap();
+    }
+}
