@@ -20,7 +20,7 @@ import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from harness import Csrd, Tenant, binary, environment, subject, wait_until
+from harness import Answer, Csrd, Tenant, binary, environment, subject, wait_until
 from postgres import CuttingProxy, Postgres, free_port
 
 # Short, so that the tests are: a worker is taken for dead after 3 s.
@@ -191,9 +191,16 @@ def public_keys(rows: list[dict]) -> set[bytes]:
 
 
 def settle(tenant: Tenant, seconds: float = 90) -> list[dict]:
-    """All custom CSRs once none is pending."""
-    wait_until(lambda: tenant.total(status="pending") == 0, "nothing is pending", seconds)
-    return tenant.all()
+    """All custom CSRs once none is pending. Clients repeat a read that is answered 503: a connection to the database that has just ended
+    is noticed by whoever uses it next."""
+
+    def page(**query) -> Answer:
+        answer = wait_until(lambda: (answer := tenant.request("GET", params=query)).status != 503 and answer, "lists are answered", seconds)
+        assert answer.status == 200, answer
+        return answer
+
+    wait_until(lambda: page(per_page=5, status="pending").envelope["result_info"]["total_count"] == 0, "nothing is pending", seconds)
+    return tenant.all(page)
 
 
 def test_worker_processes_that_are_killed_every_second_lose_nothing_and_make_no_key_twice(new_cluster, record_property):
