@@ -101,7 +101,7 @@ def test_a_variable_that_no_command_knows_is_a_bad_setting(tmp_path, command):
     refused(run(*command, cwd=tmp_path, env={"CSRD_NO_SUCH_THING": "1"}), 2, "CSRD_NO_SUCH_THING")
 
 
-@pytest.mark.parametrize("command", [["openapi"], ["--help"], ["-h"], ["help"], ["--version"], ["serve", "--help"], ["help", "keys", "check"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["openapi"], ["completions", "bash"], ["--help"], ["-h"], ["help"], ["--version"], ["serve", "--help"], ["help", "keys", "check"]], ids=" ".join)
 def test_what_is_printed_without_settings_minds_none_in_the_environment(tmp_path, command):
     printed = run(*command, cwd=tmp_path)
     done = run(*command, cwd=tmp_path, env={"CSRD_NO_SUCH_THING": "1", "CSRD_WORKERS": "none", "CSRD_LISTEN": os.fsdecode(b"\xff")})

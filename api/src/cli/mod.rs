@@ -136,7 +136,7 @@ fn parse() -> Result<Cli, ExitCode> {
     // Before anything else: what is printed needs no settings, and those in the environment may be wrong, or somebody else's.
     let bare = command.clone().mut_args(|argument| argument.env(None)).try_get_matches();
     let bare = bare.and_then(|matches| Cli::from_arg_matches(&matches));
-    if let Ok(cli @ Cli { action: Some(Action::Openapi), .. }) = bare {
+    if let Ok(cli @ Cli { action: Some(Action::Openapi | Action::Completions(_)), .. }) = bare {
         return Ok(cli);
     }
     let is_help = bare.is_err_and(|error| matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion));
