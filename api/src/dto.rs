@@ -9,7 +9,7 @@ use shared::{
 };
 
 pub use self::certificates::{CustomCertificateDto, CustomCertificateEditInput, CustomCertificateInput, DeletedCustomCertificate};
-use crate::envelope::Message;
+use crate::http::envelope::Message;
 
 mod certificates;
 

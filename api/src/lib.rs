@@ -1,23 +1,14 @@
 //! The HTTP side of csrd: routes, authentication, the envelope, the server.
 
-pub mod access;
 pub mod auth;
-pub mod body;
-pub mod connection;
-pub mod deadline;
+pub mod document;
 pub mod dto;
-pub mod envelope;
+pub mod health;
+pub mod http;
 pub mod idempotency;
-pub mod json;
 pub mod judging;
-pub mod middleware;
-pub mod openapi;
-pub mod pagination;
-pub mod patient_stream;
-pub mod prefix;
 pub mod routes;
 pub mod secret_file;
-pub mod server;
 pub mod state;
 pub mod wait;
 
@@ -30,12 +21,14 @@ use poem::{
     middleware::{CatchPanic, PanicHandler},
     web::{Data, Redirect},
 };
-pub use routes::health;
 use serde_json::Value;
 use shared::codes::ErrorCode;
 use state::AppState;
 
-use crate::envelope::{ApiError, from_framework};
+use crate::http::{
+    envelope::{ApiError, from_framework},
+    middleware, prefix,
+};
 
 /// The document in its forms, rendered once: all responses share the bytes, so that a client that does not read costs nothing.
 struct Documents {
@@ -48,12 +41,12 @@ struct Documents {
 #[must_use]
 pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
     let health = Arc::clone(&state.health);
-    let service = openapi::service();
-    let document = openapi::document(&service);
+    let service = document::service();
+    let document = document::document(&service);
     let documents = Documents {
         json: serde_json::to_vec_pretty(&document).unwrap_or_default().into(),
-        yaml: openapi::yaml(&document).into(),
-        swagger_ui: openapi::swagger_ui(&service, &document).into(),
+        yaml: document::yaml(&document).into(),
+        swagger_ui: document::swagger_ui(&service, &document).into(),
     };
     let service = Arc::new(service.map_to_response());
     let routes = Route::new()

@@ -8,7 +8,7 @@ use std::{
 use shared::{bodies::create::Validator, clock::Clock, storage::Store, x509::certificate::TrustAnchors};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::{auth::Authenticator, routes::health::Health};
+use crate::{auth::Authenticator, health::Health};
 
 /// Requests that may wait at once; over it they are answered at once.
 pub const MAX_WAITING: usize = 1_000;

@@ -9,7 +9,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use crate::{deadline::Deadline, state::AppState};
+use crate::{http::deadline::Deadline, state::AppState};
 
 /// What the client prefers.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");

@@ -1,5 +1,7 @@
 //! Authentication: who a token names, and what it reaches. It knows no HTTP framework.
 
+pub mod access;
+
 mod accepted;
 mod claims;
 mod key;

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use api::openapi;
+use api::document;
 
 use super::settings::Output;
 
 /// Prints the document.
 pub fn print() -> anyhow::Result<ExitCode> {
-    let document = openapi::document(&openapi::service());
-    Output::new().text(&openapi::yaml(&document))?;
+    let document = document::document(&document::service());
+    Output::new().text(&document::yaml(&document))?;
     Ok(ExitCode::SUCCESS)
 }

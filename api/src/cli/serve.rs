@@ -4,8 +4,8 @@ use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc};
 
 use api::{
     auth::{Authenticator, JwtSettings},
+    http::server,
     secret_file::{self, Content},
-    server,
     state::{AppState, BODY_BYTES_IN_FLIGHT, MAX_WAITING, Waiting},
 };
 use clap::{Args, builder::BoolishValueParser};

@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use api::server;
+use api::http::server;
 use clap::Args;
 use shared::storage::Location;
 use tokio::net::TcpListener;

@@ -7,7 +7,7 @@ use super::{
     certificates::{BundleMethod, CertificateStatus, CertificateType},
     *,
 };
-use crate::{envelope::Source, json::Json};
+use crate::http::{envelope::Source, payload::Json};
 
 fn check(response: &(impl Serialize + ToJSON)) {
     assert_eq!(serde_json::to_string(response).unwrap(), response.to_json_string());

@@ -19,18 +19,18 @@ use shared::{
 
 use super::statuses::{ListErrors, OneCertificateErrors, ReplaceErrors, UploadErrors};
 use crate::{
-    access::Access,
     auth::Permission::{CustomCertificatesRead, CustomCertificatesWrite},
-    body::Body,
-    deadline::Deadline,
+    auth::access::Access,
     dto::{
         CustomCertificateDto, CustomCertificateEditInput, CustomCertificateInput, CustomCertificateListResponse, CustomCertificateResponse,
         DeletedCustomCertificate, DeletedCustomCertificateResponse, ResultInfo,
     },
-    envelope::{ApiError, Failure, Message},
-    json::Json,
+    http::body::Body,
+    http::deadline::Deadline,
+    http::envelope::{ApiError, Failure, Message},
+    http::payload::Json,
+    http::query::Query,
     judging,
-    pagination::Query,
     state::AppState,
 };
 

@@ -18,18 +18,18 @@ use super::{
     statuses::{CreateErrors, DeleteErrors, EditErrors, ListErrors, OneErrors, QuotaErrors, RekeyErrors},
 };
 use crate::{
-    access::Access,
     auth::Permission::{CustomCsrsRead, CustomCsrsWrite},
-    body::{Body, OptionalBody},
-    deadline::Deadline,
+    auth::access::Access,
     dto::{
         CustomCsrDto, CustomCsrEditInput, CustomCsrInput, CustomCsrListResponse, CustomCsrRekeyInput, CustomCsrResponse, DeletedCustomCsr,
         DeletedCustomCsrResponse, QuotaResponse, ResultInfo,
     },
-    envelope::{ApiError, Failure, Message},
+    http::body::{Body, OptionalBody},
+    http::deadline::Deadline,
+    http::envelope::{ApiError, Failure, Message},
+    http::payload::Json,
+    http::query::Query,
     idempotency,
-    json::Json,
-    pagination::Query,
     state::AppState,
     wait::{self, Waited},
 };

@@ -2,5 +2,4 @@
 
 pub mod custom_certificates;
 pub mod custom_csrs;
-pub mod health;
 pub mod statuses;

@@ -1,6 +1,6 @@
 //! The statuses that the errors of each operation can have, for the document.
 
-use crate::envelope::Statuses;
+use crate::http::envelope::Statuses;
 
 /// Declares them: those of its own, and those that every operation has.
 macro_rules! statuses {

@@ -8,7 +8,7 @@ use api::{
         signing::{Secret, TokenRequest, issue},
     },
     health::Health,
-    server,
+    http::server,
     state::{AppState, BODY_BYTES_IN_FLIGHT, Waiting},
 };
 use reqwest::{Method, Response, header::HeaderMap};

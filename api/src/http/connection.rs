@@ -29,7 +29,7 @@ use tokio::{
     sync::{Notify, watch},
 };
 
-use crate::{middleware::UnreadBody, patient_stream::PatientStream};
+use super::{middleware::UnreadBody, patient_stream::PatientStream};
 
 /// How long a request's headers may take to arrive, and how long a connection may be idle.
 const HEADER_TIME: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use shared::{
     storage::{CertificateQuery, Direction, ListQuery, Order},
 };
 
-use crate::envelope::ApiError;
+use crate::http::envelope::ApiError;
 
 /// Entries a page: the fewest, the most, and without a wish.
 pub const PER_PAGE: (u32, u32, u32) = (5, 50, 20);

@@ -15,8 +15,8 @@ use shared::{
 
 use crate::{
     auth::{Caller, Permission},
-    envelope::ApiError,
-    middleware::{BODY_LIMIT_BYTES, PlainPath, RequestId},
+    http::envelope::ApiError,
+    http::middleware::{BODY_LIMIT_BYTES, PlainPath, RequestId},
     state::AppState,
 };
 

@@ -13,8 +13,8 @@ use shared::{codes::ErrorCode, issue::Issue};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    envelope::ApiError,
-    middleware::{BODY_LIMIT_BYTES, UnreadBody},
+    http::envelope::ApiError,
+    http::middleware::{BODY_LIMIT_BYTES, UnreadBody},
     state::AppState,
 };
 
@@ -84,7 +84,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         Some(MetaRequest { description: None, content, required: true })
     }
 
-    /// Reads the body. It comes after [`crate::access::Access`]: nothing is read of a client whose token was not accepted.
+    /// Reads the body. It comes after [`crate::auth::access::Access`]: nothing is read of a client whose token was not accepted.
     async fn from_request(req: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         let state = req.data::<Arc<AppState>>().ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
         let place = Arc::clone(&state.body_bytes).try_acquire_many_owned(BODY_PERMITS);

@@ -13,7 +13,7 @@ use poem_openapi::{
 use serde::Serialize;
 use shared::codes::ErrorCode;
 
-use crate::envelope::ApiError;
+use crate::http::envelope::ApiError;
 
 /// What most responses fit in, in bytes.
 const USUAL_BYTES: usize = 2 * 1024;

@@ -14,7 +14,7 @@ use tokio::{
     time::Sleep,
 };
 
-use crate::middleware::UnreadBody;
+use crate::http::middleware::UnreadBody;
 
 /// How long a response may make no progress.
 const WRITE_TIME: Duration = Duration::from_secs(30);

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::connection::serve_connection;
+use crate::http::connection::serve_connection;
 
 /// Connections at once; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 10_000;

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use shared::codes::{ErrorCode, WarningCode};
 
 use crate::{
+    http::prefix::CANONICAL,
+    http::query::{PER_PAGE, SEARCH_MAX_CHARS},
     idempotency::KEY_MAX_CHARS,
-    pagination::{PER_PAGE, SEARCH_MAX_CHARS},
-    prefix::CANONICAL,
     routes::{
         custom_certificates::{AccountCustomCertificates, ZoneCustomCertificates},
         custom_csrs::{AccountCustomCsrs, ZoneCustomCsrs},

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::envelope::ApiError;
+use crate::http::envelope::ApiError;
 
 /// Names a request in its response and in every line of the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
