@@ -16,7 +16,7 @@ use tokio::{
 };
 use worker::{Trouble, Workers};
 
-use crate::http::envelope::ApiError;
+use crate::http::error::ApiError;
 
 /// How long the database may take to answer.
 const PING_TIME: Duration = Duration::from_secs(3);

@@ -13,10 +13,14 @@ use shared::{
     ids::{Scope, TenantId},
 };
 
+use super::{Caller, Permission};
 use crate::{
-    auth::{Caller, Permission},
-    http::envelope::ApiError,
-    http::middleware::{BODY_LIMIT_BYTES, PlainPath, RequestId},
+    http::{
+        error::ApiError,
+        middleware::{BODY_LIMIT_BYTES, RequestId},
+        mounted::{Account, Parent, Zone},
+        prefix::Prefix,
+    },
     state::AppState,
 };
 
@@ -26,8 +30,8 @@ pub const SECURITY_SCHEME: &str = "bearerAuth";
 /// An authenticated caller and the scope in the path: steps 1 and 2 of the order of checks.
 pub struct Access {
     caller: Arc<Caller>,
+    prefix: Prefix,
     scope: Scope,
-    path: String,
     actor: Actor,
 }
 
@@ -36,7 +40,7 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// 1404 where it does not.
+    /// 1404 if it does not.
     pub fn scope(&self, permission: Permission) -> Result<&Scope, ApiError> {
         if self.caller.may(&self.scope, permission) { Ok(&self.scope) } else { Err(ErrorCode::AccessNotGranted.into()) }
     }
@@ -53,15 +57,15 @@ impl Access {
         &self.actor
     }
 
-    /// The path of the request, with its prefix.
+    /// The absolute path of something in the scope, with the prefix of the request.
     #[must_use]
-    pub fn path(&self) -> &str {
-        &self.path
+    pub fn location(&self, path: &str) -> String {
+        format!("{}/{}/{path}", self.prefix.0, self.scope)
     }
 
     fn check(req: &Request) -> Result<Self, ApiError> {
-        let PlainPath(path) = req.extensions().get().cloned().ok_or(ErrorCode::Internal)?;
-        let scope = scope_of_path(&path)?;
+        let scope = scope_of::<Zone>(req).or_else(|| scope_of::<Account>(req)).ok_or(ErrorCode::Internal)??;
+        let prefix = *req.data::<Prefix>().ok_or(ErrorCode::Internal)?;
         let state = req.data::<Arc<AppState>>().ok_or(ErrorCode::Internal)?;
         let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(poem::http::HeaderValue::as_bytes).collect();
         let caller = state.authenticator.authenticate(&headers)?;
@@ -73,19 +77,17 @@ impl Access {
         let peer = req.remote_addr().as_socket_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
         let request_id = req.extensions().get().map(|RequestId(id)| id.clone());
         let actor = Actor { who: caller.subject().to_owned(), via: Via::Api, from: peer, request_id };
-        Ok(Self { caller, scope, path, actor })
+        Ok(Self { caller, prefix, scope, actor })
     }
 }
 
-/// The scope in `…/zones/ID/…` or `…/accounts/ID/…`.
-fn scope_of_path(path: &str) -> Result<Scope, ApiError> {
-    let mut segments = path.split('/').skip_while(|segment| !matches!(*segment, "zones" | "accounts"));
-    let (Some(kind), Some(id)) = (segments.next(), segments.next()) else { return Err(ErrorCode::RouteNotFound.into()) };
+/// The scope below which an operation was called, if it is one of this kind.
+fn scope_of<P: Parent>(req: &Request) -> Option<Result<Scope, ErrorCode>> {
+    let id = req.raw_path_param(P::ID)?;
     if id.is_empty() {
-        return Err(ErrorCode::ZoneIdMissing.into());
+        return Some(Err(ErrorCode::ZoneIdMissing));
     }
-    let id = TenantId::parse(id).ok_or(ErrorCode::RouteNotFound)?;
-    Ok(if kind == "zones" { Scope::Zone(id) } else { Scope::Account(id) })
+    Some(TenantId::parse(id).map(P::SCOPE).ok_or(ErrorCode::RouteNotFound))
 }
 
 impl<'a> ApiExtractor<'a> for Access {

@@ -13,7 +13,7 @@ use shared::{codes::ErrorCode, issue::Issue};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    http::envelope::ApiError,
+    http::error::ApiError,
     http::middleware::{BODY_LIMIT_BYTES, UnreadBody},
     state::AppState,
 };

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::http::envelope::ApiError;
+use super::error::ApiError;
 
 /// Names a request in its response and in every line of the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -50,10 +50,6 @@ impl UnreadBody {
 /// The ID of a request: the client's own, or a new one.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
-
-/// The whole path, with plain segments.
-#[derive(Debug, Clone)]
-pub struct PlainPath(pub String);
 
 /// Stands for a path segment that can be no ID of ours: no route and no ID has it.
 const NO_ID: &str = "~";
@@ -100,14 +96,13 @@ pub async fn with_plain_request<E: Endpoint>(endpoint: Arc<E>, mut req: Request)
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return Ok(response);
     }
-    let mut path = req.uri().path().to_owned();
+    let path = req.uri().path();
     if path.contains('%') {
-        path = path.split('/').map(plain_segment).collect::<Vec<_>>().join("/");
+        let path = path.split('/').map(plain_segment).collect::<Vec<_>>().join("/");
         if let Some(uri) = with_path(req.uri(), &path) {
             *req.uri_mut() = uri;
         }
     }
-    req.extensions_mut().insert(PlainPath(path));
     Ok(endpoint.call(req).await?.into_response())
 }
 

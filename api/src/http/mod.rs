@@ -1,12 +1,19 @@
 //! HTTP: connections, what every request meets, and what requests and responses are made of.
 
+pub mod allow;
 pub mod body;
 pub mod connection;
 pub mod deadline;
 pub mod envelope;
+pub mod error;
+pub mod failure;
 pub mod middleware;
+pub mod mounted;
+pub mod pages;
+pub mod path;
 pub mod patient_stream;
 pub mod payload;
 pub mod prefix;
 pub mod query;
 pub mod server;
+pub mod worded;

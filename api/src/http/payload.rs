@@ -13,7 +13,7 @@ use poem_openapi::{
 use serde::Serialize;
 use shared::codes::ErrorCode;
 
-use crate::http::envelope::ApiError;
+use super::error::ApiError;
 
 /// What most responses fit in, in bytes.
 const USUAL_BYTES: usize = 2 * 1024;
@@ -54,5 +54,27 @@ impl<T: Serialize + ToJSON> ApiResponse for Json<T> {
 
     fn register(registry: &mut Registry) {
         <payload::Json<T> as ApiResponse>::register(registry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem_openapi::Object;
+
+    use super::*;
+
+    #[derive(Object, Serialize)]
+    struct Answer {
+        yes: bool,
+    }
+
+    #[tokio::test]
+    async fn the_response_has_the_documented_body_and_content_type() {
+        let documented = payload::Json(Answer { yes: true }).into_response();
+        let written = Json(Answer { yes: true }).into_response();
+        assert_eq!(written.status(), documented.status());
+        assert_eq!(written.headers(), documented.headers());
+        assert_eq!(written.headers()["content-type"], Json::<Answer>::CONTENT_TYPE);
+        assert_eq!(written.into_body().into_string().await.unwrap(), documented.into_body().into_string().await.unwrap());
     }
 }

@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use poem::http::{HeaderMap, HeaderName};
+use poem::{
+    Request, RequestBody,
+    http::{HeaderMap, HeaderName},
+};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
+};
 use shared::{
     custom_csr::{CustomCsr, Status},
     storage::Changes,
@@ -11,20 +18,54 @@ use tokio::time::Instant;
 
 use crate::{http::deadline::Deadline, state::AppState};
 
-/// What the client prefers.
-pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// The header.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// The longest wait.
-pub const WAIT_MAX_SECS: u32 = 30;
+/// The longest wait. The document names it too.
+const WAIT_MAX_SECS: u32 = 30;
 
-/// A look at the row now and then, should a signal be missed.
+/// Between two looks at the row, should a signal be missed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The seconds that a request asks to wait, none where it does not or where the preference is malformed.
+/// How long a client wants to wait, if it does.
+#[derive(Clone, Copy)]
+pub struct Prefer(Option<u32>);
+
+impl Prefer {
+    /// The seconds, at most 30.
+    #[must_use]
+    pub const fn secs(self) -> Option<u32> {
+        self.0
+    }
+}
+
+impl<'a> ApiExtractor<'a> for Prefer {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Header)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        let description = "`wait=N` (RFC 7240): answer when the status is no longer `pending`, or after N seconds, at most 30.";
+        Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
+            description: Some(description),
+            example: Some("wait=10".into()),
+            ..MetaSchema::new("string")
+        })))
+    }
+
+    async fn from_request(req: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
+        Ok(Self(preferred_secs(req.headers())))
+    }
+}
+
+/// The seconds that a request asks to wait, or `None` if it does not or the preference is malformed.
 ///
 /// The first `wait` counts (RFC 7240, 2); more than [`WAIT_MAX_SECS`] counts as that.
-#[must_use]
-pub fn preferred_secs(headers: &HeaderMap) -> Option<u32> {
+fn preferred_secs(headers: &HeaderMap) -> Option<u32> {
     let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
     let mut preferences = values.flat_map(|value| value.split(','));
     let wait = preferences.find_map(|preference| {
@@ -39,19 +80,25 @@ pub fn preferred_secs(headers: &HeaderMap) -> Option<u32> {
     Some(digits.parse().unwrap_or(WAIT_MAX_SECS).min(WAIT_MAX_SECS))
 }
 
-/// What a wait ended with.
+/// The value of `Preference-Applied`.
+#[must_use]
+pub fn applied(secs: u32) -> String {
+    format!("wait={secs}")
+}
+
+/// How a wait ended.
 pub struct Waited {
-    /// The custom CSR as it was read last; none where it is gone.
+    /// The custom CSR as it was read last, or `None` if it was deleted.
     pub custom_csr: Option<CustomCsr>,
-    /// The seconds that were granted; none where too many wait already.
+    /// The seconds that were granted, or `None` if too many requests wait already.
     pub applied_secs: Option<u32>,
 }
 
-/// Waits until a custom CSR is no longer pending or gone, for `secs` at most. It holds no connection meanwhile. The database may keep
-/// it until `deadline`, or for a second beyond the wait. Where the row cannot be read, its last state counts.
+/// Waits until a custom CSR is deleted or no longer pending, for `secs` at most. It holds no connection meanwhile. The database has until
+/// `deadline`, or until a second after the wait, to answer. If the row cannot be read, its last state counts.
 ///
-/// `changes` are from before `custom_csr` was read, so that none falls between.
-pub async fn until_decided(
+/// `changes` must be from before `custom_csr` was read, so that none is missed.
+pub async fn until_not_pending(
     state: &AppState,
     custom_csr: CustomCsr,
     mut changes: Changes<'_>,
@@ -73,7 +120,7 @@ pub async fn until_decided(
         }
         match deadline.or_later(end + TICK).read(state.store.find_custom_csr(&scope, id)).await {
             Ok(now) => custom_csr = now,
-            Err(error) => tracing::debug!(%error, "the row is looked at again later"),
+            Err(error) => tracing::debug!(%error, "the row cannot be read; the wait goes on"),
         }
     }
     Waited { custom_csr, applied_secs: Some(secs) }

@@ -1,11 +1,42 @@
 //! Custom certificates on the wire.
 
-use poem_openapi::{Enum, Object};
+use poem_openapi::{Enum, Object, registry::MetaSchema};
 use serde::Serialize;
 use shared::{
     clock::Timestamp,
+    codes::ErrorCode,
     custom_certificate::{self, CustomCertificate},
+    ids::CustomCertificateId,
+    issue::Warning,
 };
+
+use crate::http::{
+    envelope::{Message, envelopes},
+    mounted::Tag,
+    path::PathId,
+    payload::Json,
+};
+
+/// What the operations are about.
+pub const TAG: Tag = Tag("custom certificates");
+
+impl PathId for CustomCertificateId {
+    const INVALID: ErrorCode = ErrorCode::CustomCertificateIdInvalid;
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+
+    fn schema() -> MetaSchema {
+        MetaSchema {
+            description: Some("The custom certificate's ID."),
+            min_length: Some(32),
+            max_length: Some(32),
+            pattern: Some("^[0-9A-Fa-f]+$".to_owned()),
+            ..MetaSchema::new("string")
+        }
+    }
+}
 
 /// How a chain is to be built, in any case. `force` asks for it to be stored as it was sent; otherwise it is put right.
 #[derive(Debug, Clone, Copy, Enum, Serialize)]
@@ -57,7 +88,7 @@ impl From<custom_certificate::CertificateType> for CertificateType {
 pub enum CertificateStatus {
     /// Valid.
     Active,
-    /// Its notAfter is over.
+    /// Its notAfter has passed.
     Expired,
     /// Does not occur.
     Deleted,
@@ -77,52 +108,6 @@ impl From<custom_certificate::CertificateStatus> for CertificateStatus {
             custom_certificate::CertificateStatus::Initializing => Self::Initializing,
         }
     }
-}
-
-/// A certificate that a CA issued for a custom CSR. Private keys are made here and never uploaded: `private_key` is refused.
-#[derive(Debug, Object)]
-#[oai(rename = "CustomCertificateRequest")]
-pub struct CustomCertificateInput {
-    /// The leaf and its intermediates, in any order, at most 10 certificates: PEM blocks, one block of PKCS#7, or the base64 of either.
-    #[oai(validator(min_length = 1))]
-    pub certificate: String,
-    /// The custom CSR that it was issued for: the zone's own, or its account's. Without it, the active one whose key the leaf has.
-    pub custom_csr_id: Option<String>,
-    /// How the chain is to be built.
-    #[oai(default = "default_bundle_method")]
-    pub bundle_method: BundleMethod,
-    /// What it is for.
-    #[oai(default = "default_type", rename = "type")]
-    pub certificate_type: CertificateType,
-    /// Its place among others. It is stored and returned, and has no effect here.
-    #[oai(default, validator(maximum(value = "65535")))]
-    pub priority: u16,
-}
-
-const fn default_bundle_method() -> BundleMethod {
-    BundleMethod::Ubiquitous
-}
-
-const fn default_type() -> CertificateType {
-    CertificateType::SniCustom
-}
-
-/// A renewed certificate, or other settings.
-#[derive(Debug, Object)]
-#[oai(rename = "CustomCertificateEdit")]
-pub struct CustomCertificateEditInput {
-    /// The renewed certificate with its intermediates, as in an upload. It replaces the old one at once.
-    pub certificate: Option<String>,
-    /// Another custom CSR that the renewed certificate was issued for; the old one is free then.
-    pub custom_csr_id: Option<String>,
-    /// How the chain is to be built.
-    pub bundle_method: Option<BundleMethod>,
-    /// What it is for.
-    #[oai(rename = "type")]
-    pub certificate_type: Option<CertificateType>,
-    /// Another place among others.
-    #[oai(validator(maximum(value = "65535")))]
-    pub priority: Option<u16>,
 }
 
 /// A custom certificate.
@@ -206,9 +191,15 @@ impl CustomCertificateDto {
     }
 }
 
-/// The ID of what was deleted.
-#[derive(Debug, Object, Serialize)]
-pub struct DeletedCustomCertificate {
-    /// Its ID.
-    pub id: String,
+envelopes! {
+    /// One custom certificate.
+    CustomCertificateResponse(CustomCertificateDto) {}
+}
+
+impl CustomCertificateResponse {
+    /// A custom certificate as it stands at this time, with what is remarkable about the request.
+    #[must_use]
+    pub fn of(certificate: CustomCertificate, now: Timestamp, warnings: &[Warning]) -> Json<Self> {
+        Json(Self::new(CustomCertificateDto::new(certificate, now), warnings.iter().map(Message::from).collect()))
+    }
 }

@@ -1,0 +1,37 @@
+//! Why the store does not take a certificate, for the client.
+
+use shared::{
+    codes::ErrorCode,
+    issue::Issue,
+    storage::{CertificateRefusal, MAX_CERTIFICATES_OF_CSR},
+};
+
+use crate::http::error::ApiError;
+
+/// The error of a refusal; `csr_not_found` says which custom CSR the request meant.
+#[must_use]
+pub fn refused(refusal: CertificateRefusal, csr_not_found: fn() -> ApiError) -> ApiError {
+    match refusal {
+        CertificateRefusal::NotGranted => ErrorCode::AccessNotGranted.into(),
+        CertificateRefusal::CsrGone => csr_not_found(),
+        CertificateRefusal::Stored(id) => Issue::at(ErrorCode::CertificateStored, "/certificate").because(id.to_string()).into(),
+        CertificateRefusal::CsrFull => {
+            Issue::at(ErrorCode::TooManyCertificates, "/custom_csr_id").because(MAX_CERTIFICATES_OF_CSR.to_string()).into()
+        }
+    }
+}
+
+/// 1431 for the `custom_csr_id` that was sent.
+#[must_use]
+pub fn named_csr_not_found() -> ApiError {
+    let reason = "of custom_csr_id was not found in this zone or its account";
+    Issue::at(ErrorCode::CertificateCsrNotFound, "/custom_csr_id").because(reason).into()
+}
+
+/// 1431 if no `custom_csr_id` was sent.
+#[must_use]
+pub fn used_csr_not_found() -> ApiError {
+    let reason = "that this custom certificate uses is none that its zone may use now: it belongs to an account that is not granted, or \
+                  that is not the zone's. Grant that, or send the custom_csr_id of another one with a certificate that was issued for it";
+    Issue::at(ErrorCode::CertificateCsrNotFound, "/certificate").because(reason).into()
+}

@@ -1,0 +1,160 @@
+//! `POST /custom_certificates`: stores a certificate for a custom CSR.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use shared::{
+    bodies::upload::Upload as Sent,
+    clock::Timestamp,
+    codes::ErrorCode,
+    custom_certificate::{self, CustomCertificate},
+    ids::{CustomCertificateId, Scope},
+    storage::{NewCertificate, NewChain},
+};
+
+use super::{
+    dry_run::DryRun,
+    dto::{BundleMethod, CertificateType, CustomCertificateResponse, TAG},
+    matcher::Matcher,
+    refused::{named_csr_not_found, refused},
+};
+use crate::{
+    auth::{Permission::CustomCertificatesWrite, access::Access},
+    http::{
+        body::Body,
+        deadline::Deadline,
+        error::ApiError,
+        failure::{Failure, Operation},
+        payload::Json,
+    },
+    state::AppState,
+};
+
+/// A certificate that a CA issued for a custom CSR. Private keys are made here and never uploaded: `private_key` is refused.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCertificateRequest")]
+pub struct CustomCertificateInput {
+    /// The leaf and its intermediates, in any order, at most 10 certificates: PEM blocks, one block of PKCS#7, or the base64 of either.
+    #[oai(validator(min_length = 1))]
+    pub certificate: String,
+    /// The custom CSR that it was issued for: the zone's own, or its account's. Without it, the active one whose key the leaf has.
+    pub custom_csr_id: Option<String>,
+    /// How the chain is to be built.
+    #[oai(default = "default_bundle_method")]
+    pub bundle_method: BundleMethod,
+    /// What it is for.
+    #[oai(default = "default_type", rename = "type")]
+    pub certificate_type: CertificateType,
+    /// Its place among others. It is stored and returned, and has no effect here.
+    #[oai(default, validator(maximum(value = "65535")))]
+    pub priority: u16,
+}
+
+const fn default_bundle_method() -> BundleMethod {
+    BundleMethod::Ubiquitous
+}
+
+const fn default_type() -> CertificateType {
+    CertificateType::SniCustom
+}
+
+/// What an upload answers.
+#[derive(ApiResponse)]
+pub enum Uploaded {
+    /// With `dry_run=true`: every check passed, and nothing was stored; the ID is not kept.
+    #[oai(status = 200)]
+    Checked(Json<CustomCertificateResponse>),
+    /// Stored, and active.
+    #[oai(status = 201)]
+    Stored(
+        Json<CustomCertificateResponse>,
+        /// Where to read it: an absolute path.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+/// The operation.
+pub struct Upload;
+
+impl Operation for Upload {
+    const ERRORS: &'static [(u16, &'static str)] = &[
+        (
+            400,
+            "The request is wrong: 1400 to 1402, 1464, or the certificate is refused: 1426, 1427, 1429, 1430, 1444, 1445, 1447, 1472, 1473, 1475 to 1479.",
+        ),
+        (403, "No access: 1404."),
+        (404, "No such custom CSR in this zone or its account (1431), or no such route (7000)."),
+        (
+            409,
+            "The custom CSR is not active (1474), the certificate is stored already (1482), or the custom CSR has as many as it may have (1483).",
+        ),
+    ];
+}
+
+#[OpenApi(tag = "TAG")]
+impl Upload {
+    /// Upload a certificate
+    ///
+    /// Puts the chain right, and matches it to the private key of its custom CSR, which may have 20 custom certificates. The first check that fails is the only error.
+    /// While it is not expired, its custom CSR cannot be deleted. With `dry_run=true` nothing is stored.
+    #[oai(path = "/custom_certificates", method = "post", operation_id = "custom-certificates-create")]
+    async fn upload(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        body: Body<CustomCertificateInput>,
+        dry_run: DryRun,
+    ) -> Result<Uploaded, Failure<Upload>> {
+        let (state, deadline, now) = (state.0, Deadline::default(), state.clock.now());
+        let matcher = Matcher::new(state, deadline, now);
+        let zone = access.scope(CustomCertificatesWrite)?;
+        check_grant(state, deadline, zone).await?;
+        let sent = Sent::parse(body.json()?)?;
+        let is_dry_run = dry_run.is_set()?;
+        sent.private_key.clone().map_or(Ok(()), Err)?;
+        let named = match &sent.custom_csr_id {
+            Some(id) => Some(matcher.find_csr(zone, id, None).await?.ok_or_else(named_csr_not_found)?),
+            None => None,
+        };
+        let certificates = matcher.read(&sent).await?;
+        let csr = match named {
+            Some(csr) => csr,
+            None => matcher.find_csr_by_key(zone, &certificates).await?,
+        };
+        let bundle_method = sent.bundle_method.unwrap_or(custom_certificate::BundleMethod::Ubiquitous);
+        let (chain, warnings) = matcher.check(csr, certificates, bundle_method, &sent).await?;
+        let new = NewCertificate {
+            id: CustomCertificateId::new(now),
+            zone: zone.clone(),
+            chain,
+            bundle_method,
+            certificate_type: sent.certificate_type.unwrap_or(custom_certificate::CertificateType::SniCustom),
+            priority: sent.priority.unwrap_or_default(),
+        };
+        let refusal = if is_dry_run {
+            deadline.read(state.store.check_certificate(&new)).await?
+        } else {
+            deadline.write(state.store.accept_certificate(&new, access.actor(), now)).await?
+        };
+        if let Some(refusal) = refusal {
+            return Err(refused(refusal, named_csr_not_found).into());
+        }
+        let location = access.location(&format!("custom_certificates/{}", new.id));
+        let response = CustomCertificateResponse::of(made(new, now), now, &warnings);
+        Ok(if is_dry_run { Uploaded::Checked(response) } else { Uploaded::Stored(response, location) })
+    }
+}
+
+/// Checks that a zone may have custom certificates; they need no quota.
+async fn check_grant(state: &AppState, deadline: Deadline, zone: &Scope) -> Result<(), ApiError> {
+    let grant = deadline.read(state.store.find_scope(zone)).await?;
+    if grant.is_some_and(|grant| grant.granted) { Ok(()) } else { Err(ErrorCode::AccessNotGranted.into()) }
+}
+
+fn made(new: NewCertificate, now: Timestamp) -> CustomCertificate {
+    let NewCertificate { id, zone, chain, bundle_method, certificate_type, priority } = new;
+    let NewChain { custom_csr_id, spki_sha256: _, chain } = chain;
+    CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, priority, uploaded_at: now, modified_at: now }
+}

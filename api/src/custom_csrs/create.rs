@@ -1,0 +1,117 @@
+//! `POST /custom_csrs`: accepts a custom CSR.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{Object, OpenApi};
+use shared::{bodies::create::Accepted, storage::IdempotencyKey};
+
+use super::{
+    accept::{Created, Validated, accept, all_faults},
+    dto::{KeyType, TAG},
+    find::check_grant,
+    idempotency::IdempotencyHeader,
+    wait::Prefer,
+};
+use crate::{
+    auth::{Permission::CustomCsrsWrite, access::Access},
+    http::{
+        body::Body,
+        deadline::Deadline,
+        error::ApiError,
+        failure::{Failure, Operation},
+    },
+    state::AppState,
+};
+
+/// A request for a custom CSR. Nothing is trimmed; unknown members are ignored; `null` is the same as absent.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCsrRequest")]
+pub struct CustomCsrInput {
+    /// Two-letter code of the country (ISO 3166-1 alpha-2, any case), or `XX`.
+    #[oai(validator(min_length = 2, max_length = 2))]
+    pub country: String,
+    /// State or province.
+    #[oai(validator(min_length = 1, max_length = 128))]
+    pub state: String,
+    /// City or place.
+    #[oai(validator(min_length = 1, max_length = 128))]
+    pub locality: String,
+    /// Organization.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    pub organization: String,
+    /// Organizational unit.
+    #[oai(validator(max_length = 64))]
+    pub organizational_unit: Option<String>,
+    /// Common name. Public CAs want it to be one of the SANs.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    pub common_name: String,
+    /// Your own name for it.
+    #[oai(validator(max_length = 255))]
+    pub name: Option<String>,
+    /// Your own words on it.
+    #[oai(validator(max_length = 1024))]
+    pub description: Option<String>,
+    /// Subject alternative names: host names that can be registered, no IP addresses.
+    #[oai(validator(min_items = 1, max_items = 100))]
+    pub sans: Vec<String>,
+    /// The key pair to make, any case.
+    #[oai(default = "default_key_type")]
+    pub key_type: KeyType,
+}
+
+const fn default_key_type() -> KeyType {
+    KeyType::Rsa2048
+}
+
+/// The operation.
+pub struct Create;
+
+impl Operation for Create {
+    const ERRORS: &'static [(u16, &'static str)] = &[
+        (400, "The request is wrong: 1400 to 1402, 1405 to 1417, 1460 to 1464. Several faults are reported together."),
+        (403, "No access (1404), no quota allocated (1403), or the quota is used up (1465)."),
+        (404, "No such route (7000), or the custom CSR that the Idempotency-Key made was deleted (1419)."),
+        (422, "The Idempotency-Key was used before with another body: 1466."),
+    ];
+}
+
+#[OpenApi(tag = "TAG")]
+impl Create {
+    /// Create a custom CSR
+    ///
+    /// Validates at once and answers 201 with `status: pending`; the key and the CSR are made in the background.
+    /// An `Idempotency-Key` is remembered for 24 hours. Answers 429 (1470) if 10,000 of them are remembered for this zone or account,
+    /// or if as many of its custom CSRs are pending as the service allows.
+    #[oai(path = "/custom_csrs", method = "post", operation_id = "custom-csrs-create")]
+    async fn create(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        body: Body<CustomCsrInput>,
+        #[oai(name = "Prefer")] prefer: Prefer,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyHeader,
+    ) -> Result<Created, Failure<Create>> {
+        let (state, deadline) = (state.0, Deadline::default());
+        let scope = access.scope(CustomCsrsWrite)?;
+        let (accepted, idempotency_key) = match validate(state, &access, &body, &key) {
+            Ok(validated) => validated,
+            Err(faults) => {
+                check_grant(state, deadline, scope).await?;
+                return Err(faults.into());
+            }
+        };
+        let validated = Validated { scope, idempotency_key, replaces: None, accepted };
+        Ok(accept(state, deadline, &access, validated, prefer).await?)
+    }
+}
+
+fn validate(
+    state: &AppState,
+    access: &Access,
+    body: &Body<CustomCsrInput>,
+    key: &IdempotencyHeader,
+) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
+    let body = body.json()?;
+    all_faults(state.validator.parse(body), key.of(access.subject(), body))
+}

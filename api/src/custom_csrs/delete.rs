@@ -1,0 +1,68 @@
+//! `DELETE /custom_csrs/{custom_csr_id}`: destroys a custom CSR and its private key.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{Object, OpenApi};
+use serde::Serialize;
+use shared::{codes::ErrorCode, ids::CustomCsrId, storage::Deletion};
+
+use super::dto::TAG;
+use crate::{
+    auth::{Permission::CustomCsrsWrite, access::Access},
+    http::{
+        deadline::Deadline,
+        envelope::{Message, envelopes},
+        failure::{Failure, Operation},
+        path::Path,
+        payload::Json,
+    },
+    state::AppState,
+};
+
+/// The ID of what was deleted.
+#[derive(Debug, Object, Serialize)]
+pub struct DeletedCustomCsr {
+    /// Its ID.
+    pub id: String,
+}
+
+envelopes! {
+    /// What was deleted.
+    DeletedCustomCsrResponse(DeletedCustomCsr) {}
+}
+
+/// The operation.
+pub struct Delete;
+
+impl Operation for Delete {
+    const ERRORS: &'static [(u16, &'static str)] = &[
+        (400, "The request is wrong: 1401, 1402, 1418."),
+        (403, "No access: 1404."),
+        (404, "No such custom CSR in this scope (1419), or no such route (7000)."),
+        (409, "An active certificate uses the custom CSR: 1420."),
+    ];
+}
+
+#[OpenApi(tag = "TAG")]
+impl Delete {
+    /// Delete a custom CSR
+    ///
+    /// Destroys the private key with it and gives its quota back.
+    #[oai(path = "/custom_csrs/:custom_csr_id", method = "delete", operation_id = "custom-csrs-delete")]
+    async fn delete(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "custom_csr_id")] id: Path<CustomCsrId>,
+    ) -> Result<Json<DeletedCustomCsrResponse>, Failure<Delete>> {
+        let (scope, id) = (access.scope(CustomCsrsWrite)?, id.id()?);
+        let deleting = state.store.delete_custom_csr(scope, id, access.actor(), state.clock.now());
+        match Deadline::default().write(deleting).await? {
+            Deletion::Deleted => {}
+            Deletion::NotFound => return Err(ErrorCode::CustomCsrNotFound.into()),
+            Deletion::InUse => return Err(ErrorCode::CustomCsrInUse.into()),
+        }
+        Ok(Json(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: id.to_string() }, Vec::new())))
+    }
+}

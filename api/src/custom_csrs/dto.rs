@@ -1,0 +1,160 @@
+//! Custom CSRs on the wire.
+
+use poem_openapi::{Enum, Object, registry::MetaSchema};
+use serde::Serialize;
+use shared::{
+    codes::ErrorCode,
+    custom_csr::{self, CustomCsr},
+    ids::{CustomCsrId, Scope},
+};
+
+use crate::http::{
+    envelope::{Message, envelopes},
+    mounted::Tag,
+    path::PathId,
+};
+
+/// What the operations are about.
+pub const TAG: Tag = Tag("custom CSRs");
+
+impl PathId for CustomCsrId {
+    const INVALID: ErrorCode = ErrorCode::CustomCsrIdInvalid;
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+
+    fn schema() -> MetaSchema {
+        MetaSchema { description: Some("The custom CSR's ID."), ..MetaSchema::new_with_format("string", "uuid") }
+    }
+}
+
+/// The key pair to make.
+#[derive(Debug, Clone, Copy, Enum, Serialize)]
+#[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum KeyType {
+    /// RSA, 2048 bits, signing with SHA-256.
+    Rsa2048,
+    /// ECDSA on P-256, signing with SHA-256.
+    P256v1,
+}
+
+impl From<custom_csr::KeyType> for KeyType {
+    fn from(key_type: custom_csr::KeyType) -> Self {
+        match key_type {
+            custom_csr::KeyType::Rsa2048 => Self::Rsa2048,
+            custom_csr::KeyType::P256v1 => Self::P256v1,
+        }
+    }
+}
+
+/// Where a custom CSR stands.
+#[derive(Debug, Clone, Copy, Enum, Serialize)]
+#[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Accepted; key and CSR are still to be made.
+    Pending,
+    /// Key and CSR exist.
+    Active,
+    /// Generation was given up; `error` says why.
+    Failed,
+}
+
+impl From<custom_csr::Status> for Status {
+    fn from(status: custom_csr::Status) -> Self {
+        match status {
+            custom_csr::Status::Pending => Self::Pending,
+            custom_csr::Status::Active => Self::Active,
+            custom_csr::Status::Failed => Self::Failed,
+        }
+    }
+}
+
+/// A custom CSR. The private key never leaves the service.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "CustomCsr")]
+pub struct CustomCsrDto {
+    /// Its ID, a UUID.
+    pub id: String,
+    /// Where it stands.
+    pub status: Status,
+    /// What went wrong; only where `status` is `failed`.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When it was accepted: RFC 3339, UTC.
+    pub created_at: String,
+    /// When it last changed: RFC 3339, UTC.
+    pub updated_at: String,
+    /// The account that it, or its zone, belongs to.
+    pub account_tag: Option<String>,
+    /// The zone it was made in; null for an account's.
+    pub zone_id: Option<String>,
+    /// Country.
+    pub country: String,
+    /// State or province.
+    pub state: String,
+    /// City or place.
+    pub locality: String,
+    /// Organization.
+    pub organization: String,
+    /// Organizational unit.
+    pub organizational_unit: Option<String>,
+    /// Common name.
+    pub common_name: String,
+    /// Your own name for it.
+    pub name: Option<String>,
+    /// Your own words on it.
+    pub description: Option<String>,
+    /// Subject alternative names, as given.
+    pub sans: Vec<String>,
+    /// The key pair.
+    pub key_type: KeyType,
+    /// The certification request, PEM (PKCS#10); null until `status` is `active`.
+    pub csr: Option<String>,
+    /// The custom CSR that this one is to replace: set by a rekey. It may be gone.
+    pub replaces: Option<String>,
+    /// The custom certificates that use its private key, the oldest first.
+    pub custom_certificate_ids: Vec<String>,
+}
+
+impl From<CustomCsr> for CustomCsrDto {
+    fn from(csr: CustomCsr) -> Self {
+        let CustomCsr { id, scope, account, status, error, created_at, updated_at, request, csr_pem, replaces, certificate_ids } = csr;
+        let custom_csr::CustomCsrRequest { subject, name, description, sans, key_type } = request;
+        let custom_csr::Subject { country, state, locality, organization, organizational_unit, common_name } = subject;
+        let zone_id = match scope {
+            Scope::Zone(id) => Some(id.to_string()),
+            Scope::Account(_) => None,
+        };
+        Self {
+            id: id.to_string(),
+            status: status.into(),
+            error,
+            created_at: created_at.rfc3339(),
+            updated_at: updated_at.rfc3339(),
+            account_tag: account.map(|id| id.to_string()),
+            zone_id,
+            country,
+            state,
+            locality,
+            organization,
+            organizational_unit,
+            common_name,
+            name,
+            description,
+            sans,
+            key_type: key_type.into(),
+            csr: csr_pem,
+            replaces: replaces.map(|id| id.to_string()),
+            custom_certificate_ids: certificate_ids.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+envelopes! {
+    /// One custom CSR.
+    CustomCsrResponse(CustomCsrDto) {}
+}

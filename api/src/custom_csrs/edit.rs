@@ -1,0 +1,70 @@
+//! `PATCH /custom_csrs/{custom_csr_id}`: changes the name and the description of a custom CSR.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{Object, OpenApi};
+use shared::{bodies::edit::Edit as Changes, codes::ErrorCode, ids::CustomCsrId};
+
+use super::{
+    dto::{CustomCsrResponse, TAG},
+    find,
+};
+use crate::{
+    auth::{Permission::CustomCsrsWrite, access::Access},
+    http::{
+        body::Body,
+        deadline::Deadline,
+        envelope::Message,
+        failure::{Failure, Operation},
+        path::Path,
+        payload::Json,
+    },
+    state::AppState,
+};
+
+/// New words on a custom CSR. An absent member keeps what is there, `null` and the empty string clear it.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCsrEdit")]
+pub struct CustomCsrEditInput {
+    /// Your own name for it.
+    #[oai(validator(max_length = 255))]
+    pub name: Option<String>,
+    /// Your own words on it.
+    #[oai(validator(max_length = 1024))]
+    pub description: Option<String>,
+}
+
+/// The operation.
+pub struct Edit;
+
+impl Operation for Edit {
+    const ERRORS: &'static [(u16, &'static str)] = &[
+        (400, "The request is wrong: 1400 to 1402, 1418, 1461, 1462. Several faults are reported together."),
+        (403, "No access: 1404."),
+        (404, "No such custom CSR in this scope (1419), or no such route (7000)."),
+    ];
+}
+
+#[OpenApi(tag = "TAG")]
+impl Edit {
+    /// Rename a custom CSR
+    ///
+    /// Changes `name` and `description`, and nothing else: the key and the CSR stay.
+    #[oai(path = "/custom_csrs/:custom_csr_id", method = "patch", operation_id = "custom-csrs-edit")]
+    async fn edit(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "custom_csr_id")] id: Path<CustomCsrId>,
+        body: Body<CustomCsrEditInput>,
+    ) -> Result<Json<CustomCsrResponse>, Failure<Edit>> {
+        let (state, deadline) = (state.0, Deadline::default());
+        let (scope, id) = (access.scope(CustomCsrsWrite)?, id.id()?);
+        find::custom_csr(state, deadline, scope, id).await?;
+        let (changes, warnings) = Changes::parse(body.json()?)?;
+        let editing = state.store.edit_custom_csr(scope, id, &changes, access.actor(), state.clock.now());
+        let edited = deadline.write(editing).await?.ok_or(ErrorCode::CustomCsrNotFound)?;
+        Ok(Json(CustomCsrResponse::new(edited.into(), warnings.iter().map(Message::from).collect())))
+    }
+}

@@ -1,0 +1,35 @@
+//! What several operations look up: the custom CSR of an ID, and the grant of a scope.
+
+use shared::{
+    codes::ErrorCode,
+    custom_csr::CustomCsr,
+    ids::{CustomCsrId, Scope},
+};
+
+use crate::{
+    http::{deadline::Deadline, error::ApiError},
+    state::AppState,
+};
+
+/// The custom CSR of a scope.
+///
+/// # Errors
+///
+/// 1419 if it does not exist there.
+pub async fn custom_csr(state: &AppState, deadline: Deadline, scope: &Scope, id: CustomCsrId) -> Result<CustomCsr, ApiError> {
+    let found = deadline.read(state.store.find_custom_csr(scope, id)).await?;
+    found.ok_or_else(|| ErrorCode::CustomCsrNotFound.into())
+}
+
+/// Checks that a scope may have custom CSRs, before any fault of the body is told. Accepted requests are checked in their own transaction.
+///
+/// # Errors
+///
+/// 1404 if it was not granted them, 1403 if it has no quota.
+pub async fn check_grant(state: &AppState, deadline: Deadline, scope: &Scope) -> Result<(), ApiError> {
+    match deadline.read(state.store.find_scope(scope)).await?.filter(|grant| grant.granted) {
+        None => Err(ErrorCode::AccessNotGranted.into()),
+        Some(grant) if grant.quota.is_none() => Err(ErrorCode::QuotaNotAllocated.into()),
+        Some(_) => Ok(()),
+    }
+}

@@ -1,0 +1,180 @@
+//! `GET /custom_csrs`: a page of custom CSRs.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{
+    Object, OpenApi,
+    registry::{MetaSchema, MetaSchemaRef, Registry},
+    types::Type,
+};
+use serde::Serialize;
+use shared::{
+    custom_csr,
+    storage::{Direction, ListQuery, Order},
+};
+
+use super::dto::{CustomCsrDto, KeyType, Status, TAG};
+use crate::{
+    auth::{Permission::CustomCsrsRead, access::Access},
+    http::{
+        deadline::Deadline,
+        envelope::{Message, envelopes},
+        failure::{Failure, Operation},
+        pages::{Page, PerPage, ResultInfo},
+        payload::Json,
+        query::{Faults, Parameter, Query, SEARCH_MAX_CHARS, inline, one_of, schema, word, words},
+    },
+    state::AppState,
+};
+
+envelopes! {
+    /// A page of custom CSRs.
+    CustomCsrListResponse(Vec<CustomCsrDto>) {
+        /// Where this page stands.
+        result_info: ResultInfo
+    }
+}
+
+/// The operation.
+pub struct List;
+
+impl Operation for List {
+    const ERRORS: &'static [(u16, &'static str)] =
+        &[(400, "The request is wrong: 1401, 1402, 1464."), (403, "No access: 1404."), (404, "No such route: 7000.")];
+}
+
+#[OpenApi(tag = "TAG")]
+impl List {
+    /// List custom CSRs
+    ///
+    /// Newest first, unless asked otherwise. Past the last page: an empty array.
+    #[oai(path = "/custom_csrs", method = "get", operation_id = "custom-csrs-list")]
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the query")]
+    async fn list(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        page: Query<Page>,
+        per_page: Query<PerPage>,
+        order: Query<Order>,
+        direction: Query<Direction>,
+        /// Only those with this status.
+        status: Query<Status>,
+        /// Only those with this key type.
+        key_type: Query<KeyType>,
+        search: Query<Search>,
+    ) -> Result<Json<CustomCsrListResponse>, Failure<List>> {
+        let scope = access.scope(CustomCsrsRead)?;
+        let mut faults = Faults::default();
+        let query = ListQuery {
+            page: faults.take(page).unwrap_or(1),
+            per_page: faults.take(per_page).unwrap_or(PerPage::DEFAULT),
+            order: faults.take(order).unwrap_or(Order::CreatedAt),
+            direction: faults.take(direction).unwrap_or(Direction::Desc),
+            status: faults.take(status),
+            key_type: faults.take(key_type),
+            search: faults.take(search),
+        };
+        let query = faults.none_or(query)?;
+        let page = Deadline::default().read(state.store.list_custom_csrs(scope, &query)).await?;
+        let info = ResultInfo::new(query.page, query.per_page, page.rows.len(), page.total);
+        Ok(Json(CustomCsrListResponse::new(page.rows.into_iter().map(CustomCsrDto::from).collect(), Vec::new(), info)))
+    }
+}
+
+const ORDERS: &[(&str, Order)] = &[("name", Order::Name), ("account_tag", Order::AccountTag), ("created_at", Order::CreatedAt)];
+
+impl Parameter for Order {
+    type Value = Self;
+
+    fn schema() -> MetaSchemaRef {
+        words(ORDERS, "created_at", "What to sort by. Text by code point, null last, ties by ID.")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        word(ORDERS, text)
+    }
+
+    fn must() -> String {
+        one_of(ORDERS.iter().map(|(word, _)| *word))
+    }
+}
+
+const DIRECTIONS: &[(&str, Direction)] = &[("asc", Direction::Asc), ("desc", Direction::Desc)];
+
+impl Parameter for Direction {
+    type Value = Self;
+
+    fn schema() -> MetaSchemaRef {
+        words(DIRECTIONS, "desc", "Which way.")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        word(DIRECTIONS, text)
+    }
+
+    fn must() -> String {
+        one_of(DIRECTIONS.iter().map(|(word, _)| *word))
+    }
+}
+
+impl Parameter for Status {
+    type Value = custom_csr::Status;
+
+    fn schema() -> MetaSchemaRef {
+        Self::schema_ref()
+    }
+
+    fn parse(text: &str) -> Option<custom_csr::Status> {
+        custom_csr::Status::parse(text)
+    }
+
+    fn must() -> String {
+        one_of(custom_csr::Status::ALL.iter().map(|status| status.as_str()))
+    }
+
+    fn register(registry: &mut Registry) {
+        <Self as Type>::register(registry);
+    }
+}
+
+impl Parameter for KeyType {
+    type Value = custom_csr::KeyType;
+
+    fn schema() -> MetaSchemaRef {
+        Self::schema_ref()
+    }
+
+    fn parse(text: &str) -> Option<custom_csr::KeyType> {
+        custom_csr::KeyType::parse(text)
+    }
+
+    fn must() -> String {
+        one_of(custom_csr::KeyType::ALL.iter().map(|key_type| key_type.as_str()))
+    }
+
+    fn register(registry: &mut Registry) {
+        <Self as Type>::register(registry);
+    }
+}
+
+/// `search`: a text to look for.
+pub struct Search;
+
+impl Parameter for Search {
+    type Value = String;
+
+    fn schema() -> MetaSchemaRef {
+        let description = "Only those with this text in name, common name or a SAN, ASCII case ignored.";
+        inline(MetaSchema { max_length: Some(SEARCH_MAX_CHARS), ..schema("string", description) })
+    }
+
+    fn parse(text: &str) -> Option<String> {
+        (text.chars().count() <= SEARCH_MAX_CHARS).then(|| text.to_owned())
+    }
+
+    fn must() -> String {
+        format!("have at most {SEARCH_MAX_CHARS} characters")
+    }
+}

@@ -1,0 +1,91 @@
+//! `POST /custom_csrs/{custom_csr_id}/rekey`: accepts a custom CSR with the same subject and names and a new key.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{Object, OpenApi};
+use shared::{custom_csr::Status, ids::CustomCsrId};
+
+use super::{
+    accept::{Created, Validated, accept, all_faults},
+    dto::{KeyType, TAG},
+    find,
+    idempotency::IdempotencyHeader,
+    not_active::not_active,
+    wait::Prefer,
+};
+use crate::{
+    auth::{Permission::CustomCsrsWrite, access::Access},
+    http::{
+        body::OptionalBody,
+        deadline::Deadline,
+        failure::{Failure, Operation},
+        path::Path,
+    },
+    state::AppState,
+};
+
+/// What differs from the old custom CSR beside the key. What is absent is copied, and so is what is `null`; an empty `name` or `description`
+/// clears it; unknown members are ignored.
+#[derive(Debug, Object)]
+#[oai(rename = "CustomCsrRekey")]
+pub struct CustomCsrRekeyInput {
+    /// The key pair to make, any case.
+    pub key_type: Option<KeyType>,
+    /// Your own name for it.
+    #[oai(validator(max_length = 255))]
+    pub name: Option<String>,
+    /// Your own words on it.
+    #[oai(validator(max_length = 1024))]
+    pub description: Option<String>,
+}
+
+/// The operation.
+pub struct Rekey;
+
+impl Operation for Rekey {
+    const ERRORS: &'static [(u16, &'static str)] = &[
+        (
+            400,
+            "The request is wrong: 1400 to 1402, 1417, 1418, 1461, 1462, 1464, or a SAN of the old custom CSR is no longer accepted: 1412 to 1416. Several faults are reported together.",
+        ),
+        (403, "No access (1404), no quota allocated (1403), or the quota is used up (1465)."),
+        (404, "No such custom CSR in this scope (1419), or no such route (7000)."),
+        (409, "The custom CSR is pending: 1474."),
+        (422, "The Idempotency-Key was used before for another custom CSR or with another body: 1466."),
+    ];
+}
+
+#[OpenApi(tag = "TAG")]
+impl Rekey {
+    /// Rekey a custom CSR
+    ///
+    /// Makes a new custom CSR with the same subject and names and a new key; `replaces` names the old one, which stays until it is deleted.
+    /// It counts against the quota. A body is needed only for another `key_type`, `name` or `description` than the old one's.
+    #[oai(path = "/custom_csrs/:custom_csr_id/rekey", method = "post", operation_id = "custom-csrs-rekey")]
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the request")]
+    async fn rekey(
+        &self,
+        state: Data<&Arc<AppState>>,
+        access: Access,
+        #[oai(name = "custom_csr_id")] id: Path<CustomCsrId>,
+        body: OptionalBody<CustomCsrRekeyInput>,
+        #[oai(name = "Prefer")] prefer: Prefer,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyHeader,
+    ) -> Result<Created, Failure<Rekey>> {
+        let (state, deadline) = (state.0, Deadline::default());
+        let scope = access.scope(CustomCsrsWrite)?;
+        find::check_grant(state, deadline, scope).await?;
+        let id = id.id()?;
+        let old = find::custom_csr(state, deadline, scope, id).await?;
+        let body = body.json()?;
+        // The old one's ID stands before the body: the same key for another one is another request.
+        let identity = [id.to_string().as_bytes(), body.unwrap_or_default()].concat();
+        let (accepted, idempotency_key) = all_faults(state.validator.parse_rekey(old.request, body), key.of(access.subject(), &identity))?;
+        if old.status == Status::Pending {
+            return Err(not_active(old.status).into());
+        }
+        let validated = Validated { scope, idempotency_key, replaces: Some(id), accepted };
+        Ok(accept(state, deadline, &access, validated, prefer).await?)
+    }
+}

@@ -1,0 +1,80 @@
+//! What is written is what the document's own rendering would write, byte for byte.
+
+use poem_openapi::types::ToJSON;
+use serde::Serialize;
+
+use super::{
+    delete::{DeletedCustomCsr, DeletedCustomCsrResponse},
+    dto::{CustomCsrDto, CustomCsrResponse, KeyType, Status},
+    list::CustomCsrListResponse,
+    quota::{Quota, QuotaResponse},
+};
+use crate::http::{
+    envelope::{Message, Source},
+    pages::ResultInfo,
+};
+
+fn check(response: &(impl Serialize + ToJSON)) {
+    assert_eq!(serde_json::to_string(response).unwrap(), response.to_json_string());
+}
+
+fn full() -> CustomCsrDto {
+    CustomCsrDto {
+        id: "0190163d-8694-7739-aea5-966c26f8ad91".to_owned(),
+        status: Status::Failed,
+        error: Some("it \"failed\"\n\u{1}\u{7f}\u{2028} ü 𝄞 </script> \\".to_owned()),
+        created_at: "2026-01-01T00:00:00.000000Z".to_owned(),
+        updated_at: "2026-01-01T00:00:00.000001Z".to_owned(),
+        account_tag: Some("a".to_owned()),
+        zone_id: Some("z".to_owned()),
+        country: "US".to_owned(),
+        state: "Kalifornië".to_owned(),
+        locality: "\u{0}\t/".to_owned(),
+        organization: "Acme".to_owned(),
+        organizational_unit: Some("unit".to_owned()),
+        common_name: "www.example.com".to_owned(),
+        name: Some(String::new()),
+        description: Some("line\nline".to_owned()),
+        sans: vec!["www.example.com".to_owned(), "*.example.com".to_owned()],
+        key_type: KeyType::P256v1,
+        csr: Some("-----BEGIN CERTIFICATE REQUEST-----\n".to_owned()),
+        replaces: Some("0190163d-8694-7739-aea5-966c26f8ad92".to_owned()),
+        custom_certificate_ids: vec!["0190163d86947739aea5966c26f8ad91".to_owned()],
+    }
+}
+
+fn bare(status: Status, key_type: KeyType) -> CustomCsrDto {
+    let full = full();
+    CustomCsrDto {
+        status,
+        error: None,
+        account_tag: None,
+        zone_id: None,
+        organizational_unit: None,
+        name: None,
+        description: None,
+        sans: Vec::new(),
+        key_type,
+        csr: None,
+        replaces: None,
+        custom_certificate_ids: Vec::new(),
+        ..full
+    }
+}
+
+#[test]
+fn custom_csrs_are_written_as_documented() {
+    let messages = vec![
+        Message { code: 2000, message: "a \"warning\"".to_owned(), source: Some(Source { pointer: "/common_name".to_owned() }) },
+        Message { code: 2001, message: String::new(), source: None },
+    ];
+    check(&CustomCsrResponse::new(full(), messages));
+    for status in [Status::Pending, Status::Active, Status::Failed] {
+        for key_type in [KeyType::Rsa2048, KeyType::P256v1] {
+            check(&CustomCsrResponse::new(bare(status, key_type), Vec::new()));
+        }
+    }
+    check(&CustomCsrListResponse::new(vec![full(), bare(Status::Active, KeyType::Rsa2048)], Vec::new(), ResultInfo::new(2, 5, 2, 7)));
+    check(&DeletedCustomCsrResponse::new(DeletedCustomCsr { id: "i".to_owned() }, Vec::new()));
+    check(&QuotaResponse::new(Quota { allocated: 100, used: 3 }, Vec::new()));
+}

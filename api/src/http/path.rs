@@ -1,0 +1,55 @@
+//! IDs in the path, as the router extracted them.
+
+use poem::{Request, RequestBody};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
+};
+use shared::codes::ErrorCode;
+
+/// An ID that stands in paths.
+pub trait PathId: Sized + Send {
+    /// What a request is answered whose path has something else in its place.
+    const INVALID: ErrorCode;
+
+    /// The ID of this text, if it is one.
+    fn parse(text: &str) -> Option<Self>;
+
+    /// What the document says of it.
+    fn schema() -> MetaSchema;
+}
+
+/// An ID in the path. Whether it is one is told when it is asked for: a request without access does not learn it.
+///
+/// It has the name of poem-openapi's own, by which its macro knows what stands in the path.
+pub struct Path<I>(Option<I>);
+
+impl<I: PathId + Copy> Path<I> {
+    /// The ID.
+    ///
+    /// # Errors
+    ///
+    /// [`PathId::INVALID`] if it is none.
+    pub fn id(&self) -> Result<I, ErrorCode> {
+        self.0.ok_or(I::INVALID)
+    }
+}
+
+impl<'a, I: PathId> ApiExtractor<'a> for Path<I> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+    const PARAM_IS_REQUIRED: bool = true;
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Path)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        Some(MetaSchemaRef::Inline(Box::new(I::schema())))
+    }
+
+    async fn from_request(req: &'a Request, _: &mut RequestBody, options: ExtractParamOptions<()>) -> poem::Result<Self> {
+        Ok(Self(req.raw_path_param(options.name).and_then(I::parse)))
+    }
+}

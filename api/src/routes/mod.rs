@@ -1,5 +1,0 @@
-//! The operations.
-
-pub mod custom_certificates;
-pub mod custom_csrs;
-pub mod statuses;
