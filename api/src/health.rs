@@ -18,17 +18,17 @@ use worker::{Trouble, Workers};
 
 use crate::http::error::ApiError;
 
-/// How long the database may take to answer.
+/// How long the database has to answer.
 const PING_TIME: Duration = Duration::from_secs(3);
-/// How long what was found is told again: probes may come in a hurry.
+/// How long a finding is used again: probes may come in quick succession.
 const FRESH: Duration = Duration::from_secs(1);
-/// A custom CSR that is pending for longer than this shows that no worker gets on.
+/// A custom CSR that is pending for longer shows that no worker makes keys.
 const LONG_PENDING_SECS: u64 = 120;
-/// Between two warnings of the same kind.
+/// The time between two warnings of the same kind.
 const WARN_EVERY: Duration = Duration::from_mins(1);
 /// Clocks that differ by more are worth a warning.
 const SKEW_TO_WARN: Duration = Duration::from_secs(5);
-/// Clocks that differ by more make times meaningless.
+/// Clocks that differ by more make times meaningless: the process is not ready.
 const SKEW_TO_REFUSE: Duration = Duration::from_mins(1);
 
 /// What readiness depends on.
@@ -37,9 +37,9 @@ pub struct Health {
     pub store: Arc<dyn Store>,
     /// This process' time.
     pub clock: Arc<dyn Clock>,
-    /// Whether a worker takes jobs; none where this process has no workers.
+    /// Whether a worker takes jobs, or `None` if this process has no workers.
     pub worker_alive: Option<watch::Receiver<bool>>,
-    /// Why generation does not get on, where it does not; none where this process cannot say.
+    /// Why keys cannot be stored, if so, or `None` if this process has no workers.
     pub trouble: Option<watch::Receiver<Option<Trouble>>>,
     /// A worker that was seen within this time counts.
     pub seen_within: Duration,
@@ -66,7 +66,7 @@ impl Health {
         Self { worker_alive: workers.map(Workers::alive), trouble: workers.map(Workers::trouble), ..self }
     }
 
-    /// Looks at the database and the clocks now and then, and logs what is wrong; never ends.
+    /// Checks the database and the clocks at this interval, and logs what is wrong. Never ends.
     pub async fn watch(&self, interval: Duration) {
         let mut tick = tokio::time::interval(interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -75,7 +75,7 @@ impl Health {
             tick.tick().await;
             let found = self.found().await;
             let skew = found.as_ref().ok().map(|vitals| self.skew(vitals)).filter(|skew| skew.unsigned_abs() > SKEW_TO_WARN.as_secs());
-            // Once for each time that the clocks part, and again for as long as nothing works.
+            // Once each time that the clocks drift apart, and repeatedly while the process refuses to work.
             if let Some(skew) = skew.filter(|skew| !skewed || skew.unsigned_abs() > SKEW_TO_REFUSE.as_secs()) {
                 tracing::warn!("{}: set the clock of this machine or of the database's", skew_words(skew));
             }
@@ -91,7 +91,7 @@ impl Health {
         self.clock.now().secs().saturating_sub(vitals.now.secs())
     }
 
-    /// What the database says, a moment old at most. One probe at a time asks; the others wait for its answer.
+    /// What the database says, at most a moment old. One probe at a time asks; the others wait for its answer.
     async fn found(&self) -> Found {
         let mut last = self.last.lock().await;
         if let Some((at, found)) = &*last
@@ -127,7 +127,7 @@ impl Health {
         }
     }
 
-    /// Why the service is not what it should be although it answers.
+    /// Why the service does not do all its work although it answers.
     fn degraded(&self, vitals: &Vitals) -> Option<String> {
         if vitals.oldest_pending_secs.is_some_and(|secs| secs > LONG_PENDING_SECS) {
             return Some(format!(
@@ -185,7 +185,7 @@ pub fn live() -> Response {
     ok(&json!({ "status": "live" }))
 }
 
-/// The database answers and is migrated, the clocks agree, and a worker takes jobs where this process is to have one.
+/// The database answers and is migrated, the clocks agree, and a worker takes jobs if this process has workers.
 #[handler]
 pub async fn ready(Data(health): Data<&Arc<Health>>) -> Result<Response, ApiError> {
     let readiness = health.readiness().await;

@@ -21,6 +21,7 @@ use state::AppState;
 
 use crate::http::{
     allow::Allow,
+    body::Intake,
     error::{ApiError, from_framework},
     middleware,
     prefix::{CANONICAL, CLIENT, Prefix},
@@ -37,6 +38,8 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .nest(CANONICAL, Arc::clone(&service).data(Prefix(CANONICAL)))
         .nest(CLIENT, service.data(Prefix(CLIENT)))
         .nest_no_strip("/health", health_routes(health))
+        .data(Arc::clone(&state.authenticator))
+        .data(Intake { bytes: Arc::clone(&state.body_bytes), stopping: state.stopping.clone() })
         .data(Arc::new(state));
     with_middleware(routes, Allow::of(document::operations(), &[CANONICAL, CLIENT]))
 }

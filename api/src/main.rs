@@ -15,7 +15,7 @@ use rustix::{
     process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask},
 };
 
-/// What one thread allocates another one often frees here: the C library's allocator takes a lock of the other thread then, and requests
+/// One thread often frees here what another one allocated: the C library's allocator then takes a lock of the other thread, and requests
 /// wait for each other.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -25,7 +25,7 @@ fn main() -> ! {
     leave(cli::run())
 }
 
-/// Ends the process at once: whatever was printed is flushed already. Threads may still make keys or wait for a name server, and must not
+/// Ends the process: what was printed is flushed already. Threads may still make keys or wait for a name server, and must not
 /// run into the exit handlers of the C libraries: aws-lc aborts the process when a thread asks for its first random bytes after them.
 fn leave(code: ExitCode) -> ! {
     let status = (0..=u8::MAX).find(|status| ExitCode::from(*status) == code);

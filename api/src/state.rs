@@ -8,15 +8,15 @@ use std::{
 use shared::{bodies::create::Validator, clock::Clock, storage::Store, x509::certificate::TrustAnchors};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::{auth::Authenticator, health::Health};
+use crate::{auth::authenticator::Authenticator, health::Health};
 
-/// Requests that may wait at once; over it they are answered at once.
+/// Requests that may wait at the same time; more are answered without waiting.
 pub const MAX_WAITING: usize = 1_000;
 
-/// Bytes that the bodies of all requests may take together; beyond it a request is 1471.
+/// Bytes that the bodies of all requests may take together; a request that needs more is answered 1471.
 pub const BODY_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
 
-/// Places for requests that wait: so many in all, and an eighth of them for each token subject.
+/// Places for requests that wait: a number in all, and an eighth of it for each token subject.
 pub struct Waiting {
     places: Semaphore,
     each: usize,
@@ -31,13 +31,13 @@ pub struct Place<'a> {
 }
 
 impl Waiting {
-    /// So many places in all.
+    /// With this number of places in all.
     #[must_use]
     pub fn new(places: usize) -> Self {
         Self { places: Semaphore::new(places), each: places.div_ceil(8), taken: Mutex::default() }
     }
 
-    /// Takes a place, or returns `None` if this subject, or all of them together, have theirs taken.
+    /// Takes a place, or returns `None` if this subject, or all subjects together, have no place left.
     #[must_use]
     pub fn try_take(&self, subject: &str) -> Option<Place<'_>> {
         let permit = self.places.try_acquire().ok()?;
@@ -71,11 +71,11 @@ impl Drop for Place<'_> {
 pub struct AppState {
     /// The storage.
     pub store: Arc<dyn Store>,
-    /// Judges bodies.
+    /// Checks the bodies of requests for a custom CSR.
     pub validator: Validator,
-    /// The roots that uploaded certificates have to lead to; none: any will do.
+    /// The roots that uploaded certificates must lead to, or `None` if any will do.
     pub trust_anchors: Option<TrustAnchors>,
-    /// Judges tokens.
+    /// Verifies tokens.
     pub authenticator: Arc<Authenticator>,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -83,13 +83,13 @@ pub struct AppState {
     pub health: Arc<Health>,
     /// How many custom CSRs of one zone or account may be pending; over it a POST is refused.
     pub max_pending: u32,
-    /// The seconds that a POST waits which does not say how long.
+    /// The seconds that a POST waits that does not say how long.
     pub create_wait_secs: u32,
     /// Places for requests that wait.
     pub waiting: Waiting,
     /// Room for the bodies of requests, in bytes.
     pub body_bytes: Arc<Semaphore>,
-    /// Whether the process is about to end: nobody waits any longer.
+    /// Whether the process is about to end: then no request waits any longer.
     pub stopping: watch::Receiver<bool>,
 }
 
@@ -100,13 +100,13 @@ mod tests {
     #[test]
     fn one_subject_has_an_eighth_of_the_places_and_all_have_no_more_than_there_are() {
         let waiting = Waiting::new(16);
-        let mut held: Vec<_> = (0..2).map(|_| waiting.try_take("one").unwrap()).collect();
+        let mut places: Vec<_> = (0..2).map(|_| waiting.try_take("one").unwrap()).collect();
         assert!(waiting.try_take("one").is_none());
-        held.extend((0..14).map(|number| waiting.try_take(&format!("other {number}")).unwrap()));
+        places.extend((0..14).map(|number| waiting.try_take(&format!("other {number}")).unwrap()));
         assert!(waiting.try_take("late").is_none());
-        held.remove(0);
+        places.remove(0);
         assert!(waiting.try_take("one").is_some());
-        drop(held);
+        drop(places);
         assert!(waiting.taken().is_empty());
     }
 }

@@ -13,15 +13,15 @@ use shared::{
     ids::{Scope, TenantId},
 };
 
-use super::{Caller, Permission};
-use crate::{
-    http::{
-        error::ApiError,
-        middleware::{BODY_LIMIT_BYTES, RequestId},
-        mounted::{Account, Parent, Zone},
-        prefix::Prefix,
-    },
-    state::AppState,
+use super::{
+    authenticator::Authenticator,
+    caller::{Caller, Permission},
+};
+use crate::http::{
+    error::ApiError,
+    middleware::{BODY_LIMIT_BYTES, RequestId},
+    mounted::{Account, Parent, Zone},
+    prefix::Prefix,
 };
 
 /// The name of the security scheme in the document.
@@ -66,9 +66,9 @@ impl Access {
     fn check(req: &Request) -> Result<Self, ApiError> {
         let scope = scope_of::<Zone>(req).or_else(|| scope_of::<Account>(req)).ok_or(ErrorCode::Internal)??;
         let prefix = *req.data::<Prefix>().ok_or(ErrorCode::Internal)?;
-        let state = req.data::<Arc<AppState>>().ok_or(ErrorCode::Internal)?;
+        let authenticator = req.data::<Arc<Authenticator>>().ok_or(ErrorCode::Internal)?;
         let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(poem::http::HeaderValue::as_bytes).collect();
-        let caller = state.authenticator.authenticate(&headers)?;
+        let caller = authenticator.authenticate(&headers)?;
         // A body without a length is measured while it is read.
         let length = req.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {

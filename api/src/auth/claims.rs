@@ -5,14 +5,14 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use shared::{clock::Timestamp, codes::ErrorCode};
 
-use super::{Caller, JwtSettings};
+use super::{caller::Caller, settings::JwtSettings};
 
 /// The longest `sub`, in characters.
 const SUBJECT_MAX_CHARS: usize = 255;
-/// The end of what microseconds in 64 bits reach, in seconds.
+/// The latest time that microseconds in 64 bits can express, in seconds.
 const LATEST_SECS: f64 = 9.2e12;
 
-/// Judges claims by these settings.
+/// Checks claims by these settings.
 pub(super) struct Claims {
     issuer: Option<String>,
     audience: Option<String>,
@@ -21,8 +21,8 @@ pub(super) struct Claims {
     leeway_secs: f64,
 }
 
-/// What a token says, once it was accepted.
-pub(super) struct Judged {
+/// What a token says that was verified.
+pub(super) struct VerifiedToken {
     pub caller: Arc<Caller>,
     /// `exp`, in seconds since the Unix epoch.
     expires_secs: f64,
@@ -30,7 +30,7 @@ pub(super) struct Judged {
     not_before_secs: Option<f64>,
 }
 
-/// A claim that is there, but not of its type.
+/// A claim has another type than it must.
 struct WrongType;
 
 type Claim<T> = Result<Option<T>, WrongType>;
@@ -52,8 +52,8 @@ impl Claims {
         }
     }
 
-    /// First that every claim is of its type (1004), then that none is absent (1005), then what they say (1003).
-    pub fn judge(&self, payload: &Map<String, Value>, now: Timestamp) -> Result<Judged, ErrorCode> {
+    /// Checks first that every claim has its type (1004), then that none is absent (1005), then what they say (1003).
+    pub fn check(&self, payload: &Map<String, Value>, now: Timestamp) -> Result<VerifiedToken, ErrorCode> {
         let (expires, not_before) = (expiry(payload)?, number(payload, "nbf")?);
         number(payload, "iat")?;
         let (subject, issuer) = (subject(payload)?, text(payload, "iss")?);
@@ -73,20 +73,20 @@ impl Claims {
         let wrong_audience = self.audience.as_ref().is_some_and(|wanted| audience.is_none_or(|audience| !audience.contains(wanted)));
         let words = |scope: String| scope.split(' ').map(str::to_owned).collect();
         let caller = Caller { subject, zones: zones.unwrap_or_default(), accounts: accounts.unwrap_or_default(), scope: scope.map(words) };
-        let judged = Judged { caller: Arc::new(caller), expires_secs: expires, not_before_secs: not_before };
-        if wrong_issuer || wrong_audience || !self.is_in_time(&judged, now) {
+        let verified = VerifiedToken { caller: Arc::new(caller), expires_secs: expires, not_before_secs: not_before };
+        if wrong_issuer || wrong_audience || !self.is_in_time(&verified, now) {
             return Err(ErrorCode::TokenUnverified);
         }
-        Ok(judged)
+        Ok(verified)
     }
 
-    /// Whether the token is neither expired nor early, give or take the leeway.
-    pub fn is_in_time(&self, judged: &Judged, now: Timestamp) -> bool {
+    /// Whether the token is neither expired nor early, with the leeway.
+    pub fn is_in_time(&self, token: &VerifiedToken, now: Timestamp) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "microseconds of this century fit")]
         let now_secs = now.micros() as f64 / 1e6;
-        let is_over = judged.expires_secs + self.leeway_secs <= now_secs;
-        let is_early = judged.not_before_secs.is_some_and(|not_before| not_before - self.leeway_secs > now_secs);
-        !is_over && !is_early
+        let is_expired = token.expires_secs + self.leeway_secs <= now_secs;
+        let is_early = token.not_before_secs.is_some_and(|not_before| not_before - self.leeway_secs > now_secs);
+        !is_expired && !is_early
     }
 }
 
@@ -103,7 +103,7 @@ fn number(payload: &Map<String, Value>, name: &str) -> Claim<f64> {
     typed(payload, name, Value::as_f64)
 }
 
-/// `exp`, if it is a time that can come: a token that never expires is none of ours.
+/// `exp`, if it is a time that can come: tokens that never expire are refused.
 fn expiry(payload: &Map<String, Value>) -> Claim<f64> {
     typed(payload, "exp", |value| value.as_f64().filter(|secs| *secs < LATEST_SECS))
 }

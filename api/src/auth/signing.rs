@@ -10,7 +10,11 @@ use shared::clock::Timestamp;
 use zeroize::Zeroizing;
 
 pub use super::keys::Secret;
-use super::{JwtSettings, KeySource, claims::is_subject, keys::shared_secret};
+use super::{
+    claims::is_subject,
+    keys::{KeySource, shared_secret},
+    settings::JwtSettings,
+};
 use crate::secret_file::{self, FileError};
 
 const DEMO_SECRET_BYTES: usize = 32;
@@ -22,7 +26,7 @@ pub struct TokenRequest {
     pub zones: Vec<String>,
     /// Accounts that it reaches; `*` for all.
     pub accounts: Vec<String>,
-    /// Its permissions; none: all.
+    /// Its permissions, or `None` for all.
     pub scope: Option<String>,
     /// Its `sub`.
     pub subject: String,
@@ -93,7 +97,7 @@ fn claims(settings: &JwtSettings, request: &TokenRequest, now: Timestamp) -> Map
     claims
 }
 
-/// Reads the demo identity's `signing.key`: one line, base64 of 32 bytes. None where there is no such file.
+/// Reads the demo identity's `signing.key`: one line, base64 of 32 bytes. Returns `None` if there is no such file.
 ///
 /// # Errors
 ///

@@ -9,7 +9,7 @@ use shared::{codes::ErrorCode, ids::CustomCertificateId};
 
 use super::dto::TAG;
 use crate::{
-    auth::{Permission::CustomCertificatesWrite, access::Access},
+    auth::{access::Access, caller::Permission::CustomCertificatesWrite},
     http::{
         deadline::Deadline,
         envelope::{Message, envelopes},

@@ -11,7 +11,7 @@ use super::{
     find::custom_certificate,
 };
 use crate::{
-    auth::{Permission::CustomCertificatesRead, access::Access},
+    auth::{access::Access, caller::Permission::CustomCertificatesRead},
     http::{
         deadline::Deadline,
         failure::{Failure, Operation},

@@ -13,7 +13,7 @@ use shared::{clock::Timestamp, custom_certificate, ids::CustomCsrId, storage::Ce
 
 use super::dto::{CertificateStatus, CustomCertificateDto, TAG};
 use crate::{
-    auth::{Permission::CustomCertificatesRead, access::Access},
+    auth::{access::Access, caller::Permission::CustomCertificatesRead},
     http::{
         deadline::Deadline,
         envelope::{Message, envelopes},

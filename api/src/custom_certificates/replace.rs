@@ -22,7 +22,7 @@ use super::{
     refused::{named_csr_not_found, refused, used_csr_not_found},
 };
 use crate::{
-    auth::{Permission::CustomCertificatesWrite, access::Access},
+    auth::{access::Access, caller::Permission::CustomCertificatesWrite},
     http::{
         body::Body,
         deadline::Deadline,

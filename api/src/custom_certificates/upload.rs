@@ -20,7 +20,7 @@ use super::{
     refused::{named_csr_not_found, refused},
 };
 use crate::{
-    auth::{Permission::CustomCertificatesWrite, access::Access},
+    auth::{access::Access, caller::Permission::CustomCertificatesWrite},
     http::{
         body::Body,
         deadline::Deadline,

@@ -14,7 +14,7 @@ use super::{
     wait::Prefer,
 };
 use crate::{
-    auth::{Permission::CustomCsrsWrite, access::Access},
+    auth::{access::Access, caller::Permission::CustomCsrsWrite},
     http::{
         body::Body,
         deadline::Deadline,
@@ -49,7 +49,7 @@ pub struct CustomCsrInput {
     /// Your own name for it.
     #[oai(validator(max_length = 255))]
     pub name: Option<String>,
-    /// Your own words on it.
+    /// A free-form description.
     #[oai(validator(max_length = 1024))]
     pub description: Option<String>,
     /// Subject alternative names: host names that can be registered, no IP addresses.

@@ -9,7 +9,7 @@ use shared::{codes::ErrorCode, ids::CustomCsrId, storage::Deletion};
 
 use super::dto::TAG;
 use crate::{
-    auth::{Permission::CustomCsrsWrite, access::Access},
+    auth::{access::Access, caller::Permission::CustomCsrsWrite},
     http::{
         deadline::Deadline,
         envelope::{Message, envelopes},

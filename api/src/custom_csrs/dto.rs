@@ -106,7 +106,7 @@ pub struct CustomCsrDto {
     pub common_name: String,
     /// Your own name for it.
     pub name: Option<String>,
-    /// Your own words on it.
+    /// A free-form description.
     pub description: Option<String>,
     /// Subject alternative names, as given.
     pub sans: Vec<String>,

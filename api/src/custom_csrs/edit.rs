@@ -11,7 +11,7 @@ use super::{
     find,
 };
 use crate::{
-    auth::{Permission::CustomCsrsWrite, access::Access},
+    auth::{access::Access, caller::Permission::CustomCsrsWrite},
     http::{
         body::Body,
         deadline::Deadline,
@@ -23,14 +23,14 @@ use crate::{
     state::AppState,
 };
 
-/// New words on a custom CSR. An absent member keeps what is there, `null` and the empty string clear it.
+/// Changes to name and description. An absent member keeps the value, `null` and the empty string clear it.
 #[derive(Debug, Object)]
 #[oai(rename = "CustomCsrEdit")]
 pub struct CustomCsrEditInput {
     /// Your own name for it.
     #[oai(validator(max_length = 255))]
     pub name: Option<String>,
-    /// Your own words on it.
+    /// A free-form description.
     #[oai(validator(max_length = 1024))]
     pub description: Option<String>,
 }

@@ -21,7 +21,8 @@ pub async fn custom_csr(state: &AppState, deadline: Deadline, scope: &Scope, id:
     found.ok_or_else(|| ErrorCode::CustomCsrNotFound.into())
 }
 
-/// Checks that a scope may have custom CSRs, before any fault of the body is told. Accepted requests are checked in their own transaction.
+/// Checks that a scope may have custom CSRs: 1403 and 1404 win over faults of the body. Accepted requests are checked in their own
+/// transaction.
 ///
 /// # Errors
 ///

@@ -12,7 +12,7 @@ use super::{
     wait::{self, Prefer, Waited},
 };
 use crate::{
-    auth::{Permission::CustomCsrsRead, access::Access},
+    auth::{access::Access, caller::Permission::CustomCsrsRead},
     http::{
         deadline::Deadline,
         failure::{Failure, Operation},

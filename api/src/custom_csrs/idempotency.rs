@@ -17,7 +17,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest key.
 const KEY_MAX_CHARS: usize = 255;
 
-/// The key of a request, if it has one. Whether it is a good one is told with the faults of the body.
+/// The key of a request, if it has one. Whether it is valid is reported with the faults of the body.
 pub struct IdempotencyHeader(Result<Option<Vec<u8>>, Issue>);
 
 impl IdempotencyHeader {

@@ -16,7 +16,7 @@ use shared::{
 
 use super::dto::{CustomCsrDto, KeyType, Status, TAG};
 use crate::{
-    auth::{Permission::CustomCsrsRead, access::Access},
+    auth::{access::Access, caller::Permission::CustomCsrsRead},
     http::{
         deadline::Deadline,
         envelope::{Message, envelopes},

@@ -9,7 +9,7 @@ use shared::storage::ScopeGrant;
 
 use super::dto::TAG;
 use crate::{
-    auth::{Permission::CustomCsrsRead, access::Access},
+    auth::{access::Access, caller::Permission::CustomCsrsRead},
     http::{
         deadline::Deadline,
         envelope::{Message, envelopes},

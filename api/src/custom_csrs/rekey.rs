@@ -15,7 +15,7 @@ use super::{
     wait::Prefer,
 };
 use crate::{
-    auth::{Permission::CustomCsrsWrite, access::Access},
+    auth::{access::Access, caller::Permission::CustomCsrsWrite},
     http::{
         body::OptionalBody,
         deadline::Deadline,
@@ -35,7 +35,7 @@ pub struct CustomCsrRekeyInput {
     /// Your own name for it.
     #[oai(validator(max_length = 255))]
     pub name: Option<String>,
-    /// Your own words on it.
+    /// A free-form description.
     #[oai(validator(max_length = 1024))]
     pub description: Option<String>,
 }

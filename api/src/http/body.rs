@@ -10,15 +10,14 @@ use poem_openapi::{
     types::Type,
 };
 use shared::{codes::ErrorCode, issue::Issue};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::{
-    http::error::ApiError,
-    http::middleware::{BODY_LIMIT_BYTES, UnreadBody},
-    state::AppState,
+use super::{
+    error::ApiError,
+    middleware::{BODY_LIMIT_BYTES, UnreadBody},
 };
 
-/// What each body takes of the bytes for all of them: the most that it may have.
+/// What each body takes of [`Intake::bytes`]: the most that it may have.
 const BODY_PERMITS: u32 = 64 * 1024;
 const _: () = assert!(BODY_PERMITS as usize == BODY_LIMIT_BYTES);
 /// How long a body may take to arrive.
@@ -26,14 +25,23 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long it may still take once the process stops.
 const STOPPING_TIME: Duration = Duration::from_secs(5);
 
+/// What the bodies of all requests share.
+#[derive(Clone)]
+pub struct Intake {
+    /// Room for them, in bytes.
+    pub bytes: Arc<Semaphore>,
+    /// Whether the process is about to end: what has not arrived then has little time left.
+    pub stopping: watch::Receiver<bool>,
+}
+
 /// The bytes of a body that the document describes as `T`.
 pub struct Body<T> {
     bytes: Vec<u8>,
-    /// Whether it came to its end.
+    /// Whether all of it arrived.
     is_whole: bool,
     is_json: bool,
     schema: PhantomData<T>,
-    /// Of all the bytes that bodies may take together.
+    /// Its part of [`Intake::bytes`].
     _place: OwnedSemaphorePermit,
 }
 
@@ -58,7 +66,7 @@ impl<T> Body<T> {
     ///
     /// # Errors
     ///
-    /// 1400 where the content type is not JSON.
+    /// 1400 if the content type is not JSON.
     pub fn json(&self) -> Result<&[u8], ErrorCode> {
         if self.is_json { Ok(&self.bytes) } else { Err(ErrorCode::BodyUndecodable) }
     }
@@ -84,12 +92,12 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         Some(MetaRequest { description: None, content, required: true })
     }
 
-    /// Reads the body. It comes after [`crate::auth::access::Access`]: nothing is read of a client whose token was not accepted.
+    /// Reads the body. Operations name it after the access: nothing is read of a client whose token was not accepted.
     async fn from_request(req: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
-        let state = req.data::<Arc<AppState>>().ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
-        let place = Arc::clone(&state.body_bytes).try_acquire_many_owned(BODY_PERMITS);
+        let Intake { bytes, stopping } = req.data::<Intake>().ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
+        let place = Arc::clone(bytes).try_acquire_many_owned(BODY_PERMITS);
         let place = place.map_err(|_| ApiError::from(Issue::new(ErrorCode::NotReady).because("too many request bodies are being read")))?;
-        let mut stopping = state.stopping.clone();
+        let mut stopping = stopping.clone();
         let stopped = async {
             let _ = stopping.wait_for(|stopping| *stopping).await;
             tokio::time::sleep(STOPPING_TIME).await;
@@ -106,7 +114,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
                 (bytes, true)
             }
             Ok(Err(TooLarge)) => return Err(ApiError::from(ErrorCode::BodyTooLarge).into()),
-            // Cut off, or too slow: what is missing is for the validator to say.
+            // Cut off, or too slow: the validator says what is missing.
             Ok(Ok(None)) | Err(_) => (Vec::new(), false),
         };
         Ok(Self { bytes, is_whole, is_json: req.content_type().is_some_and(is_json), schema: PhantomData, _place: place })
@@ -117,11 +125,11 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
 pub struct OptionalBody<T>(Body<T>);
 
 impl<T> OptionalBody<T> {
-    /// The bytes; none where nothing was sent, whatever the content type. A body that was cut off is not one that was left out.
+    /// The bytes, or `None` if nothing was sent, whatever the content type. A body that was cut off is not one that was left out.
     ///
     /// # Errors
     ///
-    /// 1400 where the content type is not JSON.
+    /// 1400 if the content type is not JSON.
     pub fn json(&self) -> Result<Option<&[u8]>, ErrorCode> {
         if self.0.is_whole && self.0.bytes.is_empty() { Ok(None) } else { self.0.json().map(Some) }
     }

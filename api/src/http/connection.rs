@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection: bounds on the time and size of what arrives, and an end that drops no request.
+//! One HTTP/1.1 connection: it bounds the time and size of what arrives, and its end drops no request.
 
 use std::{
     convert::Infallible,

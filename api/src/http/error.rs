@@ -66,11 +66,11 @@ impl From<ErrorCode> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        let away = || Issue::new(ErrorCode::NotReady).because("the database cannot be reached");
+        let unreachable = || Issue::new(ErrorCode::NotReady).because("the database cannot be reached");
         match &error {
             StoreError::Unavailable(_) => {
                 tracing::warn!(%error, "answered 1471");
-                away().into()
+                unreachable().into()
             }
             StoreError::Ambiguous(_) => {
                 tracing::warn!(%error, "answered 1471, not to be repeated blindly");

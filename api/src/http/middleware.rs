@@ -1,4 +1,4 @@
-//! What surrounds every route.
+//! What every request passes: it gets an ID and a line in the log, and is refused if it is not sound.
 
 use std::sync::{
     Arc,
@@ -27,21 +27,21 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest path in the log, in bytes.
 const PATH_SHOWN_BYTES: usize = 512;
 
-/// The largest body that is looked at, in bytes.
+/// The largest body that is read, in bytes.
 pub const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
-/// Says whether the body of a connection's last request was not read to its end.
+/// Whether the body of a connection's last request was not read to its end.
 #[derive(Debug, Clone, Default)]
 pub struct UnreadBody(Arc<AtomicBool>);
 
 impl UnreadBody {
-    /// Whether something was left.
+    /// Whether something of it is left.
     #[must_use]
     pub fn get(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Whether something is left from now on.
+    /// Sets whether something of it is left.
     pub fn set(&self, unread: bool) {
         self.0.store(unread, Ordering::SeqCst);
     }
@@ -51,14 +51,14 @@ impl UnreadBody {
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
-/// Stands for a path segment that can be no ID of ours: no route and no ID has it.
+/// Stands for a path segment that cannot be an ID: no route and no ID is the same.
 const NO_ID: &str = "~";
 
 /// Gives every request an ID, a span that carries it through the log, and a last line.
 pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
     let id = req.header(REQUEST_ID).and_then(TenantId::parse).map_or_else(|| Uuid::now_v7().to_string(), |id| id.to_string());
     req.extensions_mut().insert(RequestId(id.clone()));
-    // Of the highest level: at --log-level warn the lines that are left have the ID too.
+    // Of the highest level, so that the remaining lines have the ID at --log-level warn too.
     let span = tracing::error_span!("request", request_id = %id);
     async move {
         let (method, path, started) = (req.method().clone(), shown_path(&req), Instant::now());
@@ -81,15 +81,15 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
     .await
 }
 
-/// The path as far as the log shows it: it may have 64 KiB.
+/// The part of the path that the log shows: a path may have 64 KiB.
 fn shown_path(req: &Request) -> String {
     let path = req.uri().path();
     let end = path.floor_char_boundary(PATH_SHOWN_BYTES);
     path[..end].to_owned()
 }
 
-/// Refuses a request that is not sound, closes its connection, and decodes percent-encoded path segments, so that routes and handlers
-/// meet plain ones; one that decodes to something that no ID has, as `%ff` and `%2F` do, becomes [`NO_ID`].
+/// Refuses a request that is not sound, and closes its connection. Decodes percent-encoded path segments, so that routes and operations
+/// get plain ones; a segment that decodes to something that no ID has, as `%ff` and `%2F` do, becomes [`NO_ID`].
 pub async fn with_plain_request<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
     if !is_sound(&req) {
         let mut response = ApiError::from(ErrorCode::BodyUndecodable).into_response();
@@ -131,7 +131,7 @@ fn is_sound(req: &Request) -> bool {
     has_one_host && is_plain && encodings.next().is_none()
 }
 
-/// Adds what every response has: the date, and that nobody keeps it or guesses its type.
+/// Adds what every response has: the date, and that no cache keeps it and no client guesses its type.
 fn add_common_headers(headers: &mut HeaderMap) {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -9,7 +9,7 @@ use shared::codes::ErrorCode;
 
 /// An ID that stands in paths.
 pub trait PathId: Sized + Send {
-    /// What a request is answered whose path has something else in its place.
+    /// The error of a request whose path has something else in its place.
     const INVALID: ErrorCode;
 
     /// The ID of this text, if it is one.
@@ -19,9 +19,9 @@ pub trait PathId: Sized + Send {
     fn schema() -> MetaSchema;
 }
 
-/// An ID in the path. Whether it is one is told when it is asked for: a request without access does not learn it.
+/// An ID in the path. Whether it is valid is known when the operation asks for it: a request without access does not learn that.
 ///
-/// It has the name of poem-openapi's own, by which its macro knows what stands in the path.
+/// The name is that of poem-openapi's own extractor: its macro knows path parameters by it.
 pub struct Path<I>(Option<I>);
 
 impl<I: PathId + Copy> Path<I> {

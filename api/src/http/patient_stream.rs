@@ -1,4 +1,4 @@
-//! A connection that waits for its client only so long.
+//! A connection that waits for its client for a bounded time.
 
 use std::{
     future::Future,
@@ -18,7 +18,7 @@ use crate::http::middleware::UnreadBody;
 
 /// How long a response may make no progress.
 const WRITE_TIME: Duration = Duration::from_secs(30);
-/// How long a client that still sends is listened to after its response, so that it reads that instead of a reset.
+/// How long the server goes on reading after its response from a client that still sends, which would otherwise get a reset.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How much it may send meanwhile, in bytes.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;

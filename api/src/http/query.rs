@@ -26,15 +26,15 @@ pub trait Parameter: Send {
     /// The value that a text stands for, if it does.
     fn parse(text: &str) -> Option<Self::Value>;
 
-    /// What the text of a value must do, for who sent another one.
+    /// What a value must do, for the message to who sent another one.
     fn must() -> String;
 
     /// Registers the schemas that [`Parameter::schema`] names.
     fn register(_: &mut Registry) {}
 }
 
-/// A query parameter of a request: its first value, or `None` if there is none or an empty one. Whether it is in range is told when it is
-/// asked for: an operation tells other faults first.
+/// A query parameter of a request: its first value, or `None` if there is none or an empty one. Whether it is in range is known
+/// when an operation asks for it: it reports other faults first.
 pub struct Query<P: Parameter>(Result<Option<P::Value>, Issue>, PhantomData<P>);
 
 impl<P: Parameter> Query<P> {
@@ -78,7 +78,7 @@ fn read<P: Parameter>(query: &str, name: &str) -> Result<Option<P::Value>, Issue
     P::parse(&value).map(Some).ok_or_else(fault)
 }
 
-/// Gathers the query parameters that are out of range, so that all of them are told together.
+/// Gathers the query parameters that are out of range, so that all of them are reported together.
 #[derive(Default)]
 pub struct Faults(Vec<Issue>);
 

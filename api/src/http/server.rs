@@ -19,22 +19,22 @@ use tokio::{
 
 use crate::http::connection::serve_connection;
 
-/// Connections at once; more wait in the listener's queue.
+/// Open connections; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 10_000;
-/// File descriptors that connections leave to the rest of the process, which opens files and connections to its database as it goes.
-/// Half of them where the limit is very low.
+/// File descriptors that connections leave to the rest of the process, which opens files and database connections while it runs. If the
+/// limit is very low, half of it.
 const SPARE_DESCRIPTORS: u64 = 32;
-/// A pause after a failed accept: out of file descriptors, an endless loop would take a whole core.
+/// A pause after a failed accept: without file descriptors, the loop would take a whole core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often the server looks for free file descriptors where no connection ends.
+/// How often the server looks for free file descriptors if no connection ends.
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(500);
-/// The log has the next warning of missing file descriptors only after such a time without any.
+/// The log has another warning of missing file descriptors only after this time without one.
 const WARNINGS_APART: Duration = Duration::from_mins(1);
-/// How long the server looks for a place for a connection that waits in the listener's queue once it stops.
+/// How long a stopping server looks for places for the connections in the listener's queue.
 const QUEUE_TIME: Duration = Duration::from_secs(1);
 
-/// Serves until `shutdown` resolves, then takes what waits in the listener's queue and no more, and answers what is in flight, for as
-/// long as `patience`.
+/// Serves until `shutdown` resolves. Then it takes the connections in the listener's queue and no more, and answers what is in flight
+/// for at most `patience`.
 ///
 /// False if some requests were still unanswered.
 pub async fn serve<E>(listener: TcpListener, endpoint: E, shutdown: impl Future<Output = ()>, patience: Duration) -> bool
@@ -85,7 +85,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Res
 
 /// Takes the clients that connected before the end: closing the listener would reset them.
 async fn take_queued(listener: TcpListener, places: &Arc<Semaphore>, mut take: impl FnMut(TcpStream, SocketAddr, Place)) {
-    // Not tokio's: what it knows of the queue may be old.
+    // Not tokio's: its view of the queue may be old.
     let Ok(listener) = listener.into_std() else { return };
     let begin = Instant::now();
     while begin.elapsed() < QUEUE_TIME {
@@ -111,14 +111,14 @@ fn is_scarce(descriptor: RawFd) -> bool {
     u64::try_from(descriptor).is_ok_and(|number| number + SPARE_DESCRIPTORS.min(limit / 2) >= limit)
 }
 
-/// Says once, not at each try, that connections have to wait.
+/// Warns once, not at each try, that connections must wait.
 #[derive(Default)]
 struct Warnings(Option<Instant>);
 
 impl Warnings {
     fn warn(&mut self, reason: &str) {
         if self.0.is_none_or(|last| last.elapsed() > WARNINGS_APART) {
-            tracing::warn!(reason, "connections cannot be accepted for now: more file descriptors may be needed (ulimit -n)");
+            tracing::warn!(reason, "connections cannot be accepted for now: raise the limit of file descriptors (ulimit -n)");
         }
         self.0 = Some(Instant::now());
     }
@@ -146,8 +146,8 @@ impl<E: Endpoint<Output = poem::Response> + 'static> Connections<E> {
         });
     }
 
-    /// Waits until so many connections have ended, or files were closed, that another one leaves enough to the rest of the process. Where no
-    /// connection is open there is nothing to wait for: one at a time is served, however low the limit is.
+    /// Waits until another connection leaves enough file descriptors to the rest of the process. It does not wait if no connection is open:
+    /// however low the limit is, one client at a time is served.
     async fn until_descriptors_are_free(&self, listener: &TcpListener) {
         while self.open.strong_count() > 1 && listener.as_fd().try_clone_to_owned().map_or(true, |copy| is_scarce(copy.as_raw_fd())) {
             let _ = timeout(DESCRIPTORS_PAUSE, self.ended.notified()).await;

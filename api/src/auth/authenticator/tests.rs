@@ -1,17 +1,21 @@
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
 use serde_json::json;
-use shared::clock::Timestamp;
+use shared::{
+    clock::Timestamp,
+    ids::{Scope, TenantId},
+};
 use tempfile::TempDir;
 
 use super::{
-    signing::{Secret, SigningError, TokenRequest, create_demo_secret, issue, load_demo_secret},
+    super::caller::Permission,
+    super::signing::{Secret, SigningError, TokenRequest, create_demo_secret, issue, load_demo_secret},
     *,
 };
 
-mod accepted;
+mod cache;
 mod keys;
 
 const NOW_SECS: i64 = 1_800_000_000;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::{
-    super::accepted::{TOKENS_MAX, TokenHash},
+    super::super::cache::{TOKENS_MAX, TokenHash},
     *,
 };
 
@@ -43,7 +43,7 @@ impl World {
     }
 
     fn remembered(&self) -> usize {
-        self.authenticator.keys().accepted.len()
+        self.authenticator.keys().verified.len()
     }
 }
 
@@ -129,8 +129,8 @@ fn keys_that_change_while_a_token_is_verified_do_not_keep_it() {
     // A request that found the former keys, verifies by them and remembers what it found after the change.
     let former = world.authenticator.keys();
     world.authenticator.reload_if_changed(&source(OTHER_SECRET)).unwrap();
-    assert!(world.authenticator.judge(&former, &old).is_ok(), "it is judged by the keys that it found first");
-    assert_eq!(former.accepted.len(), 1);
+    assert!(world.authenticator.check(&former, &old).is_ok(), "it is judged by the keys that it found first");
+    assert_eq!(former.verified.len(), 1);
     assert_eq!(world.verdict(&old), Err(1003));
     assert_eq!(world.remembered(), 0);
 }
@@ -156,12 +156,12 @@ fn tokens_are_remembered_up_to_a_bound_and_those_in_use_stay() {
     let caller = world.judge(&used).unwrap();
     let keys = world.authenticator.keys();
     for number in 0..3 * TOKENS_MAX {
-        let other = keys.accepted.find(&TokenHash::of(&used).unwrap()).unwrap();
-        keys.accepted.insert(TokenHash::of(&number.to_string()).unwrap(), other);
-        assert!(keys.accepted.len() <= TOKENS_MAX, "{number}");
+        let other = keys.verified.find(&TokenHash::of(&used).unwrap()).unwrap();
+        keys.verified.insert(TokenHash::of(&number.to_string()).unwrap(), other);
+        assert!(keys.verified.len() <= TOKENS_MAX, "{number}");
     }
-    assert!(keys.accepted.len() >= TOKENS_MAX / 2);
-    assert!(keys.accepted.find(&TokenHash::of("0").unwrap()).is_none(), "an unused one made room");
+    assert!(keys.verified.len() >= TOKENS_MAX / 2);
+    assert!(keys.verified.find(&TokenHash::of("0").unwrap()).is_none(), "an unused one made room");
     assert!(Arc::ptr_eq(&caller, &world.judge(&used).unwrap()));
 }
 

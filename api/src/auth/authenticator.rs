@@ -1,0 +1,149 @@
+//! Verifies tokens. It knows no HTTP framework.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+use shared::{bodies::json::Json, clock::Clock, codes::ErrorCode};
+
+use super::{
+    cache::{TokenCache, TokenHash},
+    caller::Caller,
+    claims::{Claims, VerifiedToken},
+    keys::{KeyError, KeySet, KeySource},
+    settings::JwtSettings,
+};
+
+/// The longest token that is looked at, in bytes.
+const TOKEN_MAX_BYTES: usize = 16 * 1024;
+
+/// Verifies tokens.
+pub struct Authenticator {
+    /// Replaced as a whole: a request goes on with the keys that it found first.
+    keys: RwLock<Arc<Keys>>,
+    claims: Claims,
+    clock: Arc<dyn Clock>,
+}
+
+/// Keys, and the tokens that they verified. New keys start with none: what the old ones accepted, even a moment ago, is forgotten with them.
+struct Keys {
+    set: KeySet,
+    verified: TokenCache,
+}
+
+impl Keys {
+    fn new(set: KeySet) -> Self {
+        Self { set, verified: TokenCache::default() }
+    }
+
+    fn load(source: &KeySource) -> Result<Arc<Self>, KeyError> {
+        Ok(Arc::new(Self::new(KeySet::load(source)?)))
+    }
+}
+
+impl Authenticator {
+    /// Loads the keys.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`], which names the setting and the file.
+    pub fn new(settings: &JwtSettings, clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
+        Ok(Self { keys: RwLock::new(Keys::load(&settings.source)?), claims: Claims::new(settings), clock })
+    }
+
+    /// Loads the keys again if their file changed, and uses them from now on. Returns their number, or `None` if nothing changed. The tokens
+    /// that the old keys verified are forgotten with them. On an error the present keys stay.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`], which names the setting and the file.
+    pub fn reload_if_changed(&self, source: &KeySource) -> Result<Option<usize>, KeyError> {
+        let Some(set) = self.keys().set.load_if_changed(source)? else { return Ok(None) };
+        let count = set.len();
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys::new(set));
+        Ok(Some(count))
+    }
+
+    /// Checks the values of a request's Authorization headers, in the order of the contract's table.
+    ///
+    /// # Errors
+    ///
+    /// 1402 and 1000 to 1005.
+    pub fn authenticate(&self, authorization: &[&[u8]]) -> Result<Arc<Caller>, ErrorCode> {
+        let header = match authorization {
+            [] => return Err(ErrorCode::AuthorizationMissing),
+            [one] => *one,
+            _ => return Err(ErrorCode::BearerMissing),
+        };
+        let token = bearer(header).ok_or(ErrorCode::BearerMissing)?;
+        self.check(&self.keys(), token)
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Checks a token by these keys. The cache holds only what does not change about it: whether it is in time is checked again.
+    fn check(&self, keys: &Keys, token: &str) -> Result<Arc<Caller>, ErrorCode> {
+        let Some(hash) = TokenHash::of(token) else { return Ok(self.verify(&keys.set, token)?.caller) };
+        let Some(verified) = keys.verified.find(&hash) else {
+            let verified = Arc::new(self.verify(&keys.set, token)?);
+            keys.verified.insert(hash, Arc::clone(&verified));
+            return Ok(Arc::clone(&verified.caller));
+        };
+        if !self.claims.is_in_time(&verified, self.clock.now()) {
+            keys.verified.remove(&hash);
+            return Err(ErrorCode::TokenUnverified);
+        }
+        Ok(Arc::clone(&verified.caller))
+    }
+
+    fn verify(&self, keys: &KeySet, token: &str) -> Result<VerifiedToken, ErrorCode> {
+        let Token { header, payload, signed, signature } = Token::parse(token).ok_or(ErrorCode::TokenUnparsable)?;
+        let fitting = object(&header).and_then(|header| keys.select(&header)).ok_or(ErrorCode::TokenHeaderBad)?;
+        if !fitting.iter().any(|key| key.verifies(signed, signature)) {
+            return Err(ErrorCode::TokenUnverified);
+        }
+        let payload = object(&payload).ok_or(ErrorCode::ClaimsUnreadable)?;
+        self.claims.check(&payload, self.clock.now())
+    }
+}
+
+/// The token of a `Bearer` header (RFC 6750): one scheme, one token.
+fn bearer(header: &[u8]) -> Option<&str> {
+    let mut words = std::str::from_utf8(header).ok()?.split(' ').filter(|word| !word.is_empty());
+    let (scheme, token) = (words.next()?, words.next()?);
+    (scheme.eq_ignore_ascii_case("bearer") && words.next().is_none()).then_some(token)
+}
+
+/// A JWS in compact form (RFC 7515, 7.1), decoded but not verified.
+struct Token<'a> {
+    header: Vec<u8>,
+    payload: Vec<u8>,
+    /// What the signature is over.
+    signed: &'a str,
+    /// Still encoded.
+    signature: &'a str,
+}
+
+impl<'a> Token<'a> {
+    fn parse(token: &'a str) -> Option<Self> {
+        if token.len() > TOKEN_MAX_BYTES {
+            return None;
+        }
+        let (signed, signature) = token.rsplit_once('.')?;
+        let (header, payload) = signed.split_once('.')?;
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
+        decode(signature)?;
+        Some(Self { header: decode(header)?, payload: decode(payload)?, signed, signature })
+    }
+}
+
+/// An object, if no member anywhere in it comes twice: what is read first and what is read last might be two tokens.
+fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    Json::parse(bytes)?;
+    serde_json::from_slice(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests;
