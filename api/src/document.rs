@@ -49,9 +49,12 @@ pub fn document(service: &OpenApiService<impl OpenApi, ()>) -> Value {
     }
     document["info"]["description"] = json!(format!("{DESCRIPTION}{}", code_table()));
     document["info"]["license"] = json!({ "name": "MIT OR Apache-2.0" });
-    let operations = document["paths"].as_object_mut().into_iter().flatten().flat_map(|(_, path)| path.as_object_mut()).flatten();
-    for (status, response) in operations.flat_map(|(_, operation)| operation["responses"].as_object_mut()).flatten() {
-        add_headers(status, response);
+    for (_, operations) in document["paths"].as_object_mut().into_iter().flatten() {
+        for (_, operation) in operations.as_object_mut().into_iter().flatten() {
+            for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+                add_headers(status, response);
+            }
+        }
     }
     document
 }

@@ -63,7 +63,6 @@ impl Rekey {
     /// Makes a new custom CSR with the same subject and names and a new key; `replaces` names the old one, which stays until it is deleted.
     /// It counts against the quota. A body is needed only for another `key_type`, `name` or `description` than the old one's.
     #[oai(path = "/custom_csrs/:custom_csr_id/rekey", method = "post", operation_id = "custom-csrs-rekey")]
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the request")]
     async fn rekey(
         &self,
         state: Data<&Arc<AppState>>,

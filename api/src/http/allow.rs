@@ -30,6 +30,7 @@ impl Allow {
     }
 
     /// The methods of the route that refused a request with this error.
+    #[must_use]
     pub fn methods(&self, error: &poem::Error) -> HeaderValue {
         let route = error.data::<PathPattern>();
         route.and_then(|PathPattern(route)| self.0.get(&**route)).cloned().unwrap_or(HeaderValue::from_static("GET, HEAD"))
