@@ -16,7 +16,7 @@ use super::{
 };
 use crate::secret_file::{self, Content};
 
-/// Some editors write one before the text.
+/// Some editors write it before the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The shortest secret, in bytes: as long as the hash (RFC 7518, 3.2).
@@ -84,12 +84,12 @@ pub(super) struct KeySet {
 }
 
 impl KeySet {
-    /// Reads the keys, and logs which of a JWK set do not count.
+    /// Reads the keys, and logs which of a JWK set are ignored.
     pub fn load(source: &KeySource) -> Result<Self, KeyError> {
         source.bytes().and_then(|bytes| Self::parse(source, &bytes)).map_err(|problem| source.error(problem))
     }
 
-    /// Reads the keys as they are now; `None` if they are these. The file is read far more often than it changes.
+    /// Reads the keys again, or returns `None` if they are the same: the file is read far more often than it changes.
     pub fn load_if_changed(&self, source: &KeySource) -> Result<Option<Self>, KeyError> {
         let bytes = source.bytes().map_err(|problem| source.error(problem))?;
         if sha256(&bytes) == self.file_sha256 {
@@ -104,7 +104,7 @@ impl KeySet {
             KeySource::JwksFile(_) => {
                 let (keys, passed_over) = jwks(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes))?;
                 for problem in passed_over {
-                    tracing::warn!(problem, "a key of the JWK set is passed over");
+                    tracing::warn!(problem, "a key of the JWK set is ignored");
                 }
                 keys
             }

@@ -1,4 +1,4 @@
-//! Public keys from JWK sets and PEM. A key that the library would take, but that then verifies nothing, is refused here.
+//! Public keys from JWK sets and PEM. Refuses keys that the library would take although they then verify nothing.
 
 use aws_lc_rs::{
     encoding::AsDer,
@@ -22,8 +22,8 @@ const PRIVATE_MEMBERS: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 const RSA_MIN_BITS: usize = 2048;
 const RSA_MAX_BITS: usize = 8192;
 
-/// The keys of a JWK set (RFC 7517), and why others of it do not count. Those for other purposes and of kinds that are not known here
-/// are passed over; one must be left.
+/// The keys of a JWK set (RFC 7517), and why its others are ignored: they are for other purposes or of unknown kinds. At least one must be
+/// left.
 pub(super) fn jwks(bytes: &[u8]) -> Result<(Vec<Key>, Vec<String>), String> {
     let set: Value = serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))?;
     let jwks = set.get("keys").and_then(Value::as_array).ok_or("is not a JWK set: it has no array `keys`")?;
@@ -45,14 +45,14 @@ pub(super) fn jwks(bytes: &[u8]) -> Result<(Vec<Key>, Vec<String>), String> {
 
 fn jwk_key(jwk: &Value) -> Result<Key, String> {
     if PRIVATE_MEMBERS.iter().any(|member| jwk.get(member).is_some()) && jwk.get("kty").is_none_or(|kty| kty != "oct") {
-        return Err("it holds a private key: publish its public members alone, and take the key for compromised".to_owned());
+        return Err("it holds a private key: publish only its public members, and replace the key, which others may have read".to_owned());
     }
     let operations = jwk.get("key_ops").and_then(Value::as_array);
     if operations.is_some_and(|operations| !operations.iter().any(|operation| operation == "verify")) {
-        return Err("its key_ops do not have verify".to_owned());
+        return Err("its key_ops lack verify".to_owned());
     }
     // The library's own text could quote the key.
-    let jwk: Jwk = serde_json::from_value(jwk.clone()).map_err(|_| "it is no JWK")?;
+    let jwk: Jwk = serde_json::from_value(jwk.clone()).map_err(|_| "it is not a JWK")?;
     if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
         return Err("it is for encryption".to_owned());
     }
@@ -107,9 +107,9 @@ fn checked(algorithm: Algorithm, key: DecodingKey) -> Result<DecodingKey, String
         Algorithm::ES256 => point(&ECDSA_P256_SHA256_FIXED, "the EC key is not on P-256")?,
         Algorithm::ES384 => point(&ECDSA_P384_SHA384_FIXED, "the EC key is not on P-384")?,
         Algorithm::EdDSA => {
-            point(&ED25519, "the key is not an Ed25519 one")?;
+            point(&ED25519, "the key is not an Ed25519 key")?;
             if matches!(key.kind(), DecodingKeyKind::SecretOrDer(bytes) if has_small_order(bytes)) {
-                return Err("the Ed25519 key is a point of small order, by which anyone can sign".to_owned());
+                return Err("the Ed25519 key is a point of small order, for which anyone can sign: use another key".to_owned());
             }
         }
         _ => return checked_rsa(&key),

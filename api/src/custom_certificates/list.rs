@@ -5,8 +5,7 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::{
     Object, OpenApi,
-    registry::{MetaSchema, MetaSchemaRef, Registry},
-    types::Type,
+    registry::{MetaSchema, MetaSchemaRef},
 };
 use serde::Serialize;
 use shared::{clock::Timestamp, custom_certificate, ids::CustomCsrId, storage::CertificateQuery};
@@ -20,8 +19,9 @@ use crate::{
         failure::{Failure, Operation},
         pages::{Page, PerPage, ResultInfo},
         payload::Json,
-        query::{Faults, Parameter, Query, SEARCH_MAX_CHARS, inline, one_of, schema},
+        query::{Faults, Parameter, Query, SEARCH_MAX_CHARS, inline, schema},
         worded::AccountWords,
+        words::enum_parameter,
     },
     state::AppState,
 };
@@ -87,25 +87,7 @@ impl List {
     }
 }
 
-impl Parameter for CertificateStatus {
-    type Value = custom_certificate::CertificateStatus;
-
-    fn schema() -> MetaSchemaRef {
-        Self::schema_ref()
-    }
-
-    fn parse(text: &str) -> Option<custom_certificate::CertificateStatus> {
-        custom_certificate::CertificateStatus::parse(text)
-    }
-
-    fn must() -> String {
-        one_of(custom_certificate::CertificateStatus::ALL.iter().map(|status| status.as_str()))
-    }
-
-    fn register(registry: &mut Registry) {
-        <Self as Type>::register(registry);
-    }
-}
+enum_parameter!(CertificateStatus, custom_certificate::CertificateStatus);
 
 /// `custom_csr_id`
 pub struct OfCsr;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::{
     Object, OpenApi,
-    registry::{MetaSchema, MetaSchemaRef, Registry},
-    types::Type,
+    registry::{MetaSchema, MetaSchemaRef},
 };
 use serde::Serialize;
 use shared::{
@@ -23,7 +22,8 @@ use crate::{
         failure::{Failure, Operation},
         pages::{Page, PerPage, ResultInfo},
         payload::Json,
-        query::{Faults, Parameter, Query, SEARCH_MAX_CHARS, inline, one_of, schema, word, words},
+        query::{Faults, Parameter, Query, SEARCH_MAX_CHARS, inline, schema},
+        words::{Words, enum_parameter},
     },
     state::AppState,
 };
@@ -83,81 +83,21 @@ impl List {
     }
 }
 
-const ORDERS: &[(&str, Order)] = &[("name", Order::Name), ("account_tag", Order::AccountTag), ("created_at", Order::CreatedAt)];
-
-impl Parameter for Order {
-    type Value = Self;
-
-    fn schema() -> MetaSchemaRef {
-        words(ORDERS, "created_at", "What to sort by. Text by code point, null last, ties by ID.")
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        word(ORDERS, text)
-    }
-
-    fn must() -> String {
-        one_of(ORDERS.iter().map(|(word, _)| *word))
-    }
+impl Words for Order {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("name", Self::Name), ("account_tag", Self::AccountTag), ("created_at", Self::CreatedAt)];
+    const DEFAULT: &'static str = "created_at";
+    const DESCRIPTION: &'static str = "What to sort by. Text by code point, null last, ties by ID.";
 }
 
-const DIRECTIONS: &[(&str, Direction)] = &[("asc", Direction::Asc), ("desc", Direction::Desc)];
-
-impl Parameter for Direction {
-    type Value = Self;
-
-    fn schema() -> MetaSchemaRef {
-        words(DIRECTIONS, "desc", "Which way.")
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        word(DIRECTIONS, text)
-    }
-
-    fn must() -> String {
-        one_of(DIRECTIONS.iter().map(|(word, _)| *word))
-    }
+impl Words for Direction {
+    const WORDS: &'static [(&'static str, Self)] = &[("asc", Self::Asc), ("desc", Self::Desc)];
+    const DEFAULT: &'static str = "desc";
+    const DESCRIPTION: &'static str = "Which way.";
 }
 
-impl Parameter for Status {
-    type Value = custom_csr::Status;
-
-    fn schema() -> MetaSchemaRef {
-        Self::schema_ref()
-    }
-
-    fn parse(text: &str) -> Option<custom_csr::Status> {
-        custom_csr::Status::parse(text)
-    }
-
-    fn must() -> String {
-        one_of(custom_csr::Status::ALL.iter().map(|status| status.as_str()))
-    }
-
-    fn register(registry: &mut Registry) {
-        <Self as Type>::register(registry);
-    }
-}
-
-impl Parameter for KeyType {
-    type Value = custom_csr::KeyType;
-
-    fn schema() -> MetaSchemaRef {
-        Self::schema_ref()
-    }
-
-    fn parse(text: &str) -> Option<custom_csr::KeyType> {
-        custom_csr::KeyType::parse(text)
-    }
-
-    fn must() -> String {
-        one_of(custom_csr::KeyType::ALL.iter().map(|key_type| key_type.as_str()))
-    }
-
-    fn register(registry: &mut Registry) {
-        <Self as Type>::register(registry);
-    }
-}
+enum_parameter!(Status, custom_csr::Status);
+enum_parameter!(KeyType, custom_csr::KeyType);
 
 /// `search`: a text to look for.
 pub struct Search;

@@ -17,3 +17,4 @@ pub mod prefix;
 pub mod query;
 pub mod server;
 pub mod worded;
+pub mod words;

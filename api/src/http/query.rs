@@ -7,7 +7,6 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef, Registry},
 };
-use serde_json::Value;
 use shared::{codes::ErrorCode, issue::Issue};
 
 use super::error::ApiError;
@@ -105,24 +104,6 @@ impl Faults {
 #[must_use]
 pub fn schema(ty: &'static str, description: &'static str) -> MetaSchema {
     MetaSchema { description: Some(description), ..MetaSchema::new(ty) }
-}
-
-/// A schema of words, one of which is the default.
-#[must_use]
-pub fn words<T>(words: &[(&str, T)], default: &str, description: &'static str) -> MetaSchemaRef {
-    let enum_items = words.iter().map(|(word, _)| Value::from(*word)).collect();
-    inline(MetaSchema { enum_items, default: Some(default.into()), ..schema("string", description) })
-}
-
-/// What a word stands for.
-#[must_use]
-pub fn word<T: Copy>(words: &[(&str, T)], text: &str) -> Option<T> {
-    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
-}
-
-/// What [`Parameter::must`] says of words.
-pub fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    format!("be one of {}", words.collect::<Vec<_>>().join(", "))
 }
 
 /// A schema that has no name.

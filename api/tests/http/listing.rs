@@ -63,7 +63,13 @@ async fn filters_and_search_leave_what_they_name() {
 #[tokio::test]
 async fn every_parameter_out_of_range_is_reported_at_once() {
     let api = filled().await;
-    let answer = api.get(&format!("{PATH}?page=0&per_page=51&order=id&direction=x&status=x&key_type=x")).await;
+    let search = "x".repeat(256);
+    let answer = api.get(&format!("{PATH}?page=0&per_page=51&order=id&direction=x&status=x&key_type=x&search={search}")).await;
     assert_eq!(answer.status, 400);
-    assert_eq!(answer.errors(), vec![(1464, None); 6]);
+    assert_eq!(answer.errors(), vec![(1464, None); 7]);
+    let errors = answer.body["errors"].as_array().unwrap();
+    let messages: Vec<&str> = errors.iter().map(|error| error["message"].as_str().unwrap()).collect();
+    for (name, message) in ["page", "per_page", "order", "direction", "status", "key_type", "search"].into_iter().zip(messages) {
+        assert!(message.contains(&format!("query parameter {name} must ")), "{message}");
+    }
 }

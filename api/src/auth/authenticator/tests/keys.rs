@@ -188,7 +188,7 @@ fn a_jwk_set_without_a_usable_key_is_refused() {
 }
 
 #[test]
-fn a_jwk_that_could_verify_nothing_is_passed_over_and_the_reason_is_named() {
+fn a_jwk_that_could_verify_nothing_is_ignored_and_the_reason_is_named() {
     let files = Files::new();
     let (ec, ed) = (ec_pair(), ed_pair());
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -211,7 +211,7 @@ fn a_jwk_that_could_verify_nothing_is_passed_over_and_the_reason_is_named() {
         (jwk(&ed, &json!({"crv": "X25519"})), "kty or crv"),
         (jwk(&ed, &json!({"x": "AAAA"})), "Ed25519"),
         (jwk(&ed, &json!({"use": "enc"})), "encryption"),
-        (jwk(&ed, &json!({"kid": 5})), "no JWK"),
+        (jwk(&ed, &json!({"kid": 5})), "not a JWK"),
     ] {
         let error = refusal(KeySource::JwksFile(files.write(json!({"keys": [bad]}).to_string())));
         assert!(error.contains("keys/0: ") && error.contains(problem), "{bad}: {error}");
