@@ -12,7 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from harness import ROOT, Csrd, binary, environment, run, subject, wait_until
+from databases import FAIL, OnSqlite
+from harness import ROOT, Csrd, Tenant, binary, environment, run, subject, wait_until
 
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs/operations.md"
@@ -104,27 +105,55 @@ def test_the_shell_blocks_of_the_readme_run_as_they_stand(followed):
     assert exported == public_key("x509", "-in", "tls/fullchain.pem", "-noout", "-pubkey")
 
 
-def example(language: str, directory: Path) -> list[str]:
-    """What runs the README's example of an official client."""
-    (text,) = blocks(README, language)
-    if language == "python":
-        (directory / "example.py").write_text(text)
-        return [sys.executable, "example.py"]
+@pytest.fixture(scope="module", params=["python", "ts"])
+def example(request, tmp_path_factory) -> tuple[str, Path]:
+    """The README's example of an official client: a program and the script that it runs, which TypeScript is compiled to."""
+    directory = tmp_path_factory.mktemp(request.param)
+    (text,) = blocks(README, request.param)
+    if request.param == "python":
+        script = directory / "example.py"
+        script.write_text(text)
+        return sys.executable, script
     packages = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "npm/node_modules"
     assert (packages / "cloudflare").is_dir() and (packages / "typescript").is_dir(), "run .ci/test, which installs them"
     (directory / "node_modules").symlink_to(packages.resolve())
     (directory / "example.mts").write_text(text)
     compiler = ["node_modules/.bin/tsc", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022", "--types", "node"]
     run_there(directory, *compiler, "example.mts")
-    return ["node", "example.mjs"]
+    return "node", directory / "example.mjs"
 
 
-@pytest.mark.parametrize("language", ["python", "ts"])
-def test_the_client_examples_of_the_readme_run_as_they_stand(fresh, tmp_path, language):
-    command = example(language, tmp_path)
-    settings = {"CLOUDFLARE_BASE_URL": f"{fresh.url}/client/v4", "CLOUDFLARE_API_TOKEN": fresh.token("--zone", "demo")}
-    printed = run_there(tmp_path, *command, **settings)
+def client_settings(csrd: Csrd) -> dict[str, str]:
+    return {"CLOUDFLARE_BASE_URL": f"{csrd.url}/client/v4", "CLOUDFLARE_API_TOKEN": csrd.token("--zone", "demo")}
+
+
+def test_the_client_examples_of_the_readme_run_as_they_stand(fresh, example):
+    program, script = example
+    printed = run_there(script.parent, program, script.name, **client_settings(fresh))
     assert printed.startswith("-----BEGIN CERTIFICATE REQUEST-----"), printed
+
+
+def test_the_client_examples_of_the_readme_end_where_a_custom_csr_has_failed(tmp_path, example):
+    program, script = example
+    # Without a wait the loop is what finds it.
+    at_once = script.with_stem("at-once")
+    at_once.write_text(script.read_text().replace("wait=10", "wait=0"))
+    csrd = OnSqlite(tmp_path / "csrd", "--workers", "0").start()
+    try:
+        settings = client_settings(csrd)
+        demo = Tenant(csrd, "zone", "demo", settings["CLOUDFLARE_API_TOKEN"])
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([program, at_once.name], cwd=script.parent, env=environment(**settings), **output)
+        try:
+            (made,) = wait_until(demo.all, "it is made", 60)
+            csrd.sql(FAIL.format(made["id"]))
+            printed, complained = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode != 0 and printed == "" and f"{made['id']} failed: by a test" in complained, complained
+    finally:
+        csrd.close()
 
 
 @contextmanager
