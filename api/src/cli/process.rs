@@ -101,9 +101,9 @@ impl ProcessArgs {
 
 /// A step of the start, or `None` if the process is to stop before it is done: a database or a name server that lets it wait is no reason
 /// to stay.
-pub async fn unless_stopped<T>(stop: &mut (impl Future<Output = ()> + Unpin), step: impl Future<Output = T>) -> Option<T> {
+pub async fn unless_stopped<T>(stop: &mut (impl Future<Output = ()> + Unpin), work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
-        done = step => Some(done),
+        done = work => Some(done),
         () = stop => None,
     }
 }
