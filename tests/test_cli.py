@@ -15,7 +15,7 @@ from contextlib import closing
 import jwt
 import pytest
 from harness import ROOT, SECRET, binary, codes, environment, refused, run, subject, wait_until
-from postgres import free_port
+from postgres import Postgres, free_port
 
 COMMANDS = [
     [], ["serve"], ["worker"], ["migrate"], ["backup"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
@@ -240,6 +240,37 @@ def test_a_command_in_a_wrong_directory_says_that_there_is_no_database_and_makes
     done = run(*command, "--database-url", f"sqlite:{tmp_path}/other.db", cwd=tmp_path)
     refused(done, 1, "other.db", "master.key")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "CREATE TABLE theirs (x)"], ids=["empty", "of something else"])
+def test_a_command_on_a_file_without_csrds_tables_makes_none(tmp_path, content):
+    path = tmp_path / "theirs.db"
+    path.touch(0o600)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(content)
+    for command in COMMANDS_ON_A_DATABASE:
+        done = run(*command, "--database-url", f"sqlite:{path}", cwd=tmp_path)
+        refused(done, 1, f"there is no database {path}: give --data-dir or --database-url", "master.key")
+        with closing(sqlite3.connect(path)) as database:
+            names = [name for (name,) in database.execute("SELECT name FROM sqlite_schema")]
+        assert names == (["theirs"] if content else [])
+
+
+def test_a_command_on_a_server_without_csrds_tables_makes_none(tmp_path):
+    server = Postgres()
+    try:
+        name = server.create_database()
+        url = server.url(name)
+        for command in COMMANDS_ON_A_DATABASE:
+            done = run(*command, "--database-url", url, cwd=tmp_path)
+            refused(done, 1, f"there is no database {url.replace('csrd@', '')}: give --data-dir or --database-url", "master.key")
+        made = "SELECT count(*) FROM pg_namespace JOIN pg_class ON relnamespace = pg_namespace.oid WHERE nspname IN ('public', 'apalis')"
+        assert server.sql(name, made).strip() == "0"
+        assert list(tmp_path.iterdir()) == []
+        assert run("migrate", "--database-url", url, cwd=tmp_path).returncode == 0
+        assert run("zone", "grant", "z", "--database-url", url, cwd=tmp_path).returncode == 0
+    finally:
+        server.close()
 
 
 def test_a_master_key_without_its_database_is_no_first_start_unless_a_new_database_is_asked_for(new_csrd):

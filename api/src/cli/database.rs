@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, builder::BoolishValueParser};
-use shared::storage::{Access, Database, Location, Migrate};
+use shared::storage::{Access, Database, Location, Migrate, OpenError};
 
 use super::{bad_setting, data_dir::master_key_path, settings::say};
 
@@ -24,8 +24,8 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// Opens the database for a command that works beside those that serve. A file that is missing is not made: in a wrong directory
-    /// the command would seem to work, on nothing.
+    /// Opens the database for a command that works beside those that serve. Nothing is made where nothing of csrd is: in a wrong directory,
+    /// or on a wrong server, the command would seem to work, on nothing.
     pub async fn open(&self) -> anyhow::Result<Database> {
         match self.open_existing().await? {
             Some(database) => Ok(database),
@@ -33,18 +33,21 @@ impl DatabaseArgs {
         }
     }
 
-    /// Opens the database, or returns `None` if there is no such file.
+    /// Opens the database, or returns `None` if there is none of csrd.
     pub async fn open_existing(&self) -> anyhow::Result<Option<Database>> {
         let location = self.location()?;
         if is_missing(&location) {
             return Ok(None);
         }
-        Ok(Some(Database::open(&location, Access::default()).await?))
+        match Database::open(&location, Access::default()).await {
+            Err(OpenError::Empty) => Ok(None),
+            opened => Ok(Some(opened?)),
+        }
     }
 
     /// Opens the database, and makes it if there is none.
     pub async fn open_or_create(&self) -> anyhow::Result<Database> {
-        self.create_for(Access::default()).await
+        self.create_for(Access { migrate: Migrate::FirstStart, ..Access::default() }).await
     }
 
     /// Opens the database for a process that may make it. Beside a master key a missing file is refused, unless a new one is asked for:

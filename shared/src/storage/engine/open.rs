@@ -40,6 +40,9 @@ pub enum OpenError {
     /// The migrations were not run.
     #[error("the database lacks migration {0}: run `csrd migrate`")]
     NotMigrated(i64),
+    /// Nothing of csrd is in the database, and this is no command that begins one.
+    #[error("the database is not one of csrd: run `csrd migrate`")]
+    Empty,
     /// A migration failed.
     #[error("a migration of the database failed: {0}")]
     Migration(String),
@@ -72,13 +75,15 @@ pub struct Access {
 
 impl Default for Access {
     fn default() -> Self {
-        Self { exclusive: false, pool_size: 4, migrate: Migrate::FirstStart }
+        Self { exclusive: false, pool_size: 4, migrate: Migrate::Never }
     }
 }
 
-/// When to run migrations. On SQLite, whose file belongs to one service, they always run.
+/// When to run migrations. In a file of SQLite, which belongs to one service, they always run, unless nothing of csrd is there yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Migrate {
+    /// Not at all: in a wrong place a command would seem to work, on nothing.
+    Never,
     /// Where nothing of ours is there yet; otherwise they must all have run.
     FirstStart,
     /// In any case.

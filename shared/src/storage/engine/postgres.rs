@@ -105,10 +105,11 @@ async fn prepare_locked(options: &PgConnectOptions, connection: &mut PgConnectio
         let minimum = sqlx::query_scalar("SELECT MAX(minimum) FROM compatibility").fetch_one(&mut *connection).await.map_err(failed)?;
         check_compatible::<Postgres>(minimum)?;
     }
-    if when == Migrate::FirstStart {
+    if when != Migrate::Always {
         match lacking(connection).await.map_err(failed)? {
             None => return Ok(0),
             Some(version) if is_used(connection).await.map_err(failed)? => return Err(OpenError::NotMigrated(version)),
+            Some(_) if when == Migrate::Never => return Err(OpenError::Empty),
             Some(_) => {}
         }
     }

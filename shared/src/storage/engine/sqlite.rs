@@ -8,12 +8,12 @@ use std::{
 };
 
 use sqlx::{
-    Sqlite,
+    Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use super::{
-    Access, OpenError, Opened, Queue,
+    Access, Migrate, OpenError, Opened, Queue,
     migrate::{check_compatible, migrate},
     pool::{API_WAIT, QUEUE_WAIT, TURN_WAIT, pool},
 };
@@ -37,11 +37,19 @@ pub async fn open(path: &Path, access: Access) -> Result<(Opened<Sqlite>, OpenFi
     // Where there is no such table nothing says that this version may not work here.
     let minimum = sqlx::query_scalar("SELECT MAX(minimum) FROM compatibility").fetch_one(&write).await;
     check_compatible::<Sqlite>(minimum.ok())?;
+    if access.migrate == Migrate::Never && !is_ours(&write).await.map_err(file_error)? {
+        return Err(OpenError::Empty);
+    }
     let migrated = migrate(&write).await?;
     let read = pool(READERS, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
     let queue = pool(QUEUE_CONNECTIONS, QUEUE_WAIT).connect_with(options.busy_timeout(QUEUE_BUSY_TIME)).await.map_err(file_error)?;
     let file = OpenFile { _lock: lock, identity: Identity::at(path), path: path.to_owned() };
     Ok((Opened { read, write, queue: Queue::Sqlite(queue), statement_time: STATEMENT_TIME, migrated }, file))
+}
+
+/// Whether a migration of ours ever ran here.
+async fn is_ours(pool: &SqlitePool) -> sqlx::Result<bool> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')").fetch_one(pool).await
 }
 
 /// WAL for readers that never wait; FULL, since a 201 promises what NORMAL can lose; deleted keys are overwritten.
