@@ -350,10 +350,10 @@ def test_members_without_effect_are_warned_of(zone, certificates):
     answer = certificates.post(custom_csr_id=csr["id"], certificate=chain, **body)
     assert answer.status == 201 and sorted(warnings(answer)) == [(2005, f"/{name}") for name in sorted(body)]
     assert answer.result["type"] == "legacy_custom"
-    for harmless in ({"type": "sni_custom"}, {"bundle_method": "force"}, {"deploy": None}, {"unknown": [1]}):
+    for harmless in ({"type": "sni_custom"}, {"bundle_method": "force"}, {"deploy": None}, {"unknown": None}):
         assert warned(certificates, csr, root.issue(csr["csr"]) + root.pem, **harmless)[0] == set()
-    answer = certificates.patch(answer.result["id"], bundle_method="optimal", policy="x", deploy="production")
-    assert answer.status == 200 and sorted(warnings(answer)) == [(2005, "/deploy"), (2005, "/policy")]
+    answer = certificates.patch(answer.result["id"], bundle_method="optimal", policy="x", deploy="production", certficate="x")
+    assert answer.status == 200 and sorted(warnings(answer)) == [(2005, "/deploy"), (2005, "/policy"), (2012, "/certficate")]
 
 
 def test_all_warnings_may_come_at_once(zone, certificates):

@@ -190,6 +190,7 @@ def test_a_dry_run_runs_the_checks_and_stores_nothing(zone, certificates):
     body = {"custom_csr_id": csr["id"], "certificate": ROOT.issue(csr["csr"])}
     answer = certificates.post(**body, params={"dry_run": "true"})
     assert answer.status == 200 and warnings(answer)[0][0] == 2003 and "Location" not in answer.headers
+    assert answer.result["id"] is None and answer.result["custom_csr_id"] == csr["id"]
     assert codes(certificates.post(**body | {"certificate": ROOT.issue(new_csr())}, params={"dry_run": "true"}).envelope) == [1429]
     for odd in ("perhaps", "", "yes", "1", "TRUE", ["true", "false"], ["false", ""]):
         answer = certificates.post(**body, params={"dry_run": odd})
@@ -199,6 +200,9 @@ def test_a_dry_run_runs_the_checks_and_stores_nothing(zone, certificates):
     (made,) = certificates.all()
     renewed = certificates.patch(made["id"], bundle_method="force", certificate=chain(csr, ends=20 * DAY), params={"dry_run": "true"})
     assert renewed.status == 200 and renewed.result["bundle_method"] == "force" and renewed.result["expires_on"] != made["expires_on"]
+    for unchanged in ({}, {"bundle_method": made["bundle_method"]}):
+        assert certificates.patch(made["id"], **unchanged, params={"dry_run": "true"}).result["id"] is None
+    assert renewed.result["id"] is None
     for odd in ("perhaps", ""):
         assert codes(certificates.patch(made["id"], bundle_method="force", params={"dry_run": odd}).envelope) == [1464]
     assert certificates.all() == [made]

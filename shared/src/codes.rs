@@ -175,7 +175,7 @@ code_table! {
         CertificateSansDiffer = 2002, 200, "The certificate's subject alternative names (SANs) are not those of the CSR: :reason.";
         /// The path ends before it reaches a root.
         IntermediateMissing = 2003, 200, "An intermediate certificate is missing, that of the issuer :reason: most clients need the intermediates too.";
-        /// The certificate is over soon.
+        /// The certificate expires soon.
         ExpiresSoon = 2004, 200, "The certificate expires soon, at :reason.";
         /// A member that does nothing here.
         NoEffect = 2005, 200, "This has no effect here: it is ignored.";
@@ -189,6 +189,10 @@ code_table! {
         LeafOutlives = 2009, 200, "An intermediate is not valid for as long as the certificate: :reason. Get the CA's current intermediates.";
         /// No name that a browser would look at.
         NoSubjectAltName = 2010, 200, "The certificate has no DNS name or IP address as a subject alternative name (SAN): browsers refuse it.";
+        /// A SAN has a label that looks like an A-label and is none.
+        SanLabelReserved = 2011, 200, "The subject alternative name (SAN) has a label that public CAs refuse: :reason.";
+        /// A member that this request does not have.
+        UnknownMember = 2012, 200, "The request has no member ‘:reason’: it is ignored. Check its spelling.";
     }
 }
 

@@ -58,6 +58,13 @@ impl Warning {
         Self { code, pointer: pointer.into(), reason: None }
     }
 
+    /// Fills in the `:reason` of the code's text.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
     /// The text that the client reads.
     #[must_use]
     pub fn message(&self) -> String {

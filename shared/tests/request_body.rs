@@ -217,6 +217,19 @@ fn warnings_tell_what_public_cas_refuse() {
     assert_eq!(warnings, [fault(2000, "/common_name"), fault(2001, "/sans/1"), fault(2006, "/sans/2")]);
 }
 
+#[test]
+fn names_that_only_look_internationalized_and_unknown_members_are_warned_of() {
+    let mut body = valid();
+    body["sans"] = json!(["foo.com", "www.XN--Mnchen-3ya.de", "a.xn--zzzzzz99.com", "a_b.ab--cd.com"]);
+    body["comon_name"] = json!("foo.com");
+    body["csr"] = json!(null);
+    let warnings = parse(&body.to_string()).unwrap().warnings;
+    let places: Vec<_> = warnings.iter().map(|warning| (warning.code.number(), warning.pointer.clone())).collect();
+    let expected = [(2001, "/sans/3"), (2011, "/sans/2"), (2011, "/sans/3"), (2012, "/comon_name")];
+    assert_eq!(places, expected.map(|(code, pointer)| fault(code, pointer)));
+    assert!(warnings[1].message().contains("‘xn--zzzzzz99’") && warnings[3].message().contains("‘comon_name’"));
+}
+
 /// Any JSON, with the members that the validator knows on top more often than not.
 fn any_body() -> impl Strategy<Value = Value> {
     let scalar = prop_oneof![
@@ -285,6 +298,10 @@ fn a_rekey_copies_what_its_body_does_not_give() {
     for body in [None, Some(&b"{}"[..]), Some(br#"{"name":null,"key_type":" ","description":null,"sans":5,"country":"XY","x":[]}"#)] {
         assert_eq!(VALIDATOR.parse_rekey(old.clone(), body).unwrap().request, old);
     }
+    let body = br#"{"x":[],"sans":5,"country":"XY","y":null}"#;
+    let warnings = VALIDATOR.parse_rekey(old.clone(), Some(body)).unwrap().warnings;
+    let warnings: Vec<_> = warnings.into_iter().map(|warning| (warning.code.number(), warning.pointer)).collect();
+    assert_eq!(warnings, [fault(2005, "/sans"), fault(2005, "/country"), fault(2012, "/x")]);
     let body = br#"{"name":"","description":" its\twords","key_type":"P256V1"}"#;
     let new = VALIDATOR.parse_rekey(old.clone(), Some(body)).unwrap().request;
     assert_eq!((&new.name, new.description.as_deref(), new.key_type), (&None, Some(" its\twords"), KeyType::P256v1));

@@ -114,8 +114,8 @@ impl From<custom_certificate::CertificateStatus> for CertificateStatus {
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "CustomCertificate")]
 pub struct CustomCertificateDto {
-    /// Its ID, 32 hexadecimal digits. It stays when the certificate is renewed.
-    pub id: String,
+    /// Its ID, 32 hexadecimal digits. It stays when the certificate is renewed. Null in the answer of a dry run, which stores nothing.
+    pub id: Option<String>,
     /// The zone that it lies in.
     pub zone_id: String,
     /// Where it stands now.
@@ -170,7 +170,7 @@ impl CustomCertificateDto {
         let custom_certificate::CertificateChain { pem, hosts, issuer, signature, not_after, leaf } = chain;
         let custom_certificate::LeafDetails { not_before, serial_number, fingerprint_sha256 } = leaf;
         Self {
-            id: id.to_string(),
+            id: Some(id.to_string()),
             zone_id: zone.id().to_string(),
             status,
             custom_csr_id: custom_csr_id.to_string(),
@@ -201,5 +201,12 @@ impl CustomCertificateResponse {
     #[must_use]
     pub fn of(certificate: CustomCertificate, now: Timestamp, warnings: &[Warning]) -> Json<Self> {
         Json(Self::new(CustomCertificateDto::new(certificate, now), warnings.iter().map(Message::from).collect()))
+    }
+
+    /// A custom certificate as it would be after a request that was a dry run, without an ID.
+    #[must_use]
+    pub fn of_dry_run(certificate: CustomCertificate, now: Timestamp, warnings: &[Warning]) -> Json<Self> {
+        let certificate = CustomCertificateDto { id: None, ..CustomCertificateDto::new(certificate, now) };
+        Json(Self::new(certificate, warnings.iter().map(Message::from).collect()))
     }
 }

@@ -85,6 +85,7 @@ impl<'a> Matcher<'a> {
         let (state, now) = (Arc::clone(self.state), self.now);
         let (chain, mut warnings) = self.work(move || check(&state, &csr, &sent, method, now)).await?;
         warnings.extend(upload.warnings.iter().cloned());
+        warnings.sort_by_key(|warning| warning.code);
         Ok((chain, warnings))
     }
 

@@ -96,8 +96,9 @@ impl Replace {
         let (chain, warnings) = check(&matcher, zone, &present, &sent, csr_not_found).await?;
         let Sent { bundle_method, certificate_type, priority, .. } = sent;
         let change = CertificateChange { chain, bundle_method, certificate_type, priority };
+        let response = if is_dry_run { CustomCertificateResponse::of_dry_run } else { CustomCertificateResponse::of };
         if change.chain.is_none() && bundle_method.is_none() && certificate_type.is_none() && priority.is_none() {
-            return Ok(CustomCertificateResponse::of(present, now, &warnings));
+            return Ok(response(present, now, &warnings));
         }
         if is_dry_run {
             if let Some(chain) = &change.chain
@@ -105,11 +106,11 @@ impl Replace {
             {
                 return Err(refused(refusal, csr_not_found).into());
             }
-            return Ok(CustomCertificateResponse::of(changed(present, change, now), now, &warnings));
+            return Ok(response(changed(present, change, now), now, &warnings));
         }
         let replacing = state.store.replace_certificate(zone, id, &change, access.actor(), now);
         match deadline.write(replacing).await? {
-            Replacement::Replaced(replaced) => Ok(CustomCertificateResponse::of(*replaced, now, &warnings)),
+            Replacement::Replaced(replaced) => Ok(response(*replaced, now, &warnings)),
             Replacement::NotFound => Err(ErrorCode::CustomCertificateNotFound.into()),
             Replacement::Refused(refusal) => Err(refused(refusal, csr_not_found).into()),
         }

@@ -62,7 +62,7 @@ const fn default_type() -> CertificateType {
 /// What an upload answers.
 #[derive(ApiResponse)]
 pub enum Uploaded {
-    /// With `dry_run=true`: every check passed, and nothing was stored; the ID is not kept.
+    /// With `dry_run=true`: every check passed, and nothing was stored; `id` is null.
     #[oai(status = 200)]
     Checked(Json<CustomCertificateResponse>),
     /// Stored, and active.
@@ -142,8 +142,12 @@ impl Upload {
             return Err(refused(refusal, named_csr_not_found).into());
         }
         let location = access.location(&format!("custom_certificates/{}", new.id));
-        let response = CustomCertificateResponse::of(made(new, now), now, &warnings);
-        Ok(if is_dry_run { Uploaded::Checked(response) } else { Uploaded::Stored(response, location) })
+        let made = made(new, now);
+        Ok(if is_dry_run {
+            Uploaded::Checked(CustomCertificateResponse::of_dry_run(made, now, &warnings))
+        } else {
+            Uploaded::Stored(CustomCertificateResponse::of(made, now, &warnings), location)
+        })
     }
 }
 

@@ -16,7 +16,7 @@ fn check(response: &(impl Serialize + ToJSON)) {
 
 fn certificate(status: CertificateStatus, bundle_method: BundleMethod, certificate_type: CertificateType) -> CustomCertificateDto {
     CustomCertificateDto {
-        id: "0190163d86947739aea5966c26f8ad91".to_owned(),
+        id: Some("0190163d86947739aea5966c26f8ad91".to_owned()),
         zone_id: "z".to_owned(),
         status,
         custom_csr_id: "0190163d-8694-7739-aea5-966c26f8ad91".to_owned(),

@@ -24,7 +24,7 @@ use crate::{
     state::AppState,
 };
 
-/// A request for a custom CSR. Nothing is trimmed; unknown members are ignored; `null` is the same as absent.
+/// A request for a custom CSR. Nothing is trimmed; unknown members are ignored, with warning 2012; `null` is the same as absent.
 #[derive(Debug, Object)]
 #[oai(rename = "CustomCsrRequest")]
 pub struct CustomCsrInput {

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What differs from the old custom CSR beside the key. What is absent is copied, and so is what is `null`; an empty `name` or `description`
-/// clears it; unknown members are ignored.
+/// clears it; members that a rekey does not change are ignored, with warning 2005, and unknown ones with 2012.
 #[derive(Debug, Object)]
 #[oai(rename = "CustomCsrRekey")]
 pub struct CustomCsrRekeyInput {

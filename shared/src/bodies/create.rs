@@ -1,11 +1,11 @@
 //! The one validator of request bodies: every fault at once, each with its place.
 
-use super::json::Json;
+use super::{json::Json, unknown};
 use crate::{
     codes::{ErrorCode, WarningCode},
     custom_csr::{CustomCsrRequest, KeyType, Subject},
     issue::{Issue, Warning},
-    names::san::{DNS_MAX_CHARS, SanPolicy},
+    names::san::{DNS_MAX_CHARS, SanPolicy, reserved_label},
 };
 
 /// The most SANs.
@@ -48,7 +48,7 @@ const COMMON_NAME: usize = 5;
 pub(super) const NAME: usize = 6;
 pub(super) const DESCRIPTION: usize = 7;
 
-pub(super) const TEXT_FIELDS: [TextField; 8] = [
+const TEXT_FIELDS: [TextField; 8] = [
     required("country", ErrorCode::CountryMissing, None),
     required("state", ErrorCode::StateMissing, Some(128)),
     required("locality", ErrorCode::LocalityMissing, Some(128)),
@@ -73,6 +73,7 @@ pub(super) struct Draft {
     sans: Vec<String>,
     key_type: KeyType,
     pub issues: Vec<Issue>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Validator {
@@ -95,11 +96,10 @@ impl Validator {
             match name.as_str() {
                 "sans" => sans_given = self.take_sans(value, &mut draft),
                 "key_type" => take_key_type(value, &mut draft),
-                _ => {
-                    if let Some(field) = TEXT_FIELDS.iter().position(|field| field.name == name) {
-                        take_text(field, value, &mut draft);
-                    }
-                }
+                _ => match text_field(&name) {
+                    Some(field) => take_text(field, value, &mut draft),
+                    None => unknown::warn(&name, &value, &mut draft.warnings),
+                },
             }
         }
         if !sans_given {
@@ -111,7 +111,8 @@ impl Validator {
     /// Judges a rekey: the request that was accepted before, with what the body says of the new key, the name and the description.
     ///
     /// An absent member keeps what is there, and so do `null` and a blank `key_type`; a blank `name` or `description` clears it. The SANs are
-    /// judged again, since what names may be asked for changes with the settings and the public suffix list.
+    /// judged again, since what names may be asked for changes with the settings and the public suffix list. Members that a rekey does not
+    /// change are ignored with a warning.
     ///
     /// # Errors
     ///
@@ -130,14 +131,15 @@ impl Validator {
                 "key_type" => take_key_type(value, &mut draft),
                 "name" => request.name = take_optional(NAME, value, &mut draft),
                 "description" => request.description = take_optional(DESCRIPTION, value, &mut draft),
-                _ => {}
+                _ if never_changes(&name) => draft.warnings.push(Warning::at(WarningCode::NoEffect, format!("/{name}"))),
+                _ => unknown::warn(&name, &value, &mut draft.warnings),
             }
         }
         request.key_type = draft.key_type;
         for (index, san) in request.sans.iter().enumerate() {
             self.judge_san(index, san, &mut draft);
         }
-        judged(draft.issues, || request)
+        judged(draft.issues, draft.warnings, || request)
     }
 
     fn judge_san(&self, index: usize, san: &str, draft: &mut Draft) {
@@ -171,6 +173,16 @@ impl Validator {
         }
         true
     }
+}
+
+/// The text field of this name.
+pub(super) fn text_field(name: &str) -> Option<usize> {
+    TEXT_FIELDS.iter().position(|field| field.name == name)
+}
+
+/// Whether this is a member of a custom CSR that keeps its value for ever.
+pub(super) fn never_changes(name: &str) -> bool {
+    matches!(name, "sans" | "key_type") || text_field(name).is_some_and(|field| !matches!(field, NAME | DESCRIPTION))
 }
 
 fn take_key_type(value: Json, draft: &mut Draft) {
@@ -247,7 +259,7 @@ impl Draft {
             }
         }
         let mut text = |index: usize| self.texts[index].take();
-        judged(self.issues, || CustomCsrRequest {
+        judged(self.issues, self.warnings, || CustomCsrRequest {
             subject: Subject {
                 country: text(COUNTRY).unwrap_or_default(),
                 state: text(STATE).unwrap_or_default(),
@@ -265,14 +277,16 @@ impl Draft {
 }
 
 /// The request, unless it has faults.
-fn judged(mut issues: Vec<Issue>, request: impl FnOnce() -> CustomCsrRequest) -> Result<Accepted, Vec<Issue>> {
+fn judged(mut issues: Vec<Issue>, of_members: Vec<Warning>, request: impl FnOnce() -> CustomCsrRequest) -> Result<Accepted, Vec<Issue>> {
     if !issues.is_empty() {
         // A stable sort: faults of one code stay in the body's order.
         issues.sort_by_key(|issue| issue.code);
         return Err(issues);
     }
     let request = request();
-    let warnings = warnings(&request);
+    let mut warnings = warnings(&request);
+    warnings.extend(of_members);
+    warnings.sort_by_key(|warning| warning.code);
     Ok(Accepted { request, warnings })
 }
 
@@ -286,5 +300,8 @@ fn warnings(request: &CustomCsrRequest) -> Vec<Warning> {
     };
     let underscores = of_sans(WarningCode::SanUnderscore, |san| san.contains('_'));
     let overlong = of_sans(WarningCode::SanOverDnsLength, |san| san.chars().count() > DNS_MAX_CHARS);
-    absent.into_iter().chain(underscores).chain(overlong).collect()
+    let reserved = request.sans.iter().enumerate().filter_map(|(index, san)| {
+        Some(Warning::at(WarningCode::SanLabelReserved, format!("/sans/{index}")).because(reserved_label(san)?))
+    });
+    absent.into_iter().chain(underscores).chain(overlong).chain(reserved).collect()
 }

@@ -1,8 +1,9 @@
 //! The request body that changes a custom CSR's name and description, and nothing else.
 
 use super::{
-    create::{DESCRIPTION, Draft, NAME, TEXT_FIELDS, take_text},
+    create::{DESCRIPTION, Draft, NAME, never_changes, take_text, text_field},
     json::Json,
+    unknown,
 };
 use crate::{
     codes::{ErrorCode, WarningCode},
@@ -24,7 +25,7 @@ pub struct Edit {
 impl Edit {
     /// Reads a body. Absent members keep what is there, `null` and blank ones clear it.
     ///
-    /// The members of a custom CSR that never change are ignored like unknown ones, but with a warning.
+    /// The members of a custom CSR that never change, and unknown ones, are ignored with a warning. The warnings are sorted by code.
     ///
     /// # Errors
     ///
@@ -33,18 +34,19 @@ impl Edit {
         let Some(Json::Object(members)) = Json::parse(body) else { return Err(vec![Issue::new(ErrorCode::BodyUndecodable)]) };
         let (mut edit, mut draft, mut warnings) = (Self::default(), Draft::default(), Vec::new());
         for (name, value) in members {
-            match TEXT_FIELDS.iter().position(|field| field.name == name) {
+            match text_field(&name) {
                 Some(field @ (NAME | DESCRIPTION)) => {
                     take_text(field, value, &mut draft);
                     let change = Some(draft.texts[field].take());
                     if field == NAME { edit.name = change } else { edit.description = change }
                 }
-                None if !matches!(name.as_str(), "sans" | "key_type") => {}
+                _ if !never_changes(&name) => unknown::warn(&name, &value, &mut warnings),
                 _ => warnings.push(Warning::at(WarningCode::NoEffect, format!("/{name}"))),
             }
         }
         // A stable sort: faults of one code stay in the body's order.
         draft.issues.sort_by_key(|issue| issue.code);
+        warnings.sort_by_key(|warning| warning.code);
         if draft.issues.is_empty() { Ok((edit, warnings)) } else { Err(draft.issues) }
     }
 }
@@ -62,11 +64,11 @@ mod tests {
     }
 
     #[test]
-    fn members_that_never_change_are_warned_of() {
-        let (edit, warnings) = Edit::parse(br#"{"name":"a","country":"US","sans":[],"key_type":5,"unknown":1}"#).unwrap();
+    fn members_that_never_change_and_unknown_ones_are_warned_of() {
+        let (edit, warnings) = Edit::parse(br#"{"nmae":"x","name":"a","country":"US","sans":[],"key_type":5,"id":1,"x":null}"#).unwrap();
         assert_eq!(edit.name, Some(Some("a".into())));
-        let pointers: Vec<_> = warnings.iter().map(|warning| warning.pointer.as_str()).collect();
-        assert_eq!(pointers, ["/country", "/sans", "/key_type"]);
+        let warnings: Vec<_> = warnings.iter().map(|warning| (warning.code.number(), warning.pointer.as_str())).collect();
+        assert_eq!(warnings, [(2005, "/country"), (2005, "/sans"), (2005, "/key_type"), (2012, "/nmae"), (2012, "/id")]);
     }
 
     #[test]

@@ -3,4 +3,5 @@
 pub mod create;
 pub mod edit;
 pub mod json;
+mod unknown;
 pub mod upload;

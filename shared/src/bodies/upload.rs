@@ -1,6 +1,6 @@
 //! The request body of a certificate's upload.
 
-use super::json::Json;
+use super::{json::Json, unknown};
 use crate::{
     codes::{ErrorCode, WarningCode},
     custom_certificate::{BundleMethod, CertificateType},
@@ -23,7 +23,7 @@ pub struct Upload {
     pub certificate_type: Option<CertificateType>,
     /// `priority`.
     pub priority: Option<u16>,
-    /// On members that have no effect here.
+    /// On members that have no effect here, and on unknown ones; sorted by code.
     pub warnings: Vec<Warning>,
 }
 
@@ -60,7 +60,10 @@ impl Upload {
                     upload.warnings.push(Warning::at(WarningCode::NoEffect, format!("/{other}")));
                     Ok(())
                 }
-                _ => Ok(()),
+                _ => {
+                    unknown::warn(&name, &value, &mut upload.warnings);
+                    Ok(())
+                }
             };
             if outcome == Err(()) {
                 issues.push(Issue::at(ErrorCode::BodyUndecodable, format!("/{name}")));
@@ -72,6 +75,7 @@ impl Upload {
         if upload.certificate_type == Some(CertificateType::LegacyCustom) {
             upload.warnings.push(Warning::at(WarningCode::NoEffect, "/type"));
         }
+        upload.warnings.sort_by_key(|warning| warning.code);
         if issues.is_empty() { Ok(upload) } else { Err(issues) }
     }
 }
@@ -114,7 +118,7 @@ mod tests {
     #[test]
     fn an_upload_is_read_with_blank_members_as_empty_and_null_ones_as_absent() {
         let upload = Upload::parse(
-            br#"{"certificate":" \n","custom_csr_id":" ","private_key":"","bundle_method":null,"type":"sni_custom","x":[1]}"#,
+            br#"{"certificate":" \n","custom_csr_id":" ","private_key":"","bundle_method":null,"type":"sni_custom","x":null}"#,
         );
         let expected = Upload { certificate: Some(String::new()), certificate_type: Some(CertificateType::SniCustom), ..Upload::default() };
         assert_eq!(upload, Ok(expected));
@@ -158,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn members_that_do_nothing_here_are_warned_of() {
-        let upload =
-            Upload::parse(br#"{"deploy":"staging","geo_restrictions":{"label":"us"},"policy":"x","type":"legacy_custom"}"#).unwrap();
+    fn members_that_do_nothing_here_and_unknown_ones_are_warned_of() {
+        let body = br#"{"certificates":[],"deploy":"staging","geo_restrictions":{"label":"us"},"policy":"x","type":"legacy_custom"}"#;
+        let upload = Upload::parse(body).unwrap();
         let pointers: Vec<_> = upload.warnings.iter().map(|warning| (warning.code.number(), warning.pointer.as_str())).collect();
-        assert_eq!(pointers, [(2005, "/deploy"), (2005, "/geo_restrictions"), (2005, "/policy"), (2005, "/type")]);
+        assert_eq!(pointers, [(2005, "/deploy"), (2005, "/geo_restrictions"), (2005, "/policy"), (2005, "/type"), (2012, "/certificates")]);
     }
 }

@@ -1,4 +1,5 @@
 //! Which names are accepted.
 
+mod a_label;
 pub mod public_suffix;
 pub mod san;

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use super::public_suffix::SuffixList;
+use super::{a_label, public_suffix::SuffixList};
 use crate::codes::ErrorCode;
 
 /// The longest SAN, in characters.
@@ -68,6 +68,13 @@ fn has_bad_form(name: &str) -> bool {
 fn has_bad_labels(name: &str) -> bool {
     let bad = |label: &str| label.len() > LABEL_MAX_CHARS || label.starts_with('-') || label.ends_with('-');
     name.split('.').any(bad) || is_number(last_label(name))
+}
+
+/// What public CAs refuse of an accepted SAN's labels, for a message: the first label that has the form of an A-label and is none.
+#[must_use]
+pub fn reserved_label(san: &str) -> Option<String> {
+    let name = lower_case(san);
+    name.split('.').find_map(|label| a_label::fault(label).map(|why| format!("‘{label}’ {why}")))
 }
 
 /// ASCII only; most names are in lower case already and need no copy.

@@ -1,0 +1,95 @@
+//! Internationalized labels as certificates have them (RFC 5890, 2.3.2.1): `xn--` and Punycode.
+
+use idna::{
+    AsciiDenyList,
+    uts46::{Hyphens, Uts46},
+};
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+
+/// What begins an A-label.
+const PREFIX: &str = "xn--";
+
+/// Characters that IDNA 2008 allows though they are no letters or digits (RFC 5892, 2.6 and 2.7, and appendix A).
+const EXCEPTIONS: [char; 11] =
+    ['-', '\u{b7}', '\u{375}', '\u{5f3}', '\u{5f4}', '\u{6fd}', '\u{6fe}', '\u{f0b}', '\u{200c}', '\u{200d}', '\u{30fb}'];
+
+/// Why public CAs refuse a label in lower case, if they do: it has the form of an A-label, and is none.
+pub(super) fn fault(label: &str) -> Option<&'static str> {
+    if label.starts_with(PREFIX) {
+        return (!is_a_label(label)).then_some("begins with ‘xn--’ and does not decode (IDNA 2008)");
+    }
+    let is_reserved = label.as_bytes().get(2..4) == Some(b"--");
+    is_reserved.then_some("has ‘--’ in its third and fourth place, which is reserved for ‘xn--’")
+}
+
+/// Whether a label decodes to a U-label. UTS #46 knows more characters than IDNA 2008, symbols and emoji among them, so their kind is looked
+/// at too.
+fn is_a_label(label: &str) -> bool {
+    let (decoded, result) = Uts46::new().to_unicode(label.as_bytes(), AsciiDenyList::STD3, Hyphens::Check);
+    result.is_ok() && !decoded.is_ascii() && decoded.chars().all(is_allowed)
+}
+
+fn is_allowed(c: char) -> bool {
+    use GeneralCategory::{DecimalNumber, LowercaseLetter, ModifierLetter, NonspacingMark, OtherLetter, SpacingMark};
+    let is_letter_or_digit =
+        matches!(c.general_category(), LowercaseLetter | OtherLetter | ModifierLetter | NonspacingMark | SpacingMark | DecimalNumber);
+    is_letter_or_digit || c == '\u{3007}' || EXCEPTIONS.contains(&c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_decode_by_idna_2008_are_fine_and_so_are_those_without_its_form() {
+        let plain = ["www", "a-b", "a--b", "abc--d", "a_b", "-", "xn", "xn-", "*", "ab-"];
+        // München, straße, рф, 中国, مصر, ישראל, भारत, テスト・テスト, l·l and 〇 among them.
+        let international = [
+            "xn--mnchen-3ya",
+            "xn--strae-oqa",
+            "xn--p1ai",
+            "xn--fiqs8s",
+            "xn--wgbh1c",
+            "xn--ngba1c",
+            "xn--4dbrk0ce",
+            "xn--5ca1b",
+            "xn--h2brj9c",
+            "xn--wgv71a119e",
+            "xn--3e0b707e",
+            "xn--o3cw4h",
+            "xn--podm",
+            "xn--zcka1bbjc86a",
+            "xn--ll-0ea",
+            "xn--w6j",
+        ];
+        for label in plain.into_iter().chain(international) {
+            assert_eq!(fault(label), None, "{label}");
+        }
+    }
+
+    #[test]
+    fn labels_that_do_not_decode_or_have_reserved_hyphens_are_faulty() {
+        let broken = ["xn--zzzzzz99", "xn--a", "xn--", "xn---", "xn--a-", "xn--abc-", "xn--mnchen-3yb99999", "xn--99999999", "xn--a_b-3ya"];
+        // A pile of poo, i❤, ☃, Ä, ſ, ½, ﬁ and ª; hyphens in U-labels; a mark that comes first.
+        let not_allowed = [
+            "xn--ls8h",
+            "xn--i-7iq",
+            "xn--n3h",
+            "xn--7ba",
+            "xn--kha",
+            "xn--0ba",
+            "xn--jm6c",
+            "xn--hba",
+            "xn--hgi-6qa0g",
+            "xn--ab---3ra",
+            "xn----dha",
+            "xn--a-wbb",
+        ];
+        for label in broken.into_iter().chain(not_allowed) {
+            assert!(fault(label).is_some_and(|why| why.contains("does not decode")), "{label}");
+        }
+        for label in ["ab--cd", "12--", "ab---d", "----"] {
+            assert!(fault(label).is_some_and(|why| why.contains("third and fourth")), "{label}");
+        }
+    }
+}
