@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shared::{bodies::create::Validator, clock::Clock, storage::Store, x509::certificate::TrustAnchors};
+use shared::{bodies::create::Validator, clock::Clock, storage::Store, x509::trust_anchors::TrustAnchors};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::{auth::authenticator::Authenticator, health::Health};

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use shared::{
     bodies::{edit::Edit, upload::Upload},
     codes::ErrorCode,
-    x509::certificate::{PemChain, TrustAnchors},
+    x509::{chain::PemChain, trust_anchors::TrustAnchors},
 };
 
 #[test]

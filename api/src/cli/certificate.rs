@@ -13,7 +13,7 @@ use shared::{
     ids::{CustomCertificateId, CustomCsrId, TenantId},
     seal::{Binding, Sealer},
     storage::{Export, StartedExport},
-    x509::certificate::PemChain,
+    x509::chain::PemChain,
 };
 use worker::keys::private_key::PrivateKey;
 use zeroize::Zeroizing;

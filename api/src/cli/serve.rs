@@ -14,7 +14,7 @@ use shared::{
     clock::SystemClock,
     names::{public_suffix::SuffixList, san::SanPolicy},
     storage::{Database, MAX_PENDING, Queue},
-    x509::certificate::TrustAnchors,
+    x509::trust_anchors::TrustAnchors,
 };
 use tokio::{
     net::TcpListener,

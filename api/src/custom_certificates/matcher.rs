@@ -11,7 +11,7 @@ use shared::{
     ids::{CustomCertificateId, CustomCsrId, Scope},
     issue::{Issue, Warning},
     storage::{NewChain, UsableCsr},
-    x509::certificate::{Expected, PemChain},
+    x509::{chain::PemChain, judge::Expected},
 };
 
 use super::checking;

@@ -5,7 +5,7 @@ use crate::{
     codes::{ErrorCode, WarningCode},
     custom_certificate::{BundleMethod, CertificateType},
     issue::{Issue, Warning},
-    x509::{certificate::private_key_refused, pem},
+    x509::{issues::private_key_refused, pem},
 };
 
 /// What an upload's body says, as far as its shape goes.

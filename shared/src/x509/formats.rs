@@ -12,7 +12,6 @@ use x509_parser::{
 
 use super::{
     der,
-    parsed::Parsed,
     pem::{self, Block},
 };
 
@@ -23,6 +22,15 @@ pub enum Fault {
     PrivateKey,
     /// It cannot be read: what is wrong, and what to do.
     Unreadable(String),
+}
+
+/// One certificate of a text, not read yet.
+#[derive(Debug)]
+pub struct Found {
+    /// Where it is, as the beginning of a sentence: `PEM block 2 (CERTIFICATE)`.
+    pub place: String,
+    /// What probably is the DER of a certificate.
+    pub der: CertificateDer<'static>,
 }
 
 impl From<String> for Fault {
@@ -40,12 +48,12 @@ const RSA_NUMBERS: usize = 9;
 /// Prints the certificates of a file and nothing else.
 const CERTIFICATES_ALONE: &str = "sed -n '/-BEGIN CERTIFICATE-/,/-END CERTIFICATE-/p' FILE";
 
-/// The certificates in a text, at least one, in their order. Each of them can be read.
+/// The certificates in a text, at least one, in their order.
 ///
 /// # Errors
 ///
 /// What else it holds, or which block is broken and why.
-pub fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
+pub fn certificates(text: &str) -> Result<Vec<Found>, Fault> {
     if pem::has_private_key(text) {
         return Err(Fault::PrivateKey);
     }
@@ -73,7 +81,7 @@ fn bare(text: &str) -> Result<Vec<u8>, Fault> {
     pem::decode(text.trim().trim_matches(['"', '\''])).filter(|der| der.first() == Some(&0x30)).ok_or_else(none)
 }
 
-fn certificates_of(block: &Block, place: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
+fn certificates_of(block: &Block, place: &str) -> Result<Vec<Found>, Fault> {
     let der = match block.label.as_str() {
         "TRUSTED CERTIFICATE" => without_trust(&block.der),
         "CERTIFICATE" | "X509 CERTIFICATE" | "PKCS7" | "CMS" => &block.der,
@@ -91,10 +99,8 @@ fn certificates_of(block: &Block, place: &str) -> Result<Vec<CertificateDer<'sta
         Content::Other(what) => return Err(Fault::Unreadable(format!("{place} holds {what}"))),
         Content::Certificate => vec![der],
     };
-    for certificate in &all {
-        Parsed::read(0, certificate).map_err(|what| format!("{place} {what}"))?;
-    }
-    Ok(all.into_iter().map(|der| CertificateDer::from(der.to_vec())).collect())
+    let found = |der: &[u8]| Found { place: place.to_owned(), der: CertificateDer::from(der.to_vec()) };
+    Ok(all.into_iter().map(found).collect())
 }
 
 /// What to do about a block with another label.
@@ -165,70 +171,4 @@ fn certificates_of_signed_data(bytes: &[u8]) -> Option<Vec<&[u8]>> {
         rest = after;
     }
     Some(certificates)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn unreadable(text: &str) -> String {
-        match certificates(text) {
-            Err(Fault::Unreadable(reason)) => reason,
-            other => panic!("{text}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_is_no_certificate_is_named_with_what_to_do() {
-        for (label, words) in [
-            ("CERTIFICATE REQUEST", ["CERTIFICATE REQUEST", "the request"]),
-            ("EC PARAMETERS", ["EC PARAMETERS", "sed -n"]),
-            ("X509 CRL", ["X509 CRL", "sed -n"]),
-            ("PKCS12", ["PKCS12", "openssl pkcs12"]),
-            ("PKCS #7 SIGNED DATA", ["PKCS #7 SIGNED DATA", "openssl pkcs7"]),
-        ] {
-            let reason = unreadable(&pem::encode(label, &[0x30, 0]));
-            assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
-        }
-        let signed_data = der::sequence(&[der::object_identifier(&OID_SIGNED_DATA)]);
-        for (bytes, words) in [
-            (der::sequence(&[]), "no X.509 certificate"),
-            (signed_data, "cannot be read"),
-            (der::sequence(&[der::object_identifier(&oid!(1.2.840.113549.1.7.3))]), "another kind"),
-            (der::sequence(&[der::integer(&3_u8.into()), der::sequence(&[])]), "openssl pkcs12"),
-        ] {
-            let base64 = pem::encode("CERTIFICATE", &bytes);
-            let reason = unreadable(&base64);
-            assert!(reason.starts_with("PEM block 1 (CERTIFICATE)") && reason.contains(words), "{reason}");
-            let bare: String = base64.lines().filter(|line| !line.starts_with('-')).collect();
-            assert!(unreadable(&bare).contains(words), "{bare}");
-        }
-        assert!(unreadable("certificate").contains("no PEM block"));
-        assert!(unreadable("MAA=\n-----END CERTIFICATE-----").contains("without its BEGIN line"));
-    }
-
-    #[test]
-    fn a_private_key_is_seen_whatever_its_label() {
-        let (zero, octets) = (|| der::integer(&0_u8.into()), vec![4, 1, 0]);
-        for key in [
-            der::sequence(&[zero(), der::sequence(&[]), octets.clone()]),
-            der::sequence(&[der::sequence(&[]), octets.clone()]),
-            der::sequence(&[zero(), zero(), zero(), zero(), zero(), zero(), zero(), zero(), zero()]),
-            der::sequence(&[der::integer(&1_u8.into()), octets.clone(), octets]),
-        ] {
-            assert_eq!(certificates(&pem::encode("CERTIFICATE", &key)), Err(Fault::PrivateKey));
-        }
-        assert_eq!(certificates("-----BEGIN EC PRIVATE KEY-----\nAAAA"), Err(Fault::PrivateKey));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic(bytes: Vec<u8>, label in "(TRUSTED )?CERTIFICATE|PKCS7") {
-            let _ = certificates(&pem::encode(&label, &bytes));
-            let wrapped = der::sequence(&[der::object_identifier(&OID_SIGNED_DATA), [vec![0xa0, u8::try_from(bytes.len() % 100).unwrap()], bytes].concat()]);
-            let _ = certificates(&pem::encode(&label, &wrapped));
-        }
-    }
 }

@@ -90,6 +90,16 @@ impl<'a> Parsed<'a> {
         self.not_before <= now && now < self.not_after.plus(LAST_SECOND)
     }
 
+    /// Why it is not valid at this time, as the rest of a sentence.
+    #[must_use]
+    pub fn invalidity(&self, now: Timestamp) -> String {
+        if now < self.not_before {
+            format!("is not valid before {}", self.not_before.rfc3339())
+        } else {
+            format!("expired at {}", self.not_after.rfc3339())
+        }
+    }
+
     /// The public key in the certificate's encoding.
     #[must_use]
     pub fn spki(&self) -> &SubjectPublicKeyInfo<'a> {

@@ -6,8 +6,9 @@
 use std::{cell::RefCell, collections::HashMap};
 
 use super::{
+    algorithm::SignatureAlgorithm,
     parsed::Parsed,
-    signature::{SignatureAlgorithm, Verdict, is_signed_by},
+    signature::{Verdict, is_signed_by},
     usage,
 };
 use crate::clock::Timestamp;
@@ -64,8 +65,8 @@ pub struct Certificates<'a> {
 
 impl<'a> Certificates<'a> {
     /// Those that were sent, of which one is the leaf, and trust anchors.
-    pub fn new(sent: &'a [Parsed<'a>], leaf: usize, anchors: &'a [Parsed<'a>], now: Timestamp) -> Self {
-        Self { all: sent.iter().chain(anchors).collect(), sent: sent.len(), leaf, now, verdicts: RefCell::default() }
+    pub fn new(sent: &'a [Parsed<'a>], leaf: usize, anchors: &[&'a Parsed<'a>], now: Timestamp) -> Self {
+        Self { all: sent.iter().chain(anchors.iter().copied()).collect(), sent: sent.len(), leaf, now, verdicts: RefCell::default() }
     }
 
     /// The certificates of a path with the trust anchor at its end.
@@ -257,7 +258,7 @@ mod tests {
         let parsed = read(sent);
         let anchors: Vec<_> = anchors.iter().map(|der| Parsed::read(0, der).unwrap()).collect();
         let leaf = sent.iter().position(|der| *der == leaf).unwrap();
-        let path = Certificates::new(&parsed, leaf, &anchors, now()).best();
+        let path = Certificates::new(&parsed, leaf, &anchors.iter().collect::<Vec<_>>(), now()).best();
         (path.stored().iter().map(|index| sent[*index]).collect(), path.end.clone(), path.anchored.is_some())
     }
 
