@@ -7,9 +7,10 @@ use anyhow::{Context, ensure};
 use crate::{
     bench::Bench,
     drive::{Expected, Figures, Load, Watched, body_of},
+    numbers::grouped,
     plot::{Bar, Kind},
     postgres::Postgres,
-    report::{Row, grouped},
+    report::Row,
     service::Backend,
 };
 

@@ -7,7 +7,8 @@ use anyhow::{Context, ensure};
 use crate::{
     bench::Bench,
     drive::{Expected, Latencies, Load, Watched, body_of, paced},
-    report::{Row, ms},
+    numbers::ms,
+    report::Row,
     service::{Backend, Installation, Process, WAIT},
 };
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::{
     bench::Bench,
     drive::{Expected, Latencies, Load, Watched},
-    report::{Row, grouped, ms},
+    numbers::{grouped, ms},
+    report::Row,
     service::{Backend, Installation},
 };
 

@@ -18,6 +18,7 @@ mod http;
 mod latency;
 mod list;
 mod memory;
+mod numbers;
 mod p256;
 mod peers;
 mod plot;

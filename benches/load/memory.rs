@@ -15,7 +15,8 @@ use crate::{
     bench::{Bench, DEFAULT_POOL},
     drive::{Expected, Load, body_of},
     http::{Connection, request},
-    report::{Row, mib},
+    numbers::mib,
+    report::Row,
     service::{Backend, Installation, Process, WAIT},
     usage,
 };

@@ -5,9 +5,10 @@ use std::time::Instant;
 use crate::{
     bench::{Bench, DEFAULT_POOL},
     drive::{Expected, Load},
+    numbers::grouped,
     peers::Cfssl,
     plot::{Bar, Kind},
-    report::{Row, grouped},
+    report::Row,
     service::{Backend, WAIT},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::report::{grouped, ms};
+use crate::numbers::{grouped, ms};
 
 /// Bars of one unit, with their own scale.
 pub struct Panel {

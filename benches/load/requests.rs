@@ -7,9 +7,10 @@ use anyhow::Context;
 use crate::{
     bench::Bench,
     drive::{Expected, Figures, Load, Watched, body_of},
+    numbers::grouped,
     peers::bare_route,
     plot::{Bar, Kind},
-    report::{Row, grouped},
+    report::Row,
     service::{Backend, Installation, WAIT},
 };
 

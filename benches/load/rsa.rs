@@ -8,9 +8,10 @@ use crate::{
     bench::{Bench, Build, DEFAULT_POOL},
     drive::{Expected, Figures, Latencies, Load, body_of, paced},
     http::Connection,
+    numbers::{grouped, ms},
     peers::{Cfssl, KeyLoop, key_loop},
     plot::{Bar, Kind},
-    report::{Row, cores, grouped, ms},
+    report::{Row, cores},
     service::{Backend, Installation, Process, WAIT},
 };
 

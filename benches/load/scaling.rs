@@ -5,7 +5,8 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 use crate::{
     bench::Bench,
     drive::{Expected, Load, Watched},
-    report::{cores, grouped, replace_block},
+    numbers::grouped,
+    report::{cores, replace_block},
     service::{Backend, Installation, WAIT},
 };
 
