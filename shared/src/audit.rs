@@ -5,7 +5,7 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope},
 };
 
-/// How somebody reached csrd. A token may name anybody, `os:root` too: only this tells a request from a command.
+/// How somebody reached csrd. A token may name anybody, even `os:root`: only this tells a request from a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// By a request with a token.
@@ -30,7 +30,7 @@ impl Via {
         [Self::Api, Self::Cli].into_iter().find(|via| via.as_str() == word)
     }
 
-    /// The way that an entry tells which has none, of a version that did not write it. Peers have addresses: only commands came from `local`.
+    /// Derives the way from the address, for entries of an older version, which did not write it: only commands come from `local`.
     #[must_use]
     pub fn of_old_entry(who: &str, from: &str) -> Self {
         if from == "local" && who.starts_with("os:") { Self::Cli } else { Self::Api }
@@ -46,7 +46,7 @@ pub struct Actor {
     pub via: Via,
     /// The peer's address, or `local` for commands.
     pub from: String,
-    /// The request's ID; none for commands.
+    /// The request's ID, or `None` for commands.
     pub request_id: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub enum Action {
     Export,
     /// A zone or an account was granted custom CSRs.
     Grant,
-    /// The grant was taken back.
+    /// The grant was revoked.
     Revoke,
     /// A token was signed.
     TokenIssue,
@@ -136,7 +136,7 @@ pub enum Resource {
     },
 }
 
-/// Which zone or account an entry belongs to, in the table's form: `zones/ID` or `accounts/ID`, where the ID may be `*` for all.
+/// The zone or account of an entry, in the table's form: `zones/ID` or `accounts/ID`, where the ID may be `*` for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditScope(String);
 
@@ -159,7 +159,7 @@ impl AuditScope {
         Self("accounts/*".to_owned())
     }
 
-    /// Reads the table's form; none where it is not one.
+    /// Parses the table's form, or returns `None`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let is_one = Scope::parse(text).is_some() || matches!(text, "zones/*" | "accounts/*");
@@ -180,7 +180,7 @@ impl AuditScope {
     }
 }
 
-/// An entry about to be written, by an [`Actor`].
+/// An entry to write, by an [`Actor`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEntry {
     /// What was done.
@@ -192,25 +192,25 @@ pub struct NewEntry {
 }
 
 impl NewEntry {
-    /// An entry on a custom CSR.
+    /// An entry about a custom CSR.
     #[must_use]
     pub fn custom_csr(action: Action, id: CustomCsrId, scope: &Scope) -> Self {
         Self { action, resource: Resource::CustomCsr(id), scope: scope.into() }
     }
 
-    /// An entry on a custom certificate.
+    /// An entry about a custom certificate.
     #[must_use]
     pub fn custom_certificate(action: Action, id: CustomCertificateId, zone: &Scope) -> Self {
         Self { action, resource: Resource::CustomCertificate(id), scope: zone.into() }
     }
 
-    /// An entry on a zone or an account.
+    /// An entry about a zone or an account.
     #[must_use]
     pub const fn scope(action: Action, scope: AuditScope) -> Self {
         Self { action, resource: Resource::Scope, scope }
     }
 
-    /// An entry on entries that are in a file now. They are those of all zones and accounts; the table knows no word for both.
+    /// An entry about entries that were moved to a file. They belong to all zones and accounts, and the table has no word for both.
     #[must_use]
     pub fn archive(entries: u64, sha256: String) -> Self {
         Self { action: Action::Archive, resource: Resource::Archive { entries, sha256 }, scope: AuditScope::all_zones() }

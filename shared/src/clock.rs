@@ -35,19 +35,19 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
-    /// This much later; stops at the end of the representable time.
+    /// This much later, or the last representable time.
     #[must_use]
     pub fn plus(self, duration: std::time::Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// This much earlier; stops at the beginning of the representable time.
+    /// This much earlier, or the first representable time.
     #[must_use]
     pub fn minus(self, duration: std::time::Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// Reads a time as RFC 3339 has it, with any offset; none where it is not one. Fractions of a microsecond are dropped.
+    /// Parses an RFC 3339 time with any offset, or returns `None`. Fractions of a microsecond are dropped.
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;

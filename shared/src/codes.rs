@@ -3,7 +3,7 @@
 //! The documented numbers and texts are those of Cloudflare's custom CSR API, to the letter; a test compares them
 //! with `shared/tests/data/status-codes.json`.
 
-/// Declares an enum of codes and, from the same rows, everything that is known of each.
+/// Declares an enum of codes with the number, status and text of each, from one table.
 macro_rules! code_table {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal, $status:literal, $message:literal;)+ }) => {
         $(#[$meta])*
@@ -27,7 +27,7 @@ macro_rules! code_table {
                 match self { $(Self::$variant => $status,)+ }
             }
 
-            /// The text, with `:reason` where the particular case is filled in.
+            /// The text. `:reason` stands for the details of a case.
             #[must_use]
             pub const fn template(self) -> &'static str {
                 match self { $(Self::$variant => $message,)+ }

@@ -1,4 +1,4 @@
-//! The custom certificate, which closes the loop of a custom CSR.
+//! The custom certificate, which a CA issued for a custom CSR.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ macro_rules! words {
                 match self { $(Self::$variant => $word,)+ }
             }
 
-            /// Reads the word; none where it is not one.
+            /// Parses the word, or returns `None` if there is no such word.
             #[must_use]
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|value| value.as_str() == text)
             }
 
-            /// Reads the word in any case.
+            /// Parses the word, ignoring ASCII case.
             #[must_use]
             pub fn parse_any_case(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|value| value.as_str().eq_ignore_ascii_case(text))
@@ -40,7 +40,7 @@ macro_rules! words {
 }
 
 words! {
-    /// How a chain is to be built, in the Cloudflare v4 API. A chain is put right, unless it is to be stored as it was sent.
+    /// How to build the chain (Cloudflare v4 API). The chain is put right, except by `force`.
     BundleMethod {
         /// For the oldest clients.
         Ubiquitous = "ubiquitous",
@@ -58,17 +58,17 @@ words! {
         LegacyCustom = "legacy_custom",
     }
 
-    /// Where a custom certificate stands. Only the first two occur here; the others are those of the Cloudflare v4 API.
+    /// The status of a custom certificate. Only the first two occur here; the others are part of the Cloudflare v4 API.
     CertificateStatus {
         /// In use.
         Active = "active",
-        /// Over.
+        /// Expired.
         Expired = "expired",
-        /// Never here: what is deleted is gone.
+        /// Never occurs: the row of a deleted certificate is gone.
         Deleted = "deleted",
-        /// Never here: a certificate is active at once.
+        /// Never occurs: a certificate is active immediately.
         Pending = "pending",
-        /// Never here.
+        /// Never occurs.
         Initializing = "initializing",
     }
 }
@@ -79,7 +79,7 @@ pub const LAST_SECOND: Duration = Duration::from_secs(1);
 /// What is stored of a chain of certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateChain {
-    /// The certificates that a server sends, in PEM, the leaf first. Lists leave it unread, and empty.
+    /// The certificates that a server sends, in PEM, the leaf first. Lists do not read it: it is empty there.
     pub pem: String,
     /// The leaf's names.
     pub hosts: Vec<String>,
@@ -89,18 +89,18 @@ pub struct CertificateChain {
     pub signature: String,
     /// The leaf's notAfter.
     pub not_after: Timestamp,
-    /// What else is shown of the leaf.
+    /// More about the leaf, for display only.
     pub leaf: LeafDetails,
 }
 
-/// What is shown of a leaf beside what decides something.
+/// More about a leaf, for display only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeafDetails {
     /// Its notBefore.
     pub not_before: Timestamp,
     /// Its serial number in hexadecimal, two digits an octet, with a minus sign where a CA made it negative.
     pub serial_number: String,
-    /// SHA-256 of it in DER, in hexadecimal.
+    /// SHA-256 of its DER, in hexadecimal.
     pub fingerprint_sha256: String,
 }
 
@@ -109,17 +109,17 @@ pub struct LeafDetails {
 pub struct CustomCertificate {
     /// Its ID.
     pub id: CustomCertificateId,
-    /// The zone that it belongs to.
+    /// Its zone.
     pub zone: Scope,
-    /// The custom CSR whose private key it is for.
+    /// The custom CSR whose private key it belongs to.
     pub custom_csr_id: CustomCsrId,
     /// The chain.
     pub chain: CertificateChain,
-    /// How the chain is to be built.
+    /// How to build the chain.
     pub bundle_method: BundleMethod,
     /// What it is for.
     pub certificate_type: CertificateType,
-    /// Its place among others, in the Cloudflare v4 API. It is stored and returned.
+    /// Its priority among the zone's certificates (Cloudflare v4 API). It is stored and returned, and has no effect.
     pub priority: u16,
     /// When it was first uploaded.
     pub uploaded_at: Timestamp,
@@ -128,7 +128,7 @@ pub struct CustomCertificate {
 }
 
 impl CustomCertificate {
-    /// Where it stands at this time.
+    /// Its status at this time.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> CertificateStatus {
         if now < self.chain.not_after.plus(LAST_SECOND) { CertificateStatus::Active } else { CertificateStatus::Expired }

@@ -5,10 +5,10 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
 };
 
-/// Where a custom CSR stands. It is born `pending` and ends `active` or `failed`, once.
+/// The status of a custom CSR. It starts as `pending` and becomes `active` or `failed`, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// Accepted; key and CSR are still to be made.
+    /// Accepted. The key and the CSR are not made yet.
     Pending,
     /// Key and CSR exist.
     Active,
@@ -30,14 +30,14 @@ impl Status {
         }
     }
 
-    /// Reads the word; none where it is not one.
+    /// Parses the word. Returns `None` if there is no such status.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|status| status.as_str() == text)
     }
 }
 
-/// Which key pair a custom CSR gets.
+/// The type of a custom CSR's key pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum KeyType {
     /// RSA, 2048 bits, signing with SHA-256.
@@ -60,7 +60,7 @@ impl KeyType {
         }
     }
 
-    /// Reads the word, ASCII case ignored; none where it is not one.
+    /// Parses the word, ignoring ASCII case. Returns `None` if there is no such key type.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|key_type| key_type.as_str().eq_ignore_ascii_case(text))
@@ -70,7 +70,7 @@ impl KeyType {
 /// The subject of the certification request (RFC 2986), values as the tenant gave them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// C: ISO 3166-1 alpha-2, in the case it was given in.
+    /// C: ISO 3166-1 alpha-2, in the case in which it was given.
     pub country: String,
     /// ST.
     pub state: String,
@@ -91,7 +91,7 @@ pub struct CustomCsrRequest {
     pub subject: Subject,
     /// The tenant's own name for it.
     pub name: Option<String>,
-    /// The tenant's own words on it.
+    /// The tenant's own description.
     pub description: Option<String>,
     /// 1 to 100 names, as given.
     pub sans: Vec<String>,
@@ -104,23 +104,23 @@ pub struct CustomCsrRequest {
 pub struct CustomCsr {
     /// Its ID.
     pub id: CustomCsrId,
-    /// The zone or account it was made in.
+    /// The zone or account in which it was made.
     pub scope: Scope,
-    /// The account it was made in, or that its zone belonged to.
+    /// The account in which it was made, or to which its zone belonged.
     pub account: Option<TenantId>,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
-    /// Why it failed: nothing secret.
+    /// Why it failed. It holds no secret.
     pub error: Option<String>,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// What was asked for.
+    /// The request.
     pub request: CustomCsrRequest,
     /// The certification request, PEM with a newline at the end, once active.
     pub csr_pem: Option<String>,
-    /// The custom CSR that this one is to replace, by a rekey. It may be gone.
+    /// The custom CSR that this one replaces, if a rekey made it. It may be deleted.
     pub replaces: Option<CustomCsrId>,
     /// The certificates that use its private key, the oldest first.
     pub certificate_ids: Vec<CustomCertificateId>,

@@ -1,4 +1,4 @@
-//! Typed IDs: what was parsed once is not judged again.
+//! Typed IDs: an ID that was parsed once is not checked again.
 
 use std::{fmt, sync::Mutex};
 
@@ -14,7 +14,7 @@ static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 pub struct TenantId(String);
 
 impl TenantId {
-    /// Takes an ID from outside; none where it is not one.
+    /// Parses an ID, or returns `None`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=64).contains(&text.len())
@@ -36,7 +36,7 @@ impl fmt::Display for TenantId {
     }
 }
 
-/// Whose custom CSRs are meant: a zone's or an account's. Its text form, `zones/ID` or `accounts/ID`, is what the
+/// A zone or an account, which has custom CSRs. Its text form, `zones/ID` or `accounts/ID`, is what the
 /// database holds and what a sealed record is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
@@ -47,7 +47,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Reads the text form; none where it is not one.
+    /// Parses the text form, or returns `None`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('/')? {
@@ -94,7 +94,7 @@ impl CustomCsrId {
         Self(Uuid::new_v7(uuid::Timestamp::from_unix(&ORDER, secs, nanos)))
     }
 
-    /// Takes an ID from outside: 36 characters of 8-4-4-4-12 hexadecimal, in either case; none otherwise.
+    /// Parses an ID: 36 characters of 8-4-4-4-12 hexadecimal in either case. Returns `None` for other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 36).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()
@@ -118,7 +118,7 @@ impl CustomCertificateId {
         Self(CustomCsrId::new(now).0)
     }
 
-    /// Takes an ID from outside: 32 hexadecimal digits, in either case; none otherwise.
+    /// Parses an ID: 32 hexadecimal digits in either case. Returns `None` for other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 32).then(|| Uuid::try_parse(text).ok().map(Self)).flatten()

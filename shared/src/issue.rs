@@ -1,15 +1,15 @@
-//! What is wrong with a request, and what is remarkable about one that was accepted.
+//! Issues: what is wrong with a request. Warnings: what its sender should know although it was accepted.
 
 use crate::codes::{ErrorCode, WarningCode};
 
-/// One fault of a request: what is wrong, where, and, for codes whose text has a `:reason`, why.
+/// One fault of a request: its code, its place, and the reason for codes whose text has a `:reason`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issue {
     /// What is wrong.
     pub code: ErrorCode,
-    /// Which member of the body is meant, as a JSON pointer (RFC 6901); none for the request as a whole.
+    /// The member of the body, as a JSON pointer (RFC 6901), or `None` for the request as a whole.
     pub pointer: Option<String>,
-    /// What stands for `:reason` in the code's text.
+    /// The text that replaces `:reason` in the code's text.
     pub reason: Option<String>,
 }
 
@@ -40,19 +40,19 @@ impl Issue {
     }
 }
 
-/// One remark on an accepted request.
+/// One warning about an accepted request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// What is remarkable.
+    /// What the warning is about.
     pub code: WarningCode,
-    /// Which member of the body is meant, as a JSON pointer (RFC 6901).
+    /// The member of the body, as a JSON pointer (RFC 6901).
     pub pointer: String,
-    /// What stands for `:reason` in the code's text.
+    /// The text that replaces `:reason` in the code's text.
     pub reason: Option<String>,
 }
 
 impl Warning {
-    /// A remark on one member of the body.
+    /// A warning about one member of the body.
     #[must_use]
     pub fn at(code: WarningCode, pointer: impl Into<String>) -> Self {
         Self { code, pointer: pointer.into(), reason: None }

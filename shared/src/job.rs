@@ -20,7 +20,7 @@ impl GenerateCsrJob {
         Self { custom_csr_id: id.to_string() }
     }
 
-    /// The custom CSR that is meant; none where the payload holds something else.
+    /// The ID of the custom CSR, or `None` if the payload holds something else.
     #[must_use]
     pub fn custom_csr_id(&self) -> Option<CustomCsrId> {
         CustomCsrId::parse(&self.custom_csr_id)

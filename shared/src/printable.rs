@@ -1,8 +1,8 @@
-//! Text for terminals and line readers: what they would act on is shown, not done.
+//! Text for terminals and line readers: characters on which they would act are escaped.
 
 use std::{borrow::Cow, fmt::Write};
 
-/// Whether a character is shown as itself, alone and in its place: no control (Unicode categories Cc and Cf, which has the bidirectional
+/// Whether a terminal shows a character as itself: no control (Unicode categories Cc and Cf, which has the bidirectional
 /// controls) and no line or paragraph separator.
 #[must_use]
 pub const fn is_printable(c: char) -> bool {
@@ -13,7 +13,7 @@ pub const fn is_printable(c: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text with `\uXXXX`, as in JSON, for each character that is not printable. JSON stays the same JSON.
+/// Replaces each character that is not printable by `\uXXXX`, as in JSON. Escaped JSON stays the same JSON.
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || text.chars().all(is_printable) {

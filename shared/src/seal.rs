@@ -1,7 +1,7 @@
 //! Sealing: how a private key is stored.
 //!
 //! A record is AES-256-GCM under a fresh data key, and the data key is wrapped by a master key with AES-256-KWP
-//! (RFC 5649), which needs no nonce and so has none to run out of. The record's layout, version 1:
+//! (RFC 5649), which needs no nonce, so nonces cannot run out. The record's layout, version 1:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -34,12 +34,12 @@ const WRAPPED_BYTES: usize = KEY_BYTES + 8;
 const HEADER_BYTES: usize = 1 + ID_BYTES + WRAPPED_BYTES + NONCE_LEN;
 const TAG_BYTES: usize = 16;
 
-/// A record could not be sealed or opened. It says no more, so that nobody learns more from it.
+/// A record could not be sealed or opened. The error has no details, so that nobody learns from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the sealed record cannot be sealed or opened with the master keys at hand")]
 pub struct SealError;
 
-/// Why a master key file is none.
+/// Why a file is no master key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a master key: one line with the base64 of 32 bytes is expected")]
 pub struct MasterKeyError;
@@ -48,16 +48,16 @@ pub struct MasterKeyError;
 #[derive(Clone)]
 pub struct MasterKey {
     id: [u8; ID_BYTES],
-    /// On the heap from the start: a value that moves leaves copies on the stack.
+    /// Written on the heap directly: a value that moves leaves copies on the stack.
     secret: Arc<Zeroizing<Vec<u8>>>,
 }
 
 impl MasterKey {
-    /// A fresh one.
+    /// Makes a fresh master key.
     ///
     /// # Errors
     ///
-    /// [`SealError`] where the system has no random numbers.
+    /// [`SealError`] if the system has no random numbers.
     pub fn generate() -> Result<Self, SealError> {
         let mut secret = Zeroizing::new(vec![0; KEY_BYTES]);
         rand::fill(secret.as_mut_slice()).map_err(|_| SealError)?;
@@ -68,10 +68,10 @@ impl MasterKey {
     ///
     /// # Errors
     ///
-    /// [`MasterKeyError`] where the text is anything else.
+    /// [`MasterKeyError`] if the text is anything else.
     pub fn parse(line: &str) -> Result<Self, MasterKeyError> {
         let line = line.strip_suffix('\n').unwrap_or(line);
-        // Wiped whatever comes of it. One byte more than a key has: the decoder asks for room for whole groups of three.
+        // Wiped even after an error. One byte longer than a key, since the decoder wants room for whole groups of three.
         let mut secret = Zeroizing::new(vec![0; KEY_BYTES + 1]);
         match STANDARD.decode_slice(line, &mut secret) {
             Ok(KEY_BYTES) => {}
@@ -92,7 +92,7 @@ impl MasterKey {
     ///
     /// # Errors
     ///
-    /// What the operating system says, where its limit of locked memory does not allow it.
+    /// The operating system's error, for example if its limit of locked memory is too low.
     pub fn lock_in_memory(&self) -> std::io::Result<()> {
         std::mem::forget(region::lock(self.secret.as_ptr(), self.secret.len())?);
         Ok(())
@@ -165,7 +165,7 @@ impl<'a> Binding<'a> {
     }
 }
 
-/// Seals with the current master key, opens with any that it has.
+/// Seals with the current master key, and opens with every master key that it has.
 #[derive(Debug, Clone)]
 pub struct Sealer {
     current: MasterKey,
@@ -173,7 +173,7 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer with one current master key and those that older records need.
+    /// A sealer with the current master key and the ones that older records need.
     #[must_use]
     pub const fn new(current: MasterKey, older: Vec<MasterKey>) -> Self {
         Self { current, older }
@@ -199,7 +199,7 @@ impl Sealer {
     ///
     /// # Errors
     ///
-    /// [`SealError`] where the system has no random numbers.
+    /// [`SealError`] if the system has no random numbers.
     pub fn seal(&self, binding: &Binding<'_>, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut data_key = Zeroizing::new([0; KEY_BYTES]);
         let mut nonce = [0; NONCE_LEN];
@@ -229,7 +229,7 @@ impl Sealer {
     ///
     /// # Errors
     ///
-    /// [`SealError`] where the record was changed, belongs elsewhere, or needs a master key that is not here.
+    /// [`SealError`] if the record was changed, belongs elsewhere, or needs a master key that the sealer lacks.
     pub fn open(&self, binding: &Binding<'_>, record: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         if record.len() < HEADER_BYTES + TAG_BYTES || record[0] != VERSION {
             return Err(SealError);

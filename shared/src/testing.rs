@@ -16,11 +16,11 @@ use crate::{
     storage::{Access, Database, Location, MAX_PENDING, Migrate, NewCustomCsr, Queue},
 };
 
-/// Names the server that tests on PostgreSQL may make databases on. With it, every test database is one of that server's.
+/// Names the PostgreSQL server for tests. If it is set, every test database is made on that server.
 pub const SERVER_VARIABLE: &str = "CSRD_TEST_POSTGRES_URL";
 
-/// A database of its own for each test: a file in WAL mode as in production, or a database on the server that
-/// [`SERVER_VARIABLE`] names. It goes with the test.
+/// A database for one test: a file in WAL mode as in production, or a database on the server that
+/// [`SERVER_VARIABLE`] names. It is deleted after the test.
 pub struct TestDatabase {
     /// The open database.
     pub database: Database,
@@ -36,7 +36,7 @@ impl TestDatabase {
     ///
     /// # Panics
     ///
-    /// Where there is no room for one, or no server.
+    /// If the database cannot be made.
     pub async fn new() -> Self {
         Self::opened(Access { exclusive: true, pool_size: 8, migrate: Migrate::Always }).await
     }
@@ -45,7 +45,7 @@ impl TestDatabase {
     ///
     /// # Panics
     ///
-    /// Where there is no room for one, or no server.
+    /// If the database cannot be made.
     #[expect(clippy::expect_used, reason = "for tests only: without a database there is nothing to test")]
     pub async fn opened(access: Access) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
@@ -81,7 +81,7 @@ impl TestDatabase {
     ///
     /// # Panics
     ///
-    /// Where the database refuses.
+    /// If the database refuses.
     #[expect(clippy::expect_used, reason = "for tests only")]
     pub async fn execute(&self, sql: &str) {
         match &self.database.queue {
@@ -95,7 +95,7 @@ impl TestDatabase {
     ///
     /// # Panics
     ///
-    /// Where the database refuses.
+    /// If the database refuses.
     #[expect(clippy::expect_used, reason = "for tests only")]
     pub async fn number(&self, sql: &str) -> i64 {
         match &self.database.queue {
@@ -109,7 +109,7 @@ impl TestDatabase {
     ///
     /// # Panics
     ///
-    /// Where the database refuses.
+    /// If the database refuses.
     #[expect(clippy::expect_used, reason = "for tests only")]
     pub async fn lock_writers(&self) -> Box<dyn std::any::Any + Send> {
         match &self.database.queue {
@@ -167,7 +167,7 @@ impl Drop for DropDatabase {
 ///
 /// # Panics
 ///
-/// Where it is no ID.
+/// If it is no ID.
 #[must_use]
 #[expect(clippy::expect_used, reason = "for tests only")]
 pub fn zone(id: &str) -> Scope {
@@ -178,7 +178,7 @@ pub fn zone(id: &str) -> Scope {
 ///
 /// # Panics
 ///
-/// Where it is no ID.
+/// If it is no ID.
 #[must_use]
 #[expect(clippy::expect_used, reason = "for tests only")]
 pub fn account(id: &str) -> Scope {
@@ -216,7 +216,7 @@ pub fn request(key_type: KeyType) -> CustomCsrRequest {
     }
 }
 
-/// A custom CSR about to be accepted, with a fresh ID.
+/// A custom CSR to accept, with a fresh ID.
 #[must_use]
 pub fn new_custom_csr(scope: &Scope, key_type: KeyType) -> NewCustomCsr {
     NewCustomCsr {

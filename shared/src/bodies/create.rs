@@ -1,4 +1,4 @@
-//! The one validator of request bodies: every fault at once, each with its place.
+//! Validates the bodies of a create and a rekey: reports every fault, each with its place.
 
 use super::{json::Json, unknown};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 /// The most SANs.
 pub const SANS_MAX: usize = 100;
 
-/// A request that passed, and what is remarkable about it.
+/// A request that passed every check, with its warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// The request.
@@ -23,11 +23,11 @@ pub struct Accepted {
 /// A member of the body that holds text, and its rules.
 pub(super) struct TextField {
     pub name: &'static str,
-    /// What it is where the member is missing; none for optional ones.
+    /// The code if the member is missing, or `None` if it is optional.
     missing: Option<ErrorCode>,
     /// The upper bound in characters (RFC 5280, appendix A; our own for name and description).
     max_chars: Option<usize>,
-    /// Control characters that are fine.
+    /// Control characters that are allowed.
     allowed_controls: &'static [char],
 }
 
@@ -64,11 +64,11 @@ pub struct Validator {
     sans: SanPolicy,
 }
 
-/// What was found in a body so far.
+/// The members and faults found so far.
 #[derive(Default)]
 pub(super) struct Draft {
     pub texts: [Option<String>; 8],
-    /// Which required members have a wrong type: they are not missing too.
+    /// Members of a wrong type, which are not reported as missing too.
     mistyped: [bool; 8],
     sans: Vec<String>,
     key_type: KeyType,
@@ -87,7 +87,7 @@ impl Validator {
     ///
     /// # Errors
     ///
-    /// Every fault, sorted by code and then in the order of the body; 1400 alone where the body is not a JSON object without repeated members.
+    /// Every fault, sorted by code and then in the order of the body. 1400 alone if the body is not a JSON object without repeated members.
     pub fn parse(&self, body: &[u8]) -> Result<Accepted, Vec<Issue>> {
         let Some(Json::Object(members)) = Json::parse(body) else { return Err(vec![Issue::new(ErrorCode::BodyUndecodable)]) };
         let mut draft = Draft::default();
@@ -108,15 +108,15 @@ impl Validator {
         draft.finish()
     }
 
-    /// Judges a rekey: the request that was accepted before, with what the body says of the new key, the name and the description.
+    /// Judges a rekey: the old custom CSR's request, with the key type, name and description of the body.
     ///
-    /// An absent member keeps what is there, and so do `null` and a blank `key_type`; a blank `name` or `description` clears it. The SANs are
+    /// An absent member keeps the value, and so do `null` and a blank `key_type`; a blank `name` or `description` clears it. The SANs are
     /// judged again, since what names may be asked for changes with the settings and the public suffix list. Members that a rekey does not
     /// change are ignored with a warning.
     ///
     /// # Errors
     ///
-    /// 1400, 1412 to 1417, 1461 and 1462, sorted as [`Validator::parse`] does; 1400 alone where there is a body that is not a JSON object
+    /// 1400, 1412 to 1417, 1461 and 1462, sorted as [`Validator::parse`] does. 1400 alone if there is a body that is not a JSON object
     /// without repeated members.
     pub fn parse_rekey(&self, mut request: CustomCsrRequest, body: Option<&[u8]>) -> Result<Accepted, Vec<Issue>> {
         let members = match body.map(Json::parse) {
@@ -148,7 +148,7 @@ impl Validator {
         }
     }
 
-    /// Judges `sans`; false where there are none.
+    /// Judges `sans`. Returns false if there are none.
     fn take_sans(&self, value: Json, draft: &mut Draft) -> bool {
         let items = match value {
             Json::Null => return false,
@@ -180,7 +180,7 @@ pub(super) fn text_field(name: &str) -> Option<usize> {
     TEXT_FIELDS.iter().position(|field| field.name == name)
 }
 
-/// Whether this is a member of a custom CSR that keeps its value for ever.
+/// Whether this member of a custom CSR never changes.
 pub(super) fn never_changes(name: &str) -> bool {
     matches!(name, "sans" | "key_type") || text_field(name).is_some_and(|field| !matches!(field, NAME | DESCRIPTION))
 }
@@ -226,7 +226,7 @@ pub(super) fn take_text(index: usize, value: Json, draft: &mut Draft) {
     }
 }
 
-/// The text of an optional member; none where it is blank, or has a fault, which the draft has then.
+/// The text of an optional member, or `None` if it is blank or has a fault, which is added to the draft.
 fn take_optional(index: usize, value: Json, draft: &mut Draft) -> Option<String> {
     take_text(index, value, draft);
     draft.texts[index].take()

@@ -10,20 +10,20 @@ use crate::{
     issue::{Issue, Warning},
 };
 
-/// What becomes of a member: kept where none, cleared where `Some(None)`.
+/// A change of a member: `None` keeps it, `Some(None)` clears it.
 pub type Change = Option<Option<String>>;
 
-/// New words on a custom CSR.
+/// Changes of a custom CSR's name and description.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Edit {
     /// The tenant's own name for it.
     pub name: Change,
-    /// The tenant's own words on it.
+    /// The tenant's own description.
     pub description: Change,
 }
 
 impl Edit {
-    /// Reads a body. Absent members keep what is there, `null` and blank ones clear it.
+    /// Parses a body. An absent member keeps the value, and a `null` or blank one clears it.
     ///
     /// The members of a custom CSR that never change, and unknown ones, are ignored with a warning. The warnings are sorted by code.
     ///

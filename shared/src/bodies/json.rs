@@ -11,7 +11,7 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// A JSON value. What a boolean says is of no use here, nor a number that is no small whole one.
+/// A JSON value. Booleans, and numbers other than small whole ones, have no value here: no body needs them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Json {
     /// `null`.
@@ -24,22 +24,22 @@ pub enum Json {
     String(String),
     /// An array.
     Array(Vec<Json>),
-    /// An object, in the order in which it was written.
+    /// An object. Its members keep their order.
     Object(Vec<(String, Json)>),
 }
 
 impl Json {
-    /// Reads a whole body. None where it is not JSON, nests deeper than 127 levels, has text after its end, or repeats a member anywhere.
+    /// Parses a body. Returns `None` if it is not JSON, nests deeper than 127 levels, has text after its end, or repeats a member anywhere.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
-        // All of the bytes: an ignored string is not looked into.
+        // Checked first: serde does not check the bytes of a string that it ignores.
         let text = std::str::from_utf8(body).ok()?;
         serde_json::from_str::<IgnoredAny>(text).ok()?;
         serde_json::from_str(&with_whole_numbers(text)).ok()
     }
 }
 
-/// Puts `-1` for every number of a text that is JSON, unless it is a whole one of few digits. Outside strings, only numbers begin with a
+/// Replaces every number of valid JSON by `-1`, except for whole ones of few digits. Outside strings, only numbers begin with a
 /// digit or a minus.
 fn with_whole_numbers(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
@@ -64,7 +64,7 @@ fn with_whole_numbers(json: &str) -> String {
     text
 }
 
-/// The digits of a whole number that is not too long.
+/// The digits of a whole number, or `None` if it is too long.
 fn whole(number: &str) -> Option<&str> {
     let (digits, fraction) = number.split_once('.').unwrap_or((number, ""));
     let is_whole = digits.len() <= 9 && digits.bytes().all(|b| b.is_ascii_digit()) && fraction.bytes().all(|b| b == b'0');

@@ -1,4 +1,4 @@
-//! What request bodies say: each is parsed whole, and all of its faults are told.
+//! Request bodies: each is parsed whole, and all of its faults are reported.
 
 pub mod create;
 pub mod edit;

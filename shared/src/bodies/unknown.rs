@@ -12,7 +12,7 @@ const WARNINGS_MAX: usize = 10;
 /// The most characters of a name that a warning repeats: no member that exists has a longer name.
 const NAME_MAX_CHARS: usize = 64;
 
-/// Warns that a member was ignored, unless it is `null`, which is the same as absent, or ten were warned of before.
+/// Warns that a member was ignored. There is no warning if it is `null`, which is the same as absent, or after ten warnings.
 pub(super) fn warn(name: &str, value: &Json, warnings: &mut Vec<Warning>) {
     let count = warnings.iter().filter(|warning| warning.code == WarningCode::UnknownMember).count();
     if *value == Json::Null || count >= WARNINGS_MAX {

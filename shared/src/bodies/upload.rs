@@ -8,14 +8,14 @@ use crate::{
     x509::{issues::private_key_refused, pem},
 };
 
-/// What an upload's body says, as far as its shape goes.
+/// The members of an upload's body. The certificates are not parsed yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Upload {
-    /// 1473, where a private key came along: as a member of the body, or among the certificates.
+    /// 1473 if a private key was sent, as a member of the body or among the certificates.
     pub private_key: Option<Issue>,
-    /// `custom_csr_id`; none where absent or blank.
+    /// `custom_csr_id`, or `None` if absent or blank.
     pub custom_csr_id: Option<String>,
-    /// `certificate`; none where absent, `Some("")` where empty or blank.
+    /// `certificate`: `None` if absent, `Some("")` if empty or blank.
     pub certificate: Option<String>,
     /// `bundle_method`.
     pub bundle_method: Option<BundleMethod>,
@@ -23,11 +23,11 @@ pub struct Upload {
     pub certificate_type: Option<CertificateType>,
     /// `priority`.
     pub priority: Option<u16>,
-    /// On members that have no effect here, and on unknown ones; sorted by code.
+    /// Warnings about members without effect and unknown ones, sorted by code.
     pub warnings: Vec<Warning>,
 }
 
-/// Members of the Cloudflare v4 API that mean something about Cloudflare's own machines.
+/// Members of the Cloudflare v4 API that only concern Cloudflare's own machines.
 const WITHOUT_EFFECT: [&str; 4] = ["deploy", "geo_restrictions", "policy", "policy_restrictions"];
 
 impl Upload {
@@ -35,7 +35,7 @@ impl Upload {
     ///
     /// # Errors
     ///
-    /// 1400: alone where the body is no JSON object without repeated members, else for every member of a wrong type or with an unknown word.
+    /// 1400: alone if the body is no JSON object without repeated members, else for every member of a wrong type or with an unknown word.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
         let Some(Json::Object(members)) = Json::parse(body) else { return Err(vec![Issue::new(ErrorCode::BodyUndecodable)]) };
         let (mut upload, mut issues) = (Self::default(), Vec::new());
@@ -80,7 +80,7 @@ impl Upload {
     }
 }
 
-/// 1473 for the member that is not there for anything.
+/// 1473 for the member `private_key`.
 fn private_key_member(is_key: bool) -> Issue {
     let exposed = if is_key { " Consider the key that was sent exposed, and do not use it again." } else { "" };
     Issue::at(ErrorCode::PrivateKeyRefused, "/private_key")
@@ -92,7 +92,7 @@ fn priority(value: &Json) -> Result<u16, ()> {
     if let Json::Whole(number) = value { u16::try_from(*number).map_err(drop) } else { Err(()) }
 }
 
-/// A text, where blank is empty.
+/// A string. A blank one counts as empty.
 fn string(value: Json) -> Result<String, ()> {
     match value {
         Json::String(text) if text.chars().all(char::is_whitespace) => Ok(String::new()),
@@ -101,7 +101,7 @@ fn string(value: Json) -> Result<String, ()> {
     }
 }
 
-/// One of a few words; none where blank.
+/// One of a few words, or `None` if blank.
 fn word<T>(value: Json, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ()> {
     let text = string(value)?;
     if text.is_empty() { Ok(None) } else { parse(&text).map(Some).ok_or(()) }

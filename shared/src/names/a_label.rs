@@ -9,11 +9,11 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 /// What begins an A-label.
 const PREFIX: &str = "xn--";
 
-/// Characters that IDNA 2008 allows though they are no letters or digits (RFC 5892, 2.6 and 2.7, and appendix A).
+/// Characters that IDNA 2008 allows although they are no letters or digits (RFC 5892, 2.6 and 2.7, and appendix A).
 const EXCEPTIONS: [char; 11] =
     ['-', '\u{b7}', '\u{375}', '\u{5f3}', '\u{5f4}', '\u{6fd}', '\u{6fe}', '\u{f0b}', '\u{200c}', '\u{200d}', '\u{30fb}'];
 
-/// Why public CAs refuse a label in lower case, if they do: it has the form of an A-label, and is none.
+/// Why public CAs refuse this lower-case label, or `None`: it has the form of an A-label, and is none.
 pub(super) fn fault(label: &str) -> Option<&'static str> {
     if label.starts_with(PREFIX) {
         return (!is_a_label(label)).then_some("begins with ‘xn--’ and does not decode (IDNA 2008)");
@@ -22,8 +22,8 @@ pub(super) fn fault(label: &str) -> Option<&'static str> {
     is_reserved.then_some("has ‘--’ in its third and fourth place, which is reserved for ‘xn--’")
 }
 
-/// Whether a label decodes to a U-label. UTS #46 knows more characters than IDNA 2008, symbols and emoji among them, so their kind is looked
-/// at too.
+/// Whether a label decodes to a U-label. UTS #46 allows more than IDNA 2008, symbols and emoji among it, so each character's category is
+/// checked too.
 fn is_a_label(label: &str) -> bool {
     let (decoded, result) = Uts46::new().to_unicode(label.as_bytes(), AsciiDenyList::STD3, Hyphens::Check);
     result.is_ok() && !decoded.is_ascii() && decoded.chars().all(is_allowed)

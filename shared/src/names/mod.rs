@@ -1,4 +1,4 @@
-//! Which names are accepted.
+//! Names: which ones are accepted.
 
 mod a_label;
 pub mod public_suffix;

@@ -15,7 +15,7 @@ const FEWEST_RULES: usize = 5_000;
 /// How a section begins.
 const SECTIONS: [&str; 2] = ["BEGIN ICANN DOMAINS", "BEGIN PRIVATE DOMAINS"];
 
-/// No registrable name can be derived.
+/// Why no registrable name can be derived.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SuffixError {
     /// The name is a public suffix itself.
@@ -92,11 +92,11 @@ impl SuffixList {
         Ok(Self { list, wildcards, exceptions })
     }
 
-    /// The public suffix and one label more, in a name of lower-case ASCII labels, none of them empty.
+    /// The public suffix and one label more. `name` has lower-case ASCII labels, and none of them is empty.
     ///
     /// # Errors
     ///
-    /// [`SuffixError`] where the name is a public suffix itself.
+    /// [`SuffixError`] if the name is a public suffix itself.
     pub fn registrable_domain<'a>(&self, name: &'a str) -> Result<&'a str, SuffixError> {
         let start = self.suffix_start(name)?;
         match name[..start].strip_suffix('.') {
@@ -132,7 +132,7 @@ impl SuffixList {
     }
 }
 
-/// The rules of both sections. What stands before the first one is none: the crate skips it too.
+/// The rules of both sections. Text before the first section is skipped, as the crate skips it.
 fn rules_of(text: &str) -> impl Iterator<Item = &str> {
     let sections = text.lines().skip_while(|line| !SECTIONS.iter().any(|section| line.contains(section)));
     let first_words = sections.filter_map(|line| line.split_whitespace().next());

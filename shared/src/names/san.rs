@@ -9,7 +9,7 @@ use crate::codes::ErrorCode;
 pub const SAN_MAX_CHARS: usize = 255;
 /// The longest label (RFC 1035), in characters.
 const LABEL_MAX_CHARS: usize = 63;
-/// DNS stops here, in characters without the root's dot.
+/// The longest DNS name, in characters without the root's dot.
 pub const DNS_MAX_CHARS: usize = 253;
 
 const RESERVED_TOP_DOMAINS: [&str; 4] = ["test", "example", "invalid", "localhost"];
@@ -20,7 +20,7 @@ pub type SanFault = (ErrorCode, Option<String>);
 
 /// Judges SANs.
 pub struct SanPolicy {
-    /// Whether one leading `*.` is let through.
+    /// Whether one leading `*.` is allowed.
     pub allow_wildcards: bool,
     /// The list for 1415.
     pub suffixes: SuffixList,
@@ -58,26 +58,26 @@ impl SanPolicy {
     }
 }
 
-/// The first rule: what can be said of the raw string. IPv6 addresses fall to their characters; IPv4 ones, all ASCII, to the third rule.
+/// The first rule, on the raw string. It refuses IPv6 addresses by their characters; the third rule refuses IPv4 addresses.
 fn has_bad_form(name: &str) -> bool {
     let bad_char = |c: char| c.is_ascii() && !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     name.contains(bad_char) || name.starts_with('-') || name.ends_with('-') || name.split('.').any(str::is_empty)
 }
 
-/// The third rule: what can be said of an ASCII name's labels.
+/// The third rule, on the labels of an ASCII name.
 fn has_bad_labels(name: &str) -> bool {
     let bad = |label: &str| label.len() > LABEL_MAX_CHARS || label.starts_with('-') || label.ends_with('-');
     name.split('.').any(bad) || is_number(last_label(name))
 }
 
-/// What public CAs refuse of an accepted SAN's labels, for a message: the first label that has the form of an A-label and is none.
+/// The first label that public CAs refuse because it looks like an A-label and is none, with the reason, for a message.
 #[must_use]
 pub fn reserved_label(san: &str) -> Option<String> {
     let name = lower_case(san);
     name.split('.').find_map(|label| a_label::fault(label).map(|why| format!("‘{label}’ {why}")))
 }
 
-/// ASCII only; most names are in lower case already and need no copy.
+/// Lower-cases ASCII letters only. Most names are in lower case already and need no copy.
 fn lower_case(name: &str) -> Cow<'_, str> {
     if name.bytes().any(|b| b.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
 }
@@ -86,13 +86,13 @@ fn last_label(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or_default()
 }
 
-/// Decimal, octal or hexadecimal, as parsers of IPv4 addresses read it: a name that ends in one is an address to them.
+/// Whether parsers of IPv4 addresses take the label for a number: they take a name that ends in one for an address.
 fn is_number(label: &str) -> bool {
     let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
     hex.map_or_else(|| !label.is_empty() && label.bytes().all(|b| b.is_ascii_digit()), |hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// What the CSR gets: lower case, without repeats, in the order given.
+/// The names for the CSR: in lower case, without repeats, in the order given.
 #[must_use]
 pub fn dns_names(sans: &[String]) -> Vec<String> {
     let mut seen = HashSet::new();

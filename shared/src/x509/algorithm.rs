@@ -57,7 +57,7 @@ impl SignatureAlgorithm {
     ///
     /// # Errors
     ///
-    /// The algorithm's name and parameters, where it is not supported.
+    /// The algorithm's name and parameters if it is not supported.
     pub fn of(certificate: &X509Certificate<'_>) -> Result<Self, String> {
         let identifier = &certificate.signature_algorithm;
         let plain = [

@@ -35,7 +35,7 @@ const NAMES: [(Oid<'static>, &str); 27] = [
     (oid!(1.3.36.3.3.2.8.1.1.11), "brainpoolP384r1"),
 ];
 
-/// What people call an algorithm or a curve; its number where they do not.
+/// The usual name of an algorithm or a curve, or its number if it has none.
 #[must_use]
 pub fn name(oid: &Oid<'_>) -> String {
     if let Some((_, name)) = NAMES.iter().find(|(known, _)| known == oid) {

@@ -1,4 +1,4 @@
-//! What is shown of a certificate that is stored.
+//! The details of a certificate that are stored and shown.
 
 use aws_lc_rs::digest;
 use num_bigint::BigUint;
@@ -7,7 +7,7 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 use super::{parsed::timestamp, pem};
 use crate::{custom_certificate::LeafDetails, printable::hex};
 
-/// What is shown of a leaf, which was parsed from this DER.
+/// The details of a leaf, which was parsed from this DER.
 #[must_use]
 pub(super) fn details(leaf: &X509Certificate<'_>, der: &[u8]) -> LeafDetails {
     LeafDetails {
@@ -17,7 +17,7 @@ pub(super) fn details(leaf: &X509Certificate<'_>, der: &[u8]) -> LeafDetails {
     }
 }
 
-/// What is shown of the leaf of a chain that is stored; none where it cannot be read. What was accepted once is not judged again.
+/// The details of the leaf of a stored chain, or `None` if it cannot be parsed. It is not judged again.
 #[must_use]
 pub fn leaf_details(chain_pem: &str) -> Option<LeafDetails> {
     let blocks = pem::blocks(chain_pem).ok()?;

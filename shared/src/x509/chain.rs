@@ -21,7 +21,7 @@ impl PemChain {
     ///
     /// # Errors
     ///
-    /// 1473 where there is a private key among them, and 1426.
+    /// 1473 if there is a private key among them, and 1426.
     pub fn parse(text: &str) -> Result<Self, Issue> {
         Readings::of(text).map(Self).map_err(|fault| match fault {
             Fault::PrivateKey => private_key_refused(),
@@ -29,7 +29,7 @@ impl PemChain {
         })
     }
 
-    /// The same, where an upload may have so many: at most ten, of which one that repeats counts once.
+    /// The same, if they are few enough for an upload: at most ten. One that repeats counts once.
     ///
     /// # Errors
     ///

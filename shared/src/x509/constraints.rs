@@ -43,7 +43,7 @@ impl Name<'_> {
         }
     }
 
-    /// Whether it lies in a subtree of its kind; none where nobody can say.
+    /// Whether it lies in a subtree of its kind, or `None` if it cannot be compared.
     fn is_under(&self, base: &GeneralName<'_>) -> Option<bool> {
         match (self, base) {
             (Self::General(GeneralName::DNSName(name)), GeneralName::DNSName(base)) => Some(is_domain_under(name, base)),
@@ -129,7 +129,7 @@ fn is_mail_under(address: &str, base: &str) -> bool {
         .map_or_else(|| is_host_under(host, base), |(base_local, base_host)| local == base_local && host.eq_ignore_ascii_case(base_host))
 }
 
-/// The host of a URI; none where it has no authority.
+/// The host of a URI, or `None` if it has no authority.
 fn host(uri: &str) -> Option<&str> {
     let (_, rest) = uri.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;

@@ -50,7 +50,7 @@ pub fn null() -> Vec<u8> {
     tlv(Tag::Null, false, &[])
 }
 
-/// The values in a structure's content, in BER or DER; none where one of them cannot be read.
+/// The values in a structure's content, in BER or DER, or `None` if one of them cannot be parsed.
 #[must_use]
 pub fn values(mut content: &[u8]) -> Option<Vec<Any<'_>>> {
     let mut values = Vec::new();

@@ -1,6 +1,6 @@
 //! The forms in which certificates arrive: PEM, PKCS#7 in PEM, and the base64 of either without a label.
 //!
-//! PKCS#7 is walked with the BER reader of x509-parser, which is here anyway: files from Windows and Java have indefinite lengths, which
+//! PKCS#7 is parsed with the BER reader of x509-parser, which is a dependency anyway: files from Windows and Java have indefinite lengths, which
 //! the DER reader under `cms`, that of `RustCrypto`, refuses.
 
 use rustls_pki_types::CertificateDer;
@@ -52,7 +52,7 @@ const CERTIFICATES_ALONE: &str = "sed -n '/-BEGIN CERTIFICATE-/,/-END CERTIFICAT
 ///
 /// # Errors
 ///
-/// What else it holds, or which block is broken and why.
+/// What else the text holds, or which block is broken and why.
 pub fn certificates(text: &str) -> Result<Vec<Found>, Fault> {
     if pem::has_private_key(text) {
         return Err(Fault::PrivateKey);
@@ -118,7 +118,7 @@ fn without_trust(der: &[u8]) -> &[u8] {
     Any::from_der(der).map_or(der, |(rest, _)| &der[..der.len() - rest.len()])
 }
 
-/// What DER or BER is, as far as its first values tell.
+/// What DER or BER holds, judged by its first values.
 enum Content {
     /// Probably.
     Certificate,

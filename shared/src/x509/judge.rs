@@ -23,7 +23,7 @@ use crate::{
     issue::{Issue, Warning},
 };
 
-/// What a certificate has to fit.
+/// The custom CSR that a certificate must fit.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
     /// SHA-256 of the custom CSR's SubjectPublicKeyInfo.
@@ -84,13 +84,13 @@ impl PemChain {
 /// The one leaf, which is for the expected key.
 fn leaf(sent: &[Parsed<'_>], expected: &[u8; 32], now: Timestamp) -> Result<usize, Issue> {
     let is_expected = |index: &usize| sent[*index].key.sha256 == *expected;
-    // A certificate for our key is a CA's only where it says so: our subject may well be the issuer's.
+    // A certificate for our key is a CA's only if it says so: our subject may equal the issuer's.
     let is_ca = |index: &usize| sent[*index].is_ca() && !(is_expected(index) && sent[*index].basic_constraints().is_none());
     let (cas, others): (Vec<usize>, Vec<usize>) = (0..sent.len()).partition(is_ca);
     if cas.iter().any(is_expected) && !others.iter().any(is_expected) {
         return Err(Issue::at(ErrorCode::CaForKey, POINTER));
     }
-    // One that issued another is no leaf, whatever it says: what it lacks is said later.
+    // One that issued another is no leaf, whatever it says. A later check reports what it lacks.
     let signatures = Certificates::new(sent, 0, &[], now);
     let issued_another = |index: &usize| others.iter().any(|other| other != index && signatures.issued(*index, *other));
     let leaves: Vec<usize> = others.iter().copied().filter(|index| !issued_another(index)).collect();
@@ -101,7 +101,7 @@ fn leaf(sent: &[Parsed<'_>], expected: &[u8; 32], now: Timestamp) -> Result<usiz
             Some(how) => Err(issue(
                 ErrorCode::CertificateKeyMismatch,
                 format!(
-                    "is the custom CSR's, but encoded otherwise than in the CSR: {how}; have the CA copy the key from the CSR as it is"
+                    "is the custom CSR's, but encoded differently than in the CSR: {how}; have the CA copy the key from the CSR as it is"
                 ),
             )),
         },

@@ -1,4 +1,4 @@
-//! Public keys in certificates: which key one is, whatever its encoding, and how large.
+//! Public keys in certificates: their identity, whatever their encoding, and their size.
 
 use std::sync::LazyLock;
 
@@ -55,7 +55,7 @@ pub fn rsa_numbers(spki: &SubjectPublicKeyInfo<'_>) -> Option<(BigUint, BigUint)
     rest.is_empty().then(|| (BigUint::from_bytes_be(key.modulus), BigUint::from_bytes_be(key.exponent)))
 }
 
-/// The RSA key as it usually is: the NULL may be missing, as RFC 4055 lets it of signatures and some CAs leave it out of keys.
+/// The RSA key in its usual encoding. The NULL may be missing: RFC 4055 allows that in signatures, and some CAs do it in keys.
 fn rsa(spki: &SubjectPublicKeyInfo<'_>) -> Option<(Vec<u8>, Option<&'static str>)> {
     let (modulus, exponent) = rsa_numbers(spki)?;
     let algorithm = &spki.algorithm;
@@ -71,7 +71,7 @@ fn rsa(spki: &SubjectPublicKeyInfo<'_>) -> Option<(Vec<u8>, Option<&'static str>
     Some((sequence(&[usual, bit_string(&sequence(&[integer(&modulus), integer(&exponent)]))]), forbidden))
 }
 
-/// The key on P-256 as it usually is: its curve by name, its point uncompressed. A compressed point is another encoding that RFC 5480 allows.
+/// The key on P-256 in its usual encoding: a named curve and an uncompressed point. RFC 5480 allows a compressed point too.
 fn p256(spki: &SubjectPublicKeyInfo<'_>) -> Option<(Vec<u8>, Option<&'static str>)> {
     let algorithm = &spki.algorithm;
     let restricted = OIDS_EC_RESTRICTED.contains(&algorithm.algorithm).then_some("as one for key agreement alone");

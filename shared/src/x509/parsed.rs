@@ -1,4 +1,4 @@
-//! One certificate, read once: what the other modules ask of it.
+//! One parsed certificate, with everything that the other modules need of it.
 
 use std::collections::HashSet;
 
@@ -25,11 +25,11 @@ pub struct Parsed<'a> {
     pub place: usize,
     /// The whole of it in DER.
     pub der: &'a [u8],
-    /// What the parser made of it.
+    /// The parsed certificate.
     pub certificate: X509Certificate<'a>,
-    /// Whom it is for.
+    /// Its subject.
     pub subject: ComparableName,
-    /// Who issued it.
+    /// Its issuer.
     pub issuer: ComparableName,
     /// From when it is valid.
     pub not_before: Timestamp,
@@ -142,7 +142,7 @@ impl<'a> Parsed<'a> {
         self.certificate.name_constraints().ok().flatten().map(|extension| extension.value)
     }
 
-    /// Whether it may be an issuer: it says so, or it is a self-issued one from before basicConstraints were invented.
+    /// Whether it may be an issuer: it says so, or it is self-issued and has no basicConstraints, as before they existed.
     #[must_use]
     pub fn is_ca(&self) -> bool {
         self.basic_constraints().map_or_else(|| self.is_self_issued(), |constraints| constraints.ca)

@@ -1,7 +1,7 @@
 //! The path from a leaf to its root: found by names and signatures, whatever the order in which certificates were sent.
 //!
 //! Paths are not left to rustls-webpki: it compares names byte by byte, knows one salt length of RSASSA-PSS, and reads no time before 1970.
-//! With it, a chain would be judged otherwise where trust anchors are set.
+//! With it, one chain would get two verdicts, with and without trust anchors.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -39,12 +39,12 @@ pub struct Path {
     pub anchor: Option<usize>,
     /// Where it ends.
     pub end: End,
-    /// How many certificates from the leaf on lead to a trust anchor; none where they do not.
+    /// How many certificates, counted from the leaf, lead to a trust anchor, or `None` if they do not.
     pub anchored: Option<usize>,
 }
 
 impl Path {
-    /// What is stored of a path that was put right: a root is left out, which clients have.
+    /// The certificates to store of a path that was put right: without the root, which clients have.
     pub fn stored(&self) -> &[usize] {
         match self.sent.split_last() {
             Some((_, stored)) if self.end == End::Root && !stored.is_empty() => stored,
@@ -74,7 +74,7 @@ impl<'a> Certificates<'a> {
         path.sent.iter().chain(&path.anchor).map(|index| self.all[*index]).collect()
     }
 
-    /// Whether the holder of one certificate's key signed another, which bears its name as issuer; none where it does not.
+    /// Whether the holder of one certificate's key signed another. Returns `None` if the other has another issuer's name.
     fn verdict(&self, certificate: usize, issuer: usize) -> Option<Verdict> {
         if self.all[certificate].issuer != self.all[issuer].subject {
             return None;
@@ -142,7 +142,7 @@ impl<'a> Certificates<'a> {
         *path = before;
     }
 
-    /// Why nothing that was sent is the issuer of a certificate.
+    /// Why no certificate that was sent is the issuer of this one.
     fn dead_end(&self, last: usize, found: &[(usize, Verdict)]) -> End {
         let own = SignatureAlgorithm::of(&self.all[last].certificate).err();
         let unsupported = found.iter().find_map(|(_, verdict)| match verdict {

@@ -1,4 +1,4 @@
-//! PEM as it really arrives: the lax grammar of RFC 7468, and what mail programs, shells and JSON encoders make of line ends.
+//! PEM as it really arrives: the lax grammar of RFC 7468, and line ends as mail programs, shells and JSON encoders change them.
 //!
 //! The crate `pem` takes an empty line inside the base64 for the end of headers, so the grammar is read here.
 
@@ -10,12 +10,12 @@ use base64::{
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
-/// No label is longer.
+/// The longest label.
 const LABEL_MAX_CHARS: usize = 64;
 /// The line of certificates in PEM has 64 characters (RFC 7468, section 2).
 const LINE_CHARS: usize = 64;
 
-/// Padding may be missing, and the bits that nobody reads may be set.
+/// Padding may be missing, and unused bits may be set.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true).with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -24,9 +24,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// One PEM block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// What stands after `BEGIN`.
+    /// The text after `BEGIN`.
     pub label: String,
-    /// What its base64 holds.
+    /// The bytes in base64.
     pub der: Vec<u8>,
 }
 
@@ -51,7 +51,7 @@ pub fn normalized(text: &str) -> String {
     normal
 }
 
-/// The blocks of a normalized text. What stands around them is passed over.
+/// The blocks of a normalized text. Text around them is skipped.
 ///
 /// # Errors
 ///

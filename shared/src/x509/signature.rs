@@ -29,9 +29,9 @@ pub enum Verdict {
     Signed,
     /// It did not.
     NotSigned,
-    /// Nobody can say here; this is what is not supported.
+    /// Not known, because this is not supported.
     Unsupported(String),
-    /// It is an RSA key too small to be trusted, and was not asked.
+    /// Not checked, because it is an RSA key too small to be trusted.
     TooSmall,
 }
 
@@ -76,7 +76,7 @@ impl SignatureAlgorithm {
     }
 }
 
-/// The numbers of an RSA key that may be asked.
+/// The numbers of an RSA key of a supported size.
 fn rsa(key: &SubjectPublicKeyInfo<'_>) -> Result<(BigUint, BigUint), Verdict> {
     let (modulus, exponent) = rsa_numbers(key).ok_or(Verdict::NotSigned)?;
     match modulus.bits() {

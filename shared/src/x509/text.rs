@@ -14,7 +14,7 @@ use x509_parser::{
 
 use crate::printable::{hex, is_printable};
 
-/// A name in a message has no more characters.
+/// The most characters of a name in a message.
 const NAME_MAX_CHARS: usize = 120;
 
 /// Text from a certificate as it is stored and shown: nothing that a database, a terminal or a line reader would act on.
@@ -27,7 +27,7 @@ fn latin_1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// The text of a string of any type; none where the value is no string. A `T61String` is read as Latin-1, which is what CAs put into it.
+/// The text of a string of any type, or `None` if the value is no string. A `T61String` is read as Latin-1, which is what CAs put into it.
 #[must_use]
 pub fn string<'a>(value: &Any<'a>) -> Option<Cow<'a, str>> {
     let bytes = value.data;
@@ -88,7 +88,7 @@ fn attribute_type(oid: &Oid<'_>) -> String {
     known.into_iter().find(|(known, _)| *known == oid).map_or_else(|| oid.to_id_string(), |(_, name)| name.to_owned())
 }
 
-/// A name for a message: whole, but not endless.
+/// A name for a message, cut to a bound.
 #[must_use]
 pub fn name(name: &X509Name<'_>) -> String {
     let text = whole(name);

@@ -18,7 +18,7 @@ impl TrustAnchors {
     ///
     /// # Errors
     ///
-    /// Where there are none, or one of them cannot be read.
+    /// If there are none, or one of them cannot be parsed.
     pub fn parse(pem: &[u8]) -> Result<Self, TrustAnchorsError> {
         Readings::of(&String::from_utf8_lossy(pem)).map(Self).map_err(|fault| {
             TrustAnchorsError(match fault {
@@ -28,7 +28,7 @@ impl TrustAnchors {
         })
     }
 
-    /// Those that bear the name of an issuer of these certificates.
+    /// The anchors whose subject is the issuer of one of these certificates.
     #[must_use]
     pub(super) fn of(&self, certificates: &[Parsed<'_>]) -> Vec<&Parsed<'_>> {
         let issuers: HashSet<_> = certificates.iter().map(|certificate| &certificate.issuer).collect();

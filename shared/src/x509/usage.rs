@@ -1,4 +1,4 @@
-//! Whether TLS clients would accept a path for a server: usages, constraints, and extensions that nobody knows.
+//! Whether TLS clients would accept a path for a server: usages, constraints, and unknown critical extensions.
 
 use x509_parser::{
     extensions::ExtendedKeyUsage,
@@ -78,7 +78,7 @@ fn critical(certificate: &Parsed<'_>) -> Option<String> {
     })
 }
 
-/// An extended key usage that does not have servers in it.
+/// An extended key usage without servers.
 fn foreign_purpose(certificate: &Parsed<'_>) -> Option<String> {
     let usage = certificate.extended_key_usage().filter(|usage| !usage.any && !usage.server_auth)?;
     Some(format!("has an extended key usage without TLS servers in it (it is for {})", purposes(usage)))

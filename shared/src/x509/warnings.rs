@@ -41,10 +41,10 @@ pub fn warnings(
     warnings
 }
 
-/// 2003: nothing follows where something ought to.
+/// 2003: an intermediate is missing.
 fn lacks_intermediate(sent: &[Parsed<'_>], path: &Path) -> Option<Warning> {
     let is_on_path = |certificate: &Parsed<'_>| path.sent.iter().any(|index| sent[*index].subject == certificate.subject);
-    // A CA of another name that fits nowhere shows that the path was to go on.
+    // A CA of another name that is on no path shows that the path should go on.
     let goes_on = || sent.iter().any(|certificate| certificate.is_ca() && !is_on_path(certificate));
     let last = &sent[*path.sent.last()?];
     (path.end == End::Open && path.anchored.is_none() && (path.sent.len() == 1 || goes_on()))
