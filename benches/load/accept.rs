@@ -25,7 +25,7 @@ pub async fn accepted(bench: &mut Bench) -> anyhow::Result<()> {
     let token = installation.token().await?;
     let requests = installation.posts(&token, "p256v1", &[]);
     let load = Load { address: process.address, connections: CLIENTS, requests: Arc::clone(&requests), expected: Expected::CREATED };
-    // Every connection opened, and the driver's look at the types of columns done.
+    // Opens every connection, and lets the driver look up the types of the columns.
     load.times(bench.count(20_000), &Watched::default()).await?;
     let (server, database) = installation.server()?;
     let script = tempfile::NamedTempFile::new_in(&bench.dir)?;

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{http::Connection, usage};
 
-/// Many connections that each ask, wait for the answer and ask again.
+/// Many connections. Each sends a request, waits for the answer and sends the next one.
 #[derive(Clone)]
 pub struct Load {
     pub address: SocketAddr,
@@ -53,7 +53,7 @@ impl Latencies {
     }
 }
 
-/// Whose use of processor and memory is of interest.
+/// The processes whose processor time and memory are measured.
 #[derive(Clone, Default)]
 pub struct Watched {
     pub processes: Vec<u32>,
@@ -95,7 +95,7 @@ impl Cpu {
     }
 }
 
-/// What a run gave.
+/// The result of a run.
 #[derive(Clone, Default)]
 pub struct Figures {
     pub done: usize,
@@ -162,7 +162,7 @@ impl Load {
         Ok(Figures { done: all.len(), failures, elapsed: window, latencies: Latencies::new(all), cpu, peak_bytes })
     }
 
-    /// Asks `count` times in all, as fast as it goes.
+    /// Sends `count` requests in all, as fast as possible.
     pub async fn times(&self, count: usize, watched: &Watched) -> anyhow::Result<Figures> {
         let mut connections = Vec::new();
         for _ in 0..self.connections {
@@ -204,7 +204,7 @@ pub async fn paced(address: SocketAddr, request: &[u8], expected: Expected, inte
     let (mut moment, mut latencies) = (Instant::now(), Vec::with_capacity(count));
     for _ in 0..count {
         sleep_until(moment).await;
-        // Where nothing is late, the timer's own inaccuracy of a millisecond is no latency.
+        // If nothing is late, the timer's inaccuracy of a millisecond is not counted.
         let asked = if moment.elapsed() < Duration::from_millis(2) { Instant::now() } else { moment };
         ensure!(expected.met(&mut connection, request).await?, "an unexpected answer, where each counts");
         latencies.push(asked.elapsed());

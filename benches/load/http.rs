@@ -14,7 +14,7 @@ pub struct Connection {
     buffer: Vec<u8>,
 }
 
-/// What came back. A chunked body is as it was sent: see [`unchunked`].
+/// A response. A chunked body is kept as it was sent: see [`unchunked`].
 pub struct Answer<'a> {
     pub status: u16,
     pub chunked: bool,
@@ -28,11 +28,11 @@ impl Answer<'_> {
     }
 }
 
-/// What the first bytes of a response say about its body.
+/// The parsed head of a response.
 struct Head {
     status: u16,
     begin: usize,
-    /// None where the body is chunked.
+    /// `None` if the body is chunked.
     length: Option<usize>,
 }
 
@@ -43,7 +43,7 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(16 * 1024) })
     }
 
-    /// Sends a request made by [`request`] and reads all of the answer.
+    /// Sends a request made by [`request`] and reads the whole answer.
     pub async fn ask(&mut self, request: &[u8]) -> anyhow::Result<Answer<'_>> {
         self.stream.write_all(request).await?;
         self.buffer.clear();

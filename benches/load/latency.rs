@@ -1,4 +1,4 @@
-//! What a client waits while every worker makes RSA keys.
+//! How long a client waits while every worker makes RSA keys.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::{
 
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// How often the same is measured with busy workers: a stall that comes now and then is to be seen.
+/// How often to measure with busy workers, so that an occasional stall shows.
 const RUNS: usize = 5;
 
 /// GET and POST, a hundred of each a second, idle and then with more RSA keys to make than there is time for; the worst of several runs.
 pub async fn while_generating(bench: &mut Bench) -> anyhow::Result<()> {
     let build = bench.rsa_build().await?;
     let count = bench.count(2_000);
-    // More than these workers make meanwhile; whether it was is checked at the end.
+    // More than these workers can make meanwhile. The end checks that.
     let backlog = RUNS * (count + 200 * crate::report::cores());
     for backend in Backend::BOTH {
         let installation = bench.install_build(&build, backend, 1).await?;
@@ -61,7 +61,7 @@ pub async fn while_generating(bench: &mut Bench) -> anyhow::Result<()> {
             bench.report.span(format!("{name}, idle, {}", backend.name()), &idle);
             bench.report.span(format!("{name}, all workers busy, {}", backend.name()), &busy);
         }
-        // Not drained: the backlog is of no use any more.
+        // Not drained: the backlog is no longer needed.
         drop(process);
         installation.remove().await?;
     }

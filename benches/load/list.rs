@@ -44,7 +44,7 @@ async fn measured(bench: &Bench, backend: Backend, rows: usize) -> anyhow::Resul
     let installation = bench.install(backend, 1).await?;
     installation.execute(&filling(backend, rows)).await?;
     if backend == Backend::Postgres {
-        // What autovacuum does by itself, a little later.
+        // Autovacuum would do this a little later.
         installation.execute("VACUUM ANALYZE custom_csrs").await?;
     }
     let process = installation.serve(&["--workers", "0"]).await?;

@@ -40,7 +40,7 @@ use bench::Bench;
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// As in `csrd`: the peers within this program are to have it no worse.
+/// As in `csrd`, so that the peers in this program have no disadvantage.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

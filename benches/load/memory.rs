@@ -63,7 +63,7 @@ struct Soaked {
     installation: Installation,
     process: Process,
     cycles: Arc<AtomicU64>,
-    /// Rounds that ended in another answer than was expected, and were begun anew.
+    /// Rounds that got an unexpected answer and were started again.
     broken: Arc<AtomicU64>,
     resident: Vec<u64>,
 }

@@ -39,7 +39,7 @@ pub struct Cfssl {
 }
 
 impl Cfssl {
-    /// None where it is not installed.
+    /// Starts it, or returns `None` if it is not installed.
     pub async fn start(dir: &Path) -> anyhow::Result<Option<Self>> {
         let Ok(version) = output(Command::new("cfssl").arg("version")).await else { return Ok(None) };
         let version = version.lines().next().unwrap_or_default().trim_start_matches("Version: ").to_owned();
@@ -72,7 +72,7 @@ impl Cfssl {
     }
 }
 
-/// One poem route that answers these bytes, in a process of its own: this program, called again.
+/// One poem route that answers these bytes, in a child process: this program again.
 pub async fn bare_route(body: &Path) -> anyhow::Result<Peer> {
     let mut command = Command::new(std::env::current_exe()?);
     let mut child = command.arg("--serve-bare").arg(body).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
@@ -81,7 +81,7 @@ pub async fn bare_route(body: &Path) -> anyhow::Result<Peer> {
     peer(child, line.trim().parse()?).await
 }
 
-/// What the called-again program does for [`bare_route`].
+/// What the child process of [`bare_route`] runs.
 pub fn serve_bare(body: &Path) -> anyhow::Result<()> {
     #[handler]
     fn answer(Data(body): Data<&Arc<String>>) -> Response {
@@ -116,7 +116,7 @@ pub async fn key_loop(program: &Path, time: Duration) -> anyhow::Result<KeyLoop>
     Ok(KeyLoop { rate: rate.parse()?, mean_ms: mean_ms.parse()? })
 }
 
-/// What the called-again program does for [`key_loop`]: RSA-2048 keys by the library that `csrd` in the same build has them from.
+/// What the child process of [`key_loop`] runs: RSA-2048 keys by the library that `csrd` in the same build has them from.
 pub fn loop_keys(time: Duration) -> anyhow::Result<()> {
     let cores = crate::report::cores();
     let make = || {

@@ -1,4 +1,4 @@
-//! What was measured: printed as it comes, and kept in files.
+//! The results: printed as they come, and written to files.
 
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
@@ -18,18 +18,18 @@ pub struct Row {
     pub beside: String,
     pub ratio: String,
     pub target: &'static str,
-    /// None where the line is there for context.
+    /// `None` if the line has no target.
     pub reached: Option<bool>,
 }
 
-/// Everything so far.
+/// All results so far.
 #[derive(Default)]
 pub struct Report {
     rows: Vec<Row>,
     details: Vec<String>,
     pub panels: Vec<Panel>,
     pub spans: Vec<Span>,
-    /// What was not measured, and why; what went wrong.
+    /// What was not measured and why, and what went wrong.
     pub notes: Vec<String>,
     pub versions: Vec<String>,
 }
@@ -109,7 +109,7 @@ impl Report {
         Ok(())
     }
 
-    /// Writes what a long load did to memory.
+    /// Writes the memory figures of a long load.
     pub fn write_soak(&self, dir: &Path, machine: &str, series: &str) -> anyhow::Result<()> {
         let head = "# Memory over a long time\n\nWritten by `cargo bench -p benches --bench load -- --soak TIME --out`.";
         fs::create_dir_all(dir)?;

@@ -16,7 +16,7 @@ use crate::{
 
 const CONNECTIONS: usize = 16;
 
-/// Beside a poem route that does nothing but send the same bytes.
+/// Compares it with a poem route that only sends the same bytes.
 pub async fn get_one(bench: &mut Bench) -> anyhow::Result<()> {
     let mut bars = Vec::new();
     for backend in Backend::BOTH {
@@ -72,7 +72,7 @@ pub async fn get_one(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How often a second the database alone gives this row by its key.
+/// How often per second the database alone returns this row by its key.
 async fn select_by_key(bench: &Bench, installation: &Installation, id: &str) -> anyhow::Result<f64> {
     let (server, database) = installation.server()?;
     let script = tempfile::NamedTempFile::new_in(&bench.dir)?;

@@ -147,7 +147,7 @@ fn latency_row(what: String, latencies: &Latencies) -> Row {
     }
 }
 
-/// As a client does that does not know `Prefer`.
+/// Polls, as a client does that does not know `Prefer`.
 async fn polled(installation: &Installation, process: &Process, token: &str, pause: Duration, count: usize) -> anyhow::Result<Latencies> {
     let post = &installation.posts(token, "rsa2048", &[])[0];
     let mut connection = Connection::open(process.address).await?;

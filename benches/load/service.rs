@@ -22,7 +22,7 @@ use crate::{
     postgres::{Postgres, output},
 };
 
-/// For a POST of each key type; wait until it is decided.
+/// Makes a POST wait until its custom CSR is no longer pending.
 pub const WAIT: &[(&str, &str)] = &[("Prefer", "wait=30")];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +46,7 @@ impl Backend {
 pub struct Installation {
     csrd: PathBuf,
     dir: TempDir,
-    /// None: the file in the directory.
+    /// `None` for SQLite: the file in the directory.
     server: Option<(Arc<Postgres>, String)>,
     zones: Vec<String>,
 }
@@ -66,13 +66,13 @@ impl Installation {
             Some(server) => {
                 let name = dir.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase().replace('-', "_");
                 server.sql("postgres", &format!("CREATE DATABASE {name}")).await?;
-                // What earlier parts wrote is not to be written to the disk while this one is measured.
+                // Flushes what earlier parts wrote: it must not be written while this part is measured.
                 server.sql("postgres", "CHECKPOINT").await?;
                 Some((server, name))
             }
             None => None,
         };
-        // As long as a secret has to be: this one protects nothing.
+        // As long as a secret must be. It protects nothing.
         let mut secret = File::options().write(true).create_new(true).mode(0o600).open(dir.path().join("jwt.secret"))?;
         secret.write_all(b"a benchmark's secret, known to all who read this")?;
         let zones = (0..zones).map(|index| format!("bench-{index}")).collect();
@@ -210,7 +210,7 @@ impl Installation {
         bail!("the key pool is not filled within ten minutes")
     }
 
-    /// Gives the database's room back.
+    /// Deletes the database.
     pub async fn remove(self) -> anyhow::Result<()> {
         if let Some((server, name)) = &self.server {
             server.sql("postgres", &format!("DROP DATABASE {name} WITH (FORCE)")).await?;
@@ -220,7 +220,7 @@ impl Installation {
 }
 
 impl Process {
-    /// Stops it as an operator would.
+    /// Stops it with SIGTERM.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("no process ID")?;
         rustix::process::kill_process(pid, Signal::TERM)?;
