@@ -39,7 +39,7 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .nest(CLIENT, service.data(Prefix(CLIENT)))
         .nest_no_strip("/health", health_routes(health))
         .data(Arc::clone(&state.authenticator))
-        .data(Intake { bytes: Arc::clone(&state.body_bytes), stopping: state.stopping.clone() })
+        .data(Arc::new(Intake { bytes: Arc::clone(&state.body_bytes), stopping: state.stopping.clone() }))
         .data(Arc::new(state));
     with_middleware(routes, Allow::of(document::operations(), &[CANONICAL, CLIENT]))
 }

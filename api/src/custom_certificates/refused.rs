@@ -31,7 +31,7 @@ pub fn named_csr_not_found() -> ApiError {
 /// 1431 if no `custom_csr_id` was sent.
 #[must_use]
 pub fn used_csr_not_found() -> ApiError {
-    let reason = "that this custom certificate uses is none that its zone may use now: it belongs to an account that is not granted, or \
-                  that is not the zone's. Grant that, or send the custom_csr_id of another one with a certificate that was issued for it";
+    let reason = "that this custom certificate uses cannot be used by its zone now: its account is not granted custom CSRs, or is not the \
+                  zone's. Have that changed, or send the custom_csr_id of another custom CSR with a certificate that was issued for it";
     Issue::at(ErrorCode::CertificateCsrNotFound, "/certificate").because(reason).into()
 }

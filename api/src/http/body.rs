@@ -26,7 +26,6 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 const STOPPING_TIME: Duration = Duration::from_secs(5);
 
 /// What the bodies of all requests share.
-#[derive(Clone)]
 pub struct Intake {
     /// Room for them, in bytes.
     pub bytes: Arc<Semaphore>,
@@ -94,10 +93,10 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
 
     /// Reads the body. Operations name it after the access: nothing is read of a client whose token was not accepted.
     async fn from_request(req: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
-        let Intake { bytes, stopping } = req.data::<Intake>().ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
-        let place = Arc::clone(bytes).try_acquire_many_owned(BODY_PERMITS);
+        let intake = req.data::<Arc<Intake>>().ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
+        let place = Arc::clone(&intake.bytes).try_acquire_many_owned(BODY_PERMITS);
         let place = place.map_err(|_| ApiError::from(Issue::new(ErrorCode::NotReady).because("too many request bodies are being read")))?;
-        let mut stopping = stopping.clone();
+        let mut stopping = intake.stopping.clone();
         let stopped = async {
             let _ = stopping.wait_for(|stopping| *stopping).await;
             tokio::time::sleep(STOPPING_TIME).await;
