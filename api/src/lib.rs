@@ -5,6 +5,7 @@ pub mod custom_certificates;
 pub mod custom_csrs;
 pub mod docs;
 pub mod document;
+pub mod grants;
 pub mod health;
 pub mod http;
 pub mod secret_file;
@@ -22,7 +23,7 @@ use state::AppState;
 use crate::http::{
     allow::Allow,
     body::Intake,
-    error::{ApiError, from_framework},
+    error::{ApiError, Site, from_framework},
     middleware,
     prefix::{CANONICAL, CLIENT, Prefix},
 };
@@ -30,7 +31,7 @@ use crate::http::{
 /// Everything that answers HTTP requests.
 #[must_use]
 pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
-    let health = Arc::clone(&state.health);
+    let (health, contact_url) = (Arc::clone(&state.health), state.contact_url.clone());
     let service = document::service();
     let docs = docs::routes(&service);
     let service = Arc::new(service.map_to_response());
@@ -41,13 +42,13 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .data(Arc::clone(&state.authenticator))
         .data(Arc::new(Intake { bytes: Arc::clone(&state.body_bytes), stopping: state.stopping.clone() }))
         .data(Arc::new(state));
-    with_middleware(routes, Allow::of(document::operations(), &[CANONICAL, CLIENT]))
+    with_middleware(routes, Site { allow: Allow::of(document::operations(), &[CANONICAL, CLIENT]), contact_url })
 }
 
 /// What a process without the API answers: its health.
 #[must_use]
 pub fn health_app(health: Arc<health::Health>) -> impl Endpoint<Output = Response> {
-    with_middleware(health_routes(health), Allow::default())
+    with_middleware(health_routes(health), Site::default())
 }
 
 fn health_routes(health: Arc<health::Health>) -> impl Endpoint {
@@ -55,18 +56,18 @@ fn health_routes(health: Arc<health::Health>) -> impl Endpoint {
 }
 
 /// Adds what every route needs, inner to outer.
-fn with_middleware<E: IntoEndpoint>(routes: E, allow: Allow) -> impl Endpoint<Output = Response>
+fn with_middleware<E: IntoEndpoint>(routes: E, site: Site) -> impl Endpoint<Output = Response>
 where
     E::Endpoint: 'static,
 {
-    let allow = Arc::new(allow);
+    let site = Arc::new(site);
     routes
         .with(CatchPanic::new().with_handler(PanicToEnvelope))
         .around(move |endpoint, req| {
-            let allow = Arc::clone(&allow);
+            let (site, uri) = (Arc::clone(&site), req.uri().clone());
             async move {
                 let outcome = endpoint.call(req).await;
-                let response = outcome.map_or_else(|error| from_framework(&error, || allow.methods(&error)), IntoResponse::into_response);
+                let response = outcome.map_or_else(|error| from_framework(&error, uri.path(), &site), IntoResponse::into_response);
                 Ok::<_, poem::Error>(response)
             }
         })

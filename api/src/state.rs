@@ -89,6 +89,8 @@ pub struct AppState {
     pub waiting: Waiting,
     /// Room for the bodies of requests, in bytes.
     pub body_bytes: Arc<Semaphore>,
+    /// Where tenants ask for access and quotas.
+    pub contact_url: Option<String>,
     /// Whether the process is about to end: then no request waits any longer.
     pub stopping: watch::Receiver<bool>,
 }

@@ -193,6 +193,8 @@ code_table! {
         SanLabelReserved = 2011, 200, "The subject alternative name (SAN) has a label that public CAs refuse: :reason.";
         /// A member that this request does not have.
         UnknownMember = 2012, 200, "The request has no member ‘:reason’: it is ignored. Check its spelling.";
+        /// Stands beside an error, and says what its text does not.
+        Hint = 2100, 200, ":reason";
     }
 }
 

@@ -11,19 +11,45 @@ pub struct Issue {
     pub pointer: Option<String>,
     /// The text that replaces `:reason` in the code's text.
     pub reason: Option<String>,
+    /// Which part of the request outside the body is meant, if any.
+    pub input: Option<Input>,
+    /// What the code's text does not say: the cause in this case, or what was expected.
+    pub hint: Option<String>,
+}
+
+/// A part of a request outside its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The query parameter of this name.
+    Parameter(&'static str),
+    /// The header of this name.
+    Header(&'static str),
 }
 
 impl Issue {
     /// A fault of the request as a whole.
     #[must_use]
     pub const fn new(code: ErrorCode) -> Self {
-        Self { code, pointer: None, reason: None }
+        Self { code, pointer: None, reason: None, input: None, hint: None }
     }
 
     /// A fault of one member of the body; `pointer` follows RFC 6901.
     #[must_use]
     pub fn at(code: ErrorCode, pointer: impl Into<String>) -> Self {
-        Self { code, pointer: Some(pointer.into()), reason: None }
+        Self { pointer: Some(pointer.into()), ..Self::new(code) }
+    }
+
+    /// A fault of a part of the request outside its body.
+    #[must_use]
+    pub const fn of(code: ErrorCode, input: Input) -> Self {
+        Self { code, pointer: None, reason: None, input: Some(input), hint: None }
+    }
+
+    /// Adds a hint: one or more sentences.
+    #[must_use]
+    pub fn hinting(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 
     /// Fills in the `:reason` of the code's text.

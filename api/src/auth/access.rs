@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use poem::{Request, RequestBody, http::header};
+use poem::{
+    Request, RequestBody,
+    http::{HeaderValue, header},
+};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
@@ -11,15 +14,17 @@ use shared::{
     audit::{Actor, Via},
     codes::ErrorCode,
     ids::{Scope, TenantId},
+    issue::Issue,
 };
 
 use super::{
     authenticator::Authenticator,
-    caller::{Caller, Permission},
+    caller::{Caller, Lack, Permission},
+    refusal::Refusal,
 };
 use crate::http::{
     error::ApiError,
-    middleware::{BODY_LIMIT_BYTES, RequestId},
+    middleware::{BODY_LIMIT_BYTES, RequestId, address},
     mounted::{Account, Parent, Zone},
     prefix::Prefix,
 };
@@ -42,7 +47,11 @@ impl Access {
     ///
     /// 1404 if it does not.
     pub fn scope(&self, permission: Permission) -> Result<&Scope, ApiError> {
-        if self.caller.may(&self.scope, permission) { Ok(&self.scope) } else { Err(ErrorCode::AccessNotGranted.into()) }
+        match self.caller.check(&self.scope, permission) {
+            Ok(()) => Ok(&self.scope),
+            Err(Lack::Scope) => Err(not_reached(&self.scope)),
+            Err(Lack::Permission) => Err(not_permitted(permission)),
+        }
     }
 
     /// Whom the token names.
@@ -67,18 +76,48 @@ impl Access {
         let scope = scope_of::<Zone>(req).or_else(|| scope_of::<Account>(req)).ok_or(ErrorCode::Internal)??;
         let prefix = *req.data::<Prefix>().ok_or(ErrorCode::Internal)?;
         let authenticator = req.data::<Arc<Authenticator>>().ok_or(ErrorCode::Internal)?;
-        let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(poem::http::HeaderValue::as_bytes).collect();
+        let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
         let caller = authenticator.authenticate(&headers)?;
         // A body without a length is measured while it is read.
         let length = req.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {
             return Err(ErrorCode::BodyTooLarge.into());
         }
-        let peer = req.remote_addr().as_socket_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
         let request_id = req.extensions().get().map(|RequestId(id)| id.clone());
-        let actor = Actor { who: caller.subject().to_owned(), via: Via::Api, from: peer, request_id };
+        let actor = Actor { who: caller.subject().to_owned(), via: Via::Api, from: address(req.remote_addr()), request_id };
         Ok(Self { caller, prefix, scope, actor })
     }
+}
+
+/// 1404 for a token that does not name the zone or account. It says nothing about whether there is one.
+fn not_reached(scope: &Scope) -> ApiError {
+    let kind = scope.kind();
+    let hint = format!("The token does not reach this {kind}. Ask its issuer for one that names the {kind}.");
+    Issue::new(ErrorCode::AccessNotGranted).hinting(hint).into()
+}
+
+/// 1404 for a token that does not allow this.
+fn not_permitted(permission: Permission) -> ApiError {
+    let word = permission.word();
+    let hint = format!("The token lacks the permission {word}. Ask its issuer for one with {word} in its scope.");
+    let error = ApiError::from(Issue::new(ErrorCode::AccessNotGranted).hinting(hint));
+    error.with_challenge(&format!("Bearer error=\"insufficient_scope\", error_description=\"the permission is missing\", scope=\"{word}\""))
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let challenge = match refusal.code {
+            // RFC 6750, 3.1: who sent no token is told of no error.
+            ErrorCode::AuthorizationMissing => "Bearer".to_owned(),
+            _ => format!("Bearer error=\"invalid_token\", error_description=\"{}\"", quotable(&refusal.cause)),
+        };
+        Self::from(refusal.code).with_challenge(&challenge).with_cause(refusal.detail())
+    }
+}
+
+/// The text with `?` for what may not stand in an `error_description` (RFC 6750, 3).
+fn quotable(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '?' }).collect()
 }
 
 /// The scope below which an operation was called, if it is one of this kind.

@@ -11,11 +11,12 @@ use super::{
     caller::Caller,
     claims::{Claims, VerifiedToken},
     keys::{KeyError, KeySet, KeySource},
+    refusal::Refusal,
     settings::JwtSettings,
 };
 
 /// The longest token that is looked at, in bytes.
-const TOKEN_MAX_BYTES: usize = 16 * 1024;
+pub(super) const TOKEN_MAX_BYTES: usize = 16 * 1024;
 
 /// Verifies tokens.
 pub struct Authenticator {
@@ -69,13 +70,14 @@ impl Authenticator {
     /// # Errors
     ///
     /// 1402 and 1000 to 1005.
-    pub fn authenticate(&self, authorization: &[&[u8]]) -> Result<Arc<Caller>, ErrorCode> {
+    pub fn authenticate(&self, authorization: &[&[u8]]) -> Result<Arc<Caller>, Refusal> {
         let header = match authorization {
-            [] => return Err(ErrorCode::AuthorizationMissing),
+            [] => return Err(Refusal::new(ErrorCode::AuthorizationMissing, "no Authorization header")),
             [one] => *one,
-            _ => return Err(ErrorCode::BearerMissing),
+            _ => return Err(Refusal::new(ErrorCode::BearerMissing, "several Authorization headers")),
         };
-        let token = bearer(header).ok_or(ErrorCode::BearerMissing)?;
+        let token =
+            bearer(header).ok_or_else(|| Refusal::new(ErrorCode::BearerMissing, "the Authorization header is not Bearer and one token"))?;
         self.check(&self.keys(), token)
     }
 
@@ -84,33 +86,32 @@ impl Authenticator {
     }
 
     /// Checks a token by these keys. The cache holds only what does not change about it: whether it is in time is checked again.
-    fn check(&self, keys: &Keys, token: &str) -> Result<Arc<Caller>, ErrorCode> {
+    fn check(&self, keys: &Keys, token: &str) -> Result<Arc<Caller>, Refusal> {
         let Some(hash) = TokenHash::of(token) else { return Ok(self.verify(&keys.set, token)?.caller) };
         let Some(verified) = keys.verified.find(&hash) else {
             let verified = Arc::new(self.verify(&keys.set, token)?);
             keys.verified.insert(hash, Arc::clone(&verified));
             return Ok(Arc::clone(&verified.caller));
         };
-        if !self.claims.is_in_time(&verified, self.clock.now()) {
-            keys.verified.remove(&hash);
-            return Err(ErrorCode::TokenUnverified);
-        }
+        self.claims.check_time(&verified, self.clock.now()).inspect_err(|_| keys.verified.remove(&hash))?;
         Ok(Arc::clone(&verified.caller))
     }
 
-    fn verify(&self, keys: &KeySet, token: &str) -> Result<VerifiedToken, ErrorCode> {
-        let Token { header, payload, signed, signature } = Token::parse(token).ok_or(ErrorCode::TokenUnparsable)?;
-        let fitting = object(&header).and_then(|header| keys.select(&header)).ok_or(ErrorCode::TokenHeaderBad)?;
+    fn verify(&self, keys: &KeySet, token: &str) -> Result<VerifiedToken, Refusal> {
+        let Token { header, payload, signed, signature } =
+            Token::parse(token).ok_or_else(|| Refusal::new(ErrorCode::TokenUnparsable, "not a JWT"))?;
+        let header = object(&header).ok_or_else(|| Refusal::new(ErrorCode::TokenHeaderBad, "the header is not a JSON object"))?;
+        let fitting = keys.select(&header).map_err(|cause| Refusal::new(ErrorCode::TokenHeaderBad, cause))?;
         if !fitting.iter().any(|key| key.verifies(signed, signature)) {
-            return Err(ErrorCode::TokenUnverified);
+            return Err(Refusal::new(ErrorCode::TokenUnverified, "bad signature"));
         }
-        let payload = object(&payload).ok_or(ErrorCode::ClaimsUnreadable)?;
+        let payload = object(&payload).ok_or_else(|| Refusal::new(ErrorCode::ClaimsUnreadable, "the claims are not a JSON object"))?;
         self.claims.check(&payload, self.clock.now())
     }
 }
 
 /// The token of a `Bearer` header (RFC 6750): one scheme, one token.
-fn bearer(header: &[u8]) -> Option<&str> {
+pub(super) fn bearer(header: &[u8]) -> Option<&str> {
     let mut words = std::str::from_utf8(header).ok()?.split(' ').filter(|word| !word.is_empty());
     let (scheme, token) = (words.next()?, words.next()?);
     (scheme.eq_ignore_ascii_case("bearer") && words.next().is_none()).then_some(token)

@@ -19,6 +19,12 @@ impl Permission {
     /// All words of `scope` that allow something here.
     pub const WORDS: [&str; 4] = ["custom_csrs:read", "custom_csrs:write", "custom_certificates:read", "custom_certificates:write"];
 
+    /// The word of `scope` that allows it and no more.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        self.words()[0]
+    }
+
     /// The words of `scope` (RFC 8693) that allow it.
     const fn words(self) -> &'static [&'static str] {
         match self {
@@ -28,6 +34,15 @@ impl Permission {
             Self::CustomCertificatesWrite => &["custom_certificates:write"],
         }
     }
+}
+
+/// What a token lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// It does not name the zone or account.
+    Scope,
+    /// It names the zone or account, and does not allow this.
+    Permission,
 }
 
 /// Whom a token names that was accepted.
@@ -47,15 +62,21 @@ impl Caller {
         &self.subject
     }
 
-    /// Whether the token reaches this scope with this permission. An account in a token does not reach the account's zones.
-    #[must_use]
-    pub fn may(&self, scope: &Scope, permission: Permission) -> bool {
+    /// Checks that the token reaches this scope with this permission. An account in a token does not reach the account's zones.
+    ///
+    /// # Errors
+    ///
+    /// What it lacks. What it may not reach counts first.
+    pub fn check(&self, scope: &Scope, permission: Permission) -> Result<(), Lack> {
         let names = |ids: &[String], id: &TenantId| ids.iter().any(|named| named == "*" || named == id.as_str());
         let is_reached = match scope {
             Scope::Zone(id) => names(&self.zones, id),
             Scope::Account(id) => names(&self.accounts, id),
         };
+        if !is_reached {
+            return Err(Lack::Scope);
+        }
         let allowed = self.scope.as_ref().is_none_or(|words| words.iter().any(|word| permission.words().contains(&word.as_str())));
-        is_reached && allowed
+        if allowed { Ok(()) } else { Err(Lack::Permission) }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use shared::{clock::Timestamp, codes::ErrorCode};
 
-use super::{caller::Caller, settings::JwtSettings};
+use super::{caller::Caller, refusal::Refusal, settings::JwtSettings};
 
 /// The longest `sub`, in characters.
 const SUBJECT_MAX_CHARS: usize = 255;
@@ -30,16 +30,7 @@ pub(super) struct VerifiedToken {
     not_before_secs: Option<f64>,
 }
 
-/// A claim has another type than it must.
-struct WrongType;
-
-type Claim<T> = Result<Option<T>, WrongType>;
-
-impl From<WrongType> for ErrorCode {
-    fn from(WrongType: WrongType) -> Self {
-        Self::ClaimsUnreadable
-    }
-}
+type Claim<T> = Result<Option<T>, Refusal>;
 
 impl Claims {
     pub fn new(settings: &JwtSettings) -> Self {
@@ -53,7 +44,7 @@ impl Claims {
     }
 
     /// Checks first that every claim has its type (1004), then that none is absent (1005), then what they say (1003).
-    pub fn check(&self, payload: &Map<String, Value>, now: Timestamp) -> Result<VerifiedToken, ErrorCode> {
+    pub fn check(&self, payload: &Map<String, Value>, now: Timestamp) -> Result<VerifiedToken, Refusal> {
         let (expires, not_before) = (expiry(payload)?, number(payload, "nbf")?);
         number(payload, "iat")?;
         let (subject, issuer) = (subject(payload)?, text(payload, "iss")?);
@@ -61,12 +52,16 @@ impl Claims {
         let (zones, accounts) = (texts(payload, &self.zones_claim)?, texts(payload, &self.accounts_claim)?);
         let scope = text(payload, "scope")?;
 
-        let (Some(expires), Some(subject)) = (expires, subject) else { return Err(ErrorCode::ClaimsMissing) };
-        if (zones.is_none() && accounts.is_none())
-            || (self.issuer.is_some() && issuer.is_none())
-            || (self.audience.is_some() && audience.is_none())
-        {
-            return Err(ErrorCode::ClaimsMissing);
+        let expires = expires.ok_or_else(|| missing("exp"))?;
+        let subject = subject.ok_or_else(|| missing("sub"))?;
+        if zones.is_none() && accounts.is_none() {
+            return Err(missing(&format!("{} or {}", self.zones_claim, self.accounts_claim)));
+        }
+        if self.issuer.is_some() && issuer.is_none() {
+            return Err(missing("iss"));
+        }
+        if self.audience.is_some() && audience.is_none() {
+            return Err(missing("aud"));
         }
 
         let wrong_issuer = self.issuer.is_some() && issuer != self.issuer;
@@ -74,19 +69,29 @@ impl Claims {
         let words = |scope: String| scope.split(' ').map(str::to_owned).collect();
         let caller = Caller { subject, zones: zones.unwrap_or_default(), accounts: accounts.unwrap_or_default(), scope: scope.map(words) };
         let verified = VerifiedToken { caller: Arc::new(caller), expires_secs: expires, not_before_secs: not_before };
-        if wrong_issuer || wrong_audience || !self.is_in_time(&verified, now) {
-            return Err(ErrorCode::TokenUnverified);
+        self.check_time(&verified, now)?;
+        if wrong_issuer {
+            return Err(Refusal::new(ErrorCode::TokenUnverified, "wrong issuer"));
+        }
+        if wrong_audience {
+            return Err(Refusal::new(ErrorCode::TokenUnverified, "wrong audience"));
         }
         Ok(verified)
     }
 
-    /// Whether the token is neither expired nor early, with the leeway.
-    pub fn is_in_time(&self, token: &VerifiedToken, now: Timestamp) -> bool {
+    /// Checks that the token is neither expired nor early, with the leeway.
+    pub fn check_time(&self, token: &VerifiedToken, now: Timestamp) -> Result<(), Refusal> {
         #[expect(clippy::cast_precision_loss, reason = "microseconds of this century fit")]
         let now_secs = now.micros() as f64 / 1e6;
-        let is_expired = token.expires_secs + self.leeway_secs <= now_secs;
-        let is_early = token.not_before_secs.is_some_and(|not_before| not_before - self.leeway_secs > now_secs);
-        !is_expired && !is_early
+        if token.expires_secs + self.leeway_secs <= now_secs {
+            let detail = format!("expired {:.0} s ago", now_secs - token.expires_secs);
+            return Err(Refusal::new(ErrorCode::TokenUnverified, "expired").with_detail(detail));
+        }
+        if let Some(early_secs) = token.not_before_secs.map(|not_before| not_before - now_secs).filter(|early| *early > self.leeway_secs) {
+            let detail = format!("not yet valid: it is in {early_secs:.0} s");
+            return Err(Refusal::new(ErrorCode::TokenUnverified, "not yet valid").with_detail(detail));
+        }
+        Ok(())
     }
 }
 
@@ -96,7 +101,12 @@ fn claim<'a>(payload: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 }
 
 fn typed<T>(payload: &Map<String, Value>, name: &str, read: impl FnOnce(&Value) -> Option<T>) -> Claim<T> {
-    claim(payload, name).map(|value| read(value).ok_or(WrongType)).transpose()
+    let wrong_type = || Refusal::new(ErrorCode::ClaimsUnreadable, format!("the claim {name} is not what it must be"));
+    claim(payload, name).map(|value| read(value).ok_or_else(wrong_type)).transpose()
+}
+
+fn missing(claim: &str) -> Refusal {
+    Refusal::new(ErrorCode::ClaimsMissing, format!("the claim {claim} is missing"))
 }
 
 fn number(payload: &Map<String, Value>, name: &str) -> Claim<f64> {

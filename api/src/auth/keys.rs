@@ -118,22 +118,33 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// The keys that a token's header asks for, at least one; `None` if the header is not acceptable. Several may have one `kid`
+    /// The keys that a token's header asks for, at least one; otherwise why the header is not acceptable. Several may have one `kid`
     /// (RFC 7517, 4.5); without a `kid` there is exactly one.
-    pub fn select(&self, header: &Map<String, Value>) -> Option<Vec<&Key>> {
-        if header.contains_key("crit") || header.get("typ").is_some_and(|typ| typ.as_str().is_none_or(is_for_another_purpose)) {
-            return None;
+    pub fn select(&self, header: &Map<String, Value>) -> Result<Vec<&Key>, &'static str> {
+        if header.contains_key("crit") {
+            return Err("critical extension");
         }
-        let algorithm: Algorithm = header.get("alg")?.as_str()?.parse().ok()?;
+        if header.get("typ").is_some_and(|typ| typ.as_str().is_none_or(is_for_another_purpose)) {
+            return Err("not an access token");
+        }
+        let algorithm = header.get("alg").and_then(|alg| alg.as_str()?.parse::<Algorithm>().ok()).ok_or("unknown algorithm")?;
+        if self.keys.iter().all(|key| key.algorithm != algorithm) {
+            return Err("no key of this algorithm");
+        }
         let fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
         let fitting: Vec<_> = match header.get("kid") {
             Some(kid) => {
-                let kid = kid.as_str()?;
+                let kid = kid.as_str().ok_or("the key ID is not a string")?;
                 fitting.filter(|key| self.any_kid || key.kid.as_deref() == Some(kid)).collect()
             }
             None => fitting.collect(),
         };
-        (fitting.len() == 1 || (fitting.len() > 1 && header.contains_key("kid"))).then_some(fitting)
+        match fitting.len() {
+            0 => Err("unknown key"),
+            1 => Ok(fitting),
+            _ if header.contains_key("kid") => Ok(fitting),
+            _ => Err("no key ID, and several keys fit"),
+        }
     }
 }
 

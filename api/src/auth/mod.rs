@@ -7,7 +7,9 @@ pub mod caller;
 mod claims;
 mod key;
 pub mod keys;
+pub mod presented;
 mod public_keys;
+pub mod refusal;
 pub mod settings;
 pub mod signing;
 
@@ -15,5 +17,6 @@ pub use self::{
     authenticator::Authenticator,
     caller::{Caller, Permission},
     keys::{KeyError, KeySource},
+    refusal::Refusal,
     settings::JwtSettings,
 };

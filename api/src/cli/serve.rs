@@ -31,6 +31,7 @@ use super::{
     log,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
+    settings::web_url,
     signals, work,
 };
 
@@ -64,6 +65,9 @@ pub struct ServeArgs {
     /// Root certificates (PEM) that uploaded certificates must lead to; without it any CA will do
     #[arg(long, env = "CSRD_TRUST_ANCHORS", hide_env_values = true, value_name = "FILE")]
     trust_anchors: Option<PathBuf>,
+    /// Where tenants ask for access or a larger quota: an http or https URL, with which the hints of 1403, 1404 and 1465 end
+    #[arg(long, env = "CSRD_CONTACT_URL", hide_env_values = true, value_name = "URL", value_parser = web_url)]
+    contact_url: Option<String>,
     #[command(flatten)]
     jwt: JwtArgs,
     #[command(flatten)]
@@ -127,6 +131,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         create_wait_secs: args.create_wait,
         waiting: Waiting::new(MAX_WAITING),
         body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
+        contact_url: args.contact_url,
         stopping,
     };
     tracing::info!(

@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::Command;
+use poem::http::Uri;
 use shared::printable::escape;
 
 /// How long the last words of a process wait for their reader.
@@ -60,6 +61,16 @@ pub fn harmless_variables() -> impl Iterator<Item = (OsString, OsString)> {
 /// Reads a duration such as `30s`, `5m` or `1h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write a duration such as 30s, 5m or 1h"))
+}
+
+/// Reads a URL for people to open in a browser.
+pub fn web_url(text: &str) -> Result<String, String> {
+    let expected = || "write an http or https URL, such as https://platform.example/help".to_owned();
+    let uri: Uri = text.parse().map_err(|_| expected())?;
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty());
+    // Nobody is to read a password in it.
+    let is_public = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    if is_web && is_public { Ok(text.to_owned()) } else { Err(expected()) }
 }
 
 /// Standard output. Whoever reads it may stop at any time, as `head` does; what cannot be written otherwise is an error.
@@ -128,6 +139,18 @@ pub fn patiently(write: impl FnOnce() + Send + 'static) {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    #[test]
+    fn a_contact_is_a_web_address() {
+        for url in ["https://platform.example/help?topic=csr#quota", "http://127.0.0.1:8080"] {
+            assert_eq!(super::web_url(url).as_deref(), Ok(url));
+        }
+        for other in
+            ["", "platform.example", "/help", "ftp://a.example", "mailto:a@b.example", "https://", "https://a b", "https://u:p@a.example"]
+        {
+            assert!(super::web_url(other).is_err(), "{other}");
+        }
+    }
 
     #[test]
     fn a_duration_has_a_number_and_a_unit() {

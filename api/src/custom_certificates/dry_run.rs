@@ -7,9 +7,9 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
 };
-use shared::{codes::ErrorCode, issue::Issue};
+use shared::issue::Issue;
 
-use crate::http::query::{inline, schema};
+use crate::http::query::{inline, out_of_range, schema};
 
 /// The query parameter: `true`, or else `false` or absent. An empty value is not the same as an absent one, unlike elsewhere, and several
 /// that differ are a fault: what is stored by mistake cannot be taken back.
@@ -45,12 +45,12 @@ impl<'a> ApiExtractor<'a> for DryRun {
     }
 }
 
-fn read(query: &str, name: &str) -> Result<bool, Issue> {
+fn read(query: &str, name: &'static str) -> Result<bool, Issue> {
     let values: BTreeSet<_> = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).map(|(_, value)| value).collect();
     match values.iter().map(AsRef::as_ref).collect::<Vec<_>>()[..] {
         [] | ["false"] => Ok(false),
         ["true"] => Ok(true),
-        _ => Err(Issue::new(ErrorCode::ParameterOutOfRange).because(format!("query parameter {name} must be one of true, false"))),
+        _ => Err(out_of_range(name, &values.into_iter().collect::<Vec<_>>().join(", "), "be one of true, false")),
     }
 }
 

@@ -22,6 +22,8 @@ pub const TAG: Tag = Tag("custom certificates");
 
 impl PathId for CustomCertificateId {
     const INVALID: ErrorCode = ErrorCode::CustomCertificateIdInvalid;
+    const FORM: &'static str =
+        "The ID of a custom certificate is 32 hexadecimal digits without hyphens, as in 0190163d86947739aea5966c26f8ad91.";
 
     fn parse(text: &str) -> Option<Self> {
         Self::parse(text)

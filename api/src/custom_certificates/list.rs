@@ -13,6 +13,7 @@ use shared::{clock::Timestamp, custom_certificate, ids::CustomCsrId, storage::Ce
 use super::dto::{CertificateStatus, CustomCertificateDto, TAG};
 use crate::{
     auth::{access::Access, caller::Permission::CustomCertificatesRead},
+    grants::hint_on_list,
     http::{
         deadline::Deadline,
         envelope::{Message, envelopes},
@@ -82,8 +83,9 @@ impl List {
         let query = faults.none_or(query)?;
         let page = deadline.read(state.store.list_certificates(scope, &query)).await?;
         let info = ResultInfo::new(query.page, query.per_page, page.rows.len(), page.total);
+        let messages = hint_on_list(&state, deadline, scope, page.total).await;
         let rows = page.rows.into_iter().map(|row| CustomCertificateDto::listed(row, now)).collect();
-        Ok(Json(CustomCertificateListResponse::new(rows, Vec::new(), info)))
+        Ok(Json(CustomCertificateListResponse::new(rows, messages, info)))
     }
 }
 

@@ -6,13 +6,14 @@ use shared::{
     storage::{CertificateRefusal, MAX_CERTIFICATES_OF_CSR},
 };
 
-use crate::http::error::ApiError;
+use crate::{grants::revoked, http::error::ApiError};
 
 /// The error of a refusal; `csr_not_found` says which custom CSR the request meant.
 #[must_use]
 pub fn refused(refusal: CertificateRefusal, csr_not_found: fn() -> ApiError) -> ApiError {
     match refusal {
-        CertificateRefusal::NotGranted => ErrorCode::AccessNotGranted.into(),
+        // Everything that gets here was granted a moment ago, or when it got its first certificate.
+        CertificateRefusal::NotGranted => Issue::new(ErrorCode::AccessNotGranted).hinting(revoked("zone")).into(),
         CertificateRefusal::CsrGone => csr_not_found(),
         CertificateRefusal::Stored(id) => Issue::at(ErrorCode::CertificateStored, "/certificate").because(id.to_string()).into(),
         CertificateRefusal::CsrFull => {

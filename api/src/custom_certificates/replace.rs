@@ -5,7 +5,7 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
 use shared::{
-    bodies::upload::Upload as Sent,
+    bodies::{undecodable::explained, upload::Upload as Sent},
     clock::Timestamp,
     codes::ErrorCode,
     custom_certificate::CustomCertificate,
@@ -89,7 +89,8 @@ impl Replace {
         let matcher = Matcher::new(state, deadline, now);
         let (zone, id) = (access.scope(CustomCertificatesWrite)?, id.id()?);
         let present = custom_certificate(state, deadline, zone, id).await?;
-        let sent = Sent::parse(body.json()?)?;
+        let body = body.json()?;
+        let sent = Sent::parse(body).map_err(|issues| explained(body, issues))?;
         let is_dry_run = dry_run.is_set()?;
         sent.private_key.clone().map_or(Ok(()), Err)?;
         let csr_not_found = if sent.custom_csr_id.is_some() { named_csr_not_found } else { used_csr_not_found };

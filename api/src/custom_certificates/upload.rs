@@ -5,9 +5,8 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use shared::{
-    bodies::upload::Upload as Sent,
+    bodies::{undecodable::explained, upload::Upload as Sent},
     clock::Timestamp,
-    codes::ErrorCode,
     custom_certificate::{self, CustomCertificate},
     ids::{CustomCertificateId, Scope},
     storage::{NewCertificate, NewChain},
@@ -21,6 +20,7 @@ use super::{
 };
 use crate::{
     auth::{access::Access, caller::Permission::CustomCertificatesWrite},
+    grants::not_granted,
     http::{
         body::Body,
         deadline::Deadline,
@@ -111,7 +111,8 @@ impl Upload {
         let matcher = Matcher::new(state, deadline, now);
         let zone = access.scope(CustomCertificatesWrite)?;
         check_grant(state, deadline, zone).await?;
-        let sent = Sent::parse(body.json()?)?;
+        let body = body.json()?;
+        let sent = Sent::parse(body).map_err(|issues| explained(body, issues))?;
         let is_dry_run = dry_run.is_set()?;
         sent.private_key.clone().map_or(Ok(()), Err)?;
         let named = match &sent.custom_csr_id {
@@ -154,7 +155,10 @@ impl Upload {
 /// Checks that a zone may have custom certificates; they need no quota.
 async fn check_grant(state: &AppState, deadline: Deadline, zone: &Scope) -> Result<(), ApiError> {
     let grant = deadline.read(state.store.find_scope(zone)).await?;
-    if grant.is_some_and(|grant| grant.granted) { Ok(()) } else { Err(ErrorCode::AccessNotGranted.into()) }
+    match grant {
+        Some(grant) if grant.granted => Ok(()),
+        grant => Err(not_granted(zone, grant.as_ref()).into()),
+    }
 }
 
 fn made(new: NewCertificate, now: Timestamp) -> CustomCertificate {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     auth::access::Access,
+    grants,
     http::{deadline::Deadline, envelope::Message, error::ApiError, payload::Json},
     state::AppState,
 };
@@ -86,9 +87,13 @@ pub async fn accept(
             find::check_grant(state, deadline, scope).await?;
             return Err(ErrorCode::IdempotencyKeyReused.into());
         }
-        Acceptance::NotGranted => return Err(ErrorCode::AccessNotGranted.into()),
-        Acceptance::NoQuota => return Err(ErrorCode::QuotaNotAllocated.into()),
-        Acceptance::QuotaUsedUp(quota) => return Err(quota_used_up(scope, quota)),
+        Acceptance::NotGranted => {
+            // It says why; it was granted since if it finds nothing.
+            find::check_grant(state, deadline, scope).await?;
+            return Err(ErrorCode::AccessNotGranted.into());
+        }
+        Acceptance::NoQuota => return Err(grants::no_quota(scope).into()),
+        Acceptance::QuotaUsedUp(quota) => return Err(grants::quota_used_up(scope, quota).into()),
         Acceptance::TooManyPending | Acceptance::TooManyKeys => return Err(ErrorCode::TooManyRequests.into()),
     };
     let (csr, applied) = wait_for(state, deadline, access, csr, changes, prefer).await;
@@ -136,9 +141,4 @@ pub fn all_faults(
 
 fn is_undecodable(issues: &[Issue]) -> bool {
     issues.iter().any(|issue| issue.code == ErrorCode::BodyUndecodable && issue.pointer.is_none())
-}
-
-fn quota_used_up(scope: &Scope, quota: u32) -> ApiError {
-    let reason = format!("the {} has all {quota} custom CSRs that it may have", scope.kind());
-    Issue::new(ErrorCode::QuotaUsedUp).because(reason).into()
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
-use shared::{bodies::create::Accepted, storage::IdempotencyKey};
+use shared::{
+    bodies::{create::Accepted, undecodable::explained},
+    storage::IdempotencyKey,
+};
 
 use super::{
     accept::{Created, Validated, accept, all_faults},
@@ -113,5 +116,5 @@ fn validate(
     key: &IdempotencyHeader,
 ) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
     let body = body.json()?;
-    all_faults(state.validator.parse(body), key.of(access.subject(), body))
+    all_faults(state.validator.parse(body).map_err(|issues| explained(body, issues)), key.of(access.subject(), body))
 }

@@ -5,14 +5,20 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
-use shared::{codes::ErrorCode, ids::CustomCsrId, storage::Deletion};
+use shared::{
+    codes::ErrorCode,
+    ids::{CustomCsrId, Scope},
+    issue::Issue,
+    storage::Deletion,
+};
 
-use super::dto::TAG;
+use super::{dto::TAG, find};
 use crate::{
     auth::{access::Access, caller::Permission::CustomCsrsWrite},
     http::{
         deadline::Deadline,
         envelope::{Message, envelopes},
+        error::ApiError,
         failure::{Failure, Operation},
         path::Path,
         payload::Json,
@@ -56,13 +62,25 @@ impl Delete {
         access: Access,
         #[oai(name = "custom_csr_id")] id: Path<CustomCsrId>,
     ) -> Result<Json<DeletedCustomCsrResponse>, Failure<Delete>> {
-        let (scope, id) = (access.scope(CustomCsrsWrite)?, id.id()?);
+        let (scope, id, deadline) = (access.scope(CustomCsrsWrite)?, id.id()?, Deadline::default());
         let deleting = state.store.delete_custom_csr(scope, id, access.actor(), state.clock.now());
-        match Deadline::default().write(deleting).await? {
+        match deadline.write(deleting).await? {
             Deletion::Deleted => {}
             Deletion::NotFound => return Err(ErrorCode::CustomCsrNotFound.into()),
-            Deletion::InUse => return Err(ErrorCode::CustomCsrInUse.into()),
+            Deletion::InUse => return Err(in_use(state.0, deadline, scope, id).await?.into()),
         }
         Ok(Json(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: id.to_string() }, Vec::new())))
     }
+}
+
+/// 1420, which names the custom certificates.
+async fn in_use(state: &AppState, deadline: Deadline, scope: &Scope, id: CustomCsrId) -> Result<Issue, ApiError> {
+    let csr = find::custom_csr(state, deadline, scope, id).await?;
+    let ids: Vec<_> = csr.certificate_ids.iter().map(ToString::to_string).collect();
+    let hint = format!(
+        "These custom certificates use it: {}. Delete them, or move each to another custom CSR with a PATCH that sends its custom_csr_id and \
+         a certificate for it, which frees this one too.",
+        ids.join(", ")
+    );
+    Ok(Issue::new(ErrorCode::CustomCsrInUse).hinting(hint))
 }

@@ -19,6 +19,7 @@ pub const TAG: Tag = Tag("custom CSRs");
 
 impl PathId for CustomCsrId {
     const INVALID: ErrorCode = ErrorCode::CustomCsrIdInvalid;
+    const FORM: &'static str = "The ID of a custom CSR is a UUID: 36 characters, as in 0190163d-8694-7739-aea5-966c26f8ad91.";
 
     fn parse(text: &str) -> Option<Self> {
         Self::parse(text)

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
-use shared::{bodies::edit::Edit as Changes, codes::ErrorCode, ids::CustomCsrId};
+use shared::{
+    bodies::{edit::Edit as Changes, undecodable::explained},
+    codes::ErrorCode,
+    ids::CustomCsrId,
+};
 
 use super::{
     dto::{CustomCsrResponse, TAG},
@@ -62,7 +66,8 @@ impl Edit {
         let (state, deadline) = (state.0, Deadline::default());
         let (scope, id) = (access.scope(CustomCsrsWrite)?, id.id()?);
         find::custom_csr(state, deadline, scope, id).await?;
-        let (changes, warnings) = Changes::parse(body.json()?)?;
+        let body = body.json()?;
+        let (changes, warnings) = Changes::parse(body).map_err(|issues| explained(body, issues))?;
         let editing = state.store.edit_custom_csr(scope, id, &changes, access.actor(), state.clock.now());
         let edited = deadline.write(editing).await?.ok_or(ErrorCode::CustomCsrNotFound)?;
         Ok(Json(CustomCsrResponse::new(edited.into(), warnings.iter().map(Message::from).collect())))

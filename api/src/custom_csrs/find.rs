@@ -7,6 +7,7 @@ use shared::{
 };
 
 use crate::{
+    grants,
     http::{deadline::Deadline, error::ApiError},
     state::AppState,
 };
@@ -28,9 +29,9 @@ pub async fn custom_csr(state: &AppState, deadline: Deadline, scope: &Scope, id:
 ///
 /// 1404 if it was not granted them, 1403 if it has no quota.
 pub async fn check_grant(state: &AppState, deadline: Deadline, scope: &Scope) -> Result<(), ApiError> {
-    match deadline.read(state.store.find_scope(scope)).await?.filter(|grant| grant.granted) {
-        None => Err(ErrorCode::AccessNotGranted.into()),
-        Some(grant) if grant.quota.is_none() => Err(ErrorCode::QuotaNotAllocated.into()),
-        Some(_) => Ok(()),
+    match deadline.read(state.store.find_scope(scope)).await? {
+        Some(grant) if grant.granted && grant.quota.is_some() => Ok(()),
+        Some(grant) if grant.granted => Err(grants::no_quota(scope).into()),
+        grant => Err(grants::not_granted(scope, grant.as_ref()).into()),
     }
 }

@@ -9,7 +9,11 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
 };
-use shared::{codes::ErrorCode, issue::Issue, storage::IdempotencyKey};
+use shared::{
+    codes::ErrorCode,
+    issue::{Input, Issue},
+    storage::IdempotencyKey,
+};
 
 /// The header.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -27,7 +31,8 @@ impl IdempotencyHeader {
         let key = key.as_bytes();
         if !(1..=KEY_MAX_CHARS).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) || keys.next().is_some() {
             let reason = format!("header Idempotency-Key must be one of 1 to {KEY_MAX_CHARS} visible ASCII characters");
-            return Self(Err(Issue::new(ErrorCode::ParameterOutOfRange).because(reason)));
+            let hint = "Idempotency-Key may be sent once, with 1 to 255 characters from ! to ~.";
+            return Self(Err(Issue::of(ErrorCode::ParameterOutOfRange, Input::Header("Idempotency-Key")).because(reason).hinting(hint)));
         }
         Self(Ok(Some(key.to_vec())))
     }

@@ -16,6 +16,7 @@ use shared::{
 use super::dto::{CustomCsrDto, KeyType, Status, TAG};
 use crate::{
     auth::{access::Access, caller::Permission::CustomCsrsRead},
+    grants::hint_on_list,
     http::{
         deadline::Deadline,
         envelope::{Message, envelopes},
@@ -65,7 +66,7 @@ impl List {
         key_type: Query<KeyType>,
         search: Query<Search>,
     ) -> Result<Json<CustomCsrListResponse>, Failure<List>> {
-        let scope = access.scope(CustomCsrsRead)?;
+        let (scope, deadline) = (access.scope(CustomCsrsRead)?, Deadline::default());
         let mut faults = Faults::default();
         let query = ListQuery {
             page: faults.take(page).unwrap_or(1),
@@ -77,9 +78,10 @@ impl List {
             search: faults.take(search),
         };
         let query = faults.none_or(query)?;
-        let page = Deadline::default().read(state.store.list_custom_csrs(scope, &query)).await?;
+        let page = deadline.read(state.store.list_custom_csrs(scope, &query)).await?;
         let info = ResultInfo::new(query.page, query.per_page, page.rows.len(), page.total);
-        Ok(Json(CustomCsrListResponse::new(page.rows.into_iter().map(CustomCsrDto::from).collect(), Vec::new(), info)))
+        let messages = hint_on_list(&state, deadline, scope, page.total).await;
+        Ok(Json(CustomCsrListResponse::new(page.rows.into_iter().map(CustomCsrDto::from).collect(), messages, info)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
-use shared::{custom_csr::Status, ids::CustomCsrId};
+use shared::{bodies::undecodable::explained, custom_csr::Status, ids::CustomCsrId};
 
 use super::{
     accept::{Created, Validated, accept, all_faults},
@@ -80,7 +80,8 @@ impl Rekey {
         let body = body.json()?;
         // The old one's ID stands before the body: the same key for another one is another request.
         let identity = [id.to_string().as_bytes(), body.unwrap_or_default()].concat();
-        let (accepted, idempotency_key) = all_faults(state.validator.parse_rekey(old.request, body), key.of(access.subject(), &identity))?;
+        let parsed = state.validator.parse_rekey(old.request, body).map_err(|issues| explained(body.unwrap_or_default(), issues));
+        let (accepted, idempotency_key) = all_faults(parsed, key.of(access.subject(), &identity))?;
         if old.status == Status::Pending {
             return Err(not_active(old.status).into());
         }

@@ -65,7 +65,7 @@ fn bare(status: Status, key_type: KeyType) -> CustomCsrDto {
 #[test]
 fn custom_csrs_are_written_as_documented() {
     let messages = vec![
-        Message { code: 2000, message: "a \"warning\"".to_owned(), source: Some(Source { pointer: "/common_name".to_owned() }) },
+        Message { code: 2000, message: "a \"warning\"".to_owned(), source: Some(Source::pointer("/common_name")) },
         Message { code: 2001, message: String::new(), source: None },
     ];
     check(&CustomCsrResponse::new(full(), messages));

@@ -7,10 +7,14 @@ use poem::{
     http::{HeaderValue, Method},
 };
 use poem_openapi::OpenApi;
+use shared::ids::TenantId;
 
 /// In the order in which they are named. HEAD comes with GET.
 const METHODS: [(Method, &str); 5] =
     [(Method::GET, "GET, HEAD"), (Method::POST, "POST"), (Method::PUT, "PUT"), (Method::PATCH, "PATCH"), (Method::DELETE, "DELETE")];
+
+/// Routes beside the API.
+const READABLE: [&str; 4] = ["/health/live", "/health/ready", "/openapi.json", "/openapi.yaml"];
 
 /// The routes of the API, each as the router names it, and their methods. All other routes can only be read.
 #[derive(Default)]
@@ -29,10 +33,37 @@ impl Allow {
         Self(allow.collect())
     }
 
+    /// Whether a path is that of a route.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        READABLE.contains(&path) || self.0.keys().any(|route| is_of(path, route))
+    }
+
     /// The methods of the route that refused a request with this error.
     #[must_use]
     pub fn methods(&self, error: &poem::Error) -> HeaderValue {
         let route = error.data::<PathPattern>();
         route.and_then(|PathPattern(route)| self.0.get(&**route)).cloned().unwrap_or(HeaderValue::from_static("GET, HEAD"))
+    }
+}
+
+/// Whether a path fits a route, in which `:` begins an ID.
+fn is_of(path: &str, route: &str) -> bool {
+    let fits =
+        |(segment, pattern): (&str, &str)| if pattern.starts_with(':') { TenantId::parse(segment).is_some() } else { segment == pattern };
+    path.split('/').count() == route.split('/').count() && path.split('/').zip(route.split('/')).all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_fits_the_route_with_its_segments_and_no_other() {
+        assert!(is_of("/zones/z/custom_csrs", "/zones/:zone_id/custom_csrs"));
+        assert!(is_of("/zones/z/custom_csrs/x", "/zones/:zone_id/custom_csrs/:custom_csr_id"));
+        for other in ["/zones/z/custom_csrs/x", "/zones/z", "/zones/z/custom_csr", "/zones//custom_csrs", "/zones/~/custom_csrs", ""] {
+            assert!(!is_of(other, "/zones/:zone_id/custom_csrs"), "{other}");
+        }
     }
 }

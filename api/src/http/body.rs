@@ -65,9 +65,14 @@ impl<T> Body<T> {
     ///
     /// # Errors
     ///
-    /// 1400 if the content type is not JSON.
-    pub fn json(&self) -> Result<&[u8], ErrorCode> {
-        if self.is_json { Ok(&self.bytes) } else { Err(ErrorCode::BodyUndecodable) }
+    /// 1400 if the content type is not JSON, or a part of the body is missing.
+    pub fn json(&self) -> Result<&[u8], Issue> {
+        let refused = |hint: &str| Err(Issue::new(ErrorCode::BodyUndecodable).hinting(hint));
+        match (self.is_whole, self.is_json) {
+            (true, true) => Ok(&self.bytes),
+            (true, false) => refused("The header Content-Type must be application/json."),
+            (false, _) => refused("The body did not arrive whole within 30 seconds."),
+        }
     }
 }
 
@@ -113,7 +118,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
                 (bytes, true)
             }
             Ok(Err(TooLarge)) => return Err(ApiError::from(ErrorCode::BodyTooLarge).into()),
-            // Cut off, or too slow: the validator says what is missing.
+            // Cut off, or too slow.
             Ok(Ok(None)) | Err(_) => (Vec::new(), false),
         };
         Ok(Self { bytes, is_whole, is_json: req.content_type().is_some_and(is_json), schema: PhantomData, _place: place })
@@ -128,8 +133,8 @@ impl<T> OptionalBody<T> {
     ///
     /// # Errors
     ///
-    /// 1400 if the content type is not JSON.
-    pub fn json(&self) -> Result<Option<&[u8]>, ErrorCode> {
+    /// 1400 if the content type is not JSON, or a part of the body is missing.
+    pub fn json(&self) -> Result<Option<&[u8]>, Issue> {
         if self.0.is_whole && self.0.bytes.is_empty() { Ok(None) } else { self.0.json().map(Some) }
     }
 }

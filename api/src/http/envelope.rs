@@ -8,13 +8,44 @@ use poem_openapi::{
     types::{ParseFromJSON, ParseResult, ToJSON, Type},
 };
 use serde::Serialize;
-use shared::issue::{Issue, Warning};
+use shared::{
+    codes::WarningCode,
+    issue::{Input, Issue, Warning},
+};
 
-/// Which member of the request body is meant.
-#[derive(Debug, Clone, Object, Serialize)]
+/// Which part of the request is meant: it has one of these members.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Object, Serialize)]
 pub struct Source {
     /// A JSON pointer (RFC 6901) into the request body.
-    pub pointer: String,
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// The name of a query parameter.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// The name of a header.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+}
+
+impl Source {
+    /// A member of the body.
+    #[must_use]
+    pub fn pointer(pointer: impl Into<String>) -> Self {
+        Self { pointer: Some(pointer.into()), ..Self::default() }
+    }
+
+    /// The part of the request that has the fault, unless it is the request as a whole.
+    #[must_use]
+    pub fn of(issue: &Issue) -> Option<Self> {
+        match issue.input {
+            Some(Input::Parameter(name)) => Some(Self { parameter: Some(name.to_owned()), ..Self::default() }),
+            Some(Input::Header(name)) => Some(Self { header: Some(name.to_owned()), ..Self::default() }),
+            None => issue.pointer.clone().map(Self::pointer),
+        }
+    }
 }
 
 /// One error or one warning.
@@ -24,7 +55,7 @@ pub struct Message {
     pub code: u16,
     /// What is wrong and what to do.
     pub message: String,
-    /// Which member of the request body is meant; absent where it is the request as a whole.
+    /// Which part of the request is meant; absent if it is the request as a whole.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
@@ -32,15 +63,21 @@ pub struct Message {
 
 impl From<&Issue> for Message {
     fn from(issue: &Issue) -> Self {
-        let source = issue.pointer.clone().map(|pointer| Source { pointer });
-        Self { code: issue.code.number(), message: issue.message(), source }
+        Self { code: issue.code.number(), message: issue.message(), source: Source::of(issue) }
     }
 }
 
 impl From<&Warning> for Message {
     fn from(warning: &Warning) -> Self {
-        let source = Some(Source { pointer: warning.pointer.clone() });
-        Self { code: warning.code.number(), message: warning.message(), source }
+        Self { code: warning.code.number(), message: warning.message(), source: Some(Source::pointer(warning.pointer.clone())) }
+    }
+}
+
+impl Message {
+    /// A hint, on this part of the request if on any.
+    #[must_use]
+    pub const fn hint(message: String, source: Option<Source>) -> Self {
+        Self { code: WarningCode::Hint.number(), message, source }
     }
 }
 
@@ -51,7 +88,7 @@ pub struct ErrorResponse {
     pub success: bool,
     /// Everything that is wrong, in the order of the codes.
     pub errors: Vec<Message>,
-    /// Warnings.
+    /// Hints (2100), at most 20: what the texts of the errors do not say. Each has the source of its error.
     pub messages: Vec<Message>,
     /// Always null.
     pub result: Null,

@@ -10,13 +10,39 @@ use poem::{
 use poem_openapi::types::ToJSON;
 use shared::{codes::ErrorCode, issue::Issue, storage::StoreError};
 
-use super::envelope::{ErrorResponse, Message, Null};
+use super::{
+    allow::Allow,
+    envelope::{ErrorResponse, Message, Null, Source},
+};
 
 /// The header that tells the official clients whether to repeat a request.
 pub const SHOULD_RETRY: &str = "x-should-retry";
 
 /// Seconds that a client is asked to wait while the service is not ready.
 const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("1");
+
+/// The most hints of a response.
+const HINTS_MAX: usize = 20;
+/// The most characters of a cause in the log.
+const CAUSE_MAX_CHARS: usize = 300;
+
+/// What the log says of an error. It travels with the response.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// The codes, with commas between them; `None` if there is no error.
+    pub codes: Option<String>,
+    /// The cause, if the codes do not say everything.
+    pub cause: Option<String>,
+}
+
+/// What an answer needs to know of the whole service.
+#[derive(Default)]
+pub struct Site {
+    /// The methods of the routes.
+    pub allow: Allow,
+    /// Where tenants ask for more: the hints on access and quotas end with it.
+    pub contact_url: Option<String>,
+}
 
 /// An error on its way to the client.
 #[derive(Debug, Clone)]
@@ -25,6 +51,9 @@ pub struct ApiError {
     /// Whether the request may have taken effect all the same.
     is_unknown: bool,
     allow: Option<HeaderValue>,
+    challenge: Option<HeaderValue>,
+    /// For the log, where the hints do not say it.
+    cause: Option<String>,
 }
 
 impl ApiError {
@@ -32,13 +61,71 @@ impl ApiError {
     #[must_use]
     pub fn new(mut issues: Vec<Issue>) -> Self {
         issues.sort_by_key(|issue| issue.code);
-        Self { issues, is_unknown: false, allow: None }
+        Self { issues, is_unknown: false, allow: None, challenge: None, cause: None }
     }
 
     /// The route exists, the method does not: `allow` lists those that do.
     #[must_use]
     pub fn method_not_allowed(allow: HeaderValue) -> Self {
         Self { allow: Some(allow), ..Self::from(ErrorCode::MethodNotAllowed) }
+    }
+
+    /// With this value of `WWW-Authenticate`.
+    #[must_use]
+    pub fn with_challenge(self, challenge: &str) -> Self {
+        Self { challenge: HeaderValue::from_str(challenge).ok(), ..self }
+    }
+
+    /// With this cause in the log.
+    #[must_use]
+    pub fn with_cause(self, cause: &str) -> Self {
+        Self { cause: Some(cause.to_owned()), ..self }
+    }
+
+    fn told(&self) -> Told {
+        let mut codes: Vec<_> = self.issues.iter().map(|issue| issue.code.number().to_string()).collect();
+        codes.dedup();
+        let cause = self.cause.clone().or_else(|| {
+            let causes: Vec<_> = self.issues.iter().filter_map(|issue| issue.hint.as_deref().or(issue.reason.as_deref())).take(3).collect();
+            (!causes.is_empty()).then(|| causes.join(" ").chars().take(CAUSE_MAX_CHARS).collect())
+        });
+        Told { codes: Some(codes.join(",")), cause }
+    }
+
+    fn hints(&self, contact_url: Option<&str>) -> Vec<Message> {
+        let hint = |issue: &Issue| {
+            let asks = matches!(issue.code, ErrorCode::QuotaNotAllocated | ErrorCode::AccessNotGranted | ErrorCode::QuotaUsedUp);
+            let text = match (issue.hint.as_deref()?, contact_url) {
+                (hint, Some(url)) if asks => format!("{hint} Contact: {url}"),
+                (hint, _) => hint.to_owned(),
+            };
+            Some(Message::hint(text, Source::of(issue)))
+        };
+        self.issues.iter().filter_map(hint).take(HINTS_MAX).collect()
+    }
+
+    /// The response, whose hints on access and quotas end with the contact URL.
+    #[must_use]
+    pub fn response(&self, contact_url: Option<&str>) -> Response {
+        let errors = self.issues.iter().map(Message::from).collect();
+        let body = ErrorResponse { success: false, errors, messages: self.hints(contact_url), result: Null };
+        let mut response = Response::builder().status(self.status()).content_type("application/json").body(body.to_json_string());
+        response.extensions_mut().insert(self.told());
+        let headers = response.headers_mut();
+        if let Some(challenge) = &self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
+        }
+        if matches!(self.code(), ErrorCode::NotReady | ErrorCode::TooManyRequests) {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS);
+        }
+        // A conflict does not go away by itself, and the official clients repeat a 409.
+        if self.is_unknown || self.status() == StatusCode::CONFLICT {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        if let Some(allow) = &self.allow {
+            headers.insert(header::ALLOW, allow.clone());
+        }
+        response
     }
 
     fn code(&self) -> ErrorCode {
@@ -100,24 +187,7 @@ impl ResponseError for ApiError {
     }
 
     fn as_response(&self) -> Response {
-        let errors = self.issues.iter().map(Message::from).collect();
-        let body = ErrorResponse { success: false, errors, messages: Vec::new(), result: Null };
-        let mut response = Response::builder().status(self.status()).content_type("application/json").body(body.to_json_string());
-        let headers = response.headers_mut();
-        if self.status() == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if matches!(self.code(), ErrorCode::NotReady | ErrorCode::TooManyRequests) {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS);
-        }
-        // A conflict does not go away by itself, and the official clients repeat a 409.
-        if self.is_unknown || self.status() == StatusCode::CONFLICT {
-            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-        }
-        if let Some(allow) = &self.allow {
-            headers.insert(header::ALLOW, allow.clone());
-        }
-        response
+        self.response(None)
     }
 }
 
@@ -127,15 +197,16 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The one table from the framework's errors into the envelope.
+/// The one table from the framework's errors into the envelope. `path` is that of the request.
 #[must_use]
-pub fn from_framework(error: &poem::Error, allow: impl FnOnce() -> HeaderValue) -> Response {
+pub fn from_framework(error: &poem::Error, path: &str, site: &Site) -> Response {
+    let contact_url = site.contact_url.as_deref();
     if let Some(error) = error.downcast_ref::<ApiError>() {
-        return error.as_response();
+        return error.response(contact_url);
     }
     let answer = match error.status() {
-        StatusCode::NOT_FOUND => ErrorCode::RouteNotFound.into(),
-        StatusCode::METHOD_NOT_ALLOWED => ApiError::method_not_allowed(allow()),
+        StatusCode::NOT_FOUND => no_route(path, &site.allow),
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::method_not_allowed(site.allow.methods(error)),
         StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::BodyTooLarge.into(),
         status if status.is_client_error() => ErrorCode::BodyUndecodable.into(),
         _ => {
@@ -143,5 +214,12 @@ pub fn from_framework(error: &poem::Error, allow: impl FnOnce() -> HeaderValue) 
             ErrorCode::Internal.into()
         }
     };
-    answer.as_response()
+    answer.response(contact_url)
+}
+
+/// 7000, with the route that was probably meant.
+fn no_route(path: &str, allow: &Allow) -> ApiError {
+    let issue = Issue::new(ErrorCode::RouteNotFound);
+    let Some(meant) = path.strip_suffix('/').filter(|path| allow.has(path)) else { return issue.into() };
+    issue.hinting(format!("There is a route without the trailing slash: {meant}.")).into()
 }

@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 use poem::{
     Endpoint, IntoResponse, Request, Response,
     http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header, uri::PathAndQuery},
+    web::RemoteAddr,
 };
 use shared::{
     clock::{Clock, SystemClock},
@@ -19,7 +20,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::error::ApiError;
+use super::error::{ApiError, Told};
+use crate::auth::presented::Presented;
 
 /// Names a request in its response and in every line of the log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -62,12 +64,18 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
     let span = tracing::error_span!("request", request_id = %id);
     async move {
         let (method, path, started) = (req.method().clone(), shown_path(&req), Instant::now());
+        let (authorization, peer) = (req.headers().get(header::AUTHORIZATION).cloned(), req.remote_addr().clone());
         let mut response = endpoint.get_response(req).await;
         let status = response.status().as_u16();
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let Told { codes, cause } = response.extensions_mut().remove().unwrap_or_default();
         // A probe comes every few seconds.
         if path.starts_with("/health/") {
-            tracing::debug!(%method, path, status, micros, "answered");
+            tracing::debug!(%method, path, status, micros, codes, reason = cause, "answered");
+        } else if let Some(codes) = codes {
+            let Presented { subject, key_id } = authorization.map(|value| Presented::read(value.as_bytes())).unwrap_or_default();
+            let from = address(&peer);
+            tracing::info!(%method, path, status, micros, codes, reason = cause, sub = subject, kid = key_id, from, "answered");
         } else {
             tracing::info!(%method, path, status, micros, "answered");
         }
@@ -79,6 +87,11 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
     }
     .instrument(span)
     .await
+}
+
+/// The IP address of a client.
+pub fn address(peer: &RemoteAddr) -> String {
+    peer.as_socket_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string())
 }
 
 /// The part of the path that the log shows: a path may have 64 KiB.

@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use super::query::{Parameter, inline, schema};
 
+/// The last page that can be asked for: a number that every client can express.
+const PAGE_MAX: u32 = i32::MAX.unsigned_abs();
+
 /// `page`: which page of a list is meant; the first by default.
 pub struct Page;
 
@@ -19,11 +22,11 @@ impl Parameter for Page {
     }
 
     fn parse(text: &str) -> Option<u32> {
-        whole(text).filter(|page| *page >= 1)
+        whole(text).filter(|page| (1..=PAGE_MAX).contains(page))
     }
 
     fn must() -> String {
-        "be a whole number from 1".to_owned()
+        format!("be a whole number from 1 to {PAGE_MAX}")
     }
 }
 
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_no_whole_number_in_range_is_refused() {
-        for bad in ["0", "1.5", "-1", "99999999999", "x", "+1", "1.", ".0", "1.0.0"] {
+        for bad in ["0", "1.5", "-1", "2147483648", "99999999999", "x", "+1", "1.", ".0", "1.0.0"] {
             assert_eq!(Page::parse(bad), None, "{bad}");
         }
         assert_eq!([4, 5, 50, 51].map(|entries| PerPage::parse(&entries.to_string())), [None, Some(5), Some(50), None]);

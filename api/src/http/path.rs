@@ -5,12 +5,15 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
 };
-use shared::codes::ErrorCode;
+use shared::{codes::ErrorCode, issue::Issue};
 
 /// An ID that stands in paths.
 pub trait PathId: Sized + Send {
     /// The error of a request whose path has something else in its place.
     const INVALID: ErrorCode;
+
+    /// What an ID looks like.
+    const FORM: &'static str;
 
     /// The ID of this text, if it is one.
     fn parse(text: &str) -> Option<Self>;
@@ -30,8 +33,8 @@ impl<I: PathId + Copy> Path<I> {
     /// # Errors
     ///
     /// [`PathId::INVALID`] if it is none.
-    pub fn id(&self) -> Result<I, ErrorCode> {
-        self.0.ok_or(I::INVALID)
+    pub fn id(&self) -> Result<I, Issue> {
+        self.0.ok_or_else(|| Issue::new(I::INVALID).hinting(I::FORM))
     }
 }
 

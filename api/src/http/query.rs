@@ -7,12 +7,19 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef, Registry},
 };
-use shared::{codes::ErrorCode, issue::Issue};
+use shared::{
+    codes::ErrorCode,
+    issue::{Input, Issue},
+    printable::escape,
+};
 
 use super::error::ApiError;
 
 /// Characters that a text to search for may have.
 pub const SEARCH_MAX_CHARS: usize = 255;
+
+/// The most characters of a value that a hint repeats.
+const SHOWN_CHARS: usize = 64;
 
 /// A query parameter.
 pub trait Parameter: Send {
@@ -70,11 +77,19 @@ impl<'a, P: Parameter> ApiExtractor<'a> for Query<P> {
     }
 }
 
-fn read<P: Parameter>(query: &str, name: &str) -> Result<Option<P::Value>, Issue> {
+fn read<P: Parameter>(query: &str, name: &'static str) -> Result<Option<P::Value>, Issue> {
     let value = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value);
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
-    let fault = || Issue::new(ErrorCode::ParameterOutOfRange).because(format!("query parameter {name} must {}", P::must()));
-    P::parse(&value).map(Some).ok_or_else(fault)
+    P::parse(&value).map(Some).ok_or_else(|| out_of_range(name, &value, &P::must()))
+}
+
+/// 1464 for a query parameter: what it was and what it `must` do.
+#[must_use]
+pub fn out_of_range(name: &'static str, value: &str, must: &str) -> Issue {
+    let end = value.char_indices().nth(SHOWN_CHARS).map_or(value.len(), |(at, _)| at);
+    let (shown, rest) = (escape(&value[..end]), if end < value.len() { "…" } else { "" });
+    let issue = Issue::of(ErrorCode::ParameterOutOfRange, Input::Parameter(name));
+    issue.because(format!("query parameter {name} must {must}")).hinting(format!("{name} must {must}, and is ‘{shown}{rest}’."))
 }
 
 /// Gathers the query parameters that are out of range, so that all of them are reported together.

@@ -5,6 +5,7 @@
 mod access;
 mod codes;
 mod document;
+mod hints;
 mod listing;
 mod outage;
 mod robustness;

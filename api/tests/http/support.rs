@@ -30,6 +30,8 @@ use tokio::{
 use worker::{Heartbeat, Limits, Schedule, WorkerConfig, Workers, keys::aws_lc::AwsLc};
 
 pub const PREFIXES: [&str; 2] = ["/api/v4", "/client/v4"];
+/// Where tenants ask for more here.
+pub const CONTACT_URL: &str = "https://platform.example/help";
 pub const NO_ID: &str = "01a20ddb-a60a-7ec4-a678-dddaaf48e323";
 
 /// A running server with zone `z` (of account `a`) and account `a`, each with a quota.
@@ -74,7 +76,8 @@ impl Answer {
         assert!(self.headers.contains_key("x-request-id"), "{self:?}");
         assert_eq!(self.headers["content-type"].to_str().unwrap().split(';').next(), Some("application/json"));
         if self.status == 401 {
-            assert_eq!(self.headers["www-authenticate"], "Bearer");
+            let challenge = self.headers["www-authenticate"].to_str().unwrap();
+            assert!(challenge.starts_with("Bearer error=\"invalid_token\", error_description=\""), "{challenge}");
         }
     }
 
@@ -149,6 +152,7 @@ impl Api {
             create_wait_secs: 0,
             waiting: Waiting::new(16),
             body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
+            contact_url: Some(CONTACT_URL.into()),
             stopping: stopping.subscribe(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

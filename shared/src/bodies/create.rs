@@ -144,7 +144,8 @@ impl Validator {
 
     fn judge_san(&self, index: usize, san: &str, draft: &mut Draft) {
         if let Err((code, reason)) = self.sans.judge(san) {
-            draft.issues.push(Issue { code, pointer: Some(format!("/sans/{index}")), reason });
+            let issue = Issue::at(code, format!("/sans/{index}")).hinting(self.sans.broken_rule(code, san));
+            draft.issues.push(Issue { reason, ..issue });
         }
     }
 

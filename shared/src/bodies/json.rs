@@ -11,6 +11,9 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
+/// The most characters of a repeated member's name that an error shows.
+const SHOWN_CHARS: usize = 64;
+
 /// A JSON value. Booleans, and numbers other than small whole ones, have no value here: no body needs them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Json {
@@ -35,7 +38,12 @@ impl Json {
         // Checked first: serde does not check the bytes of a string that it ignores.
         let text = std::str::from_utf8(body).ok()?;
         serde_json::from_str::<IgnoredAny>(text).ok()?;
-        serde_json::from_str(&with_whole_numbers(text)).ok()
+        Self::parse_text(text).ok()
+    }
+
+    /// Parses text that has the grammar of JSON. The places in an error are those in the text.
+    pub(super) fn parse_text(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(&with_whole_numbers(text))
     }
 }
 
@@ -54,7 +62,10 @@ fn with_whole_numbers(json: &str) -> String {
             while let Some(c) = characters.next_if(|c| matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-')) {
                 number.push(c);
             }
-            text.push_str(whole(&number).unwrap_or("-1"));
+            let whole = whole(&number).unwrap_or("-1");
+            text.push_str(whole);
+            // What follows keeps its place: an error names it.
+            text.extend(std::iter::repeat_n(' ', number.len().saturating_sub(whole.len())));
             continue;
         } else {
             in_string = c == '"';
@@ -119,7 +130,8 @@ impl<'de> Visitor<'de> for JsonVisitor {
         let (mut object, mut seen) = (Vec::new(), HashSet::new());
         while let Some((key, value)) = members.next_entry::<String, Json>()? {
             if !seen.insert(key.clone()) {
-                return Err(A::Error::custom("a repeated member"));
+                let shown: String = key.chars().take(SHOWN_CHARS).collect();
+                return Err(A::Error::custom(format_args!("the member {shown:?} comes twice")));
             }
             object.push((key, value));
         }

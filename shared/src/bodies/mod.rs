@@ -3,5 +3,6 @@
 pub mod create;
 pub mod edit;
 pub mod json;
+pub mod undecodable;
 mod unknown;
 pub mod upload;

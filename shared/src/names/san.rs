@@ -2,18 +2,18 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use super::{a_label, public_suffix::SuffixList};
+use super::{a_label, broken_rule, public_suffix::SuffixList};
 use crate::codes::ErrorCode;
 
 /// The longest SAN, in characters.
 pub const SAN_MAX_CHARS: usize = 255;
 /// The longest label (RFC 1035), in characters.
-const LABEL_MAX_CHARS: usize = 63;
+pub(super) const LABEL_MAX_CHARS: usize = 63;
 /// The longest DNS name, in characters without the root's dot.
 pub const DNS_MAX_CHARS: usize = 253;
 
 const RESERVED_TOP_DOMAINS: [&str; 4] = ["test", "example", "invalid", "localhost"];
-const EXAMPLE_DOMAINS: [&str; 3] = ["example.com", "example.net", "example.org"];
+pub(super) const EXAMPLE_DOMAINS: [&str; 3] = ["example.com", "example.net", "example.org"];
 
 /// What is wrong with a SAN: its code and, for 1415, the reason.
 pub type SanFault = (ErrorCode, Option<String>);
@@ -56,6 +56,12 @@ impl SanPolicy {
         self.suffixes.registrable_domain(&name).map_err(|error| (ErrorCode::SanNotRegistrable, Some(error.to_string())))?;
         Ok(())
     }
+
+    /// A sentence that names a SAN, which was refused with this code, and the rule that it breaks.
+    #[must_use]
+    pub fn broken_rule(&self, code: ErrorCode, san: &str) -> String {
+        broken_rule::sentence(code, san, self.allow_wildcards)
+    }
 }
 
 /// The first rule, on the raw string. It refuses IPv6 addresses by their characters; the third rule refuses IPv4 addresses.
@@ -82,12 +88,12 @@ fn lower_case(name: &str) -> Cow<'_, str> {
     if name.bytes().any(|b| b.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
 }
 
-fn last_label(name: &str) -> &str {
+pub(super) fn last_label(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or_default()
 }
 
 /// Whether parsers of IPv4 addresses take the label for a number: they take a name that ends in one for an address.
-fn is_number(label: &str) -> bool {
+pub(super) fn is_number(label: &str) -> bool {
     let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
     hex.map_or_else(|| !label.is_empty() && label.bytes().all(|b| b.is_ascii_digit()), |hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }

@@ -64,7 +64,7 @@ fn hs256(claims: &Value) -> String {
 }
 
 fn judge(settings: &JwtSettings, token: &str) -> Result<Arc<Caller>, u16> {
-    authenticator(settings).authenticate(&[format!("Bearer {token}").as_bytes()]).map_err(ErrorCode::number)
+    authenticator(settings).authenticate(&[format!("Bearer {token}").as_bytes()]).map_err(|refusal| refusal.code.number())
 }
 
 /// A token with this header and a signature by the secret all the same.
@@ -84,7 +84,7 @@ fn signed_payload(payload: &[u8]) -> String {
 #[test]
 fn a_header_must_be_one_bearer_and_one_token() {
     let authenticator = authenticator(&demo());
-    let judge = |headers: &[&[u8]]| authenticator.authenticate(headers).map(drop).map_err(ErrorCode::number);
+    let judge = |headers: &[&[u8]]| authenticator.authenticate(headers).map(drop).map_err(|refusal| refusal.code.number());
     let token = hs256(&claims());
     assert_eq!(judge(&[]), Err(1402));
     for bad in ["", "Bearer", "Bearer ", "Basic abc", token.as_str(), &format!("Bearer {token} x"), &format!("Token {token}")] {
@@ -226,11 +226,13 @@ fn a_caller_reaches_what_its_token_names_and_no_more() {
     let caller = |claims: Value| judge(&demo(), &hs256(&claims)).unwrap();
     let one = caller(with("accounts", json!(["a"])));
     assert_eq!(one.subject(), "me");
-    assert!(one.may(&zone("z"), Permission::CustomCsrsWrite) && one.may(&account("a"), Permission::CustomCsrsRead));
-    assert!(!one.may(&zone("a"), Permission::CustomCsrsRead) && !one.may(&account("z"), Permission::CustomCsrsRead));
-    assert!(!one.may(&zone("Z"), Permission::CustomCsrsRead));
+    assert!(one.check(&zone("z"), Permission::CustomCsrsWrite).is_ok() && one.check(&account("a"), Permission::CustomCsrsRead).is_ok());
+    assert!(!one.check(&zone("a"), Permission::CustomCsrsRead).is_ok() && !one.check(&account("z"), Permission::CustomCsrsRead).is_ok());
+    assert!(!one.check(&zone("Z"), Permission::CustomCsrsRead).is_ok());
     let all = caller(with("zones", json!(["*"])));
-    assert!(all.may(&zone("any"), Permission::CustomCsrsWrite) && !all.may(&account("any"), Permission::CustomCsrsRead));
+    assert!(
+        all.check(&zone("any"), Permission::CustomCsrsWrite).is_ok() && !all.check(&account("any"), Permission::CustomCsrsRead).is_ok()
+    );
     for (scope, read, write) in [
         ("custom_csrs:read", true, false),
         ("openid custom_csrs:write", true, true),
@@ -239,7 +241,8 @@ fn a_caller_reaches_what_its_token_names_and_no_more() {
         ("Custom_csrs:read", false, false),
     ] {
         let limited = caller(with("scope", json!(scope)));
-        let may = (limited.may(&zone("z"), Permission::CustomCsrsRead), limited.may(&zone("z"), Permission::CustomCsrsWrite));
+        let may =
+            (limited.check(&zone("z"), Permission::CustomCsrsRead).is_ok(), limited.check(&zone("z"), Permission::CustomCsrsWrite).is_ok());
         assert_eq!(may, (read, write), "{scope}");
     }
 }
