@@ -130,7 +130,7 @@ mod tests {
             (b"{\"a\":[1,]}", "Line 1, column 9: a JSON value is expected."),
             (b"{} x", "Line 1, column 4: something follows the end of the JSON."),
             (b"{\"a\":\"x\ny\"}", "Line 1, column 7: a string has a line break or another control character: write it as \\n or \\u…."),
-            (b"{\"a\":123.25,\"a\":2}", "Line 1, column 17: the member \"a\" comes twice."),
+            (b"{\"a\":123.25,\"a\":2}", "Line 1, column 18: the member \"a\" comes twice."),
             (b"{\n\"a\":\"\xff\"}", "Line 2, column 6: a byte is not UTF-8. Send JSON in UTF-8."),
             (b"[]", "The body is an array: send a JSON object."),
             (b"\"x\"", "The body is a string: send a JSON object."),
