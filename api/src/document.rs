@@ -147,7 +147,8 @@ fn add_headers(status: &str, response: &mut Value) {
     };
     headers.insert("X-Request-Id".into(), text("The request's ID: the client's own, or a new one."));
     match status {
-        "401" => headers.insert("WWW-Authenticate".into(), text("`Bearer` (RFC 6750).")),
+        "401" => headers
+            .insert("WWW-Authenticate".into(), text("`Bearer` with `error` and `error_description` (RFC 6750): why the token is refused.")),
         "405" => headers.insert("Allow".into(), text("The methods that are.")),
         "429" | "503" => headers.insert("Retry-After".into(), text("Seconds to wait.")),
         _ => None,
