@@ -34,10 +34,10 @@ fn form(san: &str, allow_wildcards: bool) -> String {
     }
     let name = if allow_wildcards { san.strip_prefix("*.").unwrap_or(san) } else { san };
     if name.contains('*') {
-        let rule = if !allow_wildcards {
-            "is a wildcard: this service does not allow wildcards"
-        } else {
+        let rule = if allow_wildcards {
             "has a * in the wrong place: this service allows one, as the whole first label"
+        } else {
+            "is a wildcard: this service does not allow wildcards"
         };
         return rule.to_owned();
     }
