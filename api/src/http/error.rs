@@ -5,7 +5,7 @@ use std::fmt;
 use poem::{
     IntoResponse, Response,
     error::ResponseError,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
 };
 use poem_openapi::types::ToJSON;
 use shared::{codes::ErrorCode, issue::Issue, storage::StoreError};
@@ -50,8 +50,8 @@ pub struct ApiError {
     issues: Vec<Issue>,
     /// Whether the request may have taken effect all the same.
     is_unknown: bool,
-    allow: Option<HeaderValue>,
-    challenge: Option<HeaderValue>,
+    /// `Allow` or `WWW-Authenticate`. Boxed, since most errors have neither, and results carry errors.
+    header: Option<Box<(HeaderName, HeaderValue)>>,
     /// For the log, where the hints do not say it.
     cause: Option<String>,
 }
@@ -61,19 +61,20 @@ impl ApiError {
     #[must_use]
     pub fn new(mut issues: Vec<Issue>) -> Self {
         issues.sort_by_key(|issue| issue.code);
-        Self { issues, is_unknown: false, allow: None, challenge: None, cause: None }
+        Self { issues, is_unknown: false, header: None, cause: None }
     }
 
     /// The route exists, the method does not: `allow` lists those that do.
     #[must_use]
     pub fn method_not_allowed(allow: HeaderValue) -> Self {
-        Self { allow: Some(allow), ..Self::from(ErrorCode::MethodNotAllowed) }
+        Self { header: Some(Box::new((header::ALLOW, allow))), ..Self::from(ErrorCode::MethodNotAllowed) }
     }
 
     /// With this value of `WWW-Authenticate`.
     #[must_use]
     pub fn with_challenge(self, challenge: &str) -> Self {
-        Self { challenge: HeaderValue::from_str(challenge).ok(), ..self }
+        let challenge = HeaderValue::from_str(challenge).ok();
+        Self { header: challenge.map(|challenge| Box::new((header::WWW_AUTHENTICATE, challenge))), ..self }
     }
 
     /// With this cause in the log.
@@ -112,8 +113,8 @@ impl ApiError {
         let mut response = Response::builder().status(self.status()).content_type("application/json").body(body.to_json_string());
         response.extensions_mut().insert(self.told());
         let headers = response.headers_mut();
-        if let Some(challenge) = &self.challenge {
-            headers.insert(header::WWW_AUTHENTICATE, challenge.clone());
+        if let Some((name, value)) = self.header.as_deref() {
+            headers.insert(name, value.clone());
         }
         if matches!(self.code(), ErrorCode::NotReady | ErrorCode::TooManyRequests) {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS);
@@ -121,9 +122,6 @@ impl ApiError {
         // A conflict does not go away by itself, and the official clients repeat a 409.
         if self.is_unknown || self.status() == StatusCode::CONFLICT {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-        }
-        if let Some(allow) = &self.allow {
-            headers.insert(header::ALLOW, allow.clone());
         }
         response
     }

@@ -90,6 +90,7 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
 }
 
 /// The IP address of a client.
+#[must_use]
 pub fn address(peer: &RemoteAddr) -> String {
     peer.as_socket_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string())
 }
