@@ -139,7 +139,7 @@ mod tests {
             assert_eq!(hint(body, None), expected, "{}", String::from_utf8_lossy(body));
         }
         assert!(hint("-----BEGIN CERTIFICATE-----\n", None).starts_with("The body is PEM"));
-        assert!(hint("[".repeat(1_000), None).ends_with("deeper than 127 levels."));
+        assert!(hint("[".repeat(1_000) + &"]".repeat(1_000), None).ends_with("deeper than 127 levels."));
         assert!(hint(format!("{{\"{0}\":1,\"{0}\":2}}", "x".repeat(1_000)), None).len() < 200);
     }
 
