@@ -192,7 +192,7 @@ def test_a_query_parameter_out_of_range_is_1464_and_named(service, zone, query):
 
 @pytest.mark.parametrize(
     "query",
-    ["page=4294967295&per_page=50", "page=99999", "search=%25", "search=_", "search=%00", "search=%27%3B--", "search=%ff", "x=y", "&&=&"],
+    ["page=2147483647&per_page=50", "page=99999", "search=%25", "search=_", "search=%00", "search=%27%3B--", "search=%ff", "x=y", "&&=&"],
 )
 def test_a_strange_query_finds_nothing(service, zone, query):
     answer = send(service, "GET", f"{zone.path}?{query}", headers=bearer(zone))
