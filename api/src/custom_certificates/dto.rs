@@ -15,6 +15,7 @@ use crate::http::{
     mounted::Tag,
     path::PathId,
     payload::Json,
+    types::{DateTime, Nullable, Uuid},
 };
 
 /// What the operations are about.
@@ -117,25 +118,25 @@ impl From<custom_certificate::CertificateStatus> for CertificateStatus {
 #[oai(rename = "CustomCertificate")]
 pub struct CustomCertificateDto {
     /// Its ID, 32 hexadecimal digits. It stays when the certificate is renewed. Null in the answer of a dry run, which stores nothing.
-    pub id: Option<String>,
+    pub id: Nullable<String>,
     /// The zone that it lies in.
     pub zone_id: String,
     /// Where it stands now.
     pub status: CertificateStatus,
     /// The custom CSR whose private key it is for.
-    pub custom_csr_id: String,
+    pub custom_csr_id: Uuid,
     /// The DNS names in it; without any, its common name.
     pub hosts: Vec<String>,
     /// Who issued it: the organization, else the common name.
     pub issuer: String,
     /// Its signature algorithm.
     pub signature: String,
-    /// Its notAfter: RFC 3339, UTC.
-    pub expires_on: String,
-    /// When it was first uploaded: RFC 3339, UTC.
-    pub uploaded_on: String,
-    /// When it last changed: RFC 3339, UTC.
-    pub modified_on: String,
+    /// Its notAfter.
+    pub expires_on: DateTime,
+    /// When it was first uploaded.
+    pub uploaded_on: DateTime,
+    /// When it last changed.
+    pub modified_on: DateTime,
     /// How the chain is to be built.
     pub bundle_method: BundleMethod,
     /// What it is for.
@@ -152,8 +153,8 @@ pub struct CustomCertificateDto {
     pub fingerprint_sha256: String,
     /// The leaf's serial number in hexadecimal.
     pub serial_number: String,
-    /// The leaf's notBefore: RFC 3339, UTC.
-    pub not_before: String,
+    /// The leaf's notBefore.
+    pub not_before: DateTime,
 }
 
 impl CustomCertificateDto {
@@ -172,23 +173,23 @@ impl CustomCertificateDto {
         let custom_certificate::CertificateChain { pem, hosts, issuer, signature, not_after, leaf } = chain;
         let custom_certificate::LeafDetails { not_before, serial_number, fingerprint_sha256 } = leaf;
         Self {
-            id: Some(id.to_string()),
+            id: Nullable(Some(id.to_string())),
             zone_id: zone.id().to_string(),
             status,
-            custom_csr_id: custom_csr_id.to_string(),
+            custom_csr_id: Uuid(custom_csr_id.to_string()),
             hosts,
             issuer,
             signature,
-            expires_on: not_after.rfc3339(),
-            uploaded_on: uploaded_at.rfc3339(),
-            modified_on: modified_at.rfc3339(),
+            expires_on: DateTime(not_after.rfc3339()),
+            uploaded_on: DateTime(uploaded_at.rfc3339()),
+            modified_on: DateTime(modified_at.rfc3339()),
             bundle_method: bundle_method.into(),
             certificate_type: certificate_type.into(),
             priority,
             chain: Some(pem),
             fingerprint_sha256,
             serial_number,
-            not_before: not_before.rfc3339(),
+            not_before: DateTime(not_before.rfc3339()),
         }
     }
 }
@@ -208,7 +209,7 @@ impl CustomCertificateResponse {
     /// A custom certificate as it would be after a request that was a dry run, without an ID.
     #[must_use]
     pub fn of_dry_run(certificate: CustomCertificate, now: Timestamp, warnings: &[Warning]) -> Json<Self> {
-        let certificate = CustomCertificateDto { id: None, ..CustomCertificateDto::new(certificate, now) };
+        let certificate = CustomCertificateDto { id: Nullable(None), ..CustomCertificateDto::new(certificate, now) };
         Json(Self::new(certificate, warnings.iter().map(Message::from).collect()))
     }
 }

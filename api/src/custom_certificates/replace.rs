@@ -30,6 +30,7 @@ use crate::{
         failure::{Failure, Operation},
         path::Path,
         payload::Json,
+        types::Uuid,
     },
     state::AppState,
 };
@@ -41,7 +42,7 @@ pub struct CustomCertificateEditInput {
     /// The renewed certificate with its intermediates, as in an upload. It replaces the old one at once.
     pub certificate: Option<String>,
     /// Another custom CSR that the renewed certificate was issued for; the old one is free then.
-    pub custom_csr_id: Option<String>,
+    pub custom_csr_id: Option<Uuid>,
     /// How the chain is to be built.
     pub bundle_method: Option<BundleMethod>,
     /// What it is for.

@@ -27,6 +27,7 @@ use crate::{
         error::ApiError,
         failure::{Failure, Operation},
         payload::Json,
+        types::Uuid,
     },
     state::AppState,
 };
@@ -39,24 +40,16 @@ pub struct CustomCertificateInput {
     #[oai(validator(min_length = 1))]
     pub certificate: String,
     /// The custom CSR that it was issued for: the zone's own, or its account's. Without it, the active one whose key the leaf has.
-    pub custom_csr_id: Option<String>,
-    /// How the chain is to be built.
-    #[oai(default = "default_bundle_method")]
-    pub bundle_method: BundleMethod,
-    /// What it is for.
-    #[oai(default = "default_type", rename = "type")]
-    pub certificate_type: CertificateType,
-    /// Its place among others. It is stored and returned, and has no effect here.
-    #[oai(default, validator(maximum(value = "65535")))]
-    pub priority: u16,
-}
-
-const fn default_bundle_method() -> BundleMethod {
-    BundleMethod::Ubiquitous
-}
-
-const fn default_type() -> CertificateType {
-    CertificateType::SniCustom
+    #[oai(nullable)]
+    pub custom_csr_id: Option<Uuid>,
+    /// How the chain is to be built; `ubiquitous` if absent.
+    pub bundle_method: Option<BundleMethod>,
+    /// What it is for; `sni_custom` if absent.
+    #[oai(rename = "type")]
+    pub certificate_type: Option<CertificateType>,
+    /// Its place among others; 0 if absent. It is stored and returned, and has no effect here.
+    #[oai(validator(maximum(value = "65535")))]
+    pub priority: Option<u16>,
 }
 
 /// What an upload answers.

@@ -8,7 +8,10 @@ use super::{
     dto::{BundleMethod, CertificateStatus, CertificateType, CustomCertificateDto, CustomCertificateResponse},
     list::CustomCertificateListResponse,
 };
-use crate::http::pages::ResultInfo;
+use crate::http::{
+    pages::ResultInfo,
+    types::{DateTime, Nullable, Uuid},
+};
 
 fn check(response: &(impl Serialize + ToJSON)) {
     assert_eq!(serde_json::to_string(response).unwrap(), response.to_json_string());
@@ -16,23 +19,23 @@ fn check(response: &(impl Serialize + ToJSON)) {
 
 fn certificate(status: CertificateStatus, bundle_method: BundleMethod, certificate_type: CertificateType) -> CustomCertificateDto {
     CustomCertificateDto {
-        id: Some("0190163d86947739aea5966c26f8ad91".to_owned()),
+        id: Nullable(Some("0190163d86947739aea5966c26f8ad91".to_owned())),
         zone_id: "z".to_owned(),
         status,
-        custom_csr_id: "0190163d-8694-7739-aea5-966c26f8ad91".to_owned(),
+        custom_csr_id: Uuid("0190163d-8694-7739-aea5-966c26f8ad91".to_owned()),
         hosts: vec!["www.example.com".to_owned()],
         issuer: "Acme \"CA\"".to_owned(),
         signature: "SHA256WithRSA".to_owned(),
-        expires_on: "2026-01-01T00:00:00.000000Z".to_owned(),
-        uploaded_on: "2026-01-01T00:00:00.000000Z".to_owned(),
-        modified_on: "2026-01-01T00:00:00.000000Z".to_owned(),
+        expires_on: DateTime("2026-01-01T00:00:00.000000Z".to_owned()),
+        uploaded_on: DateTime("2026-01-01T00:00:00.000000Z".to_owned()),
+        modified_on: DateTime("2026-01-01T00:00:00.000000Z".to_owned()),
         bundle_method,
         certificate_type,
         priority: 20,
         chain: matches!(status, CertificateStatus::Active).then(|| "-----BEGIN CERTIFICATE-----\n".to_owned()),
         fingerprint_sha256: "ff".to_owned(),
         serial_number: "-05".to_owned(),
-        not_before: "2025-01-01T00:00:00.000000Z".to_owned(),
+        not_before: DateTime("2025-01-01T00:00:00.000000Z".to_owned()),
     }
 }
 

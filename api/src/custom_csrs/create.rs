@@ -44,27 +44,22 @@ pub struct CustomCsrInput {
     #[oai(validator(min_length = 1, max_length = 64))]
     pub organization: String,
     /// Organizational unit.
-    #[oai(validator(max_length = 64))]
+    #[oai(nullable, validator(max_length = 64))]
     pub organizational_unit: Option<String>,
     /// Common name. Public CAs want it to be one of the SANs.
     #[oai(validator(min_length = 1, max_length = 64))]
     pub common_name: String,
     /// Your own name for it.
-    #[oai(validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255))]
     pub name: Option<String>,
     /// A free-form description.
-    #[oai(validator(max_length = 1024))]
+    #[oai(nullable, validator(max_length = 1024))]
     pub description: Option<String>,
     /// Subject alternative names: host names that can be registered, no IP addresses.
     #[oai(validator(min_items = 1, max_items = 100))]
     pub sans: Vec<String>,
-    /// The key pair to make, any case.
-    #[oai(default = "default_key_type")]
-    pub key_type: KeyType,
-}
-
-const fn default_key_type() -> KeyType {
-    KeyType::Rsa2048
+    /// The key pair to make, any case; `rsa2048` if absent.
+    pub key_type: Option<KeyType>,
 }
 
 /// The operation.

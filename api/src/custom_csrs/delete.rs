@@ -22,6 +22,7 @@ use crate::{
         failure::{Failure, Operation},
         path::Path,
         payload::Json,
+        types::Uuid,
     },
     state::AppState,
 };
@@ -30,7 +31,7 @@ use crate::{
 #[derive(Debug, Object, Serialize)]
 pub struct DeletedCustomCsr {
     /// Its ID.
-    pub id: String,
+    pub id: Uuid,
 }
 
 envelopes! {
@@ -69,7 +70,7 @@ impl Delete {
             Deletion::NotFound => return Err(ErrorCode::CustomCsrNotFound.into()),
             Deletion::InUse => return Err(in_use(state.0, deadline, scope, id).await?.into()),
         }
-        Ok(Json(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: id.to_string() }, Vec::new())))
+        Ok(Json(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: Uuid(id.to_string()) }, Vec::new())))
     }
 }
 

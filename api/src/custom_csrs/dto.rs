@@ -12,6 +12,7 @@ use crate::http::{
     envelope::{Message, envelopes},
     mounted::Tag,
     path::PathId,
+    types::{DateTime, Nullable, Uuid},
 };
 
 /// What the operations are about.
@@ -52,7 +53,7 @@ impl From<custom_csr::KeyType> for KeyType {
 
 /// Where a custom CSR stands.
 #[derive(Debug, Clone, Copy, Enum, Serialize)]
-#[oai(rename_all = "lowercase")]
+#[oai(rename = "CustomCsrStatus", rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Accepted; key and CSR are still to be made.
@@ -77,22 +78,22 @@ impl From<custom_csr::Status> for Status {
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "CustomCsr")]
 pub struct CustomCsrDto {
-    /// Its ID, a UUID.
-    pub id: String,
+    /// Its ID.
+    pub id: Uuid,
     /// Where it stands.
     pub status: Status,
     /// What went wrong; only where `status` is `failed`.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// When it was accepted: RFC 3339, UTC.
-    pub created_at: String,
-    /// When it last changed: RFC 3339, UTC.
-    pub updated_at: String,
+    /// When it was accepted.
+    pub created_at: DateTime,
+    /// When it last changed.
+    pub updated_at: DateTime,
     /// The account that it, or its zone, belongs to.
-    pub account_tag: Option<String>,
+    pub account_tag: Nullable<String>,
     /// The zone it was made in; null for an account's.
-    pub zone_id: Option<String>,
+    pub zone_id: Nullable<String>,
     /// Country.
     pub country: String,
     /// State or province.
@@ -102,21 +103,21 @@ pub struct CustomCsrDto {
     /// Organization.
     pub organization: String,
     /// Organizational unit.
-    pub organizational_unit: Option<String>,
+    pub organizational_unit: Nullable<String>,
     /// Common name.
     pub common_name: String,
     /// Your own name for it.
-    pub name: Option<String>,
+    pub name: Nullable<String>,
     /// A free-form description.
-    pub description: Option<String>,
+    pub description: Nullable<String>,
     /// Subject alternative names, as given.
     pub sans: Vec<String>,
     /// The key pair.
     pub key_type: KeyType,
     /// The certification request, PEM (PKCS#10); null until `status` is `active`.
-    pub csr: Option<String>,
+    pub csr: Nullable<String>,
     /// The custom CSR that this one is to replace: set by a rekey. It may be gone.
-    pub replaces: Option<String>,
+    pub replaces: Nullable<Uuid>,
     /// The custom certificates that use its private key, the oldest first.
     pub custom_certificate_ids: Vec<String>,
 }
@@ -131,25 +132,25 @@ impl From<CustomCsr> for CustomCsrDto {
             Scope::Account(_) => None,
         };
         Self {
-            id: id.to_string(),
+            id: Uuid(id.to_string()),
             status: status.into(),
             error,
-            created_at: created_at.rfc3339(),
-            updated_at: updated_at.rfc3339(),
-            account_tag: account.map(|id| id.to_string()),
-            zone_id,
+            created_at: DateTime(created_at.rfc3339()),
+            updated_at: DateTime(updated_at.rfc3339()),
+            account_tag: Nullable(account.map(|id| id.to_string())),
+            zone_id: Nullable(zone_id),
             country,
             state,
             locality,
             organization,
-            organizational_unit,
+            organizational_unit: Nullable(organizational_unit),
             common_name,
-            name,
-            description,
+            name: Nullable(name),
+            description: Nullable(description),
             sans,
             key_type: key_type.into(),
-            csr: csr_pem,
-            replaces: replaces.map(|id| id.to_string()),
+            csr: Nullable(csr_pem),
+            replaces: Nullable(replaces.map(|id| Uuid(id.to_string()))),
             custom_certificate_ids: certificate_ids.iter().map(ToString::to_string).collect(),
         }
     }

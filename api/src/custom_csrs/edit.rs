@@ -32,10 +32,10 @@ use crate::{
 #[oai(rename = "CustomCsrEdit")]
 pub struct CustomCsrEditInput {
     /// Your own name for it.
-    #[oai(validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255))]
     pub name: Option<String>,
     /// A free-form description.
-    #[oai(validator(max_length = 1024))]
+    #[oai(nullable, validator(max_length = 1024))]
     pub description: Option<String>,
 }
 

@@ -33,10 +33,10 @@ pub struct CustomCsrRekeyInput {
     /// The key pair to make, any case.
     pub key_type: Option<KeyType>,
     /// Your own name for it.
-    #[oai(validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255))]
     pub name: Option<String>,
     /// A free-form description.
-    #[oai(validator(max_length = 1024))]
+    #[oai(nullable, validator(max_length = 1024))]
     pub description: Option<String>,
 }
 

@@ -12,6 +12,7 @@ use super::{
 use crate::http::{
     envelope::{Message, Source},
     pages::ResultInfo,
+    types::{DateTime, Nullable, Uuid},
 };
 
 fn check(response: &(impl Serialize + ToJSON)) {
@@ -20,25 +21,25 @@ fn check(response: &(impl Serialize + ToJSON)) {
 
 fn full() -> CustomCsrDto {
     CustomCsrDto {
-        id: "0190163d-8694-7739-aea5-966c26f8ad91".to_owned(),
+        id: Uuid("0190163d-8694-7739-aea5-966c26f8ad91".to_owned()),
         status: Status::Failed,
         error: Some("it \"failed\"\n\u{1}\u{7f}\u{2028} ü 𝄞 </script> \\".to_owned()),
-        created_at: "2026-01-01T00:00:00.000000Z".to_owned(),
-        updated_at: "2026-01-01T00:00:00.000001Z".to_owned(),
-        account_tag: Some("a".to_owned()),
-        zone_id: Some("z".to_owned()),
+        created_at: DateTime("2026-01-01T00:00:00.000000Z".to_owned()),
+        updated_at: DateTime("2026-01-01T00:00:00.000001Z".to_owned()),
+        account_tag: Nullable(Some("a".to_owned())),
+        zone_id: Nullable(Some("z".to_owned())),
         country: "US".to_owned(),
         state: "Kalifornië".to_owned(),
         locality: "\u{0}\t/".to_owned(),
         organization: "Acme".to_owned(),
-        organizational_unit: Some("unit".to_owned()),
+        organizational_unit: Nullable(Some("unit".to_owned())),
         common_name: "www.example.com".to_owned(),
-        name: Some(String::new()),
-        description: Some("line\nline".to_owned()),
+        name: Nullable(Some(String::new())),
+        description: Nullable(Some("line\nline".to_owned())),
         sans: vec!["www.example.com".to_owned(), "*.example.com".to_owned()],
         key_type: KeyType::P256v1,
-        csr: Some("-----BEGIN CERTIFICATE REQUEST-----\n".to_owned()),
-        replaces: Some("0190163d-8694-7739-aea5-966c26f8ad92".to_owned()),
+        csr: Nullable(Some("-----BEGIN CERTIFICATE REQUEST-----\n".to_owned())),
+        replaces: Nullable(Some(Uuid("0190163d-8694-7739-aea5-966c26f8ad92".to_owned()))),
         custom_certificate_ids: vec!["0190163d86947739aea5966c26f8ad91".to_owned()],
     }
 }
@@ -48,15 +49,15 @@ fn bare(status: Status, key_type: KeyType) -> CustomCsrDto {
     CustomCsrDto {
         status,
         error: None,
-        account_tag: None,
-        zone_id: None,
-        organizational_unit: None,
-        name: None,
-        description: None,
+        account_tag: Nullable(None),
+        zone_id: Nullable(None),
+        organizational_unit: Nullable(None),
+        name: Nullable(None),
+        description: Nullable(None),
         sans: Vec::new(),
         key_type,
-        csr: None,
-        replaces: None,
+        csr: Nullable(None),
+        replaces: Nullable(None),
         custom_certificate_ids: Vec::new(),
         ..full
     }
@@ -75,6 +76,6 @@ fn custom_csrs_are_written_as_documented() {
         }
     }
     check(&CustomCsrListResponse::new(vec![full(), bare(Status::Active, KeyType::Rsa2048)], Vec::new(), ResultInfo::new(2, 5, 2, 7)));
-    check(&DeletedCustomCsrResponse::new(DeletedCustomCsr { id: "i".to_owned() }, Vec::new()));
+    check(&DeletedCustomCsrResponse::new(DeletedCustomCsr { id: Uuid("i".to_owned()) }, Vec::new()));
     check(&QuotaResponse::new(Quota { allocated: 100, used: 3 }, Vec::new()));
 }

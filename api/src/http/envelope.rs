@@ -13,6 +13,8 @@ use shared::{
     issue::{Input, Issue, Warning},
 };
 
+use super::types::Always;
+
 /// Which part of the request is meant: it has one of these members.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Object, Serialize)]
 pub struct Source {
@@ -85,7 +87,7 @@ impl Message {
 #[derive(Debug, Clone, Object)]
 pub struct ErrorResponse {
     /// Always false.
-    pub success: bool,
+    pub success: Always<false>,
     /// Everything that is wrong, in the order of the codes.
     pub errors: Vec<Message>,
     /// Hints (2100), at most 20: what the texts of the errors do not say. Each has the source of its error.
@@ -103,8 +105,9 @@ macro_rules! envelopes {
         #[derive(Debug, Object, Serialize)]
         pub struct $name {
             /// Always true.
-            pub success: bool,
+            pub success: $crate::http::types::Always<true>,
             /// Always empty.
+            #[oai(validator(max_items = 0))]
             pub errors: Vec<Message>,
             /// Warnings.
             pub messages: Vec<Message>,
@@ -117,7 +120,7 @@ macro_rules! envelopes {
             /// A success with these warnings.
             #[must_use]
             pub fn new(result: $result, messages: Vec<Message> $(, $extra: $extra_type)*) -> Self {
-                Self { success: true, errors: Vec::new(), messages, result $(, $extra)* }
+                Self { success: $crate::http::types::Always, errors: Vec::new(), messages, result $(, $extra)* }
             }
         }
     )+ };

@@ -13,6 +13,7 @@ use shared::{codes::ErrorCode, issue::Issue, storage::StoreError};
 use super::{
     allow::Allow,
     envelope::{ErrorResponse, Message, Null, Source},
+    types::Always,
 };
 
 /// The header that tells the official clients whether to repeat a request.
@@ -109,7 +110,7 @@ impl ApiError {
     #[must_use]
     pub fn response(&self, contact_url: Option<&str>) -> Response {
         let errors = self.issues.iter().map(Message::from).collect();
-        let body = ErrorResponse { success: false, errors, messages: self.hints(contact_url), result: Null };
+        let body = ErrorResponse { success: Always, errors, messages: self.hints(contact_url), result: Null };
         let mut response = Response::builder().status(self.status()).content_type("application/json").body(body.to_json_string());
         response.extensions_mut().insert(self.told());
         let headers = response.headers_mut();

@@ -16,5 +16,6 @@ pub mod payload;
 pub mod prefix;
 pub mod query;
 pub mod server;
+pub mod types;
 pub mod worded;
 pub mod words;
