@@ -19,7 +19,7 @@ use crate::http::{
 };
 
 /// What the operations are about.
-pub const TAG: Tag = Tag("custom certificates");
+pub const TAG: Tag = Tag("custom-certificates");
 
 impl PathId for CustomCertificateId {
     const INVALID: ErrorCode = ErrorCode::CustomCertificateIdInvalid;

@@ -16,7 +16,7 @@ use crate::http::{
 };
 
 /// What the operations are about.
-pub const TAG: Tag = Tag("custom CSRs");
+pub const TAG: Tag = Tag("custom-csrs");
 
 impl PathId for CustomCsrId {
     const INVALID: ErrorCode = ErrorCode::CustomCsrIdInvalid;

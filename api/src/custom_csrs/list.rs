@@ -86,6 +86,7 @@ impl List {
 }
 
 impl Words for Order {
+    const SCHEMA: &'static str = "CustomCsrOrder";
     const WORDS: &'static [(&'static str, Self)] =
         &[("name", Self::Name), ("account_tag", Self::AccountTag), ("created_at", Self::CreatedAt)];
     const DEFAULT: &'static str = "created_at";
@@ -93,6 +94,7 @@ impl Words for Order {
 }
 
 impl Words for Direction {
+    const SCHEMA: &'static str = "Direction";
     const WORDS: &'static [(&'static str, Self)] = &[("asc", Self::Asc), ("desc", Self::Desc)];
     const DEFAULT: &'static str = "desc";
     const DESCRIPTION: &'static str = "Which way.";

@@ -51,7 +51,7 @@ impl Parent for Account {
 pub struct Tag(pub &'static str);
 
 impl Tags for Tag {
-    /// The document has no list of tags: clients need none, and their names differ by where an operation is mounted.
+    /// The document lists them itself: their names differ by where an operation is mounted.
     fn register(&self, _: &mut Registry) {}
 
     fn name(&self) -> &'static str {
@@ -96,7 +96,7 @@ impl<P: Parent, O: OpenApi> OpenApi for Mounted<P, O> {
 
 fn mounted<P: Parent>(mut operation: MetaOperation) -> MetaOperation {
     operation.operation_id = operation.operation_id.map(|id| lasting(format!("{}-{id}", P::NAME)));
-    operation.tags = operation.tags.into_iter().map(|tag| lasting(format!("{} {tag}", P::NAME))).collect();
+    operation.tags = operation.tags.into_iter().map(|tag| lasting(format!("{}-{tag}", P::NAME))).collect();
     operation.params.insert(0, id_parameter::<P>());
     for parameter in &mut operation.params {
         // An extractor describes itself in its schema: poem-openapi has no other place for it.

@@ -1,12 +1,14 @@
 //! Query parameters that are one of a few words.
 
-use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use serde_json::Value;
 
-use super::query::{Parameter, inline, schema};
+use super::query::{Parameter, schema};
 
 /// A query parameter that is one of a few words.
 pub trait Words: Copy + Send + 'static {
+    /// The name of its schema in the document.
+    const SCHEMA: &'static str;
     /// The words, with what they stand for.
     const WORDS: &'static [(&'static str, Self)];
     /// The word that counts if the request has none.
@@ -19,12 +21,18 @@ impl<T: Words> Parameter for T {
     type Value = Self;
 
     fn schema() -> MetaSchemaRef {
-        let enum_items = Self::WORDS.iter().map(|(word, _)| Value::from(*word)).collect();
-        inline(MetaSchema { enum_items, default: Some(Self::DEFAULT.into()), ..schema("string", Self::DESCRIPTION) })
+        let described = MetaSchema { default: Some(Self::DEFAULT.into()), description: Some(Self::DESCRIPTION), ..MetaSchema::ANY };
+        MetaSchemaRef::Reference(Self::SCHEMA.to_owned()).merge(described)
     }
 
     fn parse(text: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+    }
+
+    fn register(registry: &mut Registry) {
+        let enum_items = Self::WORDS.iter().map(|(word, _)| Value::from(*word)).collect();
+        let named = MetaSchema { enum_items, ..schema("string", Self::DESCRIPTION) };
+        registry.schemas.insert(Self::SCHEMA.to_owned(), named);
     }
 
     fn must() -> String {
@@ -75,6 +83,7 @@ mod tests {
     }
 
     impl Words for Answer {
+        const SCHEMA: &'static str = "Answer";
         const WORDS: &'static [(&'static str, Self)] = &[("yes", Self::Yes), ("no", Self::No)];
         const DEFAULT: &'static str = "no";
         const DESCRIPTION: &'static str = "Yes or no.";
@@ -85,7 +94,10 @@ mod tests {
         assert_eq!(["yes", "no", "YES", "maybe"].map(Answer::parse), [Some(Answer::Yes), Some(Answer::No), None, None]);
         assert_eq!(Answer::must(), "be one of yes, no");
         let MetaSchemaRef::Inline(schema) = <Answer as Parameter>::schema() else { panic!("it has no name") };
-        assert_eq!(schema.enum_items, ["yes", "no"]);
+        assert_eq!(schema.all_of[0], MetaSchemaRef::Reference("Answer".to_owned()));
+        let mut registry = Registry::new();
+        <Answer as Parameter>::register(&mut registry);
+        assert_eq!(registry.schemas["Answer"].enum_items, ["yes", "no"]);
         assert_eq!((schema.default, schema.description), (Some("no".into()), Some("Yes or no.")));
     }
 }

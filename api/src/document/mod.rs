@@ -1,0 +1,92 @@
+//! The OpenAPI document: generated from the operations, then put right.
+//!
+//! It is valid 3.0.3 in the end, and has what the types of operations cannot say: one file each.
+
+use poem_openapi::{OpenApi, OpenApiService};
+use serde_json::{Value, json};
+
+use crate::{
+    custom_certificates, custom_csrs,
+    http::{
+        mounted::{Account, Zone, mount},
+        prefix::CANONICAL,
+    },
+};
+
+mod codes;
+mod examples;
+mod headers;
+mod links;
+mod mend;
+mod share;
+mod tags;
+
+const DESCRIPTION: &str = "Makes private keys and certificate signing requests (CSRs) for the tenants of a platform; the private key never \
+leaves the service. The API is that of Cloudflare's custom CSRs: existing clients work with another base URL (`/client/v4` answers like \
+`/api/v4`). The schema `Message` lists all codes of errors and warnings. Responses may gain members: let clients ignore unknown ones.";
+
+/// All operations, each where it is mounted.
+#[must_use]
+pub fn operations() -> impl OpenApi {
+    (
+        mount::<Zone, _>(custom_csrs::operations()),
+        mount::<Account, _>(custom_csrs::operations()),
+        mount::<Zone, _>(custom_certificates::of_zones()),
+        mount::<Account, _>(custom_certificates::of_accounts()),
+    )
+}
+
+/// The service around the operations.
+#[must_use]
+pub fn service() -> OpenApiService<impl OpenApi, ()> {
+    OpenApiService::new(operations(), "csrd", env!("CARGO_PKG_VERSION")).server(CANONICAL)
+}
+
+/// The document.
+#[must_use]
+pub fn document(service: &OpenApiService<impl OpenApi, ()>) -> Value {
+    let mut document: Value = serde_json::from_str(&service.spec()).unwrap_or_default();
+    mend::mend(&mut document);
+    document["info"]["description"] = json!(DESCRIPTION);
+    document["info"]["license"] = json!({ "name": "MIT OR Apache-2.0", "url": "https://spdx.org/licenses/" });
+    document["tags"] = tags::tags();
+    codes::add(&mut document);
+    for (name, prefix) in [("CertificateStatus", "CERTIFICATE"), ("CustomCsrStatus", "CUSTOM_CSR")] {
+        name_variants(&mut document["components"]["schemas"][name], prefix);
+    }
+    for operation in operations_of(&mut document) {
+        for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+            headers::add(status, response);
+        }
+        examples::add(operation);
+        links::add(operation);
+    }
+    share::share(&mut document);
+    document
+}
+
+/// Names the variants of an enum for generators in whose languages all enums share a name space.
+fn name_variants(schema: &mut Value, prefix: &str) {
+    let name = |word: &Value| json!(format!("{prefix}_{}", word.as_str().unwrap_or_default().to_uppercase()));
+    schema["x-enum-varnames"] = schema["enum"].as_array().into_iter().flatten().map(name).collect();
+}
+
+/// Every operation of a document.
+fn operations_of(document: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    paths.flat_map(|(_, operations)| operations.as_object_mut().into_iter().flatten().map(|(_, operation)| operation))
+}
+
+/// The document as YAML.
+#[must_use]
+pub fn yaml(document: &Value) -> String {
+    serde_saphyr::to_string(document).unwrap_or_default()
+}
+
+/// Swagger UI with this document in it; it fetches nothing.
+#[must_use]
+pub fn swagger_ui(service: &OpenApiService<impl OpenApi, ()>, document: &Value) -> String {
+    // A `</script>` within the document would end the script that holds it.
+    let ours = document.to_string().replace("</", "<\\/");
+    service.swagger_ui_html().replace(&service.spec(), &ours).replace("<html charset", "<!DOCTYPE html>\n<html lang=\"en\" charset")
+}
