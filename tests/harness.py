@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import document
 import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -287,12 +288,13 @@ class Csrd:
         return Tenant(self, kind, tenant_id, self.token(f"--{kind}", tenant_id), **arguments)
 
     def request(self, method: str, path: str, *, token: str | None = None, headers: dict | None = None, **arguments) -> Answer:
-        """One request, whose answer has to be in the envelope."""
+        """One request, whose answer has to be in the envelope, and such as the OpenAPI document tells of."""
         headers = dict(headers or {})
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         response = self.client.request(method, self.url + path, headers=headers, **arguments)
         envelope = check_envelope(response.status_code, response.headers, response.content)
+        document.committed(ROOT / "openapi.yaml").check(method, path, response.status_code, response.headers, envelope)
         return Answer(response.status_code, response.headers, response.content, envelope)
 
     @contextmanager

@@ -7,10 +7,9 @@ import sys
 
 import pytest
 import yaml
+from document import METHODS, Document
 from harness import ROOT
 from openapi_spec_validator import OpenAPIV30SpecValidator, validate
-
-METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +58,43 @@ def test_every_operation_has_an_id_of_its_own_its_errors_and_needs_a_token(docum
     assert len(set(ids)) == len(ids)
 
 
+def test_every_example_is_one_that_its_schema_allows(document):
+    checked, count = Document(document), 0
+    for method, path, operation in checked.operations():
+        parts = [operation.get("requestBody", {}), *map(checked.follow, operation["responses"].values())]
+        for media_type, content in [found for part in parts for found in part.get("content", {}).items()]:
+            assert checked.faults(content["schema"], content["example"]) == [], (method, path, media_type)
+            count += 1
+    assert count > 200
+    errors = [checked.follow(operation["responses"]["404"]) for _, _, operation in checked.operations()]
+    assert all(error["content"]["application/json"]["example"]["success"] is False for error in errors)
+
+
+def test_the_example_of_a_create_makes_a_custom_csr_in_the_zone_of_the_examples(new_csrd, document):
+    csrd = new_csrd().start()
+    create = document["paths"]["/zones/{zone_id}/custom_csrs"]["post"]
+    zone = document["components"]["parameters"]["ZoneId"]["example"]
+    body = create["requestBody"]["content"]["application/json"]["example"]
+    answer = csrd.request("POST", f"/api/v4/zones/{zone}/custom_csrs", token=csrd.token("--zone", zone), json=body, headers={"Prefer": "wait=10"})
+    assert answer.status == 201 and answer.result["status"] == "active" and answer.envelope["messages"] == []
+
+
+def test_members_without_a_value_are_sent_as_null_and_said_to_be(document):
+    schema = document["components"]["schemas"]["CustomCsr"]
+    nullable = {name for name, member in schema["properties"].items() if member.get("nullable")}
+    assert nullable == {"account_tag", "zone_id", "organizational_unit", "name", "description", "csr", "replaces"}
+    assert set(schema["properties"]) - set(schema["required"]) == {"error"}
+    edit = document["components"]["schemas"]["CustomCsrEdit"]
+    assert all(member["nullable"] for member in edit["properties"].values()) and "required" not in edit
+
+
+def test_what_one_operation_makes_leads_to_the_operations_on_it(document):
+    ids = {operation["operationId"]: operation for _, _, operation in Document(document).operations()}
+    links = ids["zone-custom-csrs-create"]["responses"]["201"]["links"]
+    assert {link["operationId"] for link in links.values()} == {f"zone-custom-csrs-{name}" for name in ("get", "edit", "delete", "rekey")}
+    assert all(link["operationId"] in ids for operation in ids.values() for link in operation["responses"].get("201", {}).get("links", {}).values())
+
+
 def test_it_documents_every_code(document):
     text = json.dumps(document)
     numbers = [row["code"] for row in json.loads((ROOT / "shared/tests/data/status-codes.json").read_text())]
@@ -91,7 +127,7 @@ def test_a_client_that_is_generated_from_it_works(service, document, tmp_path, m
     with client_class(base_url=f"{service.url}/api/v4", token=zone.token) as client:
         listed = operation("get", collection).sync_detailed(zone.id, client=client)
         assert listed.status_code == 200
-        assert [(row.id, row.name) for row in listed.parsed.result] == [(created["id"], "generated")]
+        assert [(str(row.id), row.name) for row in listed.parsed.result] == [(created["id"], "generated")]
         deleted = operation("delete", one).sync_detailed(zone.id, created["id"], client=client)
         assert deleted.status_code == 200 and deleted.parsed.success
         missing = operation("get", one).sync_detailed(zone.id, created["id"], client=client)
