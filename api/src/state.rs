@@ -81,7 +81,7 @@ pub struct AppState {
     pub clock: Arc<dyn Clock>,
     /// Whether the process is ready.
     pub health: Arc<Health>,
-    /// How many custom CSRs of one zone or account may be pending; over it a POST is refused.
+    /// How many custom CSRs of one zone or account may be pending; beyond it a POST is refused.
     pub max_pending: u32,
     /// The seconds that a POST waits that does not say how long.
     pub create_wait_secs: u32,

@@ -1,4 +1,4 @@
-//! How a custom CSR is accepted, a new one or one that is to replace another.
+//! Accepts a custom CSR, for a create and for a rekey.
 
 use poem_openapi::ApiResponse;
 use shared::{

@@ -82,7 +82,7 @@ pub struct CustomCsrDto {
     pub id: Uuid,
     /// Where it stands.
     pub status: Status,
-    /// What went wrong; only where `status` is `failed`.
+    /// What went wrong; only if `status` is `failed`.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -1,4 +1,4 @@
-//! `GET /custom_csrs/{custom_csr_id}`: one custom CSR, when it is no longer pending if the client wants that.
+//! `GET /custom_csrs/{custom_csr_id}`: one custom CSR. The answer waits until it is no longer pending if the client prefers that.
 
 use std::sync::Arc;
 

@@ -22,9 +22,9 @@ use crate::{
 /// How many custom CSRs there may be, and are.
 #[derive(Debug, Object, Serialize)]
 pub struct Quota {
-    /// Those that there may be; 0 where no quota is allocated.
+    /// How many are allowed; 0 if no quota is allocated.
     pub allocated: u32,
-    /// Those that there are, failed ones included.
+    /// How many exist, failed ones included.
     pub used: u32,
 }
 

@@ -129,7 +129,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
 pub struct OptionalBody<T>(Body<T>);
 
 impl<T> OptionalBody<T> {
-    /// The bytes, or `None` if nothing was sent, whatever the content type. A body that was cut off is not one that was left out.
+    /// The bytes, or `None` if nothing was sent, whatever the content type. A body that was cut off does not count as left out.
     ///
     /// # Errors
     ///

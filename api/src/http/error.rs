@@ -1,4 +1,4 @@
-//! Errors on their way to the client: whatever goes wrong becomes an [`ApiError`], and that the envelope.
+//! Errors on their way to the client: whatever goes wrong becomes an [`ApiError`], which becomes an envelope.
 
 use std::fmt;
 

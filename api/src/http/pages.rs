@@ -36,7 +36,7 @@ pub struct PerPage;
 impl PerPage {
     const MIN: u32 = 5;
     const MAX: u32 = 50;
-    /// How many it has where nothing else is asked for.
+    /// How many it has by default.
     pub const DEFAULT: u32 = 20;
 }
 
@@ -82,7 +82,7 @@ pub struct ResultInfo {
     pub count: u64,
     /// Entries on all pages.
     pub total_count: u64,
-    /// Pages; 0 where there is nothing.
+    /// Pages; 0 if the list is empty.
     pub total_pages: u64,
 }
 

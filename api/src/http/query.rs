@@ -32,7 +32,7 @@ pub trait Parameter: Send {
     /// The value that a text stands for, if it does.
     fn parse(text: &str) -> Option<Self::Value>;
 
-    /// What a value must do, for the message to who sent another one.
+    /// What a value must do: the end of the message that refuses another one.
     fn must() -> String;
 
     /// Registers the schemas that [`Parameter::schema`] names.
