@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support import expected_conditions as is_
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -58,10 +59,14 @@ def requested(browser) -> list[str]:
     return [url for url in urls if urlsplit(url).scheme not in ("data", "blob", "about")]
 
 
-def test_swagger_ui_works_offline_authorizes_and_sends_a_request(service, browser):
-    zone = service.tenant("zone")
-    csr_id = zone.create(name="seen in the browser")["id"]
-    wait = WebDriverWait(browser, 30)
+def replace_text(field, text: str) -> None:
+    """In place of the example that stands there."""
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(text)
+
+
+def clicker(browser, wait):
+    """Clicks the first thing within another one that is shown, as soon as it is."""
 
     def click(where, selector: str) -> None:
         shown = lambda _: [found for found in where.find_elements(By.CSS_SELECTOR, selector) if found.is_displayed()]  # noqa: E731
@@ -69,6 +74,39 @@ def test_swagger_ui_works_offline_authorizes_and_sends_a_request(service, browse
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
 
+    return click
+
+
+def authorize(browser, wait, click, token: str) -> None:
+    click(browser, ".btn.authorize")
+    dialog = wait.until(is_.visibility_of_element_located((By.CSS_SELECTOR, ".dialog-ux .modal-ux")))
+    dialog.find_element(By.CSS_SELECTOR, "input").send_keys(token)
+    click(dialog, "button.authorize")
+    click(dialog, "button.btn-done")
+
+
+def test_the_example_of_a_create_works_as_it_stands(new_csrd, browser):
+    csrd = new_csrd().start()
+    wait = WebDriverWait(browser, 30)
+    click = clicker(browser, wait)
+    browser.get(f"{csrd.url}/docs")
+    wait.until(is_.visibility_of_element_located((By.CSS_SELECTOR, ".opblock")))
+    authorize(browser, wait, click, csrd.token("--zone", "demo"))
+    operation = browser.find_element(By.CSS_SELECTOR, "[id='operations-zone-custom-csrs-zone-custom-csrs-create']")
+    click(operation, ".opblock-summary-control")
+    click(operation, ".try-out__btn")
+    click(operation, ".execute")
+    status = wait.until(lambda _: operation.find_element(By.CSS_SELECTOR, ".live-responses-table tbody .response-col_status"))
+    assert status.text.split()[0] == "201", operation.text
+    assert "BEGIN CERTIFICATE REQUEST" in operation.find_element(By.CSS_SELECTOR, ".live-responses-table tbody").text
+
+
+def test_swagger_ui_works_offline_authorizes_and_sends_a_request(service, browser):
+    zone = service.tenant("zone")
+    csr_id = zone.create(name="seen in the browser")["id"]
+    wait = WebDriverWait(browser, 30)
+
+    click = clicker(browser, wait)
     browser.get(f"{service.url}/docs")
     wait.until(is_.visibility_of_element_located((By.CSS_SELECTOR, ".opblock")))
     operations = browser.find_elements(By.CSS_SELECTOR, ".opblock")
@@ -76,11 +114,7 @@ def test_swagger_ui_works_offline_authorizes_and_sends_a_request(service, browse
     assert len(operations) == sum(len(methods) for methods in document["paths"].values())
     assert document["info"]["title"] in browser.find_element(By.CSS_SELECTOR, ".info .title").text
 
-    click(browser, ".btn.authorize")
-    dialog = wait.until(is_.visibility_of_element_located((By.CSS_SELECTOR, ".dialog-ux .modal-ux")))
-    dialog.find_element(By.CSS_SELECTOR, "input").send_keys(zone.token)
-    click(dialog, "button.authorize")
-    click(dialog, "button.btn-done")
+    authorize(browser, wait, click, zone.token)
 
     def is_zone_list(operation) -> bool:
         path = operation.find_element(By.CSS_SELECTOR, ".opblock-summary-path").get_attribute("data-path")
@@ -90,7 +124,7 @@ def test_swagger_ui_works_offline_authorizes_and_sends_a_request(service, browse
     click(operation, ".opblock-summary-control")
     click(operation, ".try-out__btn")
     field = wait.until(lambda _: operation.find_element(By.CSS_SELECTOR, "tr[data-param-name=zone_id] input"))
-    field.send_keys(zone.id)
+    replace_text(field, zone.id)
     click(operation, ".execute")
     status = wait.until(lambda _: operation.find_element(By.CSS_SELECTOR, ".live-responses-table tbody .response-col_status"))
     assert status.text.split()[0] == "200"
