@@ -32,9 +32,10 @@ pub enum Json {
 }
 
 impl Json {
-    /// Parses a body. Returns `None` if it is not JSON, nests deeper than 127 levels, has text after its end, or repeats a member anywhere.
+    /// Parses a body; a byte order mark before it is ignored (RFC 8259, section 8.1). Returns `None` if it is not JSON, nests deeper than 127 levels, has text after its end, or repeats a member anywhere.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
+        let body = without_mark(body);
         // Checked first: serde does not check the bytes of a string that it ignores.
         let text = std::str::from_utf8(body).ok()?;
         serde_json::from_str::<IgnoredAny>(text).ok()?;
@@ -45,6 +46,11 @@ impl Json {
     pub(super) fn parse_text(text: &str) -> serde_json::Result<Self> {
         serde_json::from_str(&with_whole_numbers(text))
     }
+}
+
+/// A body without the byte order mark that some editors write before it.
+pub(super) fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// Replaces every number of valid JSON by `-1`, except for whole ones of few digits. Outside strings, only numbers begin with a
@@ -161,13 +167,15 @@ mod tests {
             b"[1e]",
             b"[01]",
             b"[-]",
-            b"\xef\xbb\xbf{}",
+            b"\xef\xbb\xbf\xef\xbb\xbf{}",
+            b"{}\xef\xbb\xbf",
             br#"{"\udc00":1}"#,
             br#"{"x":["\ud800\u0041"]}"#,
         ];
         for body in bad {
             assert_eq!(Json::parse(body), None, "{:?}", String::from_utf8_lossy(&body[..body.len().min(40)]));
         }
+        assert_eq!(Json::parse(b"\xef\xbb\xbf{}"), Some(Json::Object(Vec::new())));
         assert_eq!(
             Json::parse(br#" {"b":null,"a":[1.5,true,"x"]} "#),
             Some(Json::Object(vec![

@@ -2,7 +2,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::json::Json;
+use super::json::{Json, without_mark};
 use crate::{
     codes::ErrorCode,
     custom_certificate::{BundleMethod, CertificateType},
@@ -24,7 +24,7 @@ pub fn explained(body: &[u8], mut issues: Vec<Issue>) -> Vec<Issue> {
 
 /// What is wrong with a body that is no JSON object.
 fn whole(body: &[u8]) -> String {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let body = without_mark(body);
     if body.trim_ascii().is_empty() {
         return "The body is empty: send a JSON object.".to_owned();
     }
