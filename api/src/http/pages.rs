@@ -18,7 +18,12 @@ impl Parameter for Page {
     type Value = u32;
 
     fn schema() -> MetaSchemaRef {
-        inline(MetaSchema { minimum: Some(1.0), maximum: Some(PAGE_MAX.into()), default: Some(1.into()), ..schema("integer", "The page, from 1.") })
+        inline(MetaSchema {
+            minimum: Some(1.0),
+            maximum: Some(PAGE_MAX.into()),
+            default: Some(1.into()),
+            ..schema("integer", "The page, from 1.")
+        })
     }
 
     fn parse(text: &str) -> Option<u32> {
