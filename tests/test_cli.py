@@ -261,7 +261,8 @@ def test_a_command_on_a_server_without_csrds_tables_makes_none(tmp_path):
     try:
         name = server.create_database()
         url = server.url(name)
-        for command in COMMANDS_ON_A_DATABASE:
+        # `backup` copies SQLite alone.
+        for command in COMMANDS_ON_A_DATABASE[:-1]:
             done = run(*command, "--database-url", url, cwd=tmp_path)
             refused(done, 1, f"there is no database {url.replace('csrd@', '')}: give --data-dir or --database-url", "master.key")
         made = "SELECT count(*) FROM pg_namespace JOIN pg_class ON relnamespace = pg_namespace.oid WHERE nspname IN ('public', 'apalis')"
