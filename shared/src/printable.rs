@@ -32,6 +32,13 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// The text for a message: cut to a bound, with `…` after a cut, and escaped.
+#[must_use]
+pub fn excerpt(text: &str, max_chars: usize) -> String {
+    let end = text.char_indices().nth(max_chars).map(|(at, _)| at);
+    end.map_or_else(|| escape(text).into_owned(), |end| format!("{}…", escape(&text[..end])))
+}
+
 /// The bytes in lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {

@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, de::DeserializeOwned};
-use shared::printable::escape;
+use shared::printable::excerpt;
 
 use super::authenticator::{TOKEN_MAX_BYTES, bearer};
 
@@ -36,8 +36,8 @@ impl Presented {
         let mut parts = token.split('.');
         let (header, payload) = (parts.next().and_then(decode::<Header>), parts.next().and_then(decode::<Payload>));
         Self {
-            subject: payload.and_then(|payload| payload.sub).as_deref().map(harmless),
-            key_id: header.and_then(|header| header.kid).as_deref().map(harmless),
+            subject: payload.and_then(|payload| payload.sub).as_deref().map(shown),
+            key_id: header.and_then(|header| header.kid).as_deref().map(shown),
         }
     }
 }
@@ -46,10 +46,8 @@ fn decode<T: DeserializeOwned>(part: &str) -> Option<T> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }
 
-/// The text, cut to its bound, without characters that a terminal acts on.
-fn harmless(text: &str) -> String {
-    let end = text.char_indices().nth(SHOWN_CHARS).map(|(at, _)| at);
-    end.map_or_else(|| escape(text).into_owned(), |end| format!("{}…", escape(&text[..end])))
+fn shown(name: &str) -> String {
+    excerpt(name, SHOWN_CHARS)
 }
 
 #[cfg(test)]

@@ -1,11 +1,7 @@
 //! Members that a request does not have: each is ignored, with a warning, since most are misspelled.
 
 use super::json::Json;
-use crate::{
-    codes::WarningCode,
-    issue::Warning,
-    printable::{self, is_printable},
-};
+use crate::{codes::WarningCode, issue::Warning, printable::excerpt};
 
 /// The most warnings of one request.
 const WARNINGS_MAX: usize = 10;
@@ -18,17 +14,10 @@ pub(super) fn warn(name: &str, value: &Json, warnings: &mut Vec<Warning>) {
     if *value == Json::Null || count >= WARNINGS_MAX {
         return;
     }
-    let shown = shown(name);
+    let shown = excerpt(name, NAME_MAX_CHARS);
     // RFC 6901, section 3.
     let pointer = format!("/{}", shown.replace('~', "~0").replace('/', "~1"));
     warnings.push(Warning::at(WarningCode::UnknownMember, pointer).because(shown));
-}
-
-/// The name, cut to its bound, without characters that a terminal acts on.
-fn shown(name: &str) -> String {
-    let end = name.char_indices().nth(NAME_MAX_CHARS).map(|(at, _)| at);
-    let cut = end.map_or_else(|| name.to_owned(), |at| format!("{}…", &name[..at]));
-    if cut.chars().all(is_printable) { cut } else { printable::escape(&cut).into_owned() }
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use super::san::{EXAMPLE_DOMAINS, LABEL_MAX_CHARS, SAN_MAX_CHARS, is_number, last_label};
-use crate::{codes::ErrorCode, printable::escape};
+use crate::{
+    codes::ErrorCode,
+    printable::{escape, excerpt},
+};
 
 /// The most characters of a name that a hint repeats.
 const SHOWN_CHARS: usize = 100;
@@ -21,7 +24,7 @@ pub(super) fn sentence(code: ErrorCode, san: &str, allow_wildcards: bool) -> Str
         }
         _ => form(san, allow_wildcards),
     };
-    format!("{} {rule}.", shown(san))
+    format!("‘{}’ {rule}.", excerpt(san, SHOWN_CHARS))
 }
 
 /// The rule of 1412 that a name breaks. What people send most comes first, in words of its own.
@@ -84,12 +87,6 @@ fn foreign(san: &str) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// The name in quotes, cut to its bound, without characters that a terminal acts on.
-fn shown(san: &str) -> String {
-    let end = san.char_indices().nth(SHOWN_CHARS).map_or(san.len(), |(at, _)| at);
-    format!("‘{}{}’", escape(&san[..end]), if end < san.len() { "…" } else { "" })
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ impl<DB: Dialect> Work for Reading<DB> {
             found.insert((row.text("id").map_err(failed)?, row.text("scope").map_err(failed)?), row.custom_csr());
         }
         // Two may ask for the same one.
-        let answer = |wanted: &Wanted| found.get(&(wanted.id.clone(), wanted.scope.clone())).map_or(Ok(None), |csr| csr.clone().map(Some));
-        Ok(wanted.iter().map(|wanted| Outcome::Answer(answer(wanted))).collect())
+        let answer = |Wanted { id, scope }| found.get(&(id, scope)).map_or(Ok(None), |csr| csr.clone().map(Some));
+        Ok(wanted.into_iter().map(|wanted| Outcome::Answer(answer(wanted))).collect())
     }
 }
