@@ -63,6 +63,8 @@ def test_every_example_is_one_that_its_schema_allows(document):
     for method, path, operation in checked.operations():
         parts = [operation.get("requestBody", {}), *map(checked.follow, operation["responses"].values())]
         for media_type, content in [found for part in parts for found in part.get("content", {}).items()]:
+            if content["schema"].get("format") == "binary":
+                continue
             assert checked.faults(content["schema"], content["example"]) == [], (method, path, media_type)
             count += 1
     assert count > 200
@@ -98,7 +100,7 @@ def test_what_one_operation_makes_leads_to_the_operations_on_it(document):
 def test_it_documents_every_code(document):
     text = json.dumps(document)
     numbers = [row["code"] for row in json.loads((ROOT / "shared/tests/data/status-codes.json").read_text())]
-    for number in [*numbers, 1460, 1461, 1462, 1463, 1464, 1465, 1466, 1467, 1471, *range(1472, 1482), *range(2000, 2013), 7000, 7001]:
+    for number in [*numbers, 1460, 1461, 1462, 1463, 1464, 1465, 1466, 1467, 1468, 1469, 1471, *range(1472, 1482), *range(2000, 2013), 7000, 7001]:
         assert str(number) in text, number
 
 

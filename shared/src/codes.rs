@@ -125,6 +125,10 @@ code_table! {
         IdempotencyKeyReused = 1466, 422, "The Idempotency-Key was used before with another request body. Send another key, or the same body.";
         /// The body is over 64 KiB.
         BodyTooLarge = 1467, 413, "The request body is larger than 64 KiB. Check your input and try again.";
+        /// The body is compressed.
+        BodyEncoded = 1468, 415, "The request body is compressed, which is not supported. Send it without a Content-Encoding.";
+        /// A CSR was asked for as a file, and there is none yet.
+        CsrNotMade = 1469, 406, "There is no CSR to send as a file: :reason.";
         /// Too many requests.
         TooManyRequests = 1470, 429, "Too many requests. Try again later.";
         /// The database or a part of the service is not ready.

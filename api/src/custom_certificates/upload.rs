@@ -83,6 +83,7 @@ impl Operation for Upload {
             409,
             "The custom CSR is not active (1474), the certificate is stored already (1482), or the custom CSR has as many as it may have (1483).",
         ),
+        (415, "The body is compressed: 1468."),
     ];
 }
 

@@ -35,6 +35,9 @@ pub enum Created {
         /// `wait=N` where `Prefer: wait=N` was followed.
         #[oai(header = "Preference-Applied")]
         Option<String>,
+        /// `true` if the `Idempotency-Key` made this custom CSR before.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<String>,
     ),
 }
 
@@ -76,10 +79,12 @@ pub async fn accept(
     };
     let mut changes = state.store.signals().changes_of(new.id);
     let accepting = state.store.accept_custom_csr(&new, access.actor(), now);
+    let mut is_replayed = false;
     let csr = match deadline.write(accepting).await? {
         Acceptance::Accepted(csr) => *csr,
         Acceptance::Replayed(id) => {
             find::check_grant(state, deadline, scope).await?;
+            is_replayed = true;
             changes = state.store.signals().changes_of(id);
             find::custom_csr(state, deadline, scope, id).await?
         }
@@ -98,7 +103,7 @@ pub async fn accept(
     };
     let (csr, applied) = wait_for(state, deadline, access, csr, changes, prefer).await;
     let location = access.location(&format!("custom_csrs/{}", csr.id));
-    Ok(Created::Created(Json(CustomCsrResponse::new(csr.into(), messages)), location, applied))
+    Ok(Created::Created(Json(CustomCsrResponse::new(csr.into(), messages)), location, applied, is_replayed.then(|| "true".to_owned())))
 }
 
 /// Waits for a custom CSR. Once it is accepted the request is answered, whatever happens meanwhile.

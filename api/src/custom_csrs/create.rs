@@ -70,6 +70,7 @@ impl Operation for Create {
         (400, "The request is wrong: 1400 to 1402, 1405 to 1417, 1460 to 1464. Several faults are reported together."),
         (403, "No access (1404), no quota allocated (1403), or the quota is used up (1465)."),
         (404, "No such route (7000), or the custom CSR that the Idempotency-Key made was deleted (1419)."),
+        (415, "The body is compressed: 1468."),
         (422, "The Idempotency-Key was used before with another body: 1466."),
     ];
 }

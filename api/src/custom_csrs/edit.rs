@@ -47,6 +47,7 @@ impl Operation for Edit {
         (400, "The request is wrong: 1400 to 1402, 1418, 1461, 1462. Several faults are reported together."),
         (403, "No access: 1404."),
         (404, "No such custom CSR in this scope (1419), or no such route (7000)."),
+        (415, "The body is compressed: 1468."),
     ];
 }
 

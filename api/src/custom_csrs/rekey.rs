@@ -52,6 +52,7 @@ impl Operation for Rekey {
         (403, "No access (1404), no quota allocated (1403), or the quota is used up (1465)."),
         (404, "No such custom CSR in this scope (1419), or no such route (7000)."),
         (409, "The custom CSR is pending: 1474."),
+        (415, "The body is compressed: 1468."),
         (422, "The Idempotency-Key was used before for another custom CSR or with another body: 1466."),
     ];
 }

@@ -61,6 +61,9 @@ pub fn add(operation: &mut Value) {
         if let Some(example) = example {
             response["content"]["application/json"]["example"] = example;
         }
+        if let Some(pem) = response["content"].get_mut("application/x-pem-file") {
+            pem["example"] = json!(CSR);
+        }
     }
 }
 
@@ -123,6 +126,7 @@ fn error(response: &Value) -> Option<Value> {
         ErrorCode::CertificateUnparsable => Issue::at(*code, "/certificate").because("block 1 is not base64"),
         ErrorCode::CertificateCsrNotFound => Issue::at(*code, "/custom_csr_id").because("is in neither this zone nor its account"),
         ErrorCode::NotReady => Issue::new(*code).because("the database cannot be reached"),
+        ErrorCode::CsrNotMade => Issue::new(*code).because("it is still pending, so ask again, with `Prefer: wait=30`"),
         ErrorCode::CustomCsrNotActive => Issue::at(*code, "/custom_csr_id").because("its key and CSR are still being made"),
         _ => Issue::new(*code),
     };

@@ -21,6 +21,7 @@ pub fn add(status: &str, response: &mut Value) {
             text("If the token lacks a permission: `Bearer` with `error=\"insufficient_scope\"` and the `scope` that it needs (RFC 6750)."),
         ),
         "405" => headers.insert("Allow".into(), text("The methods that are.")),
+        "415" => headers.insert("Accept-Encoding".into(), text("`identity`: what a body may be encoded in.")),
         "429" | "503" => headers.insert("Retry-After".into(), header("Seconds to wait.", json!({ "type": "integer", "minimum": 1 }))),
         _ => None,
     };

@@ -3,13 +3,19 @@
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
-use poem::{Request, RequestBody};
+use poem::{
+    Request, RequestBody,
+    http::{HeaderMap, header},
+};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaMediaType, MetaRequest, Registry},
     types::Type,
 };
-use shared::{codes::ErrorCode, issue::Issue};
+use shared::{
+    codes::ErrorCode,
+    issue::{Input, Issue},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
@@ -39,6 +45,7 @@ pub struct Body<T> {
     /// Whether all of it arrived.
     is_whole: bool,
     is_json: bool,
+    is_encoded: bool,
     schema: PhantomData<T>,
     /// Its part of [`Intake::bytes`].
     _place: OwnedSemaphorePermit,
@@ -65,8 +72,11 @@ impl<T> Body<T> {
     ///
     /// # Errors
     ///
-    /// 1400 if the content type is not JSON, or a part of the body is missing.
+    /// 1468 if it is compressed; 1400 if the content type is not JSON, or a part of the body is missing.
     pub fn json(&self) -> Result<&[u8], Issue> {
+        if self.is_encoded {
+            return Err(Issue::of(ErrorCode::BodyEncoded, Input::Header("Content-Encoding")));
+        }
         let refused = |hint: &str| Err(Issue::new(ErrorCode::BodyUndecodable).hinting(hint));
         match (self.is_whole, self.is_json) {
             (true, true) => Ok(&self.bytes),
@@ -74,6 +84,14 @@ impl<T> Body<T> {
             (false, _) => refused("The body did not arrive whole within 30 seconds."),
         }
     }
+}
+
+/// Whether a body has another encoding than its own (RFC 9110, 8.4).
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
+    let mut encodings = values.flat_map(|value| value.split(',')).map(str::trim);
+    // `is_empty` of poem-openapi's `Type`, which texts have too, is another thing.
+    encodings.any(|encoding| !matches!(encoding, "") && !encoding.eq_ignore_ascii_case("identity"))
 }
 
 /// `application/json`, with or without parameters (RFC 9110, 8.3.1).
@@ -121,7 +139,8 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
             // Cut off, or too slow.
             Ok(Ok(None)) | Err(_) => (Vec::new(), false),
         };
-        Ok(Self { bytes, is_whole, is_json: req.content_type().is_some_and(is_json), schema: PhantomData, _place: place })
+        let (is_json, is_encoded) = (req.content_type().is_some_and(is_json), is_encoded(req.headers()));
+        Ok(Self { bytes, is_whole, is_json, is_encoded, schema: PhantomData, _place: place })
     }
 }
 
@@ -154,5 +173,27 @@ impl<'a, T: Type> ApiExtractor<'a> for OptionalBody<T> {
 
     async fn from_request(req: &'a Request, body: &mut RequestBody, options: ExtractParamOptions<()>) -> poem::Result<Self> {
         Body::from_request(req, body, options).await.map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_encoded_if_any_encoding_is_not_its_own() {
+        let encoded = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_ENCODING, poem::http::HeaderValue::from_static(value));
+            }
+            is_encoded(&headers)
+        };
+        for plain in [&[][..], &[""], &["identity"], &["Identity , identity"], &["identity", ""], &[","]] {
+            assert!(!encoded(plain), "{plain:?}");
+        }
+        for other in [&["gzip"][..], &["identity, br"], &["identity", "deflate"], &["x"]] {
+            assert!(encoded(other), "{other:?}");
+        }
     }
 }

@@ -120,6 +120,10 @@ impl ApiError {
         if matches!(self.code(), ErrorCode::NotReady | ErrorCode::TooManyRequests) {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS);
         }
+        if self.code() == ErrorCode::BodyEncoded {
+            // RFC 9110, 12.5.3: what a body may be encoded in.
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         // A conflict does not go away by itself, and the official clients repeat a 409.
         if self.is_unknown || self.status() == StatusCode::CONFLICT {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));

@@ -1,5 +1,6 @@
 //! HTTP: connections, what every request meets, and what requests and responses are made of.
 
+pub mod accept;
 pub mod allow;
 pub mod body;
 pub mod connection;
