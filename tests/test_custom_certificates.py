@@ -9,7 +9,7 @@ from ca import DAY, SECOND, Authority, Certificates, active, new_csr, now, warni
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from databases import either, new_service  # noqa: F401
-from harness import codes, faults, refused, wait_until
+from harness import codes, faults, refused, subject, wait_until
 
 ROOT = Authority()
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -557,3 +557,31 @@ def test_a_zone_that_is_not_granted_uploads_nothing_but_keeps_what_it_has(either
     assert len(certificates.all()) == 2
     assert certificates.patch(made, certificate=chain(csr)).status == 200
     assert certificates.request("DELETE", f"/{made}").status == 200
+
+
+def test_an_upload_that_is_sent_again_with_its_idempotency_key_stores_nothing_more(zone, certificates):
+    csr = active(zone)
+    body = {"custom_csr_id": csr["id"], "certificate": chain(csr)}
+
+    def post(key, dry_run=None, **changed):
+        return certificates.request("POST", json=body | changed, headers={"Idempotency-Key": key}, params=dry_run and {"dry_run": dry_run})
+
+    def failure(answer):
+        return answer.status, codes(answer.envelope)
+
+    checked = post("k", dry_run="true")
+    assert checked.status == 200 and "Idempotent-Replayed" not in checked.headers, "a dry run uses no key"
+    first = post("k")
+    assert first.status == 201 and "Idempotent-Replayed" not in first.headers
+    changed = certificates.patch(first.result["id"], priority=7).result
+    again = post("k")
+    assert again.status == 201 and again.headers["Idempotent-Replayed"] == "true"
+    assert again.headers["Location"] == first.headers["Location"] and again.result == changed, "as it is now"
+    assert failure(post("k", priority=8)) == (422, [1466])
+    assert failure(zone.request("POST", json=subject(), headers={"Idempotency-Key": "k"})) == (422, [1466])
+    assert failure(post("another")) == (409, [1482])
+    assert failure(post("\x7f")) == (400, [1464])
+    assert len(certificates.all()) == 1
+    assert certificates.request("DELETE", f"/{first.result['id']}").status == 200
+    assert failure(post("k")) == (404, [1481]), "nothing is stored a second time"
+    assert post("another").status == 201, "a refusal had left its key free"

@@ -19,6 +19,8 @@ pub fn refused(refusal: CertificateRefusal, csr_not_found: fn() -> ApiError) -> 
         CertificateRefusal::CsrFull => {
             Issue::at(ErrorCode::TooManyCertificates, "/custom_csr_id").because(MAX_CERTIFICATES_OF_CSR.to_string()).into()
         }
+        CertificateRefusal::KeyTaken => ErrorCode::IdempotencyKeyReused.into(),
+        CertificateRefusal::TooManyKeys => ErrorCode::TooManyRequests.into(),
     }
 }
 

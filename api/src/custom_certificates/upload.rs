@@ -7,14 +7,16 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use shared::{
     bodies::{undecodable::explained, upload::Upload as Sent},
     clock::Timestamp,
+    codes::ErrorCode,
     custom_certificate::{self, CustomCertificate},
     ids::{CustomCertificateId, Scope},
-    storage::{NewCertificate, NewChain},
+    storage::{CertificateRefusal, IdempotencyKey, NewCertificate, NewChain, Repeat},
 };
 
 use super::{
     dry_run::DryRun,
     dto::{BundleMethod, CertificateType, CustomCertificateResponse, TAG},
+    find,
     matcher::Matcher,
     refused::{named_csr_not_found, refused},
 };
@@ -26,6 +28,7 @@ use crate::{
         deadline::Deadline,
         error::ApiError,
         failure::{Failure, Operation},
+        idempotency::IdempotencyHeader,
         payload::Json,
         types::Uuid,
     },
@@ -65,6 +68,9 @@ pub enum Uploaded {
         /// Where to read it: an absolute path.
         #[oai(header = "Location")]
         String,
+        /// `true` if the `Idempotency-Key` stored this custom certificate before.
+        #[oai(header = "Idempotent-Replayed")]
+        Option<String>,
     ),
 }
 
@@ -78,12 +84,16 @@ impl Operation for Upload {
             "The request is wrong: 1400 to 1402, 1464, or the certificate is refused: 1426, 1427, 1429, 1430, 1444, 1445, 1447, 1472, 1473, 1475 to 1479.",
         ),
         (403, "No access: 1404."),
-        (404, "No such custom CSR in this zone or its account (1431), or no such route (7000)."),
+        (
+            404,
+            "No such custom CSR in this zone or its account (1431), the custom certificate that the Idempotency-Key stored was deleted (1481), or no such route (7000).",
+        ),
         (
             409,
             "The custom CSR is not active (1474), the certificate is stored already (1482), or the custom CSR has as many as it may have (1483).",
         ),
         (415, "The body is compressed: 1468."),
+        (422, "The Idempotency-Key was used before with another body: 1466."),
     ];
 }
 
@@ -92,7 +102,7 @@ impl Upload {
     /// Upload a certificate
     ///
     /// Puts the chain right, and matches it to the private key of its custom CSR, which may have 20 custom certificates. The first check that fails is the only error.
-    /// While it is not expired, its custom CSR cannot be deleted. With `dry_run=true` nothing is stored.
+    /// While it is not expired, its custom CSR cannot be deleted. With `dry_run=true` nothing is stored, and an `Idempotency-Key` is not used.
     #[oai(path = "/custom_certificates", method = "post", operation_id = "custom-certificates-create")]
     async fn upload(
         &self,
@@ -100,6 +110,7 @@ impl Upload {
         access: Access,
         body: Body<CustomCertificateInput>,
         dry_run: DryRun,
+        #[oai(name = "Idempotency-Key")] key: IdempotencyHeader,
     ) -> Result<Uploaded, Failure<Upload>> {
         let (state, deadline, now) = (state.0, Deadline::default(), state.clock.now());
         let matcher = Matcher::new(state, deadline, now);
@@ -108,7 +119,11 @@ impl Upload {
         let body = body.json()?;
         let sent = Sent::parse(body).map_err(|issues| explained(body, issues))?;
         let is_dry_run = dry_run.is_set()?;
+        let key = key.of(access.subject(), &identity(body))?.filter(|_| !is_dry_run);
         sent.private_key.clone().map_or(Ok(()), Err)?;
+        if let Some(replayed) = replay(state, deadline, &access, zone, key.as_ref()).await? {
+            return Ok(replayed);
+        }
         let named = match &sent.custom_csr_id {
             Some(id) => Some(matcher.find_csr(zone, id, None).await?.ok_or_else(named_csr_not_found)?),
             None => None,
@@ -127,23 +142,58 @@ impl Upload {
             bundle_method,
             certificate_type: sent.certificate_type.unwrap_or(custom_certificate::CertificateType::SniCustom),
             priority: sent.priority.unwrap_or_default(),
+            idempotency_key: key,
         };
         let refusal = if is_dry_run {
             deadline.read(state.store.check_certificate(&new)).await?
         } else {
             deadline.write(state.store.accept_certificate(&new, access.actor(), now)).await?
         };
+        // The same request, twice at the same time.
+        if refusal == Some(CertificateRefusal::KeyTaken)
+            && let Some(replayed) = replay(state, deadline, &access, zone, new.idempotency_key.as_ref()).await?
+        {
+            return Ok(replayed);
+        }
         if let Some(refusal) = refusal {
             return Err(refused(refusal, named_csr_not_found).into());
         }
-        let location = access.location(&format!("custom_certificates/{}", new.id));
+        let location = location(&access, new.id);
         let made = made(new, now);
         Ok(if is_dry_run {
             Uploaded::Checked(CustomCertificateResponse::of_dry_run(made, now, &warnings))
         } else {
-            Uploaded::Stored(CustomCertificateResponse::of(made, now, &warnings), location)
+            Uploaded::Stored(CustomCertificateResponse::of(made, now, &warnings), location, None)
         })
     }
+}
+
+/// What the same key with another body would differ in. The kind of request stands before the body: no custom CSR was made by it.
+fn identity(body: &[u8]) -> Vec<u8> {
+    [b"custom_certificates", body].concat()
+}
+
+fn location(access: &Access, id: CustomCertificateId) -> String {
+    access.location(&format!("custom_certificates/{id}"))
+}
+
+/// Answers a request that came before with the same key, with what it stored as that is now.
+async fn replay(
+    state: &AppState,
+    deadline: Deadline,
+    access: &Access,
+    zone: &Scope,
+    key: Option<&IdempotencyKey>,
+) -> Result<Option<Uploaded>, ApiError> {
+    let Some(key) = key else { return Ok(None) };
+    let now = state.clock.now();
+    let id = match deadline.read(state.store.find_upload(zone, key, now)).await? {
+        None => return Ok(None),
+        Some(Repeat::KeyReused) => return Err(ErrorCode::IdempotencyKeyReused.into()),
+        Some(Repeat::Replayed(id)) => id,
+    };
+    let certificate = find::custom_certificate(state, deadline, zone, id).await?;
+    Ok(Some(Uploaded::Stored(CustomCertificateResponse::of(certificate, now, &[]), location(access, id), Some("true".to_owned()))))
 }
 
 /// Checks that a zone may have custom certificates; they need no quota.
@@ -156,7 +206,7 @@ async fn check_grant(state: &AppState, deadline: Deadline, zone: &Scope) -> Resu
 }
 
 fn made(new: NewCertificate, now: Timestamp) -> CustomCertificate {
-    let NewCertificate { id, zone, chain, bundle_method, certificate_type, priority } = new;
+    let NewCertificate { id, zone, chain, bundle_method, certificate_type, priority, idempotency_key: _ } = new;
     let NewChain { custom_csr_id, spki_sha256: _, chain } = chain;
     CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, priority, uploaded_at: now, modified_at: now }
 }

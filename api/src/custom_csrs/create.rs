@@ -13,7 +13,6 @@ use super::{
     accept::{Created, Validated, accept, all_faults},
     dto::{KeyType, TAG},
     find::check_grant,
-    idempotency::IdempotencyHeader,
     wait::Prefer,
 };
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
         deadline::Deadline,
         error::ApiError,
         failure::{Failure, Operation},
+        idempotency::IdempotencyHeader,
     },
     state::AppState,
 };

@@ -7,7 +7,6 @@ pub mod dto;
 pub mod edit;
 pub mod find;
 pub mod get;
-pub mod idempotency;
 pub mod list;
 pub mod not_active;
 pub mod quota;

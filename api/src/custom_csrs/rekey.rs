@@ -10,7 +10,6 @@ use super::{
     accept::{Created, Validated, accept, all_faults},
     dto::{KeyType, TAG},
     find,
-    idempotency::IdempotencyHeader,
     not_active::not_active,
     wait::Prefer,
 };
@@ -20,6 +19,7 @@ use crate::{
         body::OptionalBody,
         deadline::Deadline,
         failure::{Failure, Operation},
+        idempotency::IdempotencyHeader,
         path::Path,
     },
     state::AppState,

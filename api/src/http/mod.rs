@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod envelope;
 pub mod error;
 pub mod failure;
+pub mod idempotency;
 pub mod middleware;
 pub mod mounted;
 pub mod pages;

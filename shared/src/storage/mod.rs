@@ -28,7 +28,7 @@ pub use self::{
     audit::{AuditQuery, AuditRun, AuditStore},
     certificates::{
         CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal, CertificateStore, Export, MAX_CERTIFICATES_OF_CSR,
-        NewCertificate, NewChain, Replacement, StartedExport, UsableCsr,
+        NewCertificate, NewChain, Repeat, Replacement, StartedExport, UsableCsr,
     },
     custom_csrs::{
         Acceptance, CustomCsrs, Deletion, Direction, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, IdempotencyKey, ListQuery, MAX_PENDING,

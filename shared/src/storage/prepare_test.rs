@@ -23,6 +23,7 @@ const ALL: &[&[(&str, Statement)]] = &[
     COMPLETE_STATEMENTS,
     key_pool::STATEMENTS,
     certificates::STATEMENTS,
+    certificates::KEY_STATEMENTS,
     master_keys::STATEMENTS,
     audit::STATEMENTS,
     maintenance::STATEMENTS,

@@ -19,9 +19,10 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
     storage::{
         Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
-        CertificateStore, CustomCsrs, Deletion, GeneratedCsr, Generation, Generations, ListQuery, Maintenance, MasterKeyRow, MasterKeys,
-        NewCertificate, NewChain, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys, PooledCompletion, Purge, Registration, Replacement,
-        ScopeGrant, Scopes, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals,
+        CertificateStore, CustomCsrs, Deletion, GeneratedCsr, Generation, Generations, IdempotencyKey, ListQuery, Maintenance,
+        MasterKeyRow, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys, PooledCompletion, Purge,
+        Registration, Repeat, Replacement, ScopeGrant, Scopes, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, UsableCsr,
+        Vitals,
     },
 };
 
@@ -112,6 +113,9 @@ impl CertificateStore for FaultyStore {
         chain: &NewChain,
     ) -> Result<Option<CertificateRefusal>, StoreError> {
         self.call("check_replacement", self.inner.check_replacement(zone, id, chain)).await
+    }
+    async fn find_upload(&self, zone: &Scope, key: &IdempotencyKey, now: Timestamp) -> Result<Option<Repeat>, StoreError> {
+        self.call("find_upload", self.inner.find_upload(zone, key, now)).await
     }
     async fn accept_certificate(
         &self,

@@ -1,5 +1,6 @@
 //! Custom certificates: stored with the custom CSR whose private key they are for.
 
+mod idempotency;
 mod rows;
 mod sql;
 mod store;
@@ -7,14 +8,14 @@ mod store;
 use async_trait::async_trait;
 
 #[cfg(test)]
-pub(super) use self::sql::STATEMENTS;
+pub(super) use self::{idempotency::STATEMENTS as KEY_STATEMENTS, sql::STATEMENTS};
 use crate::{
     audit::Actor,
     clock::Timestamp,
     custom_certificate::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, CustomCertificate},
     custom_csr::Status,
     ids::{CustomCertificateId, CustomCsrId, Scope},
-    storage::{SealedRow, StoreError},
+    storage::{IdempotencyKey, SealedRow, StoreError},
 };
 
 /// How many custom certificates one custom CSR may have, those of all zones together.
@@ -59,6 +60,8 @@ pub struct NewCertificate {
     pub certificate_type: CertificateType,
     /// Its place among others.
     pub priority: u16,
+    /// The key that makes a repeated request harmless.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// What is to become of a custom certificate.
@@ -96,6 +99,19 @@ pub enum CertificateRefusal {
     Stored(CustomCertificateId),
     /// The custom CSR has [`MAX_CERTIFICATES_OF_CSR`] custom certificates (1483).
     CsrFull,
+    /// Its Idempotency-Key came before: [`CertificateStore::find_upload`] says with what.
+    KeyTaken,
+    /// As many Idempotency-Keys of the zone are remembered as may be (1470).
+    TooManyKeys,
+}
+
+/// What an upload is whose Idempotency-Key came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// The same request again, which made this custom certificate. It may be deleted by now.
+    Replayed(CustomCertificateId),
+    /// Another request (1466).
+    KeyReused,
 }
 
 /// One page of the certificates that a zone or an account sees, the newest first.
@@ -182,7 +198,10 @@ pub trait CertificateStore: Send + Sync {
         chain: &NewChain,
     ) -> Result<Option<CertificateRefusal>, StoreError>;
 
-    /// Stores a certificate, or says why not; none: it is stored.
+    /// What this key of the zone made, or `None` if it is new or too old to count at `now`.
+    async fn find_upload(&self, zone: &Scope, key: &IdempotencyKey, now: Timestamp) -> Result<Option<Repeat>, StoreError>;
+
+    /// Stores a certificate, and its Idempotency-Key with it, or says why not; none: it is stored.
     async fn accept_certificate(
         &self,
         new: &NewCertificate,

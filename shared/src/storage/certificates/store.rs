@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{
     CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal, CertificateStore, Export, MAX_CERTIFICATES_OF_CSR,
-    NewCertificate, NewChain, Replacement, StartedExport, UsableCsr,
+    NewCertificate, NewChain, Repeat, Replacement, StartedExport, UsableCsr,
     rows::{chain_values, first_valid, leaf_pem, with_host},
     sql::{
         ALL_CERTIFICATES, DELETE_EXPIRED_CERTIFICATES, EDIT_CERTIFICATE, EXPORT_CERTIFICATE, FIND_CERTIFICATE_OF_CSR, FIND_USABLE_CSR,
@@ -18,7 +18,7 @@ use crate::{
     custom_csr::Status,
     ids::{CustomCertificateId, CustomCsrId, Scope},
     storage::{
-        Dialect, SqlStore, StoreError,
+        Dialect, IdempotencyKey, SqlStore, StoreError,
         engine::{Lent, Reader, Sql, values},
     },
 };
@@ -88,6 +88,10 @@ impl<DB: Dialect> Sql<DB> {
         now: Timestamp,
     ) -> Result<Option<CertificateRefusal>, StoreError> {
         let mut tx = self.begin_write().await?;
+        // The key first: a repeated request is answered as the first one was, whatever was stored since.
+        if let Some(refusal) = self.claim_key(&mut tx, new, now).await? {
+            return Ok(Some(refusal));
+        }
         if let Some(refusal) = self.admit(&mut tx, Target { zone: &new.zone, id: new.id, is_new: true }, &new.chain).await? {
             return Ok(Some(refusal));
         }
@@ -132,6 +136,10 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
     ) -> Result<Option<CertificateRefusal>, StoreError> {
         let mut tx = self.sql.begin_read().await?;
         self.sql.refusal(&mut tx, Target { zone, id, is_new: false }, chain).await
+    }
+
+    async fn find_upload(&self, zone: &Scope, key: &IdempotencyKey, now: Timestamp) -> Result<Option<Repeat>, StoreError> {
+        self.sql.find_upload(zone, key, now).await
     }
 
     async fn accept_certificate(

@@ -2,11 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{accept, accept_new, database, granted, query};
+use super::{
+    accept, accept_new,
+    certificates::{certificate, chain, tomorrow},
+    database, granted, query,
+};
 use crate::{
     custom_csr::{KeyType, Status},
     ids::Scope,
-    storage::{Acceptance, Deletion, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, NewCustomCsr},
+    storage::{Acceptance, CertificateRefusal, Deletion, IDEMPOTENCY_KEY_LIFE, IdempotencyKey, NewCertificate, NewCustomCsr},
     testing::{account, actor, new_custom_csr, now, zone},
 };
 
@@ -212,6 +216,9 @@ async fn a_scope_has_ten_thousand_idempotency_keys_and_not_one_more_whatever_it_
     assert_eq!(store.delete_custom_csr(&scope, id, &actor(), now()).await.unwrap(), Deletion::Deleted);
     assert_eq!(store.accept_custom_csr(&with_key(&scope, 2), &actor(), now()).await.unwrap(), Acceptance::TooManyKeys);
     assert_eq!(store.find_scope(&scope).await.unwrap().unwrap().used, 0);
+    let key = with_key(&scope, 2).idempotency_key;
+    let upload = NewCertificate { idempotency_key: key, ..certificate(&scope, chain(id, 1, tomorrow())) };
+    assert_eq!(store.accept_certificate(&upload, &actor(), now()).await.unwrap(), Some(CertificateRefusal::TooManyKeys));
     assert_eq!(test.number("SELECT COUNT(*) FROM idempotency_keys").await, 10_000, "the refused one is not remembered");
     assert_eq!(store.accept_custom_csr(&with_key(&scope, 1), &actor(), now()).await.unwrap(), Acceptance::Replayed(id), "still known");
     accept(&*store, &scope).await;

@@ -24,12 +24,12 @@ use crate::{
     testing::{account, actor, now, zone},
 };
 
-fn tomorrow() -> Timestamp {
+pub(super) fn tomorrow() -> Timestamp {
     now().plus(Duration::from_hours(24))
 }
 
 /// A chain of another leaf each time, and the same issuer.
-fn chain(custom_csr_id: CustomCsrId, spki: u8, not_after: Timestamp) -> NewChain {
+pub(super) fn chain(custom_csr_id: CustomCsrId, spki: u8, not_after: Timestamp) -> NewChain {
     static LEAVES: AtomicU32 = AtomicU32::new(0);
     let block = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
     let chain = CertificateChain {
@@ -43,7 +43,7 @@ fn chain(custom_csr_id: CustomCsrId, spki: u8, not_after: Timestamp) -> NewChain
     NewChain { custom_csr_id, spki_sha256: [spki; 32], chain }
 }
 
-fn certificate(zone: &Scope, chain: NewChain) -> NewCertificate {
+pub(super) fn certificate(zone: &Scope, chain: NewChain) -> NewCertificate {
     NewCertificate {
         id: CustomCertificateId::new(now()),
         zone: zone.clone(),
@@ -51,11 +51,12 @@ fn certificate(zone: &Scope, chain: NewChain) -> NewCertificate {
         bundle_method: BundleMethod::Ubiquitous,
         certificate_type: CertificateType::SniCustom,
         priority: 7,
+        idempotency_key: None,
     }
 }
 
 /// An active custom CSR whose public key has this hash.
-async fn active(store: &dyn Store, scope: &Scope, spki: u8) -> CustomCsrId {
+pub(super) async fn active(store: &dyn Store, scope: &Scope, spki: u8) -> CustomCsrId {
     let id = accept(store, scope).await;
     assert!(store.complete_generation(id, &generated(spki), now()).await.unwrap());
     id

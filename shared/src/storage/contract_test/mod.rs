@@ -8,6 +8,7 @@ mod generating;
 mod key_pool;
 mod listing;
 mod processes;
+mod uploads;
 
 use std::sync::Arc;
 

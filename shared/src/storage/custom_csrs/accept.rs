@@ -64,7 +64,7 @@ statements! {
     ) = "INSERT INTO idempotency_keys (scope, key_sha256, body_sha256, custom_csr_id, created_at) \
         SELECT scope, key_sha256, body_sha256, custom_csr_id, created_at FROM ", " WHERE TRUE \
         ON CONFLICT (scope, key_sha256) DO UPDATE SET body_sha256 = excluded.body_sha256, custom_csr_id = excluded.custom_csr_id, \
-        created_at = excluded.created_at WHERE idempotency_keys.created_at < excluded.created_at - CAST($2 AS BIGINT)";
+        custom_certificate_id = NULL, created_at = excluded.created_at WHERE idempotency_keys.created_at < excluded.created_at - CAST($2 AS BIGINT)";
     TAKE_QUOTA(scope TEXT, accepted BIGINT) = "UPDATE scopes SET used = used + given.accepted FROM ", " WHERE scopes.scope = given.scope";
 }
 

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a POST that may be repeated without making a second custom CSR.
+//! `Idempotency-Key`: a POST that may be repeated without making anything twice.
 
 use aws_lc_rs::digest;
 use poem::{
@@ -60,8 +60,7 @@ impl<'a> ApiExtractor<'a> for IdempotencyHeader {
     }
 
     fn param_schema_ref() -> Option<MetaSchemaRef> {
-        let description =
-            "Makes the request safe to repeat for 24 hours: the same key with the same body answers with the same custom CSR.";
+        let description = "Makes the request safe to repeat for 24 hours: the same key with the same body makes nothing new, and answers with what it made before.";
         Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
             description: Some(description),
             min_length: Some(1),
