@@ -22,6 +22,9 @@ use super::{
 const READERS: u32 = 4;
 /// Connections of the job queue.
 const QUEUE_CONNECTIONS: u32 = 2;
+/// What the writing connection keeps of the file in memory, in KiB below zero as SQLite takes it. By default it is 2 MiB, and the pages that
+/// each batch touches, those of all indexes, are read anew time and again.
+const WRITER_CACHE: &str = "-16384";
 /// How long the job queue waits for the file's lock.
 const QUEUE_BUSY_TIME: Duration = Duration::from_secs(15);
 /// SQLite answers or says that it is busy; this only bounds what should not happen.
@@ -33,7 +36,8 @@ pub async fn open(path: &Path, access: Access) -> Result<(Opened<Sqlite>, OpenFi
     create_private(path)?;
     let file_error = |error: sqlx::Error| OpenError::File { path: path.to_owned(), reason: error.to_string() };
     let options = options(path);
-    let write = pool(1, TURN_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
+    let writer = options.clone().busy_timeout(API_WAIT).pragma("cache_size", WRITER_CACHE);
+    let write = pool(1, TURN_WAIT).connect_with(writer).await.map_err(file_error)?;
     // Where there is no such table nothing says that this version may not work here.
     let minimum = sqlx::query_scalar("SELECT MAX(minimum) FROM compatibility").fetch_one(&write).await;
     check_compatible::<Sqlite>(minimum.ok())?;
