@@ -9,6 +9,7 @@ use super::{
     engine::{Lent, Reader, Sql, given, given_rows, statements, values},
 };
 use crate::{
+    custom_csr::KeyType,
     ids::CustomCsrId,
     job::{GENERATE_CSR_QUEUE, GenerateCsrJob},
 };
@@ -33,8 +34,21 @@ statements! {
     CANCEL_JOB { sqlite: "DELETE FROM Jobs WHERE id = $1 AND status = 'Pending'",
         postgres: "DELETE FROM apalis.jobs WHERE id = $1 AND status = 'Pending'",
     };
+    /// The rows beside `$1` that wait for the same job.
+    pub(super) WAITING_BESIDE = "SELECT others.id, others.job_id FROM custom_csrs AS this JOIN custom_csrs AS others \
+        ON others.status = 'pending' AND others.key_type = this.key_type AND others.job_id = this.job_id \
+        WHERE this.id = $1 AND others.id <> $1 AND others.starts = 0";
     /// Unless someone else just did.
     REPLACE_JOB = "UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND status = 'pending' AND job_id = $3";
+}
+
+/// Whether rows that are accepted together share a job: where a key is made in no time, enqueuing a job costs more than the key. One that
+/// takes long has a job of its own, so that whichever process is free makes it.
+pub(super) const fn are_shared(key_type: KeyType) -> bool {
+    match key_type {
+        KeyType::Rsa2048 => false,
+        KeyType::P256v1 => true,
+    }
 }
 
 /// A job to enqueue.

@@ -8,7 +8,7 @@ use super::{MASTER_KEY, accept, accept_new, database, generated, granted, start}
 use crate::{
     clock::Timestamp,
     custom_csr::{KeyType, Status},
-    ids::CustomCsrId,
+    ids::{CustomCsrId, Scope},
     storage::{Deletion, Generation, Registration, Store, StoreError},
     testing::{TestDatabase, actor, new_custom_csr, now},
 };
@@ -272,4 +272,105 @@ async fn of_completions_in_one_commit_one_that_is_refused_spoils_no_other() {
     let completed = |shared: bool| outcomes.iter().filter(|(key, outcome)| (*key == 0) == shared && matches!(outcome, Ok(true))).count();
     assert_eq!((completed(true), completed(false)), (1, 30));
     assert!(outcomes.iter().all(|(key, outcome)| *key == 0 || outcome.is_ok()));
+}
+
+/// Accepts so many together, as under load: they wait for a writer from outside.
+async fn accept_together(test: &TestDatabase, store: &Arc<dyn Store>, scope: &Scope, count: usize, key_type: KeyType) {
+    let locked = test.lock_writers().await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..count {
+        let (store, new) = (Arc::clone(store), new_custom_csr(scope, key_type));
+        tasks.spawn(async move { accept_new(&*store, &new).await });
+        tokio::task::yield_now().await;
+    }
+    drop(locked);
+    tasks.join_all().await;
+}
+
+const JOBS: &str = "SELECT COUNT(*) FROM {jobs} WHERE status = 'Pending'";
+
+#[tokio::test]
+async fn keys_that_are_made_in_no_time_share_a_job_where_they_are_accepted_together() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 200).await;
+    accept_together(&test, &store, &scope, 30, KeyType::Rsa2048).await;
+    assert_eq!(test.number(JOBS).await, 30, "whichever process is free makes one");
+    accept_together(&test, &store, &scope, 30, KeyType::P256v1).await;
+    let shared = test.number(JOBS).await - 30;
+    assert!((1..15).contains(&shared), "{shared}");
+    let jobless = "SELECT COUNT(*) FROM custom_csrs WHERE job_id NOT IN (SELECT id FROM {jobs})";
+    assert_eq!(test.number(jobless).await, 0);
+}
+
+/// Four custom CSRs of which three share the job of the first.
+async fn sharing(test: &TestDatabase, store: &dyn Store, scope: &Scope) -> Vec<CustomCsrId> {
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(accept(store, scope).await);
+    }
+    let (first, last) = (ids[0], ids[3]);
+    test.execute(&format!("UPDATE custom_csrs SET job_id = (SELECT job_id FROM custom_csrs WHERE id = '{first}') WHERE id <> '{last}'"))
+        .await;
+    test.execute("DELETE FROM {jobs} WHERE id NOT IN (SELECT job_id FROM custom_csrs)").await;
+    assert_eq!(test.number(JOBS).await, 2);
+    ids
+}
+
+async fn ids_of_started(store: &dyn Store, id: CustomCsrId, limit: u32) -> Vec<CustomCsrId> {
+    let mut ids: Vec<_> = start_with_others(store, id, limit).await.iter().map(|started| started.custom_csr.id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn a_shared_job_starts_all_its_rows_once_before_those_of_other_jobs() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 20).await;
+    let ids = sharing(&test, &*store, &scope).await;
+    assert_eq!(ids_of_started(&*store, ids[0], 2).await, ids[..3]);
+    assert_eq!(test.number(JOBS).await, 2, "that of the fourth is untouched");
+    assert_eq!(ids_of_started(&*store, ids[3], 63).await, ids[3..]);
+    // The first kills its worker: it stays alone, and the others have jobs again.
+    assert_eq!(ids_of_started(&*store, ids[0], 63).await, ids[..1]);
+    assert_eq!(test.number(JOBS).await, 4);
+}
+
+#[tokio::test]
+async fn a_shared_job_that_another_takes_brings_all_its_rows() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 20).await;
+    let ids = sharing(&test, &*store, &scope).await;
+    assert_eq!(ids_of_started(&*store, ids[3], 63).await, ids);
+    assert_eq!(test.number(JOBS).await, 1);
+    assert_eq!(store.sweep().await.unwrap().requeued, 0, "that job stands for them");
+}
+
+#[tokio::test]
+async fn rows_that_share_a_job_outlive_its_own_row() {
+    for is_running in [false, true] {
+        let (test, store) = database().await;
+        let scope = granted(&*store, 20).await;
+        let ids = sharing(&test, &*store, &scope).await;
+        if is_running {
+            let status = "UPDATE {jobs} SET status = 'Running' WHERE id = (SELECT job_id FROM custom_csrs WHERE id = 'ID')";
+            test.execute(&status.replace("ID", &ids[0].to_string())).await;
+        }
+        assert_eq!(store.delete_custom_csr(&scope, ids[0], &actor(), now()).await.unwrap(), Deletion::Deleted);
+        assert_eq!(test.number(JOBS).await, 3, "each of the other two has a job of its own");
+        assert_eq!(store.sweep().await.unwrap().requeued, 0);
+        assert_eq!(ids_of_started(&*store, ids[1], 63).await, ids[1..]);
+    }
+}
+
+#[tokio::test]
+async fn a_shared_job_that_is_given_back_before_its_rows_are_started_leaves_each_a_job() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 20).await;
+    let ids = sharing(&test, &*store, &scope).await;
+    assert!(store.defer_generation(ids[0], Duration::ZERO).await.unwrap());
+    // As apalis does with a job that ended.
+    test.execute("UPDATE {jobs} SET status = 'Done' WHERE id NOT IN (SELECT job_id FROM custom_csrs)").await;
+    assert_eq!(test.number(JOBS).await, 4);
+    assert_eq!(store.sweep().await.unwrap().requeued, 0);
+    assert_eq!(ids_of_started(&*store, ids[1], 63).await, ids);
 }

@@ -29,14 +29,15 @@ async fn a_key_of_an_upload_is_found_by_its_body_in_its_zone_until_it_is_too_old
     let zone = granted(&*store, 10).await;
     let csr = active(&*store, &zone, 1).await;
     let new = with_key(certificate(&zone, chain(csr, 1, tomorrow())), key(1, 1));
-    assert_eq!(store.find_upload(&zone, &key(1, 1), now()).await.unwrap(), None);
-    assert_eq!(store.accept_certificate(&new, &actor(), now()).await.unwrap(), None);
+    let at = now();
+    assert_eq!(store.find_upload(&zone, &key(1, 1), at).await.unwrap(), None);
+    assert_eq!(store.accept_certificate(&new, &actor(), at).await.unwrap(), None);
 
-    let find = async |body, later| store.find_upload(&zone, &key(1, body), now().plus(later)).await.unwrap();
+    let find = async |body, later| store.find_upload(&zone, &key(1, body), at.plus(later)).await.unwrap();
     assert_eq!(find(1, Duration::ZERO).await, Some(Repeat::Replayed(new.id)));
     assert_eq!(find(2, IDEMPOTENCY_KEY_LIFE).await, Some(Repeat::KeyReused));
     assert_eq!(find(1, IDEMPOTENCY_KEY_LIFE + Duration::from_micros(1)).await, None);
-    assert_eq!(store.find_upload(&account("z1"), &key(1, 1), now()).await.unwrap(), None);
+    assert_eq!(store.find_upload(&account("z1"), &key(1, 1), at).await.unwrap(), None);
 
     // It outlives what it made.
     assert!(store.delete_certificate(&zone, new.id, &actor(), now()).await.unwrap());

@@ -2,7 +2,10 @@
 //!
 //! Quota, bounds and idempotency of a scope are decided in memory while its row is locked: no other transaction adds to what is counted.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::{
     Acceptance, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, NewCustomCsr,
@@ -12,12 +15,12 @@ use super::{
 use crate::{
     audit::{Action, Actor, NewEntry},
     clock::Timestamp,
-    custom_csr::CustomCsr,
+    custom_csr::{CustomCsr, KeyType},
     ids::Scope,
     storage::{
         Dialect, Signal, Signals, StoreError,
         engine::{Failure, Lent, Outcome, Reader, Sql, Work, given, given_rows, hex, statements, values},
-        jobs::NewJob,
+        jobs::{self, NewJob},
     },
 };
 
@@ -160,7 +163,7 @@ struct CsrRow<'a> {
 }
 
 impl<'a> CsrRow<'a> {
-    fn new(csr: &'a CustomCsr, job_id: &str) -> Result<Self, StoreError> {
+    fn new(csr: &'a CustomCsr, job_id: String) -> Result<Self, StoreError> {
         let (request, subject) = (&csr.request, &csr.request.subject);
         Ok(Self {
             id: csr.id.to_string(),
@@ -178,7 +181,7 @@ impl<'a> CsrRow<'a> {
             sans: serde_json::to_string(&request.sans).map_err(|error| StoreError::Internal(error.to_string()))?,
             key_type: request.key_type.as_str(),
             search_text: search_text(request.name.as_deref(), request),
-            job_id: job_id.to_owned(),
+            job_id,
             replaces: csr.replaces.map(|id| id.to_string()),
         })
     }
@@ -273,8 +276,7 @@ impl<DB: Dialect> Sql<DB> {
     }
 
     async fn write_accepted(&self, tx: &mut Lent<DB>, accepted: &[(&CustomCsr, &Request)]) -> Result<(), StoreError> {
-        let jobs = accepted.iter().map(|(csr, _)| NewJob::new(csr.id)).collect::<Result<Vec<_>, _>>()?;
-        let rows = accepted.iter().zip(&jobs).map(|((csr, _), job)| CsrRow::new(csr, &job.id)).collect::<Result<Vec<_>, _>>()?;
+        let (jobs, rows) = jobs_and_rows(accepted)?;
         self.execute(tx, INSERT_CUSTOM_CSRS, values![given_rows(&rows)?]).await?;
         self.push(tx, &jobs, std::time::Duration::ZERO).await?;
         let claims: Vec<_> = accepted
@@ -307,6 +309,27 @@ impl<DB: Dialect> Sql<DB> {
             .collect();
         self.record_all(tx, &entries).await
     }
+}
+
+/// The rows, and the jobs that wake workers for them. Keys that are made in no time share a job: enqueuing one costs more than such a key.
+fn jobs_and_rows<'a>(accepted: &[(&'a CustomCsr, &Request)]) -> Result<(Vec<NewJob>, Vec<CsrRow<'a>>), StoreError> {
+    let (mut jobs, mut rows, mut shared) = (Vec::<NewJob>::new(), Vec::new(), HashMap::<KeyType, String>::new());
+    for (csr, _) in accepted {
+        let key_type = csr.request.key_type;
+        let job_id = if let Some(job_id) = shared.get(&key_type) {
+            job_id.clone()
+        } else {
+            let job = NewJob::new(csr.id)?;
+            let id = job.id.clone();
+            jobs.push(job);
+            if jobs::are_shared(key_type) {
+                shared.insert(key_type, id.clone());
+            }
+            id
+        };
+        rows.push(CsrRow::new(csr, job_id)?);
+    }
+    Ok((jobs, rows))
 }
 
 /// Each scope once, in order.

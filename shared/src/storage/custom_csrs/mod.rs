@@ -19,6 +19,7 @@ pub(super) use self::{accept::STATEMENTS as ACCEPT_STATEMENTS, list::STATEMENTS 
 use super::{
     Dialect, Signal, SqlStore, StoreError,
     engine::{Reader, statements, values},
+    jobs::WAITING_BESIDE,
 };
 use crate::{
     audit::{Action, Actor, NewEntry},
@@ -196,12 +197,18 @@ impl<DB: Dialect> CustomCsrs for SqlStore<DB> {
         if !self.sql.delete_expired_certificates(&mut tx, id, actor, now).await? {
             return Ok(Deletion::InUse);
         }
+        // A job that wakes for a row that is gone wakes for nobody: those that share it get others.
+        let others = self.sql.fetch(&mut tx, WAITING_BESIDE, values![id.to_string()]).await?;
         self.sql.execute(&mut tx, DELETE_CUSTOM_CSR, values![id.to_string()]).await?;
         self.sql.cancel_job(&mut tx, job_id).await?;
+        self.sql.requeue(&mut tx, &others).await?;
         self.sql.execute(&mut tx, GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
         self.sql.record(&mut tx, &NewEntry::custom_csr(Action::Delete, id, scope), actor, now).await?;
         self.sql.commit(tx).await?;
         self.signals.send(Signal::Changed(id));
+        if !others.is_empty() {
+            self.signals.send(Signal::Enqueued);
+        }
         Ok(Deletion::Deleted)
     }
 }

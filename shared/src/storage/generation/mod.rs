@@ -13,8 +13,8 @@ pub(super) use self::complete::STATEMENTS as COMPLETE_STATEMENTS;
 use super::{
     Dialect, PoolKey, Signal, SqlStore, StoreError,
     custom_csrs::columns,
-    engine::{Reader, Sql, Statement, Value, given_rows, statements, values},
-    jobs::NewJob,
+    engine::{Lent, Reader, Sql, Statement, Value, given_rows, statements, values},
+    jobs::{self, NewJob, WAITING_BESIDE},
 };
 use crate::{clock::Timestamp, custom_csr::CustomCsr, ids::CustomCsrId};
 
@@ -61,7 +61,8 @@ pub trait Generations: Send + Sync {
     /// Counts a start of this row and tells what to make; none where it is gone or no longer pending.
     async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError>;
 
-    /// Starts up to `limit` rows more beside one: others that wait for a key of the same type and are due.
+    /// Starts up to `limit` rows more beside one: those that share its job, then others that wait for a key of the same type and are due. If the
+    /// last job that is taken is a shared one, all its rows come along, beyond `limit` too.
     ///
     /// Their own jobs go, and the job of `first` stands for them: while it lives, no sweep takes them for lost. A row that was started
     /// before without a result stays alone, and the others that its job stood for get jobs of their own again: one that kills its worker
@@ -81,7 +82,7 @@ pub trait Generations: Send + Sync {
     async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError>;
 
     /// Takes a start back like [`Generations::forget_start`] and enqueues the next one after `delay`; with none, workers are woken
-    /// at once. False if the row is gone or no longer pending.
+    /// at once. Rows that wait for the same job get jobs of their own. False if the row is gone or no longer pending.
     async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError>;
 
     /// Makes a pending row active with a key from the key pool, which leaves the key pool: both or nothing.
@@ -94,13 +95,16 @@ pub trait Generations: Send + Sync {
     ) -> Result<PooledCompletion, StoreError>;
 }
 
-/// Starts the rows of the jobs whose IDs are in the JSON array `$2`, which wait for a key of type `$3`, and gives them job `$1`.
+/// Starts the rows of the jobs whose IDs are in the JSON array `$2`, which wait for a key of type `$3` and were not started yet, and gives
+/// them job `$1`.
 macro_rules! start_rows_of_jobs {
-    ($is_one_of_the_ids:literal) => {
+    ($is_one_of_the_ids:literal $lock:literal) => {
         concat!(
-            "UPDATE custom_csrs SET starts = starts + 1, job_id = $1 WHERE status = 'pending' AND key_type = $3 AND job_id ",
+            "UPDATE custom_csrs SET starts = starts + 1, job_id = $1 WHERE id IN \
+             (SELECT id FROM custom_csrs WHERE status = 'pending' AND starts = 0 AND key_type = $3 AND job_id ",
             $is_one_of_the_ids,
-            " RETURNING ",
+            $lock,
+            ") RETURNING ",
             columns!(),
             ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id"
         )
@@ -133,8 +137,9 @@ statements! {
     };
     /// On PostgreSQL, ARRAY reads the list once, not once a row.
     START_ROWS_OF_JOBS {
-        sqlite: start_rows_of_jobs!("IN (SELECT value FROM json_each($2))"),
-        postgres: start_rows_of_jobs!("= ANY (ARRAY(SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS json))))"),
+        sqlite: start_rows_of_jobs!("IN (SELECT value FROM json_each($2))" ""),
+        postgres: start_rows_of_jobs!("= ANY (ARRAY(SELECT json_array_elements_text(CAST(CAST($2 AS TEXT) AS json))))"
+            " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"),
     };
     /// The other rows, of key type `$3`, that job `$1` stood for.
     ROWS_OF_JOB = "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND key_type = $3 AND job_id = $1 AND id <> $2";
@@ -161,17 +166,38 @@ impl<DB: Dialect> Sql<DB> {
     async fn take_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
         let key_type = first.custom_csr.request.key_type.as_str();
         let mut tx = self.begin_write().await?;
-        let taken = self.fetch(&mut tx, TAKE_JOBS, values![i64::from(limit), key_type]).await?;
-        if taken.is_empty() {
+        // Those that were accepted with it share its job.
+        let mut rows = if jobs::are_shared(first.custom_csr.request.key_type) {
+            self.start_rows_of(&mut tx, first, &[&first.job_id]).await?
+        } else {
+            Vec::new()
+        };
+        let room = i64::from(limit) - i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        if room > 0 {
+            let taken = self.fetch(&mut tx, TAKE_JOBS, values![room, key_type]).await?;
+            let jobs = taken.iter().map(|row| Reader::<DB>(row).text("id")).collect::<Result<Vec<_>, _>>()?;
+            if !jobs.is_empty() {
+                rows.extend(self.start_rows_of(&mut tx, first, &jobs).await?);
+            }
+        }
+        if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let jobs = taken.iter().map(|row| Reader::<DB>(row).text("id")).collect::<Result<Vec<_>, _>>()?;
-        let rows = self.fetch(&mut tx, START_ROWS_OF_JOBS, values![first.job_id.clone(), given_rows(&jobs)?, key_type]).await?;
         // One that cannot be read is left to the sweep, which gives it a job of its own; the others need not suffer for it.
         let readable = |error: &StoreError| tracing::error!(%error, "a pending custom CSR cannot be read");
         let started = rows.iter().filter_map(|row| Reader::<DB>(row).generation().inspect_err(readable).ok()).collect();
         self.commit(tx).await?;
         Ok(started)
+    }
+
+    async fn start_rows_of(
+        &self,
+        tx: &mut Lent<DB>,
+        first: &Generation,
+        jobs: &[impl serde::Serialize],
+    ) -> Result<Vec<DB::Row>, StoreError> {
+        let key_type = first.custom_csr.request.key_type.as_str();
+        self.fetch(tx, START_ROWS_OF_JOBS, values![first.job_id.clone(), given_rows(jobs)?, key_type]).await
     }
 
     /// Gives the other rows that the job of `first` stood for jobs of their own again; how many there were.
@@ -235,8 +261,18 @@ impl<DB: Dialect> Generations for SqlStore<DB> {
 
     async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError> {
         let job = NewJob::new(id)?;
-        let deferred = self.enqueue(DEFER_GENERATION, values![id.to_string(), job.id.clone()], job, delay).await?;
-        if deferred && delay.is_zero() {
+        let mut tx = self.sql.begin_write().await?;
+        let others = self.sql.fetch(&mut tx, WAITING_BESIDE, values![id.to_string()]).await?;
+        let deferred = self.sql.execute(&mut tx, DEFER_GENERATION, values![id.to_string(), job.id.clone()]).await? > 0;
+        if !deferred && others.is_empty() {
+            return Ok(false);
+        }
+        if deferred {
+            self.sql.push(&mut tx, &[job], delay).await?;
+        }
+        self.sql.requeue(&mut tx, &others).await?;
+        self.sql.commit(tx).await?;
+        if delay.is_zero() {
             self.signals.send(Signal::Enqueued);
         }
         Ok(deferred)
