@@ -126,13 +126,19 @@ impl Generator {
         started
     }
 
-    /// Starts other rows beside this one. An error starts none: each has a job of its own, or the sweep finds it.
+    /// Starts other rows beside this one. An error starts none: each gets a job of its own, or the sweep finds it.
     async fn others(&self, first: &Generation) -> Vec<Generation> {
         let limit = batch(first.custom_csr.request.key_type) - 1;
-        self.store.start_others(first, limit).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "a row is started alone");
-            Vec::new()
-        })
+        match self.store.start_others(first, limit).await {
+            Ok(others) => others,
+            Err(error) => {
+                tracing::debug!(%error, "a row is started alone");
+                if let Err(error) = self.store.give_others_back(first).await {
+                    tracing::debug!(%error, "rows that share its job wait for the sweep");
+                }
+                Vec::new()
+            }
+        }
     }
 
     /// Takes the start of a row back, whatever the error was, and tries the row again after a pause, which grows with each error.

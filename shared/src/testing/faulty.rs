@@ -244,6 +244,9 @@ impl Generations for FaultyStore {
     async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
         self.call("start_generation", self.inner.start_generation(id)).await
     }
+    async fn give_others_back(&self, first: &Generation) -> Result<(), StoreError> {
+        self.call("give_others_back", self.inner.give_others_back(first)).await
+    }
     async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
         self.call("start_others", self.inner.start_others(first, limit)).await
     }

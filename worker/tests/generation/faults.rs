@@ -85,6 +85,25 @@ async fn no_error_of_any_class_in_any_call_of_a_worker_costs_a_row() {
 }
 
 #[tokio::test]
+async fn rows_that_share_a_job_do_not_wait_for_the_sweep_if_they_cannot_be_started_together() {
+    let error = StoreError::Unavailable("a lock did not come".into());
+    let fault = Fault { method: "start_others", from: 0, calls: 1, when: When::Before, error };
+    let (world, _) = with_faults(vec![fault], 0).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(world.accept(KeyType::P256v1).await);
+    }
+    world.test.execute(&format!("UPDATE custom_csrs SET job_id = (SELECT job_id FROM custom_csrs WHERE id = '{}')", ids[0])).await;
+    world.test.execute("DELETE FROM {jobs} WHERE id NOT IN (SELECT job_id FROM custom_csrs)").await;
+    let never = Schedule { sweep_interval: Duration::from_hours(1), ..Schedule::default() };
+    let workers = world.workers_with(AwsLc, strict(), never);
+    for id in ids {
+        assert_eq!(world.ended(id).await.status, Status::Active);
+    }
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
 async fn a_row_whose_result_is_refused_many_times_waits_longer_each_time_and_is_shown_as_trouble() {
     let error = StoreError::Internal("permission denied".into());
     let fault = Fault { method: "complete_generation", from: 0, calls: 2, when: When::Before, error };

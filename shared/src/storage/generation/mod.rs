@@ -69,6 +69,9 @@ pub trait Generations: Send + Sync {
     /// is not to take them with it time and again.
     async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError>;
 
+    /// Gives the rows that the job of `first` stands for, but for its own, jobs of their own.
+    async fn give_others_back(&self, first: &Generation) -> Result<(), StoreError>;
+
     /// Makes a pending row active. False where it is gone or no longer pending: the caller wipes what it made.
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError>;
 
@@ -200,8 +203,8 @@ impl<DB: Dialect> Sql<DB> {
         self.fetch(tx, START_ROWS_OF_JOBS, values![first.job_id.clone(), given_rows(jobs)?, key_type]).await
     }
 
-    /// Gives the other rows that the job of `first` stood for jobs of their own again; how many there were.
-    async fn give_others_back(&self, first: &Generation) -> Result<u64, StoreError> {
+    /// See [`Generations::give_others_back`]; how many there were.
+    async fn requeue_others(&self, first: &Generation) -> Result<u64, StoreError> {
         let mut tx = self.begin_write().await?;
         let CustomCsr { id, request, .. } = &first.custom_csr;
         let values = values![first.job_id.clone(), id.to_string(), request.key_type.as_str()];
@@ -223,10 +226,15 @@ impl<DB: Dialect> Generations for SqlStore<DB> {
         if first.starts == 1 {
             return self.sql.take_others(first, limit).await;
         }
-        if self.sql.give_others_back(first).await? > 0 {
+        self.give_others_back(first).await?;
+        Ok(Vec::new())
+    }
+
+    async fn give_others_back(&self, first: &Generation) -> Result<(), StoreError> {
+        if self.sql.requeue_others(first).await? > 0 {
             self.signals.send(Signal::Enqueued);
         }
-        Ok(Vec::new())
+        Ok(())
     }
 
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
