@@ -17,6 +17,8 @@ from harness import Csrd, Tenant, binary, codes, environment, refused, subject, 
 
 ROOT = Authority()
 MEMBERS = {"at", "who", "via", "from", "action", "resource", "request_id"}
+# What a replace names besides.
+REPLACED = {"old_custom_csr_id", "custom_csr_id"}
 OS_USER = f"os:{pwd.getpwuid(os.getuid()).pw_name}"
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -25,7 +27,8 @@ def entries(csrd: Csrd, *options: str) -> list[dict]:
     """What `csrd audit` prints, checked for its form."""
     found = [json.loads(line) for line in csrd.ok("audit", *options).split("\n")[:-1]]
     for entry in found:
-        assert set(entry) - MEMBERS in ({"zone"}, {"account"}), entry
+        assert set(entry) - MEMBERS - REPLACED in ({"zone"}, {"account"}), entry
+        assert set(entry) & REPLACED == (REPLACED if entry["action"] == "replace" else set()), entry
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", entry["at"])
     assert [entry["at"] for entry in found] == sorted(entry["at"] for entry in found)
     return found
@@ -44,7 +47,7 @@ class Recorder:
     def mine(self) -> list[dict]:
         return [entry for entry in entries(self.csrd) if entry.get(self.kind) == self.tenant.id]
 
-    def recorded(self, action: str, resource: str, answer) -> None:
+    def recorded(self, action: str, resource: str, answer, **more: str) -> None:
         """The one new entry is this, and it is on the request of this answer."""
         (entry,) = self.mine()[self.seen :]
         self.seen += 1
@@ -52,7 +55,7 @@ class Recorder:
         assert -SECOND < age < 60 * SECOND
         assert entry == {
             "who": "Ann <ann@acme-widgets.com>", "via": "api", "from": "127.0.0.1", "action": action, "resource": resource, self.kind: self.tenant.id,
-            "request_id": answer.headers["X-Request-Id"],
+            "request_id": answer.headers["X-Request-Id"], **more,
         }  # fmt: skip
 
     def nothing_recorded(self) -> None:
@@ -76,11 +79,12 @@ def test_every_request_that_changes_something_is_recorded_with_who_and_from_wher
     made = f"custom_certificate/{answer.result['id']}"
     recorder.recorded("upload", made, answer)
     recorder.recorded("edit", made, certificates.patch(answer.result["id"], bundle_method="force"))
-    recorder.recorded("replace", made, certificates.patch(answer.result["id"], certificate=chain(csr)))
+    renewed = certificates.patch(answer.result["id"], certificate=chain(csr))
+    recorder.recorded("replace", made, renewed, old_custom_csr_id=csr["id"], custom_csr_id=csr["id"])
     rekeyed = zone.request("POST", f"/{csr['id']}/rekey", headers={"Prefer": "wait=30"})
     recorder.recorded("rekey", f"custom_csr/{rekeyed.result['id']}", rekeyed)
     moved = certificates.patch(answer.result["id"], custom_csr_id=rekeyed.result["id"], certificate=chain(rekeyed.result))
-    recorder.recorded("replace", made, moved)
+    recorder.recorded("replace", made, moved, old_custom_csr_id=csr["id"], custom_csr_id=rekeyed.result["id"])
     recorder.recorded("delete", made, certificates.request("DELETE", f"/{answer.result['id']}"))
     recorder.recorded("delete", f"custom_csr/{csr['id']}", zone.request("DELETE", f"/{csr['id']}"))
 

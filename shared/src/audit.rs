@@ -189,31 +189,49 @@ pub struct NewEntry {
     pub resource: Resource,
     /// In which zone or account.
     pub scope: AuditScope,
+    /// The custom CSRs of a certificate that was replaced.
+    pub replaced: Option<Replaced>,
+}
+
+/// Of which custom CSRs a custom certificate was before and after it was replaced: the same one, unless it was moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// Before.
+    pub old: CustomCsrId,
+    /// After.
+    pub new: CustomCsrId,
 }
 
 impl NewEntry {
     /// An entry about a custom CSR.
     #[must_use]
     pub fn custom_csr(action: Action, id: CustomCsrId, scope: &Scope) -> Self {
-        Self { action, resource: Resource::CustomCsr(id), scope: scope.into() }
+        Self { action, resource: Resource::CustomCsr(id), scope: scope.into(), replaced: None }
     }
 
     /// An entry about a custom certificate.
     #[must_use]
     pub fn custom_certificate(action: Action, id: CustomCertificateId, zone: &Scope) -> Self {
-        Self { action, resource: Resource::CustomCertificate(id), scope: zone.into() }
+        Self { action, resource: Resource::CustomCertificate(id), scope: zone.into(), replaced: None }
+    }
+
+    /// An entry about a custom certificate that got another certificate.
+    #[must_use]
+    pub fn replace(id: CustomCertificateId, zone: &Scope, replaced: Replaced) -> Self {
+        Self { replaced: Some(replaced), ..Self::custom_certificate(Action::Replace, id, zone) }
     }
 
     /// An entry about a zone or an account.
     #[must_use]
     pub const fn scope(action: Action, scope: AuditScope) -> Self {
-        Self { action, resource: Resource::Scope, scope }
+        Self { action, resource: Resource::Scope, scope, replaced: None }
     }
 
     /// An entry about entries that were moved to a file. They belong to all zones and accounts, and the table has no word for both.
     #[must_use]
     pub fn archive(entries: u64, sha256: String) -> Self {
-        Self { action: Action::Archive, resource: Resource::Archive { entries, sha256 }, scope: AuditScope::all_zones() }
+        let resource = Resource::Archive { entries, sha256 };
+        Self { action: Action::Archive, resource, scope: AuditScope::all_zones(), replaced: None }
     }
 
     /// The resource as text.
@@ -246,6 +264,8 @@ pub struct Entry {
     pub resource: String,
     /// In which zone or account.
     pub scope: AuditScope,
+    /// The custom CSRs of a certificate that was replaced.
+    pub replaced: Option<Replaced>,
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use shared::{
-    audit::{Action, Entry},
+    audit::{Action, Entry, Replaced},
     clock::{Clock, SystemClock, Timestamp},
     ids::TenantId,
     printable::escape,
@@ -138,8 +138,10 @@ fn line(entry: &Entry) -> String {
 }
 
 fn fields(entry: &Entry) -> Map<String, Value> {
-    let Entry { number: _, at, actor, action, resource, scope } = entry;
+    let Entry { number: _, at, actor, action, resource, scope, replaced } = entry;
     let (kind, id) = scope.parts();
+    let custom_csrs =
+        replaced.map(|Replaced { old, new }| [("old_custom_csr_id", json!(old.to_string())), ("custom_csr_id", json!(new.to_string()))]);
     let fields = [
         ("at", json!(at.rfc3339())),
         ("who", json!(actor.who)),
@@ -150,7 +152,7 @@ fn fields(entry: &Entry) -> Map<String, Value> {
         (kind, json!(id)),
         ("request_id", json!(actor.request_id)),
     ];
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    fields.into_iter().chain(custom_csrs.into_iter().flatten()).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 #[cfg(test)]

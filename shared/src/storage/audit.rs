@@ -9,9 +9,9 @@ use super::{
     engine::{Lent, Reader, Sql, given_rows, statements, values},
 };
 use crate::{
-    audit::{Action, Actor, AuditScope, Entry, NewEntry, Via},
+    audit::{Action, Actor, AuditScope, Entry, NewEntry, Replaced, Via},
     clock::Timestamp,
-    ids::{Scope, TenantId},
+    ids::{CustomCsrId, Scope, TenantId},
 };
 
 /// Which entries to read: those that fit all of this.
@@ -74,14 +74,15 @@ pub trait AuditStore: Send + Sync {
 }
 
 statements! {
-    INSERT_AUDIT(at BIGINT, who TEXT, origin TEXT, via TEXT, action TEXT, resource TEXT, scope TEXT, request_id TEXT) =
-        "INSERT INTO audit (at, who, origin, action, resource, scope, request_id, via) \
-        SELECT at, who, origin, action, resource, scope, request_id, via FROM ", "";
+    INSERT_AUDIT(at BIGINT, who TEXT, origin TEXT, via TEXT, action TEXT, resource TEXT, scope TEXT, request_id TEXT, old_custom_csr_id TEXT,
+        custom_csr_id TEXT) =
+        "INSERT INTO audit (at, who, origin, action, resource, scope, request_id, via, old_custom_csr_id, custom_csr_id) \
+        SELECT at, who, origin, action, resource, scope, request_id, via, old_custom_csr_id, custom_csr_id FROM ", "";
     /// One subquery each: SQLite finds both at the ends of the table.
     AUDIT_NUMBERS = "SELECT (SELECT MIN(number) FROM audit) AS first, (SELECT MAX(number) FROM audit) AS last";
     /// The next `$11` entries with numbers over `$1`, up to `$2`, from `$3` until before `$4`, of the scopes `$5` to `$8`, by `$9`, on the
     /// action `$10`; what is null asks for nothing.
-    READ_AUDIT = "SELECT number, at, who, origin, via, action, resource, scope, request_id FROM audit \
+    READ_AUDIT = "SELECT number, at, who, origin, via, action, resource, scope, request_id, old_custom_csr_id, custom_csr_id FROM audit \
         WHERE number > $1 AND number <= $2 AND at >= $3 AND at < $4 \
         AND (COALESCE(CAST($5 AS TEXT), CAST($7 AS TEXT)) IS NULL OR scope IN ($5, $6, $7, $8)) \
         AND (CAST($9 AS TEXT) IS NULL OR who = $9) AND (CAST($10 AS TEXT) IS NULL OR action = $10) ORDER BY number LIMIT $11";
@@ -136,6 +137,7 @@ impl<DB: Dialect> Reader<'_, DB> {
     fn audit_entry(&self) -> Result<Entry, StoreError> {
         let (who, from) = (self.text("who")?, self.text("origin")?);
         let via = self.optional("via", Via::parse)?.unwrap_or_else(|| Via::of_old_entry(&who, &from));
+        let (old, new) = (self.optional("old_custom_csr_id", CustomCsrId::parse)?, self.optional("custom_csr_id", CustomCsrId::parse)?);
         Ok(Entry {
             number: self.int("number")?,
             at: Timestamp::from_micros(self.int("at")?),
@@ -143,6 +145,7 @@ impl<DB: Dialect> Reader<'_, DB> {
             action: self.text("action")?,
             resource: self.text("resource")?,
             scope: self.parsed("scope", AuditScope::parse)?,
+            replaced: old.zip(new).map(|(old, new)| Replaced { old, new }),
         })
     }
 }
@@ -157,6 +160,8 @@ struct EntryRow<'a> {
     resource: String,
     scope: &'a str,
     request_id: Option<&'a str>,
+    old_custom_csr_id: Option<String>,
+    custom_csr_id: Option<String>,
 }
 
 impl<DB: Dialect> Sql<DB> {
@@ -178,6 +183,8 @@ impl<DB: Dialect> Sql<DB> {
                 resource: entry.resource(),
                 scope: entry.scope.as_str(),
                 request_id: actor.request_id.as_deref(),
+                old_custom_csr_id: entry.replaced.map(|replaced| replaced.old.to_string()),
+                custom_csr_id: entry.replaced.map(|replaced| replaced.new.to_string()),
             })
             .collect();
         self.execute(tx, INSERT_AUDIT, values![given_rows(&rows)?]).await.map(drop)

@@ -96,6 +96,9 @@ statements! {
     columns!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $15)"
     );
+    /// Holds the certificate in place until the transaction ends, and tells what it is of.
+    pub(super) LOCK_CERTIFICATE =
+        "UPDATE custom_certificates SET modified_at = modified_at WHERE id = $1 AND scope = $2 RETURNING custom_csr_id";
     pub(super) REPLACE_CERTIFICATE = concat!(
     "UPDATE custom_certificates SET custom_csr_id = $3, chain_pem = $4, hosts = $5, issuer = $6, signature = $7, not_after = $8, \
      not_before = $9, serial_number = $10, fingerprint_sha256 = $11, bundle_method = COALESCE($12, bundle_method), \

@@ -8,11 +8,12 @@ use super::{
     rows::{chain_values, first_valid, leaf_pem, with_host},
     sql::{
         ALL_CERTIFICATES, DELETE_EXPIRED_CERTIFICATES, EDIT_CERTIFICATE, EXPORT_CERTIFICATE, FIND_CERTIFICATE_OF_CSR, FIND_USABLE_CSR,
-        FIND_USABLE_CSR_BY_KEY, INSERT_CERTIFICATE, LOCK_USED_CSR, REPLACE_CERTIFICATE, SEALED_OF_CSR, STANDING_OF_CHAIN, seen_by,
+        FIND_USABLE_CSR_BY_KEY, INSERT_CERTIFICATE, LOCK_CERTIFICATE, LOCK_USED_CSR, REPLACE_CERTIFICATE, SEALED_OF_CSR, STANDING_OF_CHAIN,
+        seen_by,
     },
 };
 use crate::{
-    audit::{Action, Actor, NewEntry},
+    audit::{Action, Actor, NewEntry, Replaced},
     clock::Timestamp,
     custom_certificate::CustomCertificate,
     custom_csr::Status,
@@ -174,21 +175,24 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
         ];
         let mut values = values![id.to_string(), zone.to_string()];
         let mut tx = self.sql.begin_write().await?;
-        let (statement, action) = match &change.chain {
+        let (statement, entry) = match &change.chain {
             Some(chain) => {
                 if let Some(refusal) = self.sql.admit(&mut tx, Target { zone, id, is_new: false }, chain).await? {
                     return Ok(Replacement::Refused(refusal));
                 }
+                let locked = self.sql.fetch(&mut tx, LOCK_CERTIFICATE, values.clone()).await?;
+                let Some(old) = locked.first() else { return Ok(Replacement::NotFound) };
+                let old = Reader::<DB>(old).parsed("custom_csr_id", CustomCsrId::parse)?;
                 values.extend(chain_values(chain)?);
-                (REPLACE_CERTIFICATE, Action::Replace)
+                (REPLACE_CERTIFICATE, NewEntry::replace(id, zone, Replaced { old, new: chain.custom_csr_id }))
             }
-            None => (EDIT_CERTIFICATE, Action::Edit),
+            None => (EDIT_CERTIFICATE, NewEntry::custom_certificate(Action::Edit, id, zone)),
         };
         values.extend(settings);
         let rows = self.sql.fetch(&mut tx, statement, values).await?;
         let Some(row) = rows.first() else { return Ok(Replacement::NotFound) };
         let replaced = Reader::<DB>(row).certificate()?;
-        self.sql.record(&mut tx, &NewEntry::custom_certificate(action, id, zone), actor, now).await?;
+        self.sql.record(&mut tx, &entry, actor, now).await?;
         self.sql.commit(tx).await?;
         Ok(Replacement::Replaced(Box::new(replaced)))
     }

@@ -207,7 +207,8 @@ async fn nobody_changes_or_deletes_an_entry() {
     attempts.push(if test.is_postgres() {
         "TRUNCATE audit"
     } else {
-        "INSERT OR REPLACE INTO audit SELECT number, at, 'nobody', origin, action, resource, scope, request_id, via FROM audit"
+        "INSERT OR REPLACE INTO audit SELECT number, at, 'nobody', origin, action, resource, scope, request_id, via, old_custom_csr_id, custom_csr_id \
+         FROM audit"
     });
     for attempt in attempts {
         let refused = refusal(&test, attempt).await;
