@@ -9,6 +9,9 @@ use super::{caller::Caller, refusal::Refusal, settings::JwtSettings};
 
 /// The longest `sub`, in characters.
 const SUBJECT_MAX_CHARS: usize = 255;
+/// The claim with the permissions where no other is set (RFC 8693, 4.2), and what stands in for it.
+const SCOPE_CLAIM: &str = "scope";
+const OTHER_SCOPE_CLAIM: &str = "scp";
 /// The latest time that microseconds in 64 bits can express, in seconds.
 const LATEST_SECS: f64 = 9.2e12;
 
@@ -18,6 +21,7 @@ pub(super) struct Claims {
     audience: Option<String>,
     zones_claim: String,
     accounts_claim: String,
+    scope_claim: String,
     leeway_secs: f64,
 }
 
@@ -39,6 +43,7 @@ impl Claims {
             audience: settings.audience.clone(),
             zones_claim: settings.zones_claim.clone(),
             accounts_claim: settings.accounts_claim.clone(),
+            scope_claim: settings.scope_claim.clone(),
             leeway_secs: settings.leeway.as_secs_f64(),
         }
     }
@@ -50,7 +55,7 @@ impl Claims {
         let (subject, issuer) = (subject(payload)?, text(payload, "iss")?);
         let audience = one_or_more(payload, "aud")?;
         let (zones, accounts) = (texts(payload, &self.zones_claim)?, texts(payload, &self.accounts_claim)?);
-        let scope = text(payload, "scope")?;
+        let scope = words(payload, self.scope_claim(payload))?;
 
         let expires = expires.ok_or_else(|| missing("exp"))?;
         let subject = subject.ok_or_else(|| missing("sub"))?;
@@ -66,8 +71,7 @@ impl Claims {
 
         let wrong_issuer = self.issuer.is_some() && issuer != self.issuer;
         let wrong_audience = self.audience.as_ref().is_some_and(|wanted| audience.is_none_or(|audience| !audience.contains(wanted)));
-        let words = |scope: String| scope.split(' ').map(str::to_owned).collect();
-        let caller = Caller { subject, zones: zones.unwrap_or_default(), accounts: accounts.unwrap_or_default(), scope: scope.map(words) };
+        let caller = Caller { subject, zones: zones.unwrap_or_default(), accounts: accounts.unwrap_or_default(), scope };
         let verified = VerifiedToken { caller: Arc::new(caller), expires_secs: expires, not_before_secs: not_before };
         self.check_time(&verified, now)?;
         if wrong_issuer {
@@ -77,6 +81,12 @@ impl Claims {
             return Err(Refusal::new(ErrorCode::TokenUnverified, "wrong audience"));
         }
         Ok(verified)
+    }
+
+    /// The claim with the permissions. Some identity providers call it `scp`, which counts where no other name is set.
+    fn scope_claim(&self, payload: &Map<String, Value>) -> &str {
+        let is_other = self.scope_claim == SCOPE_CLAIM && claim(payload, SCOPE_CLAIM).is_none();
+        if is_other { OTHER_SCOPE_CLAIM } else { &self.scope_claim }
     }
 
     /// Checks that the token is neither expired nor early, with the leeway.
@@ -138,6 +148,12 @@ fn texts(payload: &Map<String, Value>, name: &str) -> Claim<Vec<String>> {
 /// `aud` is one string or several (RFC 7519, 4.1.3).
 fn one_or_more(payload: &Map<String, Value>, name: &str) -> Claim<Vec<String>> {
     typed(payload, name, |value| value.as_str().map(|one| vec![one.to_owned()]).or_else(|| strings(value)))
+}
+
+/// Permissions are words of one string, or strings of an array.
+fn words(payload: &Map<String, Value>, name: &str) -> Claim<Vec<String>> {
+    let split = |text: &str| text.split(' ').map(str::to_owned).collect();
+    typed(payload, name, |value| value.as_str().map(split).or_else(|| strings(value)))
 }
 
 fn strings(value: &Value) -> Option<Vec<String>> {

@@ -17,6 +17,8 @@ pub struct JwtSettings {
     pub zones_claim: String,
     /// The name of the claim with the accounts.
     pub accounts_claim: String,
+    /// The name of the claim with the permissions.
+    pub scope_claim: String,
     /// How far clocks may differ.
     pub leeway: Duration,
 }

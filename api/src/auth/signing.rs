@@ -84,7 +84,7 @@ fn claims(settings: &JwtSettings, request: &TokenRequest, now: Timestamp) -> Map
     claim("sub", json!(request.subject));
     claim("iat", json!(now.secs()));
     claim("exp", json!(now.plus(request.ttl).secs()));
-    for (name, value) in [("iss", &settings.issuer), ("aud", &settings.audience), ("scope", &request.scope)] {
+    for (name, value) in [("iss", &settings.issuer), ("aud", &settings.audience), (settings.scope_claim.as_str(), &request.scope)] {
         if let Some(value) = value {
             claim(name, json!(value));
         }

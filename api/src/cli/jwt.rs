@@ -32,6 +32,9 @@ pub struct JwtArgs {
     /// The claim with the accounts that a token reaches
     #[arg(long, env = "CSRD_JWT_ACCOUNTS_CLAIM", hide_env_values = true, default_value = "accounts")]
     jwt_accounts_claim: String,
+    /// The claim with the permissions: a string of words, or an array of strings; without `scope` a token's `scp` counts
+    #[arg(long, env = "CSRD_JWT_SCOPE_CLAIM", hide_env_values = true, default_value = "scope")]
+    jwt_scope_claim: String,
     /// How far the clocks of issuer and service may differ
     #[arg(long, env = "CSRD_JWT_LEEWAY", hide_env_values = true, value_parser = duration, default_value = "60s")]
     jwt_leeway: Duration,
@@ -72,6 +75,7 @@ impl JwtArgs {
             audience: self.jwt_audience.clone(),
             zones_claim: self.jwt_zones_claim.clone(),
             accounts_claim: self.jwt_accounts_claim.clone(),
+            scope_claim: self.jwt_scope_claim.clone(),
             leeway: self.jwt_leeway,
         }
     }

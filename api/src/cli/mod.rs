@@ -125,6 +125,7 @@ fn command() -> Command {
             ("jwt_secret_file", "Sign with this shared secret (HS256): raw bytes, at least 32; without it, with the demo identity's key"),
             ("jwt_issuer", "Write this `iss` into the token"),
             ("jwt_audience", "Write this `aud` into the token"),
+            ("jwt_scope_claim", "The claim with the permissions"),
         ];
         names.into_iter().fold(issue, |issue, (id, help)| issue.mut_arg(id, |argument| argument.help(help)))
     };

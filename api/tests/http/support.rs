@@ -136,6 +136,7 @@ impl Api {
             audience: None,
             zones_claim: "zones".into(),
             accounts_claim: "accounts".into(),
+            scope_claim: "scope".into(),
             leeway: Duration::ZERO,
         };
         let stopping = watch::Sender::new(false);

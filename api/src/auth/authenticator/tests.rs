@@ -36,6 +36,7 @@ fn settings(source: KeySource) -> JwtSettings {
         audience: None,
         zones_claim: "zones".into(),
         accounts_claim: "accounts".into(),
+        scope_claim: "scope".into(),
         leeway: Duration::from_mins(1),
     }
 }
@@ -165,7 +166,11 @@ fn claims_of_a_wrong_type_are_1004_before_absent_ones_are_1005() {
         ("zones", json!("z")),
         ("zones", json!([1])),
         ("accounts", json!({})),
-        ("scope", json!(["a"])),
+        ("scope", json!(5)),
+        ("scope", json!({})),
+        ("scope", json!(["a", 5])),
+        ("scp", json!(true)),
+        ("scp", json!(["a", null])),
         ("exp", json!(1e308)),
         ("exp", json!(1e13)),
         ("sub", json!("")),
@@ -247,6 +252,45 @@ fn a_caller_reaches_what_its_token_names_and_no_more() {
     }
 }
 
+/// Whether a token with these claims, judged by the claim of this name, may read and write.
+fn may(scope_claim: &str, claims: &Value) -> Result<(bool, bool), u16> {
+    let zone = Scope::Zone(TenantId::parse("z").unwrap());
+    let caller = judge(&JwtSettings { scope_claim: scope_claim.into(), ..demo() }, &hs256(claims))?;
+    Ok((caller.check(&zone, Permission::CustomCsrsRead).is_ok(), caller.check(&zone, Permission::CustomCsrsWrite).is_ok()))
+}
+
+#[test]
+fn permissions_are_words_or_an_array_and_scp_stands_in_for_a_scope_that_is_absent() {
+    let claims = |more: Value| {
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        claims
+    };
+    let (read, nothing, all) = (Ok((true, false)), Ok((false, false)), Ok((true, true)));
+    for (claim, more, expected) in [
+        ("scope", json!({"scope": ["openid", "custom_csrs:read"]}), read),
+        ("scope", json!({"scope": []}), nothing),
+        ("scope", json!({"scp": "openid custom_csrs:read"}), read),
+        ("scope", json!({"scp": ["custom_csrs:read"]}), read),
+        ("scope", json!({"scp": ""}), nothing),
+        ("scope", json!({"scope": null, "scp": "custom_csrs:read"}), read),
+        ("scope", json!({"scope": "custom_csrs:read", "scp": "custom_csrs:write"}), read),
+        ("scope", json!({"scope": "custom_csrs:read", "scp": 5}), read),
+        ("scope", json!({"scope": "", "scp": "custom_csrs:write"}), nothing),
+        ("scope", json!({"scp": 5}), Err(1004)),
+        ("scope", json!({"scope": 5, "scp": "custom_csrs:read"}), Err(1004)),
+        ("roles", json!({"roles": ["custom_csrs:read"]}), read),
+        ("roles", json!({"roles": "custom_csrs:read", "scope": "custom_csrs:write"}), read),
+        ("roles", json!({"roles": ["custom_csrs:read", ["custom_csrs:write"]]}), Err(1004)),
+        // Only the name that is set says what is allowed.
+        ("roles", json!({"scope": "custom_csrs:read", "scp": "custom_csrs:read"}), all),
+        ("roles", json!({"scope": 5, "scp": 5}), all),
+        ("scope", json!({}), all),
+    ] {
+        assert_eq!(may(claim, &claims(more.clone())), expected, "{claim} {more}");
+    }
+}
+
 #[test]
 fn a_subject_of_255_characters_will_do_and_a_member_that_comes_twice_will_not() {
     assert!(judge(&demo(), &hs256(&with("sub", json!("ü".repeat(255))))).is_ok());
@@ -277,8 +321,13 @@ impl Files {
 
 #[test]
 fn an_issued_token_is_accepted_by_the_settings_it_was_issued_with() {
-    let settings =
-        JwtSettings { issuer: Some("i".into()), audience: Some("a".into()), zones_claim: "https://example.net/zones".into(), ..demo() };
+    let settings = JwtSettings {
+        issuer: Some("i".into()),
+        audience: Some("a".into()),
+        zones_claim: "https://example.net/zones".into(),
+        scope_claim: "roles".into(),
+        ..demo()
+    };
     let request = TokenRequest {
         zones: vec!["z".into()],
         accounts: vec!["a".into()],
@@ -288,6 +337,7 @@ fn an_issued_token_is_accepted_by_the_settings_it_was_issued_with() {
     };
     let token = issue(&settings, &request, FixedClock.now()).unwrap();
     let caller = judge(&settings, &token).unwrap();
+    assert_eq!(caller.scope, Some(vec!["custom_csrs:read".to_owned()]));
     assert_eq!((caller.subject(), &*caller.zones, &*caller.accounts), ("ops", &["z".to_owned()][..], &["a".to_owned()][..]));
     let files = Files::new();
     let public = JwtSettings { source: KeySource::PublicKeyFile(files.write("")), ..settings };
