@@ -1,5 +1,6 @@
 """Keys for tokens that are replaced while the service runs, and signals that are no end."""
 
+import json
 import os
 import signal
 import threading
@@ -7,6 +8,8 @@ import time
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from harness import codes, subject, wait_until
 
 
@@ -70,6 +73,49 @@ def test_a_broken_file_and_one_that_went_away_are_told_once_and_the_old_keys_sta
     file.unlink()
     put("b" * 40)
     wait_until(lambda: outcome(csrd, token("b" * 40)) == [], "the new key counts", 60)
+
+
+class Pair:
+    """A key pair, as a JWK set and as PEM, and the tokens that it signs."""
+
+    def __init__(self):
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        public = self.key.public_key()
+        self.jwks = json.dumps({"keys": [jwt.algorithms.ECAlgorithm.to_jwk(public, as_dict=True)]})
+        self.pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        self.token = jwt.encode({"sub": "s", "exp": time.time() + 3600, "zones": ["z"]}, self.key, "ES256")
+
+
+def test_a_file_behind_links_that_kubernetes_swaps_is_loaded_anew(new_csrd, tmp_path):
+    pairs = Pair(), Pair()
+
+    def mount(number: int) -> None:
+        (tmp_path / f"..{number}").mkdir()
+        (tmp_path / f"..{number}/jwks.json").write_text(pairs[number].jwks)
+        (tmp_path / "..new").symlink_to(f"..{number}")
+        (tmp_path / "..new").rename(tmp_path / "..data")
+
+    mount(0)
+    (file := tmp_path / "jwks.json").symlink_to("..data/jwks.json")
+    csrd = new_csrd("--jwt-jwks-file", str(file), "--workers", "0", "--key-pool-size", "0").start()
+    assert [outcome(csrd, pair.token) for pair in pairs] == [[], [1003]]
+    mount(1)
+    wait_until(lambda: [outcome(csrd, pair.token) for pair in pairs] == [[1003], []], "the new key counts, and it alone", 60)
+
+
+def test_a_file_that_is_written_in_place_counts_once_it_is_whole(new_csrd, tmp_path):
+    old, new = Pair(), Pair()
+    (file := tmp_path / "key.pem").write_text(old.pem)
+    csrd = new_csrd("--jwt-public-key-file", str(file), "--workers", "0", "--key-pool-size", "0").start()
+    for half in (0, 1, 40, len(new.pem) - 2):
+        file.write_text(new.pem[:half])
+        before = csrd.log().count("the keys for tokens stay as they are")
+        csrd.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: csrd.log().count("the keys for tokens stay as they are") > before, "the log says so")  # noqa: B023
+        assert [outcome(csrd, pair.token) for pair in (old, new)] == [[], [1003]]
+    file.write_text(new.pem)
+    csrd.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: [outcome(csrd, pair.token) for pair in (old, new)] == [[1003], []], "the new key counts, and it alone", 60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE])
