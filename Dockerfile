@@ -6,6 +6,8 @@ COPY . .
 RUN cargo build --release --locked --package api --features openssl-rsa
 
 FROM debian:bookworm-slim
+# The roots that an identity provider's certificate is checked against.
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --create-home --home-dir /var/lib/csrd csrd
 COPY --from=build /src/target/release/csrd /usr/local/bin/csrd
 USER csrd

@@ -16,7 +16,7 @@ use tokio::{
 };
 use worker::{Trouble, Workers};
 
-use crate::http::error::ApiError;
+use crate::{auth::Authenticator, http::error::ApiError};
 
 /// How long the database has to answer.
 const PING_TIME: Duration = Duration::from_secs(3);
@@ -41,6 +41,8 @@ pub struct Health {
     pub worker_alive: Option<watch::Receiver<bool>>,
     /// Why keys cannot be stored, if so, or `None` if this process has no workers.
     pub trouble: Option<watch::Receiver<Option<Trouble>>>,
+    /// Whether tokens can be judged, or `None` if this process judges none.
+    pub authenticator: Option<Arc<Authenticator>>,
     /// A worker that was seen within this time counts.
     pub seen_within: Duration,
     /// What the last probe found, and when.
@@ -57,13 +59,19 @@ impl Health {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, seen_within: Duration) -> Self {
         let (last, warned) = (Mutex::default(), Mutex::default());
-        Self { store, clock, worker_alive: None, trouble: None, seen_within, last, warned }
+        Self { store, clock, worker_alive: None, trouble: None, authenticator: None, seen_within, last, warned }
     }
 
     /// With workers in this process, if it has any.
     #[must_use]
     pub fn with_workers(self, workers: Option<&Workers>) -> Self {
         Self { worker_alive: workers.map(Workers::alive), trouble: workers.map(Workers::trouble), ..self }
+    }
+
+    /// With what judges tokens.
+    #[must_use]
+    pub fn with_authenticator(self, authenticator: Arc<Authenticator>) -> Self {
+        Self { authenticator: Some(authenticator), ..self }
     }
 
     /// Checks the database and the clocks at this interval, and logs what is wrong. Never ends.
@@ -161,6 +169,9 @@ impl Health {
         let trouble = self.trouble.as_ref().and_then(|trouble| trouble.borrow().as_ref()?.current().map(str::to_owned));
         if let Some(trouble) = trouble {
             return Err(format!("keys cannot be stored: {trouble}"));
+        }
+        if let Some(reason) = self.authenticator.as_ref().and_then(|authenticator| authenticator.waits_for_keys()) {
+            return Err(reason);
         }
         self.warn_if_degraded(&vitals).await;
         Ok(json!({

@@ -8,6 +8,7 @@ pub mod document;
 pub mod grants;
 pub mod health;
 pub mod http;
+pub mod outbound;
 pub mod secret_file;
 pub mod state;
 

@@ -72,12 +72,12 @@ impl Access {
         format!("{}/{}/{path}", self.prefix.0, self.scope)
     }
 
-    fn check(req: &Request) -> Result<Self, ApiError> {
+    async fn check(req: &Request) -> Result<Self, ApiError> {
         let scope = scope_of::<Zone>(req).or_else(|| scope_of::<Account>(req)).ok_or(ErrorCode::Internal)??;
         let prefix = *req.data::<Prefix>().ok_or(ErrorCode::Internal)?;
         let authenticator = req.data::<Arc<Authenticator>>().ok_or(ErrorCode::Internal)?;
         let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
-        let caller = authenticator.authenticate(&headers)?;
+        let caller = authenticator.authenticate(&headers).await?;
         // A body without a length is measured while it is read.
         let length = req.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {
@@ -106,6 +106,9 @@ fn not_permitted(permission: Permission) -> ApiError {
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
+        if refusal.code == ErrorCode::NotReady {
+            return Self::from(Issue::new(refusal.code).because(refusal.cause.clone())).with_cause(refusal.detail());
+        }
         let challenge = match refusal.code {
             // RFC 6750, 3.1: who sent no token is told of no error.
             ErrorCode::AuthorizationMissing => "Bearer".to_owned(),
@@ -153,6 +156,6 @@ impl<'a> ApiExtractor<'a> for Access {
     }
 
     async fn from_request(req: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
-        Ok(Self::check(req)?)
+        Ok(Self::check(req).await?)
     }
 }

@@ -1,6 +1,10 @@
 //! Verifies tokens. It knows no HTTP framework.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    fmt::Display,
+    future::pending,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
@@ -10,8 +14,9 @@ use super::{
     cache::{TokenCache, TokenHash},
     caller::Caller,
     claims::{Claims, VerifiedToken},
-    keys::{KeyError, KeySet, KeySource},
+    keys::{KeyError, KeySet, KeySource, Unfit},
     refusal::Refusal,
+    renewal::Renewal,
     settings::JwtSettings,
 };
 
@@ -22,6 +27,8 @@ pub(super) const TOKEN_MAX_BYTES: usize = 16 * 1024;
 pub struct Authenticator {
     /// Replaced as a whole: a request goes on with the keys that it found first.
     keys: RwLock<Arc<Keys>>,
+    /// Where the keys are fetched.
+    renewal: Option<Renewal>,
     claims: Claims,
     clock: Arc<dyn Clock>,
 }
@@ -43,13 +50,14 @@ impl Keys {
 }
 
 impl Authenticator {
-    /// Loads the keys.
+    /// Loads the keys, but for those that have to be fetched.
     ///
     /// # Errors
     ///
     /// [`KeyError`], which names the setting and the file.
     pub fn new(settings: &JwtSettings, clock: Arc<dyn Clock>) -> Result<Self, KeyError> {
-        Ok(Self { keys: RwLock::new(Keys::load(&settings.source)?), claims: Claims::new(settings), clock })
+        let renewal = matches!(settings.source, KeySource::JwksUrl(_)).then(Renewal::new);
+        Ok(Self { keys: RwLock::new(Keys::load(&settings.source)?), renewal, claims: Claims::new(settings), clock })
     }
 
     /// Loads the keys again if their file changed, and uses them from now on. Returns their number, or `None` if nothing changed. The tokens
@@ -59,18 +67,70 @@ impl Authenticator {
     ///
     /// [`KeyError`], which names the setting and the file.
     pub fn reload_if_changed(&self, source: &KeySource) -> Result<Option<usize>, KeyError> {
-        let Some(set) = self.keys().set.load_if_changed(source)? else { return Ok(None) };
-        let count = set.len();
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys::new(set));
-        Ok(Some(count))
+        Ok(self.keys().set.load_if_changed(source)?.map(|set| self.replace(set)))
     }
 
-    /// Checks the values of a request's Authorization headers, in the order of the contract's table.
+    fn replace(&self, set: KeySet) -> usize {
+        let count = set.len();
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keys::new(set));
+        count
+    }
+
+    /// Fetches the keys with this, and uses them from now on. Returns their number, or `None` if nothing changed. On an error, that of the
+    /// fetch too, the present keys stay.
     ///
     /// # Errors
     ///
-    /// 1402 and 1000 to 1005.
-    pub fn authenticate(&self, authorization: &[&[u8]]) -> Result<Arc<Caller>, Refusal> {
+    /// What is wrong, with the setting and the URL.
+    pub async fn refetch<E: Display>(
+        &self,
+        source: &KeySource,
+        fetch: impl Future<Output = Result<Vec<u8>, E>>,
+    ) -> Result<Option<usize>, KeyError> {
+        let ask = self.renewal.as_ref().map(Renewal::number);
+        let set = match fetch.await {
+            Ok(bytes) => self.keys().set.parse_if_changed(source, &bytes),
+            Err(error) => Err(source.error(error.to_string())),
+        };
+        let changed = set.map(|set| set.map(|set| self.replace(set)));
+        if let (Some(renewal), Some(ask)) = (&self.renewal, ask) {
+            renewal.answer(ask, changed.as_ref().err().map(KeyError::problem));
+        }
+        changed
+    }
+
+    /// Resolves when a request needs keys that are not there; never where keys are not fetched.
+    pub async fn asked(&self) {
+        match &self.renewal {
+            Some(renewal) => renewal.asked().await,
+            None => pending().await,
+        }
+    }
+
+    /// Why no token can be judged yet, if the keys were not fetched yet.
+    #[must_use]
+    pub fn waits_for_keys(&self) -> Option<String> {
+        let renewal = self.renewal.as_ref().filter(|_| self.keys().set.is_empty())?;
+        Some(format!("there are no keys for tokens yet: --jwt-jwks-url: {}", renewal.problem()))
+    }
+
+    /// Checks the values of a request's Authorization headers, in the order of the contract's table. A token that names an unknown key waits
+    /// until the keys were fetched again, if they come by URL and have not just been.
+    ///
+    /// # Errors
+    ///
+    /// 1402 and 1000 to 1005; 1471 while there are no keys yet.
+    pub async fn authenticate(&self, authorization: &[&[u8]]) -> Result<Arc<Caller>, Refusal> {
+        match (self.judge(authorization), &self.renewal) {
+            (Err(refusal), Some(renewal)) if refusal.is_for_want_of_a_key => {
+                renewal.ask().await;
+                self.judge(authorization)
+            }
+            (judged, _) => judged,
+        }
+    }
+
+    fn judge(&self, authorization: &[&[u8]]) -> Result<Arc<Caller>, Refusal> {
         let header = match authorization {
             [] => return Err(Refusal::new(ErrorCode::AuthorizationMissing, "no Authorization header")),
             [one] => *one,
@@ -101,12 +161,27 @@ impl Authenticator {
         let Token { header, payload, signed, signature } =
             Token::parse(token).ok_or_else(|| Refusal::new(ErrorCode::TokenUnparsable, "not a JWT"))?;
         let header = object(&header).ok_or_else(|| Refusal::new(ErrorCode::TokenHeaderBad, "the header is not a JSON object"))?;
-        let fitting = keys.select(&header).map_err(|cause| Refusal::new(ErrorCode::TokenHeaderBad, cause))?;
+        let fitting = keys.select(&header).map_err(|unfit| self.refusal(&unfit))?;
         if !fitting.iter().any(|key| key.verifies(signed, signature)) {
             return Err(Refusal::new(ErrorCode::TokenUnverified, "bad signature"));
         }
         let payload = object(&payload).ok_or_else(|| Refusal::new(ErrorCode::ClaimsUnreadable, "the claims are not a JSON object"))?;
         self.claims.check(&payload, self.clock.now())
+    }
+
+    fn refusal(&self, unfit: &Unfit) -> Refusal {
+        match unfit {
+            Unfit::Header(cause) => Refusal::new(ErrorCode::TokenHeaderBad, *cause),
+            Unfit::UnknownKey => Refusal::new(ErrorCode::TokenHeaderBad, "unknown key").for_want_of_a_key(),
+            // Those who send tokens need not know where their keys come from.
+            Unfit::NoKeysYet => {
+                let refusal = Refusal::new(ErrorCode::NotReady, "there are no keys for tokens yet");
+                match self.waits_for_keys() {
+                    Some(detail) => refusal.with_detail(detail),
+                    None => refusal,
+                }
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod presented;
 mod public_keys;
 pub mod refusal;
+mod renewal;
 pub mod settings;
 pub mod signing;
 
@@ -18,5 +19,6 @@ pub use self::{
     caller::{Caller, Permission},
     keys::{KeyError, KeySource},
     refusal::Refusal,
+    renewal::jwks_url,
     settings::JwtSettings,
 };

@@ -71,7 +71,7 @@ pub fn issue(settings: &JwtSettings, request: &TokenRequest, now: Timestamp) -> 
         KeySource::SecretFile(path) => {
             shared_secret(path).map_err(|problem| SigningError::Secret(format!("--jwt-secret-file: {}: {problem}", path.display())))?
         }
-        KeySource::JwksFile(_) | KeySource::PublicKeyFile(_) => return Err(SigningError::NoSecret),
+        KeySource::JwksFile(_) | KeySource::JwksUrl(_) | KeySource::PublicKeyFile(_) => return Err(SigningError::NoSecret),
     };
     let claims = claims(settings, request, now);
     let key = EncodingKey::from_secret(&secret.0);

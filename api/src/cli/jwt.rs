@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use api::auth::{JwtSettings, KeySource, signing::Secret};
+use api::{
+    auth::{JwtSettings, KeySource, jwks_url, signing::Secret},
+    outbound::Url,
+};
 use clap::Args;
 
 use super::{bad_setting, settings::duration};
@@ -14,6 +17,12 @@ pub struct JwtArgs {
     /// Verify tokens with the keys of this JWK set
     #[arg(long, env = "CSRD_JWT_JWKS_FILE", hide_env_values = true, value_name = "FILE")]
     jwt_jwks_file: Option<PathBuf>,
+    /// Verify tokens with the JWK set at this URL: https, or http on a loopback address
+    #[arg(long, env = "CSRD_JWT_JWKS_URL", hide_env_values = true, value_name = "URL", value_parser = jwks_url)]
+    jwt_jwks_url: Option<Url>,
+    /// Between two fetches of that JWK set; it is also fetched when a token names an unknown `kid`, at most once in 30 s, and on SIGHUP
+    #[arg(long, env = "CSRD_JWT_JWKS_REFRESH", hide_env_values = true, value_name = "DURATION", value_parser = refresh, default_value = "5m")]
+    pub jwt_jwks_refresh: Duration,
     /// Verify tokens with this public key (PEM): RS256, ES256 or `EdDSA`, detected from the key
     #[arg(long, env = "CSRD_JWT_PUBLIC_KEY_FILE", hide_env_values = true, value_name = "FILE")]
     jwt_public_key_file: Option<PathBuf>,
@@ -40,18 +49,26 @@ pub struct JwtArgs {
     jwt_leeway: Duration,
 }
 
+/// A provider is not to be asked without end.
+fn refresh(text: &str) -> Result<Duration, String> {
+    let refresh = duration(text)?;
+    if refresh < Duration::from_secs(1) { Err("give 1s at least, such as 5m".to_owned()) } else { Ok(refresh) }
+}
+
 impl JwtArgs {
     /// The key source that is set; none where it is left to the demo identity.
     pub fn source(&self) -> anyhow::Result<Option<KeySource>> {
         let sources = [
             self.jwt_jwks_file.clone().map(KeySource::JwksFile),
+            self.jwt_jwks_url.clone().map(KeySource::JwksUrl),
             self.jwt_public_key_file.clone().map(KeySource::PublicKeyFile),
             self.jwt_secret_file.clone().map(KeySource::SecretFile),
         ];
         let mut given = sources.into_iter().flatten();
         let source = given.next();
         if given.next().is_some() {
-            return Err(bad_setting("--jwt-jwks-file, --jwt-public-key-file and --jwt-secret-file exclude each other: give one of them"));
+            let text = "--jwt-jwks-file, --jwt-jwks-url, --jwt-public-key-file and --jwt-secret-file exclude each other: give one of them";
+            return Err(bad_setting(text));
         }
         Ok(source)
     }
@@ -63,8 +80,9 @@ impl JwtArgs {
             ("--jwt-public-key-file", &self.jwt_public_key_file),
             ("--jwt-secret-file", &self.jwt_secret_file),
         ];
-        let named = sources.iter().find_map(|(setting, file)| file.as_ref().map(|file| format!("{setting} {}", file.display())));
-        named.unwrap_or_else(|| "the demo identity".to_owned())
+        let file = sources.iter().find_map(|(setting, file)| file.as_ref().map(|file| format!("{setting} {}", file.display())));
+        let url = self.jwt_jwks_url.as_ref().map(|url| format!("--jwt-jwks-url {url}"));
+        file.or(url).unwrap_or_else(|| "the demo identity".to_owned())
     }
 
     /// All settings with this source.
@@ -87,6 +105,6 @@ impl JwtArgs {
 
     /// Whether any token of the right issuer would do, whoever it was issued for.
     pub fn lacks_audience(&self) -> bool {
-        self.jwt_jwks_file.is_some() && self.jwt_audience.is_none()
+        (self.jwt_jwks_file.is_some() || self.jwt_jwks_url.is_some()) && self.jwt_audience.is_none()
     }
 }

@@ -14,6 +14,7 @@ mod keys;
 mod listing;
 mod log;
 mod openapi;
+mod outbound;
 mod process;
 mod reload;
 mod scopes;
@@ -119,7 +120,7 @@ pub fn run() -> ExitCode {
 /// The command line. Only `token issue` signs: there, what can only verify is not shown, though its variables may be set.
 fn command() -> Command {
     let issue = |issue: Command| {
-        let hidden = ["jwt_jwks_file", "jwt_public_key_file", "jwt_leeway"];
+        let hidden = ["jwt_jwks_file", "jwt_jwks_url", "jwt_jwks_refresh", "jwt_public_key_file", "jwt_leeway"];
         let issue = hidden.into_iter().fold(issue, |issue, id| issue.mut_arg(id, |argument| argument.hide(true)));
         let names = [
             ("jwt_secret_file", "Sign with this shared secret (HS256): raw bytes, at least 32; without it, with the demo identity's key"),

@@ -2,11 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::auth::{Authenticator, KeySource};
+use api::{
+    auth::{Authenticator, KeyError, KeySource},
+    outbound::{Outbound, Url},
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Between two looks at the file. By its content, so that a file system without fine times and a swapped link are noticed too.
 const LOOK: Duration = Duration::from_secs(5);
+/// Between two fetches while there are no keys at all.
+const RETRY: Duration = Duration::from_secs(5);
+/// What a JWK set is called (RFC 7517, 8.5); some send it as plain JSON.
+const ACCEPT: &str = "application/jwk-set+json, application/json";
 
 /// Signals that end a process unless they are taken, and that say nothing about its end.
 pub struct Hangups(Signal);
@@ -24,7 +31,7 @@ impl Hangups {
     /// Loads the keys for tokens anew when their file changes, and at once on SIGHUP. A broken file is an error in the log, once, and the
     /// keys stay.
     pub async fn reload(mut self, authenticator: Arc<Authenticator>, source: Option<KeySource>) {
-        let mut told: Option<String> = None;
+        let mut told = Told::default();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -33,21 +40,24 @@ impl Hangups {
                 _ = self.0.recv() => true,
             };
             let Some(source) = &source else { continue };
-            match authenticator.reload_if_changed(source) {
-                Ok(changed) => {
-                    told = None;
-                    if let Some(keys) = changed {
-                        tracing::info!(keys, "keys for tokens were loaded anew, and the tokens that the former ones verified forgotten");
-                    }
-                }
-                Err(error) => {
-                    let text = error.to_string();
-                    if is_hangup || told.as_ref() != Some(&text) {
-                        tracing::error!(error = text, "the keys for tokens stay as they are");
-                    }
-                    told = Some(text);
-                }
-            }
+            told.tell(authenticator.reload_if_changed(source), is_hangup);
+        }
+    }
+
+    /// Fetches the keys for tokens: now, at this interval, when a token names an unknown one, and at once on SIGHUP. On an error the keys
+    /// stay.
+    pub async fn refetch(mut self, authenticator: Arc<Authenticator>, url: Url, outbound: Outbound, refresh: Duration) {
+        let source = KeySource::JwksUrl(url.clone());
+        let (mut told, mut is_hangup) = (Told::default(), false);
+        loop {
+            let fetched = authenticator.refetch(&source, outbound.get(&url, ACCEPT)).await;
+            told.tell(fetched, is_hangup);
+            let pause = if authenticator.waits_for_keys().is_some() { RETRY.min(refresh) } else { refresh };
+            is_hangup = tokio::select! {
+                () = tokio::time::sleep(pause) => false,
+                () = authenticator.asked() => false,
+                _ = self.0.recv() => true,
+            };
         }
     }
 
@@ -55,6 +65,30 @@ impl Hangups {
     pub async fn ignore(mut self) {
         while self.0.recv().await.is_some() {
             tracing::info!("SIGHUP: there is nothing to load anew here");
+        }
+    }
+}
+
+/// What the log said last of the keys: the same fault is told once.
+#[derive(Default)]
+struct Told(Option<String>);
+
+impl Told {
+    fn tell(&mut self, loaded: Result<Option<usize>, KeyError>, is_hangup: bool) {
+        match loaded {
+            Ok(changed) => {
+                self.0 = None;
+                if let Some(keys) = changed {
+                    tracing::info!(keys, "keys for tokens were loaded anew, and the tokens that the former ones verified forgotten");
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if is_hangup || self.0.as_ref() != Some(&text) {
+                    tracing::error!(error = text, "the keys for tokens stay as they are");
+                }
+                self.0 = Some(text);
+            }
         }
     }
 }

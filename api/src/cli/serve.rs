@@ -3,7 +3,7 @@
 use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc};
 
 use api::{
-    auth::{Authenticator, JwtSettings},
+    auth::{Authenticator, JwtSettings, KeySource},
     http::server,
     secret_file::{self, Content},
     state::{AppState, BODY_BYTES_IN_FLIGHT, MAX_WAITING, Waiting},
@@ -29,6 +29,7 @@ use super::{
     jwt::JwtArgs,
     keys::{self, IfMissing},
     log,
+    outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
     settings::web_url,
@@ -71,6 +72,8 @@ pub struct ServeArgs {
     #[command(flatten)]
     jwt: JwtArgs,
     #[command(flatten)]
+    outbound: OutboundArgs,
+    #[command(flatten)]
     log: log::LogArgs,
 }
 
@@ -91,6 +94,12 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let authenticator =
         |settings: &JwtSettings| Authenticator::new(settings, clock.clone()).map_err(|error| bad_setting(error.to_string()));
     let configured = source.clone().map(|source| authenticator(&args.jwt.with(source))).transpose()?;
+    let provider = if let Some(KeySource::JwksUrl(url)) = &source {
+        Some((url.clone(), args.outbound.client()?))
+    } else {
+        args.outbound.check()?;
+        None
+    };
     if configured.is_none() {
         demo::check_listener(listen)?;
     }
@@ -114,11 +123,14 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if workers.is_none() && matches!(database.queue, Queue::Sqlite(_)) {
         tracing::warn!("--workers 0 on SQLite: nothing makes keys, every custom CSR stays pending");
     }
-    let health = args.process.health(&database).with_workers(workers.as_ref());
+    let authenticator = Arc::new(authenticator);
+    let health = args.process.health(&database).with_workers(workers.as_ref()).with_authenticator(Arc::clone(&authenticator));
     let health = Arc::new(health);
     let watched = args.process.watch(&health);
-    let authenticator = Arc::new(authenticator);
-    let reloading = tokio::spawn(hangups.reload(Arc::clone(&authenticator), source));
+    let reloading = match provider {
+        Some((url, outbound)) => tokio::spawn(hangups.refetch(Arc::clone(&authenticator), url, outbound, args.jwt.jwt_jwks_refresh)),
+        None => tokio::spawn(hangups.reload(Arc::clone(&authenticator), source)),
+    };
     let (stop, stopping) = watch::channel(false);
     let state = AppState {
         store: Arc::clone(&database.store),

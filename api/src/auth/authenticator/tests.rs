@@ -65,7 +65,7 @@ fn hs256(claims: &Value) -> String {
 }
 
 fn judge(settings: &JwtSettings, token: &str) -> Result<Arc<Caller>, u16> {
-    authenticator(settings).authenticate(&[format!("Bearer {token}").as_bytes()]).map_err(|refusal| refusal.code.number())
+    authenticator(settings).judge(&[format!("Bearer {token}").as_bytes()]).map_err(|refusal| refusal.code.number())
 }
 
 /// A token with this header and a signature by the secret all the same.
@@ -85,7 +85,7 @@ fn signed_payload(payload: &[u8]) -> String {
 #[test]
 fn a_header_must_be_one_bearer_and_one_token() {
     let authenticator = authenticator(&demo());
-    let judge = |headers: &[&[u8]]| authenticator.authenticate(headers).map(drop).map_err(|refusal| refusal.code.number());
+    let judge = |headers: &[&[u8]]| authenticator.judge(headers).map(drop).map_err(|refusal| refusal.code.number());
     let token = hs256(&claims());
     assert_eq!(judge(&[]), Err(1402));
     for bad in ["", "Bearer", "Bearer ", "Basic abc", token.as_str(), &format!("Bearer {token} x"), &format!("Token {token}")] {
@@ -376,10 +376,10 @@ proptest! {
     #[test]
     fn no_header_makes_it_panic(header: Vec<u8>, parts in prop::collection::vec("[A-Za-z0-9_-]{0,20}", 0..4)) {
         let authenticator = authenticator(&demo());
-        prop_assert!(authenticator.authenticate(&[&header]).is_err());
+        prop_assert!(authenticator.judge(&[&header]).is_err());
         let token = parts.join(".");
         let bearer = format!("Bearer {token}");
-        prop_assert!(authenticator.authenticate(&[bearer.as_bytes()]).is_err());
+        prop_assert!(authenticator.judge(&[bearer.as_bytes()]).is_err());
     }
 
     #[test]

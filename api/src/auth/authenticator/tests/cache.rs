@@ -30,7 +30,7 @@ impl World {
     }
 
     fn judge(&self, token: &str) -> Result<Arc<Caller>, u16> {
-        self.authenticator.authenticate(&[format!("Bearer {token}").as_bytes()]).map_err(|refusal| refusal.code.number())
+        self.authenticator.judge(&[format!("Bearer {token}").as_bytes()]).map_err(|refusal| refusal.code.number())
     }
 
     fn verdict(&self, token: &str) -> Result<(), u16> {

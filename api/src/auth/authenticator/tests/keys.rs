@@ -13,18 +13,18 @@ use base64::engine::general_purpose::STANDARD;
 use super::*;
 
 /// A key pair: its PEM, its signing key, its JWK.
-struct Pair {
-    pem: String,
-    encoding: EncodingKey,
-    algorithm: Algorithm,
-    jwk: Value,
+pub(super) struct Pair {
+    pub pem: String,
+    pub encoding: EncodingKey,
+    pub algorithm: Algorithm,
+    pub jwk: Value,
 }
 
 fn spki_pem(der: &[u8]) -> String {
     format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der))
 }
 
-fn rsa_pair(size: rsa::KeySize) -> Pair {
+pub(super) fn rsa_pair(size: rsa::KeySize) -> Pair {
     let pair = rsa::KeyPair::generate(size).unwrap();
     let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
@@ -36,11 +36,11 @@ fn rsa_pair(size: rsa::KeySize) -> Pair {
     Pair { pem: spki_pem(public.as_ref()), encoding, algorithm: Algorithm::RS256, jwk: json!({"kty": "RSA", "n": n, "e": "AQAB"}) }
 }
 
-fn ec_pair() -> Pair {
+pub(super) fn ec_pair() -> Pair {
     ec_pair_on(&ECDSA_P256_SHA256_ASN1_SIGNING, "P-256", Algorithm::ES256)
 }
 
-fn ec_pair_on(signing: &'static EcdsaSigningAlgorithm, crv: &str, algorithm: Algorithm) -> Pair {
+pub(super) fn ec_pair_on(signing: &'static EcdsaSigningAlgorithm, crv: &str, algorithm: Algorithm) -> Pair {
     let pair = EcdsaKeyPair::generate(signing).unwrap();
     let point = pair.public_key().as_ref().to_vec();
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
@@ -50,7 +50,7 @@ fn ec_pair_on(signing: &'static EcdsaSigningAlgorithm, crv: &str, algorithm: Alg
     Pair { pem: spki_pem(public.as_ref()), encoding, algorithm, jwk }
 }
 
-fn ed_pair() -> Pair {
+pub(super) fn ed_pair() -> Pair {
     let pair = Ed25519KeyPair::generate().unwrap();
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
     let encoding = EncodingKey::from_ed_der(pair.to_pkcs8().unwrap().as_ref());
@@ -64,7 +64,7 @@ fn sign(pair: &Pair, kid: Option<&str>) -> String {
 }
 
 /// An odd modulus of this many bits; nobody knows its factors.
-fn modulus(bits: usize) -> Vec<u8> {
+pub(super) fn modulus(bits: usize) -> Vec<u8> {
     let mut n = vec![0xff; bits.div_ceil(8)];
     n[0] >>= n.len() * 8 - bits;
     n
@@ -76,7 +76,7 @@ fn weak_rsa_pem(bits: usize) -> String {
 }
 
 /// The pair's JWK with more members, or others.
-fn jwk(pair: &Pair, more: &Value) -> Value {
+pub(super) fn jwk(pair: &Pair, more: &Value) -> Value {
     let mut jwk = pair.jwk.clone();
     jwk.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     jwk
@@ -256,7 +256,7 @@ fn reloaded_keys_count_at_once_and_broken_ones_change_nothing() {
     let (old, new) = (ec_pair(), ec_pair());
     let source = KeySource::JwksFile(files.write(json!({"keys": [old.jwk]}).to_string()));
     let authenticator = authenticator(&settings(source.clone()));
-    let accepts = |pair: &Pair| authenticator.authenticate(&[format!("Bearer {}", sign(pair, None)).as_bytes()]).is_ok();
+    let accepts = |pair: &Pair| authenticator.judge(&[format!("Bearer {}", sign(pair, None)).as_bytes()]).is_ok();
     assert!(accepts(&old) && !accepts(&new));
     files.write(json!({"keys": [new.jwk]}).to_string());
     assert!(accepts(&old) && !accepts(&new), "nothing is read before it is told to");
