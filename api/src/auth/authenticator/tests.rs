@@ -15,6 +15,7 @@ use super::{
     *,
 };
 
+mod attacks;
 mod cache;
 mod keys;
 
