@@ -24,6 +24,7 @@ use state::AppState;
 use crate::http::{
     allow::Allow,
     body::Intake,
+    client::TrustedProxies,
     error::{ApiError, Site, from_framework},
     middleware,
     prefix::{CANONICAL, CLIENT, Prefix},
@@ -33,6 +34,7 @@ use crate::http::{
 #[must_use]
 pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
     let (health, contact_url) = (Arc::clone(&state.health), state.contact_url.clone());
+    let proxies = state.trusted_proxies.clone();
     let service = document::service();
     let docs = docs::routes(&service);
     let service = Arc::new(service.map_to_response());
@@ -43,13 +45,13 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .data(Arc::clone(&state.authenticator))
         .data(Arc::new(Intake { bytes: Arc::clone(&state.body_bytes), stopping: state.stopping.clone() }))
         .data(Arc::new(state));
-    with_middleware(routes, Site { allow: Allow::of(document::operations(), &[CANONICAL, CLIENT]), contact_url })
+    with_middleware(routes, Site { allow: Allow::of(document::operations(), &[CANONICAL, CLIENT]), contact_url }, proxies)
 }
 
 /// What a process without the API answers: its health.
 #[must_use]
 pub fn health_app(health: Arc<health::Health>) -> impl Endpoint<Output = Response> {
-    with_middleware(health_routes(health), Site::default())
+    with_middleware(health_routes(health), Site::default(), TrustedProxies::default())
 }
 
 fn health_routes(health: Arc<health::Health>) -> impl Endpoint {
@@ -57,7 +59,7 @@ fn health_routes(health: Arc<health::Health>) -> impl Endpoint {
 }
 
 /// Adds what every route needs, inner to outer.
-fn with_middleware<E: IntoEndpoint>(routes: E, site: Site) -> impl Endpoint<Output = Response>
+fn with_middleware<E: IntoEndpoint>(routes: E, site: Site, proxies: TrustedProxies) -> impl Endpoint<Output = Response>
 where
     E::Endpoint: 'static,
 {
@@ -73,7 +75,7 @@ where
             }
         })
         .around(middleware::with_plain_request)
-        .around(middleware::with_request_id)
+        .around(move |endpoint, req| middleware::with_request_id(endpoint, req, proxies.clone()))
 }
 
 /// The panic hook has logged where it was; the client reads 1500.

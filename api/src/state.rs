@@ -8,7 +8,7 @@ use std::{
 use shared::{bodies::create::Validator, clock::Clock, storage::Store, x509::trust_anchors::TrustAnchors};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::{auth::authenticator::Authenticator, health::Health};
+use crate::{auth::authenticator::Authenticator, health::Health, http::client::TrustedProxies};
 
 /// Requests that may wait at the same time; more are answered without waiting.
 pub const MAX_WAITING: usize = 1_000;
@@ -89,6 +89,8 @@ pub struct AppState {
     pub waiting: Waiting,
     /// Room for the bodies of requests, in bytes.
     pub body_bytes: Arc<Semaphore>,
+    /// The proxies that say for whom they ask.
+    pub trusted_proxies: TrustedProxies,
     /// Where tenants ask for access and quotas.
     pub contact_url: Option<String>,
     /// Whether the process is about to end: then no request waits any longer.

@@ -23,8 +23,9 @@ use super::{
     refusal::Refusal,
 };
 use crate::http::{
+    client::Client,
     error::ApiError,
-    middleware::{BODY_LIMIT_BYTES, RequestId, address},
+    middleware::{BODY_LIMIT_BYTES, RequestId},
     mounted::{Account, Parent, Zone},
     prefix::Prefix,
 };
@@ -76,6 +77,7 @@ impl Access {
         let scope = scope_of::<Zone>(req).or_else(|| scope_of::<Account>(req)).ok_or(ErrorCode::Internal)??;
         let prefix = *req.data::<Prefix>().ok_or(ErrorCode::Internal)?;
         let authenticator = req.data::<Arc<Authenticator>>().ok_or(ErrorCode::Internal)?;
+        let client = *req.data::<Client>().ok_or(ErrorCode::Internal)?;
         let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
         let caller = authenticator.authenticate(&headers).await?;
         // A body without a length is measured while it is read.
@@ -84,7 +86,7 @@ impl Access {
             return Err(ErrorCode::BodyTooLarge.into());
         }
         let request_id = req.extensions().get().map(|RequestId(id)| id.clone());
-        let actor = Actor { who: caller.subject().to_owned(), via: Via::Api, from: address(req.remote_addr()), request_id };
+        let actor = Actor { who: caller.subject().to_owned(), via: Via::Api, from: client.name(), request_id };
         Ok(Self { caller, prefix, scope, actor })
     }
 }

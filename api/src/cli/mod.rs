@@ -11,6 +11,7 @@ mod demo;
 mod export;
 mod jwt;
 mod keys;
+mod limits;
 mod listing;
 mod log;
 mod openapi;

@@ -28,6 +28,7 @@ use super::{
     demo,
     jwt::JwtArgs,
     keys::{self, IfMissing},
+    limits::LimitArgs,
     log,
     outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
@@ -55,6 +56,8 @@ pub struct ServeArgs {
     /// Seconds that every POST waits for its custom CSR to be decided, for clients that expect `csr` in the 201
     #[arg(long, env = "CSRD_CREATE_WAIT", hide_env_values = true, value_name = "SECONDS", allow_negative_numbers = true, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=30))]
     create_wait: u32,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     process: ProcessArgs,
     /// Let SANs begin with one `*.`
@@ -143,6 +146,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         create_wait_secs: args.create_wait,
         waiting: Waiting::new(MAX_WAITING),
         body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
+        trusted_proxies: args.limits.trusted_proxies(),
         contact_url: args.contact_url,
         stopping,
     };

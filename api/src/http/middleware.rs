@@ -9,7 +9,6 @@ use percent_encoding::percent_decode_str;
 use poem::{
     Endpoint, IntoResponse, Request, Response,
     http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header, uri::PathAndQuery},
-    web::RemoteAddr,
 };
 use shared::{
     clock::{Clock, SystemClock},
@@ -20,7 +19,10 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::error::{ApiError, Told};
+use super::{
+    client::{Client, TrustedProxies},
+    error::{ApiError, Told},
+};
 use crate::auth::presented::Presented;
 
 /// Names a request in its response and in every line of the log.
@@ -56,15 +58,17 @@ pub struct RequestId(pub String);
 /// Stands for a path segment that cannot be an ID: no route and no ID is the same.
 const NO_ID: &str = "~";
 
-/// Gives every request an ID, a span that carries it through the log, and a last line.
-pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
+/// Gives every request an ID, its [`Client`], a span that carries the ID through the log, and a last line.
+pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request, proxies: TrustedProxies) -> poem::Result<Response> {
     let id = req.header(REQUEST_ID).and_then(TenantId::parse).map_or_else(|| Uuid::now_v7().to_string(), |id| id.to_string());
     req.extensions_mut().insert(RequestId(id.clone()));
+    let client = Client::of(&req, &proxies);
+    req.extensions_mut().insert(client);
     // Of the highest level, so that the remaining lines have the ID at --log-level warn too.
     let span = tracing::error_span!("request", request_id = %id);
     async move {
         let (method, path, started) = (req.method().clone(), shown_path(&req), Instant::now());
-        let (authorization, peer) = (req.headers().get(header::AUTHORIZATION).cloned(), req.remote_addr().clone());
+        let authorization = req.headers().get(header::AUTHORIZATION).cloned();
         let mut response = endpoint.get_response(req).await;
         let status = response.status().as_u16();
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -74,7 +78,7 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
             tracing::debug!(%method, path, status, micros, codes, reason = cause, "answered");
         } else if let Some(codes) = codes {
             let Presented { subject, key_id } = authorization.map(|value| Presented::read(value.as_bytes())).unwrap_or_default();
-            let from = address(&peer);
+            let from = client.name();
             tracing::info!(%method, path, status, micros, codes, reason = cause, sub = subject, kid = key_id, from, "answered");
         } else {
             tracing::info!(%method, path, status, micros, "answered");
@@ -87,12 +91,6 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request) ->
     }
     .instrument(span)
     .await
-}
-
-/// The IP address of a client.
-#[must_use]
-pub fn address(peer: &RemoteAddr) -> String {
-    peer.as_socket_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string())
 }
 
 /// The part of the path that the log shows: a path may have 64 KiB.

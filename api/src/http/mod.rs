@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod allow;
 pub mod body;
+pub mod client;
 pub mod connection;
 pub mod deadline;
 pub mod envelope;

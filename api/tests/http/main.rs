@@ -6,6 +6,7 @@ mod access;
 mod codes;
 mod document;
 mod hints;
+mod limits;
 mod listing;
 mod outage;
 mod robustness;

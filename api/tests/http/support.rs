@@ -8,7 +8,7 @@ use api::{
         signing::{Secret, TokenRequest, issue},
     },
     health::Health,
-    http::server,
+    http::{client::TrustedProxies, server},
     state::{AppState, BODY_BYTES_IN_FLIGHT, Waiting},
 };
 use reqwest::{Method, Response, header::HeaderMap};
@@ -106,7 +106,16 @@ impl Api {
         Self::with_workers(false).await
     }
 
+    /// Without workers, and with other settings.
+    pub async fn with(change: impl FnOnce(&mut AppState)) -> Self {
+        Self::set_up(false, change).await
+    }
+
     pub async fn with_workers(has_workers: bool) -> Self {
+        Self::set_up(has_workers, |_| {}).await
+    }
+
+    async fn set_up(has_workers: bool, change: impl FnOnce(&mut AppState)) -> Self {
         let test = TestDatabase::new().await;
         let store = Arc::clone(&test.database.store);
         store.grant_scope(&zone("z"), Some(account("a").id()), Some(1_000), &actor(), now()).await.unwrap();
@@ -126,10 +135,10 @@ impl Api {
             };
             Workers::start(&test.database, config).unwrap()
         });
-        Self::serve(test, store, workers).await
+        Self::serve(test, store, workers, change).await
     }
 
-    pub async fn serve(test: TestDatabase, store: Arc<dyn Store>, workers: Option<Workers>) -> Self {
+    async fn serve(test: TestDatabase, store: Arc<dyn Store>, workers: Option<Workers>, change: impl FnOnce(&mut AppState)) -> Self {
         let settings = JwtSettings {
             source: KeySource::Demo(Secret(vec![7; 32].into())),
             issuer: None,
@@ -142,7 +151,7 @@ impl Api {
         let stopping = watch::Sender::new(false);
         let health = Health::new(Arc::clone(&store), Arc::new(SystemClock), Duration::from_secs(30));
         let health = Arc::new(health.with_workers(workers.as_ref()));
-        let state = AppState {
+        let mut state = AppState {
             store: Arc::clone(&store),
             validator: Validator::new(SanPolicy { allow_wildcards: false, suffixes: SuffixList::embedded() }),
             trust_anchors: None,
@@ -153,9 +162,11 @@ impl Api {
             create_wait_secs: 0,
             waiting: Waiting::new(16),
             body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
+            trusted_proxies: TrustedProxies::default(),
             contact_url: Some(CONTACT_URL.into()),
             stopping: stopping.subscribe(),
         };
+        change(&mut state);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
