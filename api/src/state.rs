@@ -13,9 +13,6 @@ use crate::{auth::authenticator::Authenticator, health::Health, http::client::Tr
 /// Requests that may wait at the same time; more are answered without waiting.
 pub const MAX_WAITING: usize = 1_000;
 
-/// Bytes that the bodies of all requests may take together; a request that needs more is answered 1471.
-pub const BODY_BYTES_IN_FLIGHT: usize = 64 * 1024 * 1024;
-
 /// Places for requests that wait: a number in all, and an eighth of it for each token subject.
 pub struct Waiting {
     places: Semaphore,

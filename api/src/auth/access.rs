@@ -23,6 +23,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::http::{
+    body::declared_length,
     client::Client,
     error::ApiError,
     middleware::{BODY_LIMIT_BYTES, RequestId},
@@ -81,8 +82,7 @@ impl Access {
         let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
         let caller = authenticator.authenticate(&headers).await?;
         // A body without a length is measured while it is read.
-        let length = req.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {
+        if declared_length(req.headers()).is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {
             return Err(ErrorCode::BodyTooLarge.into());
         }
         let request_id = req.extensions().get().map(|RequestId(id)| id.clone());

@@ -6,7 +6,7 @@ use api::{
     auth::{Authenticator, JwtSettings, KeySource},
     http::server,
     secret_file::{self, Content},
-    state::{AppState, BODY_BYTES_IN_FLIGHT, MAX_WAITING, Waiting},
+    state::{AppState, MAX_WAITING, Waiting},
 };
 use clap::{Args, builder::BoolishValueParser};
 use shared::{
@@ -16,10 +16,7 @@ use shared::{
     storage::{Database, MAX_PENDING, Queue},
     x509::trust_anchors::TrustAnchors,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use worker::Workers;
 
 use super::{
@@ -145,7 +142,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         max_pending: args.max_pending,
         create_wait_secs: args.create_wait,
         waiting: Waiting::new(MAX_WAITING),
-        body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
+        body_bytes: args.limits.body_bytes(),
         trusted_proxies: args.limits.trusted_proxies(),
         contact_url: args.contact_url,
         stopping,

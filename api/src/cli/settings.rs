@@ -63,6 +63,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write a duration such as 30s, 5m or 1h"))
 }
 
+/// Reads a size such as `64MiB`, or a number of bytes.
+pub fn size(text: &str) -> Result<usize, String> {
+    let size = text.parse::<bytesize::ByteSize>().ok().and_then(|size| usize::try_from(size.as_u64()).ok());
+    size.filter(|size| *size > 0).ok_or_else(|| "write a number of bytes, or a size such as 512KiB or 64MiB".to_owned())
+}
+
 /// Reads a URL for people to open in a browser.
 pub fn web_url(text: &str) -> Result<String, String> {
     let expected = || "write an http or https URL, such as https://platform.example/help".to_owned();
@@ -149,6 +155,18 @@ mod tests {
             ["", "platform.example", "/help", "ftp://a.example", "mailto:a@b.example", "https://", "https://a b", "https://u:p@a.example"]
         {
             assert!(super::web_url(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_a_number_of_bytes_or_has_a_unit() {
+        for (text, bytes) in
+            [("1", 1), ("65536", 65_536), ("512KiB", 512 << 10), ("64MiB", 64 << 20), ("1GiB", 1 << 30), ("2 MiB", 2 << 20)]
+        {
+            assert_eq!(super::size(text), Ok(bytes), "{text}");
+        }
+        for other in ["", "0", "0MiB", "-1", "MiB", "64MiBs", "64 MiB 2", "1e6", "NaN", "inf", "99999999999999999999"] {
+            assert!(super::size(other).is_err(), "{other}");
         }
     }
 

@@ -100,6 +100,8 @@ impl Create {
                 return Err(faults.into());
             }
         };
+        // It needs no room while the request waits.
+        drop(body);
         let validated = Validated { scope, idempotency_key, replaces: None, accepted };
         Ok(accept(state, deadline, &access, validated, prefer).await?)
     }

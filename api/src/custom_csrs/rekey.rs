@@ -78,14 +78,16 @@ impl Rekey {
         find::check_grant(state, deadline, scope).await?;
         let id = id.id()?;
         let old = find::custom_csr(state, deadline, scope, id).await?;
-        let body = body.json()?;
+        let text = body.json()?;
         // The old one's ID stands before the body: the same key for another one is another request.
-        let identity = [id.to_string().as_bytes(), body.unwrap_or_default()].concat();
-        let parsed = state.validator.parse_rekey(old.request, body).map_err(|issues| explained(body.unwrap_or_default(), issues));
+        let identity = [id.to_string().as_bytes(), text.unwrap_or_default()].concat();
+        let parsed = state.validator.parse_rekey(old.request, text).map_err(|issues| explained(text.unwrap_or_default(), issues));
         let (accepted, idempotency_key) = all_faults(parsed, key.of(access.subject(), &identity))?;
         if old.status == Status::Pending {
             return Err(not_active(old.status).into());
         }
+        // It needs no room while the request waits.
+        drop((body, identity));
         let validated = Validated { scope, idempotency_key, replaces: Some(id), accepted };
         Ok(accept(state, deadline, &access, validated, prefer).await?)
     }

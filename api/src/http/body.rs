@@ -23,9 +23,6 @@ use super::{
     middleware::{BODY_LIMIT_BYTES, UnreadBody},
 };
 
-/// What each body takes of [`Intake::bytes`]: the most that it may have.
-const BODY_PERMITS: u32 = 64 * 1024;
-const _: () = assert!(BODY_PERMITS as usize == BODY_LIMIT_BYTES);
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long it may still take once the process stops.
@@ -48,23 +45,55 @@ pub struct Body<T> {
     is_encoded: bool,
     schema: PhantomData<T>,
     /// Its part of [`Intake::bytes`].
-    _place: OwnedSemaphorePermit,
+    _room: Room,
 }
 
-struct TooLarge;
+/// A part of [`Intake::bytes`], which is given back when it is dropped.
+struct Room(OwnedSemaphorePermit);
+
+impl Room {
+    /// For a body of this length.
+    fn take(bytes: &Arc<Semaphore>, length: usize) -> Result<Self, ApiError> {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        Arc::clone(bytes).try_acquire_many_owned(length).map(Self).map_err(|_| no_room())
+    }
+
+    /// Makes it large enough for this length.
+    fn grow(&mut self, length: usize) -> Result<(), ApiError> {
+        let missing = length.saturating_sub(self.0.num_permits());
+        if missing > 0 {
+            let Self(more) = Self::take(self.0.semaphore(), missing)?;
+            self.0.merge(more);
+        }
+        Ok(())
+    }
+}
+
+fn no_room() -> ApiError {
+    Issue::new(ErrorCode::NotReady).because("too many request bodies are being read").into()
+}
 
 /// The body, or `None` if it was cut off.
-async fn read(body: poem::Body) -> Result<Option<Vec<u8>>, TooLarge> {
+async fn read(body: poem::Body, room: &mut Room) -> Result<Option<Vec<u8>>, ApiError> {
     let mut chunks = body.into_bytes_stream();
     let mut bytes = Vec::new();
     loop {
         match chunks.try_next().await {
             Ok(None) => return Ok(Some(bytes)),
-            Ok(Some(chunk)) if bytes.len() + chunk.len() <= BODY_LIMIT_BYTES => bytes.extend_from_slice(&chunk),
-            Ok(Some(_)) => return Err(TooLarge),
+            Ok(Some(chunk)) if bytes.len() + chunk.len() <= BODY_LIMIT_BYTES => {
+                room.grow(bytes.len() + chunk.len())?;
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(Some(_)) => return Err(ErrorCode::BodyTooLarge.into()),
             Err(_) => return Ok(None),
         }
     }
+}
+
+/// The length of the body, if the request says it.
+#[must_use]
+pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl<T> Body<T> {
@@ -115,17 +144,20 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
     }
 
     /// Reads the body. Operations name it after the access: nothing is read of a client whose token was not accepted.
+    ///
+    /// A body whose length is known takes all its room before the first byte is read: so none is read in vain. Any other takes it as it
+    /// arrives.
     async fn from_request(req: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         let intake = req.data::<Arc<Intake>>().ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
-        let place = Arc::clone(&intake.bytes).try_acquire_many_owned(BODY_PERMITS);
-        let place = place.map_err(|_| ApiError::from(Issue::new(ErrorCode::NotReady).because("too many request bodies are being read")))?;
+        let declared = declared_length(req.headers()).and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        let mut room = Room::take(&intake.bytes, declared.min(BODY_LIMIT_BYTES))?;
         let mut stopping = intake.stopping.clone();
         let stopped = async {
             let _ = stopping.wait_for(|stopping| *stopping).await;
             tokio::time::sleep(STOPPING_TIME).await;
         };
         let read = tokio::select! {
-            read = tokio::time::timeout(BODY_TIME, read(body.take()?)) => read,
+            read = tokio::time::timeout(BODY_TIME, read(body.take()?, &mut room)) => read,
             () = stopped => Ok(Ok(None)),
         };
         let (bytes, is_whole) = match read {
@@ -135,12 +167,12 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
                 }
                 (bytes, true)
             }
-            Ok(Err(TooLarge)) => return Err(ApiError::from(ErrorCode::BodyTooLarge).into()),
+            Ok(Err(error)) => return Err(error.into()),
             // Cut off, or too slow.
             Ok(Ok(None)) | Err(_) => (Vec::new(), false),
         };
         let (is_json, is_encoded) = (req.content_type().is_some_and(is_json), is_encoded(req.headers()));
-        Ok(Self { bytes, is_whole, is_json, is_encoded, schema: PhantomData, _place: place })
+        Ok(Self { bytes, is_whole, is_json, is_encoded, schema: PhantomData, _room: room })
     }
 }
 

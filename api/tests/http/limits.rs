@@ -1,7 +1,15 @@
 //! What one client cannot take from the others.
 
+use std::{sync::Arc, time::Duration};
+
 use api::http::client::TrustedProxies;
 use reqwest::Method;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Semaphore,
+    time::timeout,
+};
 
 use crate::support::{Api, valid};
 
@@ -17,4 +25,83 @@ async fn the_audit_table_names_the_client_for_whom_a_trusted_proxy_asks() {
         let entries = format!("SELECT COUNT(*) FROM audit WHERE action = 'create' AND origin = '{from}'");
         assert_eq!(api.test.number(&entries).await, 1, "{trusted}");
     }
+}
+
+/// The head of a POST whose body has its length declared, or comes in chunks.
+fn head(api: &Api, length: Option<usize>) -> String {
+    let length = length.map_or_else(|| "Transfer-Encoding: chunked".to_owned(), |length| format!("Content-Length: {length}"));
+    let token = api.all();
+    format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n{length}\r\n\r\n")
+}
+
+/// Sends a part of a request, and leaves it at that.
+async fn begin(api: &Api, part: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(api.base.trim_start_matches("http://")).await.unwrap();
+    stream.write_all(part.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Waits until this much room for bodies is free.
+async fn until_free(room: &Semaphore, bytes: usize) {
+    let free = async {
+        while room.available_permits() != bytes {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), free).await.unwrap();
+}
+
+#[tokio::test]
+async fn bodies_that_are_being_read_share_their_room_and_what_does_not_fit_is_1471() {
+    let room = Arc::new(Semaphore::new(1_000));
+    let api = Api::with(|state| state.body_bytes = Arc::clone(&room)).await;
+    let chunk = format!("384\r\n{}", "x".repeat(0x384));
+    for (part, free) in [(head(&api, Some(950)), 50), (head(&api, Some(950)) + "{", 50), (head(&api, None) + &chunk, 100)] {
+        let slow = begin(&api, &part).await;
+        until_free(&room, free).await;
+        let refused = api.post(PATH, &valid()).await;
+        assert_eq!(refused.code(), (503, 1471));
+        assert!(refused.headers.contains_key("retry-after") && !refused.headers.contains_key("x-should-retry"));
+        assert_eq!(api.get(PATH).await.status, 200, "a request without a body needs no room");
+        drop(slow);
+        until_free(&room, 1_000).await;
+        assert_eq!(api.post(PATH, &valid()).await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn room_for_a_body_is_given_back_whatever_becomes_of_its_request() {
+    let room = Arc::new(Semaphore::new(100_000));
+    let api = Api::with(|state| state.body_bytes = Arc::clone(&room)).await;
+    let (long, none) = ("x".repeat(66_000), "0\r\n\r\n");
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    let bodies = [
+        (head(&api, Some(valid().to_string().len())), valid().to_string(), "201"),
+        (head(&api, Some(2)), "[]".to_owned(), "400"),
+        (head(&api, None), chunk("{}") + none, "400"),
+        (head(&api, None), chunk(&long) + none, "413"),
+        (head(&api, None), chunk("{") + "no length\r\n", "400"),
+        (head(&api, Some(66_000)), String::new(), "413"),
+    ];
+    for (head, body, status) in bodies {
+        let mut stream = begin(&api, &(head + &body)).await;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+        until_free(&room, 100_000).await;
+    }
+    drop(begin(&api, &head(&api, Some(500))).await);
+    until_free(&room, 100_000).await;
+}
+
+#[tokio::test]
+async fn a_request_that_waits_holds_no_room_for_its_body() {
+    let room = Arc::new(Semaphore::new(1_000));
+    let api = Api::with(|state| state.body_bytes = Arc::clone(&room)).await;
+    let body = valid().to_string();
+    let head = head(&api, Some(body.len())).replace("Host", "Prefer: wait=30\r\nHost");
+    let waiting = begin(&api, &(head + &body)).await;
+    while api.get(PATH).await.body["result_info"]["total_count"] == 0 {}
+    until_free(&room, 1_000).await;
+    drop(waiting);
 }

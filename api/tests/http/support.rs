@@ -9,7 +9,7 @@ use api::{
     },
     health::Health,
     http::{client::TrustedProxies, server},
-    state::{AppState, BODY_BYTES_IN_FLIGHT, Waiting},
+    state::{AppState, Waiting},
 };
 use reqwest::{Method, Response, header::HeaderMap};
 use serde_json::{Value, json};
@@ -161,7 +161,7 @@ impl Api {
             max_pending: Self::MAX_PENDING,
             create_wait_secs: 0,
             waiting: Waiting::new(16),
-            body_bytes: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
+            body_bytes: Arc::new(Semaphore::new(1 << 20)),
             trusted_proxies: TrustedProxies::default(),
             contact_url: Some(CONTACT_URL.into()),
             stopping: stopping.subscribe(),
