@@ -14,6 +14,7 @@ use shared::{
     clock::{Clock, SystemClock},
     codes::ErrorCode,
     ids::TenantId,
+    issue::Issue,
 };
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -103,9 +104,11 @@ fn shown_path(req: &Request) -> String {
 /// Refuses a request that is not sound, and closes its connection. Decodes percent-encoded path segments, so that routes and operations
 /// get plain ones; a segment that decodes to something that no ID has, as `%ff` and `%2F` do, becomes [`NO_ID`].
 pub async fn with_plain_request<E: Endpoint>(endpoint: Arc<E>, mut req: Request) -> poem::Result<Response> {
-    if !is_sound(&req) {
-        let mut response = ApiError::from(ErrorCode::BodyUndecodable).into_response();
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if let Err(hint) = check_sound(&req) {
+        let mut response = ApiError::from(Issue::new(ErrorCode::BodyUndecodable).hinting(hint)).into_response();
+        if req.version() <= Version::HTTP_11 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         return Ok(response);
     }
     let path = req.uri().path();
@@ -133,14 +136,26 @@ fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Whether every parser reads this as the same request (RFC 9112, 3.2 and 6.1): it has exactly one Host, and no Transfer-Encoding but
-/// `chunked` alone.
-fn is_sound(req: &Request) -> bool {
-    let headers = req.headers();
-    let has_one_host = req.version() < Version::HTTP_11 || headers.get_all(header::HOST).iter().count() == 1;
-    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+/// Checks that every parser reads this as the same request (RFC 9112, 3.2 and 6.1; RFC 9113, 8.3.1), or returns what is to be changed. HTTP/1.0
+/// has no Host; those of its clients that send one may not send two. In HTTP/2 `:authority` stands for it.
+fn check_sound(req: &Request) -> Result<(), &'static str> {
+    let mut hosts = req.headers().get_all(header::HOST).iter();
+    let (host, is_one) = (hosts.next(), hosts.next().is_none());
+    let authority = req.uri().authority().filter(|_| req.version() >= Version::HTTP_2);
+    let is_named = match (host, authority) {
+        (Some(host), Some(authority)) => host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()),
+        (Some(_), None) | (None, Some(_)) => true,
+        (None, None) => req.version() < Version::HTTP_11,
+    };
+    if !(is_named && is_one) {
+        return Err("A request has exactly one Host.");
+    }
+    let mut encodings = req.headers().get_all(header::TRANSFER_ENCODING).iter();
     let is_plain = encodings.next().is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    has_one_host && is_plain && encodings.next().is_none()
+    if !(is_plain && encodings.next().is_none()) {
+        return Err("The header Transfer-Encoding must be chunked, or absent.");
+    }
+    Ok(())
 }
 
 /// Adds what every response has: the date, and that no cache keeps it and no client guesses its type.
