@@ -43,6 +43,7 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .nest(CLIENT, service.data(Prefix(CLIENT)))
         .nest_no_strip("/health", health_routes(health))
         .data(Arc::clone(&state.authenticator))
+        .data(Arc::clone(&state.rate_limits))
         .data(Arc::new(Intake { bytes: Arc::clone(&state.body_bytes), stopping: state.stopping.clone() }))
         .data(Arc::new(state));
     with_middleware(routes, Site { allow: Allow::of(document::operations(), &[CANONICAL, CLIENT]), contact_url }, proxies)

@@ -8,7 +8,11 @@ use std::{
 use shared::{bodies::create::Validator, clock::Clock, storage::Store, x509::trust_anchors::TrustAnchors};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::{auth::authenticator::Authenticator, health::Health, http::client::TrustedProxies};
+use crate::{
+    auth::authenticator::Authenticator,
+    health::Health,
+    http::{client::TrustedProxies, rate_limit::RateLimits},
+};
 
 /// Requests that may wait at the same time; more are answered without waiting.
 pub const MAX_WAITING: usize = 1_000;
@@ -86,6 +90,8 @@ pub struct AppState {
     pub waiting: Waiting,
     /// Room for the bodies of requests, in bytes.
     pub body_bytes: Arc<Semaphore>,
+    /// How often clients may ask.
+    pub rate_limits: Arc<RateLimits>,
     /// The proxies that say for whom they ask.
     pub trusted_proxies: TrustedProxies,
     /// Where tenants ask for access and quotas.

@@ -29,6 +29,7 @@ use crate::http::{
     middleware::{BODY_LIMIT_BYTES, RequestId},
     mounted::{Account, Parent, Zone},
     prefix::Prefix,
+    rate_limit::RateLimits,
 };
 
 /// The name of the security scheme in the document.
@@ -79,8 +80,11 @@ impl Access {
         let prefix = *req.data::<Prefix>().ok_or(ErrorCode::Internal)?;
         let authenticator = req.data::<Arc<Authenticator>>().ok_or(ErrorCode::Internal)?;
         let client = *req.data::<Client>().ok_or(ErrorCode::Internal)?;
+        let limits = req.data::<Arc<RateLimits>>().ok_or(ErrorCode::Internal)?;
+        limits.check_failures(client)?;
         let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
-        let caller = authenticator.authenticate(&headers).await?;
+        let caller = authenticator.authenticate(&headers).await.inspect_err(|refusal| limits.count_failure(client, refusal.code))?;
+        limits.count_request(caller.subject())?;
         // A body without a length is measured while it is read.
         if declared_length(req.headers()).is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {
             return Err(ErrorCode::BodyTooLarge.into());

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
-use api::http::client::{Network, TrustedProxies};
+use api::http::{
+    client::{Network, TrustedProxies},
+    rate_limit::RateLimits,
+};
 use clap::Args;
 use tokio::sync::Semaphore;
 
 use super::settings::size;
+
+/// More a second than any process answers.
+const RATE_MAX: i64 = 1_000_000;
 
 /// Settings of `csrd serve` that bound what one client can do to the others.
 #[derive(Args)]
@@ -14,6 +20,12 @@ pub struct LimitArgs {
     /// Networks (CIDR) of the proxies in front of the service, with commas between them: from their connections, the client's address is the rightmost one in X-Forwarded-For that is not theirs
     #[arg(long, env = "CSRD_TRUSTED_PROXIES", hide_env_values = true, value_name = "CIDR", value_delimiter = ',')]
     trusted_proxies: Vec<Network>,
+    /// Requests a second for one token subject, and twice that at once; beyond it a request is 429/1470; 0 sets no limit
+    #[arg(long, env = "CSRD_RATE_LIMIT", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=RATE_MAX))]
+    rate_limit: u32,
+    /// Failed authentications a second for one client address, and 50 at once; beyond it a request is 429/1470 before its token is looked at; 0 sets no limit
+    #[arg(long, env = "CSRD_AUTH_FAILURE_LIMIT", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=RATE_MAX))]
+    auth_failure_limit: u32,
     /// Bytes of request bodies that are being read, all together; beyond it a request is 503/1471
     #[arg(long, env = "CSRD_MAX_BODY_BYTES_IN_FLIGHT", hide_env_values = true, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     max_body_bytes_in_flight: usize,
@@ -23,6 +35,11 @@ impl LimitArgs {
     /// The proxies that say for whom they ask.
     pub fn trusted_proxies(&self) -> TrustedProxies {
         TrustedProxies::new(&self.trusted_proxies)
+    }
+
+    /// How often clients may ask.
+    pub fn rate_limits(&self) -> Arc<RateLimits> {
+        Arc::new(RateLimits::new(self.rate_limit, self.auth_failure_limit))
     }
 
     /// Room for the bodies of requests, in bytes.

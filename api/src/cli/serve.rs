@@ -143,6 +143,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         create_wait_secs: args.create_wait,
         waiting: Waiting::new(MAX_WAITING),
         body_bytes: args.limits.body_bytes(),
+        rate_limits: args.limits.rate_limits(),
         trusted_proxies: args.limits.trusted_proxies(),
         contact_url: args.contact_url,
         stopping,

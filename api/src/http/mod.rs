@@ -18,6 +18,7 @@ pub mod patient_stream;
 pub mod payload;
 pub mod prefix;
 pub mod query;
+pub mod rate_limit;
 pub mod server;
 pub mod types;
 pub mod worded;

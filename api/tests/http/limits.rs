@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::http::client::TrustedProxies;
+use api::http::{client::TrustedProxies, rate_limit::RateLimits};
+use futures::future::join_all;
 use reqwest::Method;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Api, valid};
+use crate::support::{Answer, Api, valid};
 
 const PATH: &str = "/api/v4/zones/z/custom_csrs";
 
@@ -104,4 +105,63 @@ async fn a_request_that_waits_holds_no_room_for_its_body() {
     while api.get(PATH).await.body["result_info"]["total_count"] == 0 {}
     until_free(&room, 1_000).await;
     drop(waiting);
+}
+
+#[tokio::test]
+async fn a_subject_that_asks_too_often_is_1470_with_a_retry_after_until_a_second_is_over() {
+    let api = Api::with(|state| state.rate_limits = Arc::new(RateLimits::new(1, 0))).await;
+    let refused = loop {
+        let answers = join_all((0..20).map(|_| api.post_raw(PATH, "application/json", "x".repeat(70_000)))).await;
+        let (refused, others): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 429);
+        assert!(others.iter().all(|answer| answer.code() == (413, 1467)));
+        if let Some(refused) = refused.into_iter().next() {
+            break refused;
+        }
+    };
+    assert_eq!(refused.code(), (429, 1470));
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(refused.body["messages"][0]["code"], 2100);
+    assert_eq!(api.get("/health/live").await.status, 200);
+    let unknown = api.client.get(format!("{}{PATH}", api.base)).send().await.unwrap();
+    assert_eq!(unknown.status(), 400, "nobody is limited for what no token says");
+    timeout(Duration::from_secs(60), async { while api.get(PATH).await.status == 429 {} }).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_that_fails_too_often_is_1470_before_its_token_is_looked_at_and_the_others_are_not() {
+    let api = Api::with(|state| {
+        state.rate_limits = Arc::new(RateLimits::new(0, 1));
+        state.trusted_proxies = TrustedProxies::new(&["127.0.0.1".parse().unwrap()]);
+    })
+    .await;
+    let ask = async |from: &str, token: &str| {
+        let request = api.request(Method::GET, PATH).bearer_auth(token).header("x-forwarded-for", from);
+        Answer::of(request.send().await.unwrap()).await
+    };
+    let good = api.all();
+    for _ in 0..100 {
+        assert_eq!(ask("192.0.2.1", &good).await.status, 200, "what succeeds uses up nothing");
+    }
+    let mut failed = 0;
+    loop {
+        let answers = join_all((0..60).map(|_| ask("192.0.2.1", "x.y.z"))).await;
+        let refused = answers.iter().filter(|answer| answer.code() == (429, 1470)).count();
+        failed += answers.iter().filter(|answer| answer.code() == (401, 1001)).count();
+        if refused > 0 {
+            break;
+        }
+    }
+    assert!(failed >= 50, "{failed}");
+    // Room for one failure comes back in a second, and success leaves it there: whoever fails on takes it again.
+    let refused = loop {
+        let (bad, good) = tokio::join!(ask("192.0.2.1", "x.y.z"), ask("192.0.2.1", &good));
+        if bad.status == 429 && good.status == 429 {
+            break good;
+        }
+    };
+    assert_eq!((refused.code(), &refused.headers["retry-after"]), ((429, 1470), &"1".parse().unwrap()));
+    assert!(!refused.headers.contains_key("www-authenticate"));
+    assert_eq!(ask("192.0.2.2", &good).await.status, 200);
+    assert_eq!(ask("192.0.2.2", "x.y.z").await.status, 401);
+    timeout(Duration::from_secs(60), async { while ask("192.0.2.1", &good).await.status != 200 {} }).await.unwrap();
 }

@@ -162,6 +162,7 @@ impl Api {
             create_wait_secs: 0,
             waiting: Waiting::new(16),
             body_bytes: Arc::new(Semaphore::new(1 << 20)),
+            rate_limits: Arc::default(),
             trusted_proxies: TrustedProxies::default(),
             contact_url: Some(CONTACT_URL.into()),
             stopping: stopping.subscribe(),
