@@ -1,6 +1,11 @@
 //! What a client is told about the grant of a zone or an account.
 
-use shared::{codes::ErrorCode, ids::Scope, issue::Issue, storage::ScopeGrant};
+use shared::{
+    codes::ErrorCode,
+    ids::Scope,
+    issue::Issue,
+    storage::{IDEMPOTENCY_KEYS_MAX, ScopeGrant},
+};
 
 use crate::{
     http::{deadline::Deadline, envelope::Message},
@@ -36,6 +41,25 @@ pub fn quota_used_up(scope: &Scope, quota: u32) -> Issue {
     let reason = format!("the {} has all {quota} custom CSRs that it may have", scope.kind());
     let hint = "Failed custom CSRs count too. The operator of this service can allocate a larger quota.";
     Issue::new(ErrorCode::QuotaUsedUp).because(reason).hinting(hint)
+}
+
+/// 1470 for a zone or an account that has as many pending custom CSRs as it may have.
+#[must_use]
+pub fn too_many_pending(scope: &Scope, most: u32) -> Issue {
+    let hint = format!(
+        "The {} has {most} pending custom CSRs, as many as it may have. Wait until some of them are no longer pending.",
+        scope.kind()
+    );
+    Issue::new(ErrorCode::TooManyRequests).hinting(hint)
+}
+
+/// 1470 for a zone or an account of which as many Idempotency-Keys are remembered as may be.
+#[must_use]
+pub fn too_many_keys(kind: &str) -> Issue {
+    let hint = format!(
+        "The {kind} has sent {IDEMPOTENCY_KEYS_MAX} Idempotency-Keys in 24 hours, as many as it may. Send the request without one, or later."
+    );
+    Issue::new(ErrorCode::TooManyRequests).hinting(hint)
 }
 
 /// The hint on a list that is empty because the zone or the account was never granted anything. Its ID may be misspelled. If the database

@@ -6,7 +6,10 @@ use shared::{
     storage::{CertificateRefusal, MAX_CERTIFICATES_OF_CSR},
 };
 
-use crate::{grants::revoked, http::error::ApiError};
+use crate::{
+    grants::{revoked, too_many_keys},
+    http::error::ApiError,
+};
 
 /// The error of a refusal; `csr_not_found` says which custom CSR the request meant.
 #[must_use]
@@ -20,7 +23,7 @@ pub fn refused(refusal: CertificateRefusal, csr_not_found: fn() -> ApiError) -> 
             Issue::at(ErrorCode::TooManyCertificates, "/custom_csr_id").because(MAX_CERTIFICATES_OF_CSR.to_string()).into()
         }
         CertificateRefusal::KeyTaken => ErrorCode::IdempotencyKeyReused.into(),
-        CertificateRefusal::TooManyKeys => ErrorCode::TooManyRequests.into(),
+        CertificateRefusal::TooManyKeys => too_many_keys("zone").into(),
     }
 }
 

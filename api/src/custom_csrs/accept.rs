@@ -99,7 +99,8 @@ pub async fn accept(
         }
         Acceptance::NoQuota => return Err(grants::no_quota(scope).into()),
         Acceptance::QuotaUsedUp(quota) => return Err(grants::quota_used_up(scope, quota).into()),
-        Acceptance::TooManyPending | Acceptance::TooManyKeys => return Err(ErrorCode::TooManyRequests.into()),
+        Acceptance::TooManyPending => return Err(grants::too_many_pending(scope, state.max_pending).into()),
+        Acceptance::TooManyKeys => return Err(grants::too_many_keys(scope.kind()).into()),
     };
     let (csr, applied) = wait_for(state, deadline, access, csr, changes, prefer).await;
     let location = access.location(&format!("custom_csrs/{}", csr.id));

@@ -321,6 +321,7 @@ async fn too_many_pending_custom_csrs_are_429_with_a_retry_after_and_for_this_sc
     }
     for refused in [api.post(path, &valid()).await, api.send(Method::POST, &format!("{path}/{first}/rekey")).await] {
         assert_eq!(refused.code(), (429, 1470));
+        assert!(refused.body["messages"][0]["message"].as_str().unwrap().contains("50 pending"), "{refused:?}");
         assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap() > 0);
     }
     assert_eq!(api.post("/api/v4/accounts/a/custom_csrs", &valid()).await.status, 201);
