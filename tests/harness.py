@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import uuid
@@ -174,7 +175,14 @@ class Tenant:
 class Csrd:
     """A csrd process with a data directory of its own, which outlives the process."""
 
-    def __init__(self, directory: Path, *arguments: str, listen: str | None = "127.0.0.1:0", env: dict[str, str] | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        listen: str | None = "127.0.0.1:0",
+        env: dict[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ):
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.data_dir = directory / "data"
@@ -185,7 +193,13 @@ class Csrd:
         self.stdout_path = directory / "stdout.log"
         self.process: subprocess.Popen | None = None
         self.address = ""
-        self.client = httpx.Client(trust_env=False, timeout=30.0)
+        # What a client needs to trust it, if it serves HTTPS.
+        self.tls = tls
+        self.client = self.new_client()
+
+    def new_client(self, **options) -> httpx.Client:
+        """A client without connections; without `http2` it speaks HTTP/1.1."""
+        return httpx.Client(trust_env=False, timeout=30.0, verify=self.tls or False, **options)
 
     def start(self, *, ready: bool = True, seconds: float = 60.0) -> "Csrd":
         """Starts `csrd serve` and waits until it listens, and is ready too unless told otherwise."""
@@ -205,7 +219,7 @@ class Csrd:
     def wait_listening(self, *, ready: bool = True, seconds: float = 60.0) -> "Csrd":
         def listening():
             self.check_runs()
-            return re.search(r"listening on http://([0-9A-Za-z.:\[\]]+)", self.log_of_this_start())
+            return re.search(rf"listening on {self.scheme}://([0-9A-Za-z.:\[\]]+)", self.log_of_this_start())
 
         self.address = wait_until(listening, "csrd names its address", seconds).group(1)
         if ready:
@@ -225,7 +239,11 @@ class Csrd:
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}"
+        return f"{self.scheme}://{self.address}"
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
 
     @property
     def host_and_port(self) -> tuple[str, int]:
@@ -250,7 +268,7 @@ class Csrd:
         status = self.process.wait(seconds)
         self.process = None
         self.client.close()
-        self.client = httpx.Client(trust_env=False, timeout=30.0)
+        self.client = self.new_client()
         return status
 
     def stop(self) -> int:

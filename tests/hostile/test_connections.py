@@ -40,7 +40,7 @@ def open_sockets(csrd: Csrd) -> int:
 def test_2000_hostile_connections_cost_others_nothing_and_are_gone_within_a_minute(new_csrd, record_property):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    csrd = new_csrd("--key-pool-size", "0").start()
+    csrd = new_csrd("--key-pool-size", "0", "--max-connections-per-address", "5000").start()
     zone = csrd.tenant("zone")
     for _ in range(20):
         zone.create()

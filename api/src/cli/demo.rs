@@ -91,21 +91,21 @@ fn demo_zone() -> anyhow::Result<Scope> {
 }
 
 /// Tells how to begin. In a thread of its own: a reader of standard output that stopped reading holds nothing up.
-pub async fn print_welcome(address: SocketAddr, settings: &JwtSettings, is_new: bool, store: &dyn Store) -> anyhow::Result<()> {
+pub async fn print_welcome(base: &str, settings: &JwtSettings, is_new: bool, store: &dyn Store) -> anyhow::Result<()> {
     let how = if is_new {
         let request = TokenRequest { zones: vec![DEMO_ZONE.into()], accounts: vec![], scope: None, subject: "demo".into(), ttl: TOKEN_TTL };
         let token = issue(settings, &request, SystemClock.now())?;
         token::record(store, &request).await?;
         format!(
             "A first request, for the demo zone (its token is valid for a day):\n\
-             curl -sS -X POST 'http://{address}/api/v4/zones/{DEMO_ZONE}/custom_csrs' -H 'Authorization: Bearer {token}' \
+             curl -sS -X POST '{base}/api/v4/zones/{DEMO_ZONE}/custom_csrs' -H 'Authorization: Bearer {token}' \
              -H 'Prefer: wait=10' -H 'Content-Type: application/json' -d '{{\"country\":\"US\",\"state\":\"California\",\"locality\":\"San Francisco\",\
              \"organization\":\"Demo\",\"common_name\":\"www.csrd-demo.com\",\"sans\":[\"www.csrd-demo.com\",\"csrd-demo.com\"]}}'"
         )
     } else {
         format!("A token for the demo zone: csrd token issue --zone {DEMO_ZONE} (with this --data-dir)")
     };
-    let text = format!("Swagger UI: http://{address}/docs\n{how}\n");
+    let text = format!("Swagger UI: {base}/docs\n{how}\n");
     std::thread::Builder::new().name("welcome".to_owned()).spawn(move || {
         if let Err(error) = Output::new().text(&text) {
             tracing::warn!("{error}");

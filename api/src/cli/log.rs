@@ -50,9 +50,9 @@ enum LogFormat {
 /// The target of the line that names the address.
 const LISTENING: &str = "csrd_listening";
 
-/// Names the address that requests are taken on.
-pub fn listening(address: std::net::SocketAddr) {
-    tracing::info!(target: LISTENING, "listening on http://{address}");
+/// Names the address that requests are taken on, such as `http://127.0.0.1:8080`.
+pub fn listening(base: &str) {
+    tracing::info!(target: LISTENING, "listening on {base}");
 }
 
 /// Starts the log. A panic leaves one line too, with its place but without its text: nobody knows what that holds.

@@ -22,6 +22,7 @@ mod scopes;
 mod serve;
 mod settings;
 mod signals;
+mod tls;
 mod token;
 mod work;
 

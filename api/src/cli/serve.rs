@@ -4,7 +4,10 @@ use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc};
 
 use api::{
     auth::{Authenticator, JwtSettings, KeySource},
-    http::server,
+    http::{
+        server::{self, Options},
+        tls::Tls,
+    },
     secret_file::{self, Content},
     state::{AppState, MAX_WAITING, Waiting},
 };
@@ -31,7 +34,9 @@ use super::{
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
     settings::web_url,
-    signals, work,
+    signals,
+    tls::{self, TlsArgs},
+    work,
 };
 
 /// Settings of `csrd serve`.
@@ -40,6 +45,10 @@ pub struct ServeArgs {
     /// The address to listen on; port 0 takes a free one
     #[arg(long, env = "CSRD_LISTEN", hide_env_values = true, default_value = "127.0.0.1:8080")]
     listen: String,
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    connections: ConnectionArgs,
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -77,6 +86,27 @@ pub struct ServeArgs {
     log: log::LogArgs,
 }
 
+/// How many connections there may be.
+#[derive(Args)]
+struct ConnectionArgs {
+    /// Connections that may be open; more wait in the listener's queue
+    #[arg(long, env = "CSRD_MAX_CONNECTIONS", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
+    /// Connections that may be open from one address; more are closed at once
+    #[arg(long, env = "CSRD_MAX_CONNECTIONS_PER_ADDRESS", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections_per_address: u32,
+}
+
+impl ConnectionArgs {
+    fn options(&self, tls: Option<Arc<Tls>>) -> Options {
+        Options {
+            max_connections: self.max_connections as usize,
+            max_connections_per_address: self.max_connections_per_address as usize,
+            tls,
+        }
+    }
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     // Before anything is made: whoever stops a start gets an end in order.
@@ -86,6 +116,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     args.process.check()?;
     let Some(listen) = unless_stopped(&mut stop_signal, resolve("--listen", &args.listen)).await else { return Ok(ExitCode::SUCCESS) };
     let listen = listen?;
+    let tls = args.tls.load()?;
     let source = args.jwt.source()?;
     let suffixes = suffix_list(args.public_suffix_list.as_deref())?;
     let trust_anchors = args.trust_anchors.as_deref().map(trust_anchors).transpose()?;
@@ -131,6 +162,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         Some((url, outbound)) => tokio::spawn(hangups.refetch(Arc::clone(&authenticator), url, outbound, args.jwt.jwt_jwks_refresh)),
         None => tokio::spawn(hangups.reload(Arc::clone(&authenticator), source)),
     };
+    let reloading_tls = tls.clone().map(|tls| Ok::<_, std::io::Error>(tokio::spawn(tls::reload(tls, tls::hangups()?)))).transpose()?;
     let (stop, stopping) = watch::channel(false);
     let state = AppState {
         store: Arc::clone(&database.store),
@@ -161,20 +193,25 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if welcome.is_some() {
         tracing::warn!("the demo identity is accepted: whoever reads signing.key in the data directory can sign tokens for the demo zone");
     }
-    log::listening(address);
+    let base = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+    log::listening(&base);
     if let Some((settings, is_new)) = welcome {
-        demo::print_welcome(address, &settings, is_new, &*database.store).await?;
+        demo::print_welcome(&base, &settings, is_new, &*database.store).await?;
     }
     let end = End::new(args.process.shutdown_timeout);
-    let nothing_cut = run(listener, state, workers, (stop_signal, stop), &end).await;
+    let nothing_cut = run(listener, args.connections.options(tls), state, workers, (stop_signal, stop), &end).await;
     watched.abort();
     reloading.abort();
+    if let Some(reloading) = reloading_tls {
+        reloading.abort();
+    }
     end.close(database).await;
     Ok(exit_code(nothing_cut))
 }
 
 async fn run(
     listener: TcpListener,
+    options: Options,
     state: AppState,
     workers: Option<Workers>,
     (stop, stopping): (impl Future<Output = ()>, watch::Sender<bool>),
@@ -188,7 +225,7 @@ async fn run(
         end.begin();
         stopping.send_replace(true);
     };
-    let api = server::serve(listener, api::app(state), shutdown, end.patience);
+    let api = server::serve(listener, options, api::app(state), shutdown, end.patience);
     let jobs = async {
         let _ = stopped.wait_for(|stopped| *stopped).await;
         match workers {

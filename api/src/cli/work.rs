@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use api::http::server;
+use api::http::server::{self, Options};
 use clap::Args;
 use shared::storage::Location;
 use tokio::net::TcpListener;
@@ -87,9 +87,9 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     };
     match listener {
         Some(listener) => {
-            log::listening(listener.local_addr()?);
+            log::listening(&format!("http://{}", listener.local_addr()?));
             // Probes are short: what is left of the time is the jobs'.
-            server::serve(listener, api::health_app(health), stop, PROBE_TIME.min(end.patience)).await;
+            server::serve(listener, Options::default(), api::health_app(health), stop, PROBE_TIME.min(end.patience)).await;
         }
         None => stop.await,
     }

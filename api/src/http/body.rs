@@ -24,7 +24,7 @@ use super::{
 };
 
 /// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(30);
+pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long it may still take once the process stops.
 const STOPPING_TIME: Duration = Duration::from_secs(5);
 

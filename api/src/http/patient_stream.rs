@@ -1,53 +1,45 @@
-//! A connection that waits for its client for a bounded time.
+//! The bytes of a connection: it notes when they wait for the client.
 
 use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
 
-use crate::http::middleware::UnreadBody;
+use super::{activity::Activity, middleware::UnreadBody};
 
-/// How long a response may make no progress.
-const WRITE_TIME: Duration = Duration::from_secs(30);
 /// How long the server goes on reading after its response from a client that still sends, which would otherwise get a reset.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How much it may send meanwhile, in bytes.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
-/// A TCP connection whose writes fail after 30 seconds without progress. hyper bounds the time of reads itself.
-pub struct PatientStream {
-    stream: TcpStream,
+/// A connection that notes when it waits for its client. Its end waits for a client that still sends.
+pub struct PatientStream<S> {
+    stream: S,
     unread: UnreadBody,
-    /// Runs while a write waits for the client.
-    write_time: Option<Pin<Box<Sleep>>>,
+    activity: Arc<Activity>,
     /// Runs while the rest of a body is thrown away.
     linger: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
-impl PatientStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> PatientStream<S> {
     /// This connection; `unread` says whether its last request's body was not read to the end.
     #[must_use]
-    pub const fn new(stream: TcpStream, unread: UnreadBody) -> Self {
-        Self { stream, unread, write_time: None, linger: None }
+    pub const fn new(stream: S, unread: UnreadBody, activity: Arc<Activity>) -> Self {
+        Self { stream, unread, activity, linger: None }
     }
 
-    fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.write_time = None;
-            return written;
-        }
-        let time = self.write_time.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIME)));
-        ready!(time.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
+        self.activity.wrote(written.is_ready());
+        written
     }
 
     /// Throws away what still comes: closing with bytes unread would reset the connection, and the response with it.
@@ -69,21 +61,27 @@ impl PatientStream {
     }
 }
 
-impl AsyncRead for PatientStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PatientStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if self.activity.is_deaf() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.activity.read(read.is_ready().then(|| buffer.filled().len() - before));
+        read
     }
 }
 
-impl AsyncWrite for PatientStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for PatientStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.in_time(cx, written)
+        self.noted(written)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.in_time(cx, written)
+        self.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -91,12 +89,14 @@ impl AsyncWrite for PatientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.noted(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+            ready!(self.noted(shut))?;
         }
         if self.unread.get() {
             ready!(self.poll_linger(cx));

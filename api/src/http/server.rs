@@ -1,11 +1,12 @@
-//! The accept loop: HTTP/1.1 with bounds on time and number, and a drain at the end.
+//! The accept loop: it bounds the number of connections, and drains at the end.
 
 use std::{
+    collections::HashMap,
     future::Future,
     io::ErrorKind,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd, RawFd},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,10 +18,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::http::connection::serve_connection;
+use super::{connection::serve_connection, tls::Tls};
 
-/// Open connections; more wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 10_000;
 /// File descriptors that connections leave to the rest of the process, which opens files and database connections while it runs. If the
 /// limit is very low, half of it.
 const SPARE_DESCRIPTORS: u64 = 32;
@@ -33,19 +32,36 @@ const WARNINGS_APART: Duration = Duration::from_mins(1);
 /// How long a stopping server looks for places for the connections in the listener's queue.
 const QUEUE_TIME: Duration = Duration::from_secs(1);
 
+/// Which connections are taken, and how.
+pub struct Options {
+    /// The most that are open; more wait in the listener's queue.
+    pub max_connections: usize,
+    /// The most that are open from one address; more are closed at once.
+    pub max_connections_per_address: usize,
+    /// What TLS needs, or `None` for plain HTTP.
+    pub tls: Option<Arc<Tls>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_connections: 10_000, max_connections_per_address: 256, tls: None }
+    }
+}
+
 /// Serves until `shutdown` resolves. Then it takes the connections in the listener's queue and no more, and answers what is in flight
 /// for at most `patience`.
 ///
 /// False if some requests were still unanswered.
-pub async fn serve<E>(listener: TcpListener, endpoint: E, shutdown: impl Future<Output = ()>, patience: Duration) -> bool
+pub async fn serve<E>(listener: TcpListener, options: Options, endpoint: E, shutdown: impl Future<Output = ()>, patience: Duration) -> bool
 where
     E: Endpoint<Output = poem::Response> + 'static,
 {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)));
     // Every connection holds a sender: when the last is gone, so are they.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let (stop, stopping) = watch::channel(false);
-    let connections = Connections { endpoint: Arc::new(endpoint), stopping, open, ended: Arc::default() };
+    let connections =
+        Connections { endpoint: Arc::new(endpoint), options, addresses: Arc::default(), stopping, open, ended: Arc::default() };
     let mut warnings = Warnings::default();
     let accept_all = async {
         loop {
@@ -124,24 +140,70 @@ impl Warnings {
     }
 }
 
+/// How many connections each address has.
+#[derive(Debug, Default)]
+struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+
+impl Addresses {
+    /// A connection of this address, or `None` if it has `max` already.
+    fn take(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<AddressPlace> {
+        let mut counts = self.counts();
+        let count = counts.entry(address).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(AddressPlace { addresses: Arc::clone(self), address })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection of an address.
+struct AddressPlace {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Drop for AddressPlace {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.counts();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// Starts connections and knows when one ends.
 struct Connections<E> {
     endpoint: Arc<E>,
+    options: Options,
+    addresses: Arc<Addresses>,
     stopping: watch::Receiver<bool>,
     open: mpsc::Sender<()>,
     ended: Arc<Notify>,
 }
 
 impl<E: Endpoint<Output = poem::Response> + 'static> Connections<E> {
-    /// Serves a connection in a task of its own, which holds its place until the end.
+    /// Serves a connection in a task of its own, which holds its place until the end. If its address has too many, it is closed.
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, place: Place) {
+        let Some(address_place) = self.addresses.take(peer.ip().to_canonical(), self.options.max_connections_per_address) else {
+            tracing::debug!(%peer, "connection closed: its address has too many");
+            return;
+        };
         let (endpoint, stopping) = (Arc::clone(&self.endpoint), self.stopping.clone());
         let (open, ended) = (self.open.clone(), Arc::clone(&self.ended));
+        let tls = self.options.tls.as_ref().map(|tls| tls.acceptor());
         tokio::spawn(async move {
-            if let Err(error) = serve_connection(stream, peer, endpoint, stopping).await {
+            if let Err(error) = serve_connection(stream, peer, endpoint, tls, stopping).await {
                 tracing::debug!(%error, %peer, "connection ended");
             }
-            drop((place, open));
+            drop((place, address_place, open));
             ended.notify_one();
         });
     }

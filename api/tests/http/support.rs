@@ -174,7 +174,7 @@ impl Api {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let served = tokio::spawn(server::serve(listener, api::app(state), shutdown, Duration::from_secs(10)));
+        let served = tokio::spawn(server::serve(listener, server::Options::default(), api::app(state), shutdown, Duration::from_secs(10)));
         let client = reqwest::Client::new();
         Self { base, store, test, settings, client, workers, stop: Some(stop), stopping, served: Some(served) }
     }
