@@ -76,3 +76,13 @@ def renew(csrd, clients) -> bool:
 @pytest.mark.parametrize("value", ["0", "-1", "many", "5000000000"])
 def test_a_number_that_cannot_be_is_one_line_that_names_the_setting(setting, value):
     refused(run("serve", "--listen", "127.0.0.1:0", setting, value), 2, setting)
+
+
+def test_a_trusted_proxy_may_have_as_many_connections_as_there_are(new_csrd):
+    csrd = new_csrd("--max-connections-per-address", "2", "--trusted-proxies", "127.0.0.3,10.0.0.0/8", "--workers", "0").start()
+    clients = [Client(csrd, "127.0.0.3") for _ in range(8)]
+    assert [client.get(30.0) for client in clients] == ["answered"] * 8
+    others = [Client(csrd, "127.0.0.4") for _ in range(8)]
+    assert [client.get(30.0) for client in others] == ["answered"] * 2 + ["closed"] * 6
+    for client in [*clients, *others]:
+        client.close()

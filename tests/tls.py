@@ -10,6 +10,7 @@ from pathlib import Path
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import h2.settings
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -108,11 +109,12 @@ class Http2:
             return [None]
         if not received:
             return [None]
-        events = self.h2.receive_data(received)
         try:
+            events = self.h2.receive_data(received)
             self.flush()
-        except OSError:
-            events.append(None)
+        except (OSError, h2.exceptions.ProtocolError):
+            # After a GOAWAY it takes no frame any more.
+            return [None]
         return events
 
     def closed_within(self, seconds: float) -> bool:

@@ -241,17 +241,14 @@ def test_floods_of_frames_end_their_connection_and_nobody_elses(secure, frames):
     check_unharmed(secure)
 
 
-def test_silent_clients_of_tls_are_gone_after_10_seconds_and_a_stalled_window_after_30(secure):
+def test_silent_clients_of_tls_are_gone(secure):
     attack = Attack(secure)
-    http2_attack(attack, secure.tenant(), {name: 3 for name in SIZES} | {"slow readers": 1, "floods": 0})
-    trickling = threading.Thread(target=attack.trickle)
-    trickling.start()
+    http2_attack(attack, secure.tenant(), dict.fromkeys(SIZES, 0) | {"silent": 12, "half headers": 1})
     secure.client.close()
     try:
-        wait_until(lambda: sockets(secure) < 30 and is_lonely(secure), "the slow ones are gone", 60)
+        wait_until(lambda: is_lonely(secure), "the silent ones are gone", 60)
     finally:
         attack.close()
-        trickling.join()
         secure.client = secure.new_client()
     check_unharmed(secure)
 

@@ -5,6 +5,7 @@ use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc};
 use api::{
     auth::{Authenticator, JwtSettings, KeySource},
     http::{
+        client::TrustedProxies,
         server::{self, Options},
         tls::Tls,
     },
@@ -92,16 +93,17 @@ struct ConnectionArgs {
     /// Connections that may be open; more wait in the listener's queue
     #[arg(long, env = "CSRD_MAX_CONNECTIONS", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
-    /// Connections that may be open from one address; more are closed at once
+    /// Connections that may be open from one address, unless it is one of --trusted-proxies; more are closed at once
     #[arg(long, env = "CSRD_MAX_CONNECTIONS_PER_ADDRESS", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections_per_address: u32,
 }
 
 impl ConnectionArgs {
-    fn options(&self, tls: Option<Arc<Tls>>) -> Options {
+    fn options(&self, tls: Option<Arc<Tls>>, trusted_proxies: TrustedProxies) -> Options {
         Options {
             max_connections: self.max_connections as usize,
             max_connections_per_address: self.max_connections_per_address as usize,
+            trusted_proxies,
             tls,
         }
     }
@@ -199,7 +201,8 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         demo::print_welcome(&base, &settings, is_new, &*database.store).await?;
     }
     let end = End::new(args.process.shutdown_timeout);
-    let nothing_cut = run(listener, args.connections.options(tls), state, workers, (stop_signal, stop), &end).await;
+    let nothing_cut =
+        run(listener, args.connections.options(tls, args.limits.trusted_proxies()), state, workers, (stop_signal, stop), &end).await;
     watched.abort();
     reloading.abort();
     if let Some(reloading) = reloading_tls {

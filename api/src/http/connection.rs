@@ -13,7 +13,7 @@ use std::{
 use hyper::{
     Method, Request, Response,
     body::{Body as _, Incoming},
-    header::{CONNECTION, HOST, HeaderValue},
+    header::{CONNECTION, HeaderValue},
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -146,12 +146,11 @@ where
     let (activity, origin) = (Activity::new(Protocol::Http2), Arc::new(origin));
     let stream = PatientStream::new(stream, UnreadBody::default(), Arc::clone(&activity));
     let requests = Arc::clone(&activity);
-    let service = service_fn(move |mut req: Request<Incoming>| {
+    let service = service_fn(move |req: Request<Incoming>| {
         let unread = UnreadBody::default();
         unread.set(!req.body().is_end_stream());
         let (origin, requests, in_flight) = (Arc::clone(&origin), Arc::clone(&requests), requests.begin(&unread));
         let (began, is_head) = (Instant::now(), req.method() == Method::HEAD);
-        add_host(&mut req);
         async move {
             let mut response = origin.answer(req, &unread).await;
             if is_head {
@@ -177,14 +176,6 @@ where
         .auto_date_header(false);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     until_ended(connection, http2::Connection::graceful_shutdown, GOAWAY_AFTER, &activity, stopping).await
-}
-
-/// Says in `Host` what HTTP/2 says in `:authority`, which is the same (RFC 9113, 8.3.1). If they differ, there are two.
-fn add_host(req: &mut Request<Incoming>) {
-    let Some(authority) = req.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) else { return };
-    if req.headers().get(HOST) != Some(&authority) {
-        req.headers_mut().append(HOST, authority);
-    }
 }
 
 /// Serves a connection until it ends, until it has kept the server waiting for too long, or until it is idle after `stopping` became true.

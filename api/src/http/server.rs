@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{connection::serve_connection, tls::Tls};
+use super::{client::TrustedProxies, connection::serve_connection, tls::Tls};
 
 /// File descriptors that connections leave to the rest of the process, which opens files and database connections while it runs. If the
 /// limit is very low, half of it.
@@ -38,13 +38,15 @@ pub struct Options {
     pub max_connections: usize,
     /// The most that are open from one address; more are closed at once.
     pub max_connections_per_address: usize,
+    /// Whose addresses may have as many as there are: each speaks for many clients.
+    pub trusted_proxies: TrustedProxies,
     /// What TLS needs, or `None` for plain HTTP.
     pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_connections: 10_000, max_connections_per_address: 256, tls: None }
+        Self { max_connections: 10_000, max_connections_per_address: 256, trusted_proxies: TrustedProxies::default(), tls: None }
     }
 }
 
@@ -192,13 +194,16 @@ struct Connections<E> {
 impl<E: Endpoint<Output = poem::Response> + 'static> Connections<E> {
     /// Serves a connection in a task of its own, which holds its place until the end. If its address has too many, it is closed.
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, place: Place) {
-        let Some(address_place) = self.addresses.take(peer.ip().to_canonical(), self.options.max_connections_per_address) else {
+        let Options { max_connections_per_address, trusted_proxies, tls, .. } = &self.options;
+        let address = peer.ip().to_canonical();
+        let max = if trusted_proxies.contains(address) { usize::MAX } else { *max_connections_per_address };
+        let Some(address_place) = self.addresses.take(address, max) else {
             tracing::debug!(%peer, "connection closed: its address has too many");
             return;
         };
         let (endpoint, stopping) = (Arc::clone(&self.endpoint), self.stopping.clone());
         let (open, ended) = (self.open.clone(), Arc::clone(&self.ended));
-        let tls = self.options.tls.as_ref().map(|tls| tls.acceptor());
+        let tls = tls.as_ref().map(|tls| tls.acceptor());
         tokio::spawn(async move {
             if let Err(error) = serve_connection(stream, peer, endpoint, tls, stopping).await {
                 tracing::debug!(%error, %peer, "connection ended");

@@ -1,9 +1,6 @@
 //! What each kind of slow client gets, in a time that passes as soon as everybody waits.
 
-use poem::{
-    endpoint::make,
-    http::{StatusCode, header::HOST as HOST_HEADER},
-};
+use poem::{endpoint::make, http::StatusCode};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     task::JoinHandle,
@@ -26,7 +23,6 @@ async fn answer(mut req: poem::Request) -> poem::Response {
             "slow".into()
         }
         "/never" => std::future::pending().await,
-        "/host" => req.headers().get_all(HOST_HEADER).iter().map(|host| host.to_str().unwrap()).collect::<Vec<_>>().join(" ").into(),
         _ => match req.take_body().into_vec().await {
             Ok(body) => format!("{} bytes", body.len()).into(),
             Err(_) => StatusCode::BAD_REQUEST.into(),
@@ -359,23 +355,6 @@ async fn no_more_than_32_requests_are_served_at_once_on_a_connection() {
         }
     }
     assert_eq!(refused, 8);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_host_is_that_of_the_authority_and_one_that_differs_makes_two() {
-    let host = |value: &str| [&[0, 4], &b"host"[..], &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
-    for (more, expected) in [(Vec::new(), "x"), (host("x"), "x"), (host("y"), "y x")] {
-        let mut peer = Peer::http2(65_535).await;
-        peer.send(HEADERS, END_HEADERS | END_STREAM, 1, &[fields("/host"), more].concat()).await;
-        let mut body = Vec::new();
-        while body.len() < expected.len() {
-            let frame = peer.frame().await.unwrap();
-            if frame.kind == DATA {
-                body.extend(frame.payload);
-            }
-        }
-        assert_eq!(String::from_utf8(body).unwrap(), expected);
-    }
 }
 
 #[tokio::test(start_paused = true)]
