@@ -49,7 +49,7 @@ async fn until_free(room: &Semaphore, bytes: usize) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(Duration::from_secs(60), free).await.unwrap();
+    timeout(Duration::from_mins(1), free).await.unwrap();
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn a_subject_that_asks_too_often_is_1470_with_a_retry_after_until_a_second
     assert_eq!(api.get("/health/live").await.status, 200);
     let unknown = api.client.get(format!("{}{PATH}", api.base)).send().await.unwrap();
     assert_eq!(unknown.status(), 400, "nobody is limited for what no token says");
-    timeout(Duration::from_secs(60), async { while api.get(PATH).await.status == 429 {} }).await.unwrap();
+    timeout(Duration::from_mins(1), async { while api.get(PATH).await.status == 429 {} }).await.unwrap();
 }
 
 #[tokio::test]
@@ -163,5 +163,5 @@ async fn an_address_that_fails_too_often_is_1470_before_its_token_is_looked_at_a
     assert!(!refused.headers.contains_key("www-authenticate"));
     assert_eq!(ask("192.0.2.2", &good).await.status, 200);
     assert_eq!(ask("192.0.2.2", "x.y.z").await.status, 401);
-    timeout(Duration::from_secs(60), async { while ask("192.0.2.1", &good).await.status != 200 {} }).await.unwrap();
+    timeout(Duration::from_mins(1), async { while ask("192.0.2.1", &good).await.status != 200 {} }).await.unwrap();
 }
