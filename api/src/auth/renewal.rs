@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use crate::outbound::Url;
@@ -54,7 +54,7 @@ impl Renewal {
         };
         let mut answered = self.answered.subscribe();
         // Too late is as good as in vain: the token is judged by the keys that are there.
-        let _ = tokio::time::timeout(WAIT, answered.wait_for(|answered| *answered >= wanted)).await;
+        let _ = timeout(WAIT, answered.wait_for(|answered| *answered >= wanted)).await;
     }
 
     /// Resolves when somebody asked for a fetch.
@@ -110,7 +110,27 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
+
+    #[tokio::test]
+    async fn all_who_ask_wait_for_one_fetch_that_begins_later_and_nobody_asks_again_soon() {
+        let (renewal, moment) = (Renewal::new(), Duration::ZERO);
+        let earlier = renewal.number();
+        let mut asking = pin!(async { tokio::join!(renewal.ask(), renewal.ask()) });
+        assert!(timeout(moment, &mut asking).await.is_err());
+        renewal.asked().await;
+        renewal.answer(earlier, None);
+        assert!(timeout(moment, &mut asking).await.is_err(), "a fetch that began before may have missed the key");
+        assert_eq!(renewal.number(), 1);
+        renewal.answer(1, Some("refused"));
+        asking.await;
+        assert_eq!(renewal.problem(), "refused");
+        renewal.ask().await;
+        assert_eq!(renewal.number(), 1);
+        assert!(timeout(moment, renewal.asked()).await.is_err(), "nothing is left to be fetched");
+    }
 
     #[test]
     fn a_url_is_https_or_http_to_this_machine_and_holds_no_password() {

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Between two looks at the file. By its content, so that a file system without fine times and a swapped link are noticed too.
 const LOOK: Duration = Duration::from_secs(5);
 /// Between two fetches while there are no keys at all.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(2);
 /// What a JWK set is called (RFC 7517, 8.5); some send it as plain JSON.
 const ACCEPT: &str = "application/jwk-set+json, application/json";
 
@@ -40,7 +40,7 @@ impl Hangups {
                 _ = self.0.recv() => true,
             };
             let Some(source) = &source else { continue };
-            told.tell(authenticator.reload_if_changed(source), is_hangup);
+            told.tell(authenticator.reload_if_changed(source), is_hangup, false);
         }
     }
 
@@ -50,8 +50,9 @@ impl Hangups {
         let source = KeySource::JwksUrl(url.clone());
         let (mut told, mut is_hangup) = (Told::default(), false);
         loop {
+            let is_first = authenticator.waits_for_keys().is_some();
             let fetched = authenticator.refetch(&source, outbound.get(&url, ACCEPT)).await;
-            told.tell(fetched, is_hangup);
+            told.tell(fetched, is_hangup, is_first);
             let pause = if authenticator.waits_for_keys().is_some() { RETRY.min(refresh) } else { refresh };
             is_hangup = tokio::select! {
                 () = tokio::time::sleep(pause) => false,
@@ -69,23 +70,29 @@ impl Hangups {
     }
 }
 
+const FETCHED: &str = "keys for tokens were fetched";
+const REPLACED: &str = "keys for tokens were loaded anew, and the tokens that the former ones verified forgotten";
+const NONE_YET: &str = "there are no keys for tokens yet";
+const KEPT: &str = "the keys for tokens stay as they are";
+
 /// What the log said last of the keys: the same fault is told once.
 #[derive(Default)]
 struct Told(Option<String>);
 
 impl Told {
-    fn tell(&mut self, loaded: Result<Option<usize>, KeyError>, is_hangup: bool) {
+    fn tell(&mut self, loaded: Result<Option<usize>, KeyError>, is_hangup: bool, is_first: bool) {
         match loaded {
             Ok(changed) => {
                 self.0 = None;
                 if let Some(keys) = changed {
-                    tracing::info!(keys, "keys for tokens were loaded anew, and the tokens that the former ones verified forgotten");
+                    let what = if is_first { FETCHED } else { REPLACED };
+                    tracing::info!(keys, "{what}");
                 }
             }
             Err(error) => {
                 let text = error.to_string();
                 if is_hangup || self.0.as_ref() != Some(&text) {
-                    tracing::error!(error = text, "the keys for tokens stay as they are");
+                    tracing::error!(error = text, "{}", if is_first { NONE_YET } else { KEPT });
                 }
                 self.0 = Some(text);
             }
