@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -439,6 +439,27 @@ def test_a_full_disk_is_1471_and_the_service_recovers_when_there_is_room(small_d
         filler.unlink()
         wait_until(lambda: tenant.request("POST", json=subject()).status == 201, "there is room again")
         assert all(row["status"] == "active" for row in settle(tenant))
+    finally:
+        csrd.close()
+
+
+def test_a_disk_that_is_full_at_the_first_start_leaves_no_part_of_a_secret_and_is_in_nobody_s_way(small_disk, tmp_path):
+    # The database has room elsewhere: it would fail first.
+    csrd = Csrd(small_disk / "csrd", "--database-url", f"sqlite:{tmp_path}/csrd.db")
+    csrd.data_dir.mkdir(mode=0o700)
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    for command, name in ((["keys", "init"], "master.key"), (["serve", "--listen", "127.0.0.1:0"], "signing.key")):
+        done = csrd.run(*command, "--database-url", f"sqlite:{tmp_path}/csrd.db")
+        last = done.stderr.splitlines()[-1]
+        assert done.returncode == 1 and f"{name} cannot be created: No space left" in last, done
+        assert list(csrd.data_dir.iterdir()) == []
+    filler.unlink()
+    try:
+        csrd.start()
+        assert (csrd.data_dir / "master.key").stat().st_size == 45
     finally:
         csrd.close()
 

@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
-from harness import Csrd, binary, environment, send_raw, wait_until
+from harness import Csrd, Tenant, binary, environment, send_raw, wait_until
 from postgres import free_port
 
 
@@ -112,3 +116,43 @@ def test_a_process_leaves_no_core_file_and_no_file_that_others_can_read(new_csrd
         assert "Umask:\t0077\n" in status.read()
     # A process that is not dumpable belongs to root there, whoever runs it.
     assert os.stat(f"/proc/{pid}/environ").st_uid == 0
+
+
+@pytest.fixture
+def of_nobody():
+    """A directory that belongs to a user without any right, with csrd in it."""
+    assert os.getuid() == 0, "this test becomes another user: run it as root"
+    with tempfile.TemporaryDirectory(prefix="csrd-nobody-") as name:
+        directory = Path(name)
+        shutil.copy(binary(), directory / "csrd")
+        shutil.chown(directory, "nobody")
+        yield directory
+
+
+def test_a_process_needs_neither_root_nor_a_capability_and_lets_nobody_of_its_user_look_into_it(of_nobody):
+    def as_nobody(*command) -> list:
+        return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--bounding-set=-all", "--no-new-privs", *command]
+
+    def looked_into(pid: int) -> bool:
+        # Reading the memory takes what attaching a debugger takes.
+        return subprocess.run(as_nobody("head", "--bytes=0", f"/proc/{pid}/mem"), capture_output=True, check=False).returncode == 0
+
+    csrd = Csrd(of_nobody)
+    try:
+        csrd.spawn(*as_nobody(of_nobody / "csrd", "serve", "--data-dir", csrd.data_dir, "--listen", "127.0.0.1:0")).wait_listening()
+        issue = as_nobody(of_nobody / "csrd", "token", "issue", "--zone", "demo", "--data-dir", csrd.data_dir)
+        zone = Tenant(csrd, "zone", "demo", subprocess.check_output(issue, text=True, env=environment()).strip())
+        for key_type in ("rsa2048", "p256v1"):
+            zone.wait_active(zone.create(key_type=key_type)["id"])
+        status = Path(f"/proc/{csrd.process.pid}/status").read_text()
+        assert re.search(r"^Uid:\s+65534\s", status, re.MULTILINE) and re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
+        assert "WARN the master key" not in csrd.log() and "core file" not in csrd.log()
+        assert not looked_into(csrd.process.pid)
+        with subprocess.Popen(as_nobody("sleep", "60")) as other:
+            try:
+                wait_until(lambda: looked_into(other.pid), "another process of the user can be looked into")
+            finally:
+                other.kill()
+        assert csrd.stop() == 0
+    finally:
+        csrd.close()
