@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from harness import subject
+from harness import run, subject
 
 RSA_ALGORITHM = "300d06092a864886f70d0101010500"
 P256_ALGORITHM = "301306072a8648ce3d020106082a8648ce3d030107"
@@ -193,3 +193,12 @@ def test_the_master_key_is_one_line_of_base64(new_csrd):
     content = (csrd.data_dir / "master.key").read_text()
     assert content.count("\n") == 1 and content.endswith("\n")
     assert len(base64.b64decode(content.removesuffix("\n"), validate=True)) == 32
+
+
+@pytest.mark.parametrize("command", [["serve"], ["worker"], ["migrate"], ["zone", "grant"], ["token", "issue"]], ids=" ".join)
+def test_the_help_shows_no_value_of_a_setting(command):
+    shown = run(*command, "--help").stdout
+    variables = set(re.findall(r"\[env:\s+(CSRD_\w+)", shown))
+    assert "CSRD_DATABASE_URL" in variables
+    done = run(*command, "--help", env=dict.fromkeys(variables, "postgres://me:hushhush@db.example/csrd"))
+    assert (done.returncode, done.stdout) == (0, shown)
