@@ -2,6 +2,8 @@
 
 import base64
 import os
+import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -80,10 +82,16 @@ def find_in_memory(pid: int, secrets: dict[str, bytes]) -> dict[str, list[bool]]
     """Where secrets are found: for each place, whether it is locked in memory."""
     assert os.geteuid() == 0, "only root may read the memory of csrd: run this test as root"
     found = {}
-    for mapping in writable_mappings(pid):
-        for content in memory(pid, mapping):
-            for name, secret in secrets.items():
-                found.setdefault(name, []).extend([mapping.is_locked] * content.count(secret))
+    # What is read stays as it is, and where it is.
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: re.search(r"^State:\s+T", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE), "it stands still")
+        for mapping in writable_mappings(pid):
+            for content in memory(pid, mapping):
+                for name, secret in secrets.items():
+                    found.setdefault(name, []).extend([mapping.is_locked] * content.count(secret))
+    finally:
+        os.kill(pid, signal.SIGCONT)
     return {name: places for name, places in found.items() if places}
 
 
