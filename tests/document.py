@@ -61,11 +61,20 @@ class Document:
         where = (operation["operationId"], status)
         assert str(status) in operation["responses"], where
         response = self.follow(operation["responses"][str(status)])
+        # What a file is made of has no errors.
+        errors = body["errors"] if isinstance(body, dict) else []
+        assert {error["code"] for error in errors} <= codes_of(response["description"]), where
         declared = {name.lower() for name in response.get("headers", {})} | PLAIN_HEADERS
         assert {name.lower() for name in headers} <= declared, (where, dict(headers))
         content_type = headers["Content-Type"].split(";")[0]
         assert content_type in response["content"], (where, content_type)
         assert self.faults(response["content"][content_type]["schema"], body) == [], where
+
+
+def codes_of(description: str) -> set[int]:
+    """The codes that the description of a response names, `1405 to 1417` among them."""
+    ranges = re.findall(r"\b(\d{4})(?: to (\d{4}))?", description)
+    return {code for first, last in ranges for code in range(int(first), int(last or first) + 1)}
 
 
 def _absolute(value: object) -> object:

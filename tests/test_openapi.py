@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import yaml
-from document import METHODS, Document
-from harness import ROOT
+from document import METHODS, Document, codes_of
+from harness import ROOT, subject
 from openapi_spec_validator import OpenAPIV30SpecValidator, validate
 
 
@@ -35,7 +35,7 @@ def test_it_is_valid_3_0_3(document):
 
 
 def test_it_has_the_operations_of_zones_and_of_accounts(document):
-    assert [server["url"] for server in document["servers"]] == ["/api/v4"]
+    assert [server["url"] for server in document["servers"]] == ["/api/v4", "{origin}/api/v4", "{origin}/client/v4"]
     found = {(method, path) for path, operations in document["paths"].items() for method in operations if method in METHODS}
     wanted = set()
     for scope in ("/zones/{zone_id}", "/accounts/{account_id}"):
@@ -65,11 +65,72 @@ def test_every_example_is_one_that_its_schema_allows(document):
         for media_type, content in [found for part in parts for found in part.get("content", {}).items()]:
             if content["schema"].get("format") == "binary":
                 continue
-            assert checked.faults(content["schema"], content["example"]) == [], (method, path, media_type)
-            count += 1
+            for example in [entry["value"] for entry in content.get("examples", {}).values()] or [content["example"]]:
+                assert checked.faults(content["schema"], example) == [], (method, path, media_type)
+                count += 1
     assert count > 200
     errors = [checked.follow(operation["responses"]["404"]) for _, _, operation in checked.operations()]
     assert all(error["content"]["application/json"]["example"]["success"] is False for error in errors)
+
+
+def test_the_example_of_every_error_is_one_that_its_operation_can_answer(document):
+    checked, count = Document(document), 0
+    listed = {row["code"]: row for row in document["components"]["schemas"]["Message"]["properties"]["code"]["x-error-codes"]}
+    for _, _, operation in checked.operations():
+        parameters = [checked.follow(parameter) for parameter in operation["parameters"]]
+        body = operation.get("requestBody", {"content": {}})["content"].get("application/json", {"schema": {}})["schema"]
+        inputs = {("pointer", f"/{name}") for name in checked.follow(body).get("properties", {})}
+        inputs |= {("parameter", parameter["name"]) for parameter in parameters if parameter["in"] == "query"}
+        inputs |= {("header", parameter["name"]) for parameter in parameters if parameter["in"] == "header"}
+        inputs |= {("header", "Accept"), ("header", "Content-Encoding")}
+        for status, response in operation["responses"].items():
+            if status < "400":
+                continue
+            response = checked.follow(response)
+            example, where = response["content"]["application/json"]["example"], (operation["operationId"], status)
+            (error,) = example["errors"]
+            assert error["code"] in codes_of(response["description"]), where
+            assert str(listed[error["code"]]["status"]) == status, where
+            assert set(error.get("source", {}).items()) <= inputs, where
+            assert [(hint["code"], hint.get("source")) for hint in example["messages"]] in ([], [(2100, error.get("source"))]), where
+            count += 1
+    assert count > 150
+
+
+def test_the_examples_of_errors_are_what_the_service_answers(new_csrd, document):
+    # Without workers a custom CSR stays pending.
+    csrd = new_csrd("--workers", "0").start()
+    token, zone = csrd.token("--zone", "demo"), "/api/v4/zones/demo"
+    key = {"Idempotency-Key": "one"}
+    pending = csrd.request("POST", f"{zone}/custom_csrs", token=token, json=subject(), headers=key).result["id"]
+    none, other = "01890a5d-ac96-774b-bcce-b302099a8057", csrd.token("--zone", "other")
+    operations = {operation["operationId"]: operation for _, _, operation in Document(document).operations()}
+    certificate = operations["zone-custom-certificates-create"]["requestBody"]["content"]["application/json"]["example"]["certificate"]
+    one, file = f"{zone}/custom_csrs/{pending}", {"Accept": "application/x-pem-file"}
+    answers = [
+        ("custom-csrs-create", "POST", f"{zone}/custom_csrs", {"json": subject(country="")}),
+        ("custom-csrs-create", "POST", f"{zone}/custom_csrs", {"token": None, "headers": {"Authorization": "x"}}),
+        ("custom-csrs-create", "POST", f"{zone}/custom_csrs", {"json": subject(), "headers": {"Content-Encoding": "gzip"}}),
+        ("custom-csrs-create", "POST", f"{zone}/custom_csrs", {"json": subject(description="x" * 70_000)}),
+        ("custom-csrs-create", "POST", f"{zone}/custom_csrs", {"json": subject(name="x"), "headers": key}),
+        ("custom-csrs-list", "GET", f"{zone}/custom_csrs?per_page=100", {}),
+        ("custom-csrs-list", "GET", f"{zone}/custom_csrs", {"token": other}),
+        ("custom-csrs-quota", "GET", "/api/v4/zones//custom_csrs/quota", {}),
+        ("custom-csrs-get", "GET", f"{zone}/custom_csrs/1", {}),
+        ("custom-csrs-get", "GET", f"{zone}/custom_csrs/{none}", {}),
+        ("custom-csrs-get", "GET", one, {"headers": file}),
+        ("custom-csrs-rekey", "POST", f"{one}/rekey", {}),
+        ("custom-csrs-rekey", "POST", f"{one}/rekey", {"json": {"key_type": "x"}}),
+        ("custom-certificates-create", "POST", f"{zone}/custom_certificates", {"json": {"certificate": "-----BEGIN CERTIFICATE-----"}}),
+        ("custom-certificates-create", "POST", f"{zone}/custom_certificates", {"json": {"certificate": certificate, "custom_csr_id": none}}),
+        ("custom-certificates-create", "POST", f"{zone}/custom_certificates", {"json": {"certificate": certificate, "custom_csr_id": pending}}),
+        ("custom-certificates-get", "GET", f"{zone}/custom_certificates/1", {}),
+        ("custom-certificates-get", "GET", f"{zone}/custom_certificates/{none.replace('-', '')}", {}),
+    ]
+    for name, method, path, arguments in answers:
+        answer = csrd.request(method, path, **({"token": token} | arguments))
+        response = Document(document).follow(operations[f"zone-{name}"]["responses"][str(answer.status)])
+        assert answer.envelope == response["content"]["application/json"]["example"], (name, answer.status)
 
 
 def test_the_example_of_a_create_makes_a_custom_csr_in_the_zone_of_the_examples(new_csrd, document):
@@ -95,6 +156,13 @@ def test_what_one_operation_makes_leads_to_the_operations_on_it(document):
     links = ids["zone-custom-csrs-create"]["responses"]["201"]["links"]
     assert {link["operationId"] for link in links.values()} == {f"zone-custom-csrs-{name}" for name in ("get", "edit", "delete", "rekey")}
     assert all(link["operationId"] in ids for operation in ids.values() for link in operation["responses"].get("201", {}).get("links", {}).values())
+
+
+def test_everything_is_described(document):
+    for _, _, operation in Document(document).operations():
+        assert operation["summary"] and operation["description"], operation["operationId"]
+        for status, response in operation["responses"].items():
+            assert Document(document).follow(response)["description"], (operation["operationId"], status)
 
 
 def test_it_documents_every_code(document):

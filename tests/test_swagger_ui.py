@@ -135,8 +135,22 @@ def test_swagger_ui_works_offline_authorizes_and_sends_a_request(service, browse
     assert any(url.startswith(f"{service.url}/api/v4/zones/{zone.id}/custom_csrs") for url in urls)
     assert f"{service.url}/docs" in urls
     assert [url for url in urls if not url.startswith(f"{service.url}/")] == []
-    complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert [complaint for complaint in complaints if "/favicon.ico" not in complaint] == []
+    assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_the_first_screen_says_how_to_begin_and_the_codes_have_a_page_of_their_own(service, browser):
+    wait = WebDriverWait(browser, 30)
+    browser.get(f"{service.url}/docs")
+    first = wait.until(is_.visibility_of_element_located((By.CSS_SELECTOR, ".opblock")))
+    assert browser.title == "csrd API"
+    text = browser.find_element(By.CSS_SELECTOR, ".info").text
+    assert "csrd token issue --zone demo" in text and "1405" not in text
+    # The window's height: nobody scrolls to find an operation.
+    assert first.location["y"] < 1000
+    browser.get(browser.find_element(By.CSS_SELECTOR, ".info a[href$='/docs/codes']").get_attribute("href"))
+    rows = {row.text.split()[0]: row.text for row in browser.find_elements(By.CSS_SELECTOR, "tbody tr")}
+    assert rows["1405"] == "1405 400 Country field is required. Check your input and try again." and {"1000", "7001", "2100"} <= set(rows)
+    assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 def test_nothing_in_the_page_points_elsewhere_for_what_it_loads(service):

@@ -13,6 +13,7 @@ struct Documents {
     json: Bytes,
     yaml: Bytes,
     swagger_ui: Bytes,
+    codes: Bytes,
 }
 
 /// The routes of the document of a service.
@@ -22,12 +23,14 @@ pub fn routes(service: &OpenApiService<impl OpenApi, ()>) -> Route {
         json: serde_json::to_vec_pretty(&document).unwrap_or_default().into(),
         yaml: document::yaml(&document).into(),
         swagger_ui: document::swagger_ui(service, &document).into(),
+        codes: document::codes::page().into(),
     });
     Route::new()
         .at("/openapi.json", get(openapi_json).data(Arc::clone(&documents)))
         .at("/openapi.yaml", get(openapi_yaml).data(Arc::clone(&documents)))
         .at("/docs", get(docs).data(Arc::clone(&documents)))
-        .at("/docs/", get(docs).data(documents))
+        .at("/docs/", get(docs).data(Arc::clone(&documents)))
+        .at("/docs/codes", get(codes).data(documents))
         .at("/", get(root))
 }
 
@@ -51,8 +54,18 @@ fn cached(content_type: &str, body: &Bytes) -> Response {
 fn docs(Data(documents): Data<&Arc<Documents>>) -> Response {
     let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
                   frame-ancestors 'none'";
-    let page = cached("text/html; charset=utf-8", &documents.swagger_ui);
-    page.with_header(header::CONTENT_SECURITY_POLICY, policy).into_response()
+    page(&documents.swagger_ui, policy)
+}
+
+/// The codes of errors and warnings.
+#[handler]
+fn codes(Data(documents): Data<&Arc<Documents>>) -> Response {
+    page(&documents.codes, "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'")
+}
+
+/// A page that may load and do what this policy says.
+fn page(html: &Bytes, policy: &'static str) -> Response {
+    cached("text/html; charset=utf-8", html).with_header(header::CONTENT_SECURITY_POLICY, policy).into_response()
 }
 
 #[handler]

@@ -96,7 +96,8 @@ impl Access {
 }
 
 /// 1404 for a token that does not name the zone or account. It says nothing about whether there is one.
-fn not_reached(scope: &Scope) -> ApiError {
+#[must_use]
+pub fn not_reached(scope: &Scope) -> ApiError {
     let kind = scope.kind();
     let hint = format!("The token does not reach this {kind}. Ask its issuer for one that names the {kind}.");
     Issue::new(ErrorCode::AccessNotGranted).hinting(hint).into()
@@ -146,7 +147,9 @@ impl<'a> ApiExtractor<'a> for Access {
     fn register(registry: &mut Registry) {
         let scheme = MetaSecurityScheme {
             ty: "http",
-            description: Some("A JWT with the claims `exp`, `sub` and `zones` or `accounts`. In Swagger UI: paste the token alone."),
+            description: Some(
+                "A JWT with the claims `exp`, `sub` and `zones` or `accounts`. In Swagger UI: paste the token alone. A request without a token is answered with 400 (1402), as Cloudflare's API does; one whose token is not accepted with 401.",
+            ),
             name: None,
             key_in: None,
             scheme: Some("bearer"),

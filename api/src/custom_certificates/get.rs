@@ -35,12 +35,14 @@ impl Operation for Get {
 
 impl AccountWords for Get {
     const SUMMARY: &'static str = "Get a custom certificate that uses a custom CSR of the account";
-    const DESCRIPTION: Option<&'static str> = None;
+    const DESCRIPTION: Option<&'static str> = Some("With its chain. `zone_id` says in which zone it lies.");
 }
 
 #[OpenApi(tag = "TAG")]
 impl Get {
     /// Get a custom certificate
+    ///
+    /// With its chain, which lists leave out.
     #[oai(path = "/custom_certificates/:custom_certificate_id", method = "get", operation_id = "custom-certificates-get")]
     async fn get(
         &self,

@@ -60,7 +60,7 @@ impl Operation for Replace {
     const ERRORS: &'static [(u16, &'static str)] = &[
         (
             400,
-            "The request is wrong: 1400 to 1402, 1464, 1480, or the certificate is refused: 1426, 1427, 1429, 1430, 1444, 1445, 1447, 1473, 1475 to 1479.",
+            "The request is wrong: 1400 to 1402, 1464, 1480, or the certificate is refused: 1426, 1427, 1429, 1430, 1444, 1445, 1447, 1473, 1475 to 1479, 1484.",
         ),
         (403, "No access: 1404."),
         (404, "No such custom certificate (1481), no such custom CSR in this zone or its account (1431), or no such route (7000)."),

@@ -32,31 +32,39 @@ use crate::{
 #[oai(rename = "CustomCsrRequest")]
 pub struct CustomCsrInput {
     /// Two-letter code of the country (ISO 3166-1 alpha-2, any case), or `XX`.
-    #[oai(validator(min_length = 2, max_length = 2))]
+    #[oai(validator(min_length = 2, max_length = 2, pattern = "^[A-Za-z]{2}$"))]
     pub country: String,
     /// State or province.
-    #[oai(validator(min_length = 1, max_length = 128))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    ))]
     pub state: String,
     /// City or place.
-    #[oai(validator(min_length = 1, max_length = 128))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    ))]
     pub locality: String,
     /// Organization.
-    #[oai(validator(min_length = 1, max_length = 64))]
+    #[oai(validator(min_length = 1, max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"))]
     pub organization: String,
     /// Organizational unit.
-    #[oai(nullable, validator(max_length = 64))]
+    #[oai(nullable, validator(max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"))]
     pub organizational_unit: Option<String>,
     /// Common name. Public CAs want it to be one of the SANs.
-    #[oai(validator(min_length = 1, max_length = 64))]
+    #[oai(validator(min_length = 1, max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"))]
     pub common_name: String,
     /// Your own name for it.
-    #[oai(nullable, validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"))]
     pub name: Option<String>,
     /// A free-form description.
-    #[oai(nullable, validator(max_length = 1024))]
+    #[oai(nullable, validator(max_length = 1024, pattern = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"))]
     pub description: Option<String>,
     /// Subject alternative names: host names that can be registered, no IP addresses.
-    #[oai(validator(min_items = 1, max_items = 100))]
+    #[oai(validator(min_items = 1, max_items = 100, min_length = 1, max_length = 255, pattern = "^[*A-Za-z0-9._-]+$"))]
     pub sans: Vec<String>,
     /// The key pair to make, any case; `rsa2048` if absent.
     pub key_type: Option<KeyType>,

@@ -7,7 +7,7 @@ use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
 use shared::{
     codes::ErrorCode,
-    ids::{CustomCsrId, Scope},
+    ids::{CustomCertificateId, CustomCsrId, Scope},
     issue::Issue,
     storage::Deletion,
 };
@@ -77,11 +77,17 @@ impl Delete {
 /// 1420, which names the custom certificates.
 async fn in_use(state: &AppState, deadline: Deadline, scope: &Scope, id: CustomCsrId) -> Result<Issue, ApiError> {
     let csr = find::custom_csr(state, deadline, scope, id).await?;
-    let ids: Vec<_> = csr.certificate_ids.iter().map(ToString::to_string).collect();
+    Ok(used_by(&csr.certificate_ids))
+}
+
+/// 1420 for a custom CSR that these custom certificates use.
+#[must_use]
+pub fn used_by(certificate_ids: &[CustomCertificateId]) -> Issue {
+    let ids: Vec<_> = certificate_ids.iter().map(ToString::to_string).collect();
     let hint = format!(
         "These custom certificates use it: {}. Delete them, or move each to another custom CSR with a PATCH that sends its custom_csr_id and \
          a certificate for it, which frees this one too.",
         ids.join(", ")
     );
-    Ok(Issue::new(ErrorCode::CustomCsrInUse).hinting(hint))
+    Issue::new(ErrorCode::CustomCsrInUse).hinting(hint)
 }

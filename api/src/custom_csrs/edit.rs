@@ -32,10 +32,10 @@ use crate::{
 #[oai(rename = "CustomCsrEdit")]
 pub struct CustomCsrEditInput {
     /// Your own name for it.
-    #[oai(nullable, validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"))]
     pub name: Option<String>,
     /// A free-form description.
-    #[oai(nullable, validator(max_length = 1024))]
+    #[oai(nullable, validator(max_length = 1024, pattern = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"))]
     pub description: Option<String>,
 }
 

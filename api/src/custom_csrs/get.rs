@@ -112,11 +112,7 @@ fn content(csr: CustomCsr, headers: &HeaderMap) -> Result<Content, ApiError> {
         return Ok(Content::Json(Json(CustomCsrResponse::new(csr.into(), Vec::new()))));
     }
     let Some(pem) = csr.csr_pem else {
-        let reason = match csr.status {
-            Status::Failed => "its key could not be made, so rekey the custom CSR",
-            Status::Pending | Status::Active => "it is still pending, so ask again, with `Prefer: wait=30`",
-        };
-        return Err(Issue::of(ErrorCode::CsrNotMade, Input::Header("Accept")).because(reason).into());
+        return Err(no_csr_yet(csr.status).into());
     };
     if media_type == Pem::MEDIA_TYPE {
         return Ok(Content::Pem(File(pem.into_bytes(), PhantomData)));
@@ -124,6 +120,16 @@ fn content(csr: CustomCsr, headers: &HeaderMap) -> Result<Content, ApiError> {
     let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
     let der = STANDARD.decode(base64).map_err(|_| ErrorCode::Internal)?;
     Ok(Content::Der(File(der, PhantomData)))
+}
+
+/// 1469, with what to do.
+#[must_use]
+pub fn no_csr_yet(status: Status) -> Issue {
+    let reason = match status {
+        Status::Failed => "its key could not be made, so rekey the custom CSR",
+        Status::Pending | Status::Active => "it is still pending, so ask again, with `Prefer: wait=30`",
+    };
+    Issue::of(ErrorCode::CsrNotMade, Input::Header("Accept")).because(reason)
 }
 
 /// The operation.

@@ -91,6 +91,10 @@ impl Words for Order {
         &[("name", Self::Name), ("account_tag", Self::AccountTag), ("created_at", Self::CreatedAt)];
     const DEFAULT: &'static str = "created_at";
     const DESCRIPTION: &'static str = "What to sort by. Text by code point, null last, ties by ID.";
+
+    fn meant_for(text: &str) -> Option<&'static str> {
+        is_word_of::<Direction>(text).then_some("direction")
+    }
 }
 
 impl Words for Direction {
@@ -98,6 +102,14 @@ impl Words for Direction {
     const WORDS: &'static [(&'static str, Self)] = &[("asc", Self::Asc), ("desc", Self::Desc)];
     const DEFAULT: &'static str = "desc";
     const DESCRIPTION: &'static str = "Which way.";
+
+    fn meant_for(text: &str) -> Option<&'static str> {
+        is_word_of::<Order>(text).then_some("order")
+    }
+}
+
+fn is_word_of<T: Words>(text: &str) -> bool {
+    T::WORDS.iter().any(|(word, _)| word.eq_ignore_ascii_case(text))
 }
 
 enum_parameter!(Status, custom_csr::Status);

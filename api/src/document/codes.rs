@@ -1,14 +1,11 @@
-//! The codes of errors and warnings: a table for people, a list for programs.
+//! The codes of errors and warnings: a page for people, a list for programs.
 
 use serde_json::{Value, json};
 use shared::codes::{ErrorCode, WarningCode};
 
-/// Adds them to the schema of a message.
+/// Adds the list to the schema of a message. Generators copy descriptions into every client, so the table is elsewhere.
 pub fn add(document: &mut Value) {
-    let message = &mut document["components"]["schemas"]["Message"];
-    let text = message["description"].as_str().unwrap_or_default();
-    message["description"] = json!(format!("{text}\n\n{}", table()));
-    message["properties"]["code"]["x-error-codes"] = codes()
+    document["components"]["schemas"]["Message"]["properties"]["code"]["x-error-codes"] = codes()
         .map(|(code, status, message)| match status {
             Some(status) => json!({ "code": code, "status": status, "message": message }),
             None => json!({ "code": code, "message": message }),
@@ -24,11 +21,40 @@ fn codes() -> impl Iterator<Item = (u16, Option<u16>, String)> {
     errors.chain(WarningCode::ALL.iter().map(move |code| (code.number(), None, text(code.template()))))
 }
 
-/// In Markdown.
-fn table() -> String {
+/// The page, in HTML.
+#[must_use]
+pub fn page() -> String {
     let row = |(code, status, message): (u16, Option<u16>, String)| {
         let status = status.map_or_else(|| "–".to_owned(), |status| status.to_string());
-        format!("| {code} | {status} | {} |\n", message.replace('|', "\\|"))
+        format!("<tr><td>{code}</td><td>{status}</td><td>{}</td></tr>\n", escaped(&message))
     };
-    std::iter::once("| code | HTTP status | message |\n|---|---|---|\n".to_owned()).chain(codes().map(row)).collect()
+    let rows: String = codes().map(row).collect();
+    format!("{BEFORE_ROWS}{rows}{AFTER_ROWS}")
+}
+
+const BEFORE_ROWS: &str = "<!DOCTYPE html>
+<html lang=\"en\">
+<head>
+<meta charset=\"utf-8\">
+<title>csrd: codes</title>
+<link rel=\"icon\" href=\"data:,\">
+<style>body { font: 1rem sans-serif; margin: 2rem } td, th { padding: .3rem .8rem; text-align: left; vertical-align: top }</style>
+</head>
+<body>
+<h1>Codes of errors and warnings</h1>
+<p>An entry of <code>errors</code> has a code below 2000 or from 7000, an entry of <code>messages</code> one from 2000 on: it has no HTTP status.
+The status of a response is that of its first error. What differs from case to case is written as ….</p>
+<table>
+<thead><tr><th>code</th><th>HTTP status</th><th>message</th></tr></thead>
+<tbody>
+";
+const AFTER_ROWS: &str = "</tbody>
+</table>
+<p><a href=\"/docs\">All operations</a></p>
+</body>
+</html>
+";
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

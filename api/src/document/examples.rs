@@ -9,29 +9,39 @@ use shared::{
     custom_certificate::{BundleMethod, CertificateChain, CertificateType, CustomCertificate, LeafDetails},
     custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
-    issue::Issue,
+    issue::{Input, Issue},
 };
 
 use crate::{
+    auth::access::not_reached,
     custom_certificates::{
         delete::{DeletedCustomCertificate, DeletedCustomCertificateResponse},
         dto::{CustomCertificateDto, CustomCertificateResponse},
         list::CustomCertificateListResponse,
+        refused::named_csr_not_found,
     },
     custom_csrs::{
-        delete::{DeletedCustomCsr, DeletedCustomCsrResponse},
+        delete::{DeletedCustomCsr, DeletedCustomCsrResponse, used_by},
         dto::{CustomCsrDto, CustomCsrResponse},
+        get::no_csr_yet,
         list::CustomCsrListResponse,
+        not_active::not_active,
         quota::{Quota, QuotaResponse},
     },
     http::{
-        envelope::{ErrorResponse, Message, Null},
-        pages::ResultInfo,
-        types::{Always, Uuid},
+        error::ApiError,
+        pages::{PerPage, ResultInfo},
+        path::invalid,
+        query::{Parameter, out_of_range},
+        types::Uuid,
     },
 };
 
+/// The zone that a first start grants.
+const DEMO: &str = "demo";
 const CSR_ID: &str = "019ac9ed-6f5e-7c32-9d0c-53d6c57a1b11";
+/// The custom CSR that a rekey made.
+const NEW_CSR_ID: &str = "019ac9f0-3a1b-7d44-8e2f-7b6c5d4e3f20";
 const CERTIFICATE_ID: &str = "019ac9f1b2c47d0e8f6a2b1c3d4e5f60";
 const CSR: &str = include_str!("example-csr.pem");
 const CERTIFICATE: &str = include_str!("example-certificate.pem");
@@ -45,9 +55,8 @@ pub fn add(operation: &mut Value) {
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let Some((scope, name)) = id.split_once('-') else { return };
     for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
-        // The zone that a first start grants.
         match parameter["name"].as_str() {
-            Some("zone_id" | "account_id") => parameter["example"] = json!("demo"),
+            Some("zone_id" | "account_id") => parameter["example"] = json!(DEMO),
             Some("custom_csr_id") if parameter["in"] == "path" => parameter["example"] = json!(CSR_ID),
             Some("custom_certificate_id") => parameter["example"] = json!(CERTIFICATE_ID),
             _ => {}
@@ -57,9 +66,14 @@ pub fn add(operation: &mut Value) {
         operation["requestBody"]["content"]["application/json"]["example"] = sent;
     }
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
-        let example = if status.starts_with('2') { answer(scope, name) } else { error(response) };
-        if let Some(example) = example {
-            response["content"]["application/json"]["example"] = example;
+        let example = if status.starts_with('2') { answer(scope, name, status) } else { error(scope, response) };
+        let json = &mut response["content"]["application/json"];
+        match (example, name) {
+            (Some(example), "custom-csrs-get") if status == "200" => {
+                json["examples"] = json!({ "active": { "value": example }, "failed": { "value": failed(scope) } });
+            }
+            (Some(example), _) => json["example"] = example,
+            (None, _) => {}
         }
         if let Some(pem) = response["content"].get_mut("application/x-pem-file") {
             pem["example"] = json!(CSR);
@@ -88,18 +102,25 @@ fn sent(name: &str) -> Option<Value> {
     })
 }
 
-/// The body of a success.
-fn answer(scope: &str, name: &str) -> Option<Value> {
+/// The body of a success with this status.
+fn answer(scope: &str, name: &str, status: &str) -> Option<Value> {
     let csr = |status| custom_csr(scope, status).map(CustomCsrDto::from);
     let info = || ResultInfo::new(1, 20, 1, 1);
     match name {
-        "custom-csrs-create" | "custom-csrs-rekey" => value(CustomCsrResponse::new(csr(Status::Pending)?, Vec::new())),
+        "custom-csrs-create" => value(CustomCsrResponse::new(csr(Status::Pending)?, Vec::new())),
+        "custom-csrs-rekey" => {
+            let replaces = Some(CustomCsrId::parse(CSR_ID)?);
+            let made = CustomCsr { id: CustomCsrId::parse(NEW_CSR_ID)?, replaces, ..custom_csr(scope, Status::Pending)? };
+            value(CustomCsrResponse::new(made.into(), Vec::new()))
+        }
         "custom-csrs-get" | "custom-csrs-edit" => value(CustomCsrResponse::new(csr(Status::Active)?, Vec::new())),
         "custom-csrs-list" => value(CustomCsrListResponse::new(vec![csr(Status::Active)?], Vec::new(), info())),
         "custom-csrs-delete" => value(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: Uuid(CSR_ID.to_owned()) }, Vec::new())),
         "custom-csrs-quota" => value(QuotaResponse::new(Quota { allocated: 100, used: 1 }, Vec::new())),
+        // A dry run.
+        "custom-certificates-create" if status == "200" => value(CustomCertificateResponse::of_dry_run(custom_certificate()?, MADE, &[]).0),
         "custom-certificates-create" | "custom-certificates-get" | "custom-certificates-edit" => {
-            value(CustomCertificateResponse::new(CustomCertificateDto::new(custom_certificate()?, MADE), Vec::new()))
+            value(CustomCertificateResponse::of(custom_certificate()?, MADE, &[]).0)
         }
         "custom-certificates-list" => {
             let listed = CustomCertificateDto::listed(custom_certificate()?, MADE);
@@ -113,24 +134,50 @@ fn answer(scope: &str, name: &str) -> Option<Value> {
     }
 }
 
-/// The body of an error: the first code that the description of the response names for this operation alone.
-fn error(response: &Value) -> Option<Value> {
+/// The body of a GET of a custom CSR whose key could not be made.
+fn failed(scope: &str) -> Option<Value> {
+    let error = Some("Generation failed 3 times.".to_owned());
+    let failed = CustomCsr { error, ..custom_csr(scope, Status::Failed)? };
+    value(CustomCsrResponse::new(failed.into(), Vec::new()))
+}
+
+/// The body of an error: of the codes that the description of the response names, the first that many requests meet.
+fn error(scope: &str, response: &Value) -> Option<Value> {
     let text = response["description"].as_str()?;
-    let numbers: Vec<u16> = text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect();
-    let named = ErrorCode::ALL.iter().filter(|code| numbers.contains(&code.number()));
-    // 1400 to 1403 are less common than what comes after them.
-    let code = named.clone().find(|code| code.number() > 1403).or_else(|| named.clone().next())?;
-    let issue = match code {
-        ErrorCode::CountryMissing => Issue::at(*code, "/country"),
-        ErrorCode::ParameterOutOfRange => Issue::new(*code).because("query parameter per_page must be a whole number from 5 to 50"),
-        ErrorCode::CertificateUnparsable => Issue::at(*code, "/certificate").because("block 1 is not base64"),
-        ErrorCode::CertificateCsrNotFound => Issue::at(*code, "/custom_csr_id").because("is in neither this zone nor its account"),
-        ErrorCode::NotReady => Issue::new(*code).because("the database cannot be reached"),
-        ErrorCode::CsrNotMade => Issue::new(*code).because("it is still pending, so ask again, with `Prefer: wait=30`"),
-        ErrorCode::CustomCsrNotActive => Issue::at(*code, "/custom_csr_id").because("its key and CSR are still being made"),
-        _ => Issue::new(*code),
+    let named = text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<u16>().ok());
+    let code = |number| ErrorCode::ALL.iter().copied().find(|code| code.number() == number);
+    // Every operation has 1400 to 1403 and 7000.
+    let rank = |code: &ErrorCode| match code.number() {
+        ..=1403 | 7000 => 2,
+        1464 => 1,
+        _ => 0,
     };
-    ErrorResponse { success: Always, errors: vec![Message::from(&issue)], messages: Vec::new(), result: Null }.to_json()
+    let code = named.filter_map(code).min_by_key(rank)?;
+    let error: ApiError = match code {
+        ErrorCode::AccessNotGranted => not_reached(&scope_of(scope)?),
+        ErrorCode::CountryMissing => Issue::at(code, "/country").into(),
+        ErrorCode::KeyTypeInvalid => Issue::at(code, "/key_type").into(),
+        ErrorCode::CustomCsrIdInvalid => invalid::<CustomCsrId>().into(),
+        ErrorCode::CustomCertificateIdInvalid => invalid::<CustomCertificateId>().into(),
+        ErrorCode::ParameterOutOfRange => out_of_range("per_page", "100", &PerPage::must()).into(),
+        ErrorCode::CertificateUnparsable => {
+            Issue::at(code, "/certificate").because("PEM block 1 (CERTIFICATE) is cut off: its END line is missing").into()
+        }
+        ErrorCode::CertificateCsrNotFound => named_csr_not_found(),
+        ErrorCode::CustomCsrInUse => used_by(&[CustomCertificateId::parse(CERTIFICATE_ID)?]).into(),
+        ErrorCode::CustomCsrNotActive => not_active(Status::Pending).into(),
+        ErrorCode::CsrNotMade => no_csr_yet(Status::Pending).into(),
+        ErrorCode::BodyEncoded => Issue::of(code, Input::Header("Content-Encoding")).into(),
+        ErrorCode::NotReady => Issue::new(code).because("the database cannot be reached").into(),
+        _ => code.into(),
+    };
+    error.body(None).to_json()
+}
+
+/// The zone or the account of the examples.
+fn scope_of(kind: &str) -> Option<Scope> {
+    let tenant = TenantId::parse(DEMO)?;
+    Some(if kind == "zone" { Scope::Zone(tenant) } else { Scope::Account(tenant) })
 }
 
 fn value(response: impl Serialize) -> Option<Value> {
@@ -138,8 +185,11 @@ fn value(response: impl Serialize) -> Option<Value> {
 }
 
 fn custom_csr(scope: &str, status: Status) -> Option<CustomCsr> {
-    let tenant = TenantId::parse("demo")?;
-    let (scope, account) = if scope == "zone" { (Scope::Zone(tenant), None) } else { (Scope::Account(tenant.clone()), Some(tenant)) };
+    let scope = scope_of(scope)?;
+    let account = match &scope {
+        Scope::Zone(_) => None,
+        Scope::Account(id) => Some(id.clone()),
+    };
     Some(CustomCsr {
         id: CustomCsrId::parse(CSR_ID)?,
         scope,
@@ -171,7 +221,7 @@ fn custom_csr(scope: &str, status: Status) -> Option<CustomCsr> {
 fn custom_certificate() -> Option<CustomCertificate> {
     Some(CustomCertificate {
         id: CustomCertificateId::parse(CERTIFICATE_ID)?,
-        zone: Scope::Zone(TenantId::parse("demo")?),
+        zone: Scope::Zone(TenantId::parse(DEMO)?),
         custom_csr_id: CustomCsrId::parse(CSR_ID)?,
         chain: CertificateChain {
             pem: CERTIFICATE.to_owned(),

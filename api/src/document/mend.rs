@@ -2,12 +2,29 @@
 
 use serde_json::{Map, Value, json};
 
+use super::operations_of;
+
 /// Makes a document valid 3.0.3.
 pub fn mend(document: &mut Value) {
     mend_value(document);
+    describe_responses(document);
     if let Some(root) = document.as_object_mut() {
         root.remove("webhooks");
         root.insert("openapi".into(), json!("3.0.3"));
+    }
+}
+
+/// Says of each success what its body is: handlers that answer with nothing but a body have no words for it.
+fn describe_responses(document: &mut Value) {
+    let schemas = document["components"]["schemas"].clone();
+    for operation in operations_of(document) {
+        for (_, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+            let body =
+                response["content"]["application/json"]["schema"]["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
+            if let (Some(""), Some(name)) = (response["description"].as_str(), body) {
+                response["description"] = schemas[name]["description"].clone();
+            }
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use crate::{
     custom_certificates, custom_csrs,
     http::{
         mounted::{Account, Zone, mount},
-        prefix::CANONICAL,
+        prefix::{CANONICAL, CLIENT},
     },
 };
 
-mod codes;
+pub mod codes;
 mod examples;
 mod headers;
 mod links;
@@ -21,9 +21,20 @@ mod mend;
 mod share;
 mod tags;
 
-const DESCRIPTION: &str = "Makes private keys and certificate signing requests (CSRs) for the tenants of a platform; the private key never \
+const DESCRIPTION: &str =
+    "Makes private keys and certificate signing requests (CSRs) for the tenants of a platform; the private key never \
 leaves the service. The API is that of Cloudflare's custom CSRs: existing clients work with another base URL (`/client/v4` answers like \
-`/api/v4`). The schema `Message` lists all codes of errors and warnings. Responses may gain members: let clients ignore unknown ones.";
+`/api/v4`).
+
+Create a custom CSR, read it until its `status` is no longer `pending`, have a CA sign its `csr`, and upload the certificate. \
+Every request needs a token: `csrd token issue --zone demo` makes one where the service runs; press *Authorize* and paste it.
+
+Every answer has `success`, `errors`, `messages` (warnings and hints) and `result`, and may gain members: let clients ignore unknown ones. \
+[All codes of errors and warnings](/docs/codes) have a page of their own.";
+/// What Swagger UI calls itself.
+const UI_TITLE: &str = "<title>Swagger UI</title>";
+/// The title of our page; an icon would be asked for otherwise.
+const TITLE: &str = "<title>csrd API</title>\n    <link rel=\"icon\" href=\"data:,\">";
 
 /// All operations, each where it is mounted.
 #[must_use]
@@ -49,6 +60,8 @@ pub fn document(service: &OpenApiService<impl OpenApi, ()>) -> Value {
     mend::mend(&mut document);
     document["info"]["description"] = json!(DESCRIPTION);
     document["info"]["license"] = json!({ "name": "MIT OR Apache-2.0", "url": "https://spdx.org/licenses/" });
+    document["info"]["contact"] = json!({ "name": "The operator of this service" });
+    document["servers"] = servers();
     document["tags"] = tags::tags();
     codes::add(&mut document);
     // It has words that `CustomCsrStatus` has too.
@@ -62,6 +75,17 @@ pub fn document(service: &OpenApiService<impl OpenApi, ()>) -> Value {
     }
     share::share(&mut document);
     document
+}
+
+/// Where the API is. The first one is right for Swagger UI, which the service itself serves; clients know the others' origin.
+fn servers() -> Value {
+    let origin = json!({ "default": "http://127.0.0.1:8080", "description": "Scheme, host and port of the service." });
+    let elsewhere = |prefix: &str, description: &str| json!({ "url": format!("{{origin}}{prefix}"), "description": description, "variables": { "origin": origin } });
+    json!([
+        { "url": CANONICAL, "description": "The service that this document comes from." },
+        elsewhere(CANONICAL, "A service elsewhere."),
+        elsewhere(CLIENT, "The same, as the official clients ask for it."),
+    ])
 }
 
 /// Names the variants of an enum for generators in whose languages all enums share a name space.
@@ -87,5 +111,6 @@ pub fn yaml(document: &Value) -> String {
 pub fn swagger_ui(service: &OpenApiService<impl OpenApi, ()>, document: &Value) -> String {
     // A `</script>` within the document would end the script that holds it.
     let ours = document.to_string().replace("</", "<\\/");
-    service.swagger_ui_html().replace(&service.spec(), &ours).replace("<html charset", "<!DOCTYPE html>\n<html lang=\"en\" charset")
+    let page = service.swagger_ui_html().replace(&service.spec(), &ours);
+    page.replace("<html charset", "<!DOCTYPE html>\n<html lang=\"en\" charset").replace(UI_TITLE, TITLE)
 }

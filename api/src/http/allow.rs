@@ -14,7 +14,7 @@ const METHODS: [(Method, &str); 5] =
     [(Method::GET, "GET, HEAD"), (Method::POST, "POST"), (Method::PUT, "PUT"), (Method::PATCH, "PATCH"), (Method::DELETE, "DELETE")];
 
 /// Routes beside the API.
-const READABLE: [&str; 4] = ["/health/live", "/health/ready", "/openapi.json", "/openapi.yaml"];
+const READABLE: [&str; 5] = ["/health/live", "/health/ready", "/openapi.json", "/openapi.yaml", "/docs/codes"];
 
 /// The routes of the API, each as the router names it, and their methods. All other routes can only be read.
 #[derive(Default)]

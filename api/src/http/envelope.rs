@@ -53,7 +53,7 @@ impl Source {
 /// One error or one warning.
 #[derive(Debug, Clone, Object, Serialize)]
 pub struct Message {
-    /// The number; the table of codes says what it means.
+    /// The number; `/docs/codes` of a running service says what each means, and so does `x-error-codes` for programs.
     pub code: u16,
     /// What is wrong and what to do.
     pub message: String,

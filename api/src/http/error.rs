@@ -106,12 +106,18 @@ impl ApiError {
         self.issues.iter().filter_map(hint).take(HINTS_MAX).collect()
     }
 
-    /// The response, whose hints on access and quotas end with the contact URL.
+    /// The body of the response, whose hints on access and quotas end with the contact URL.
+    #[must_use]
+    pub fn body(&self, contact_url: Option<&str>) -> ErrorResponse {
+        let errors = self.issues.iter().map(Message::from).collect();
+        ErrorResponse { success: Always, errors, messages: self.hints(contact_url), result: Null }
+    }
+
+    /// The response with that body.
     #[must_use]
     pub fn response(&self, contact_url: Option<&str>) -> Response {
-        let errors = self.issues.iter().map(Message::from).collect();
-        let body = ErrorResponse { success: Always, errors, messages: self.hints(contact_url), result: Null };
-        let mut response = Response::builder().status(self.status()).content_type("application/json").body(body.to_json_string());
+        let body = self.body(contact_url).to_json_string();
+        let mut response = Response::builder().status(self.status()).content_type("application/json").body(body);
         response.extensions_mut().insert(self.told());
         let headers = response.headers_mut();
         if let Some((name, value)) = self.header.as_deref() {

@@ -22,6 +22,12 @@ pub trait PathId: Sized + Send {
     fn schema() -> MetaSchema;
 }
 
+/// [`PathId::INVALID`], with what an ID looks like.
+#[must_use]
+pub fn invalid<I: PathId>() -> Issue {
+    Issue::new(I::INVALID).hinting(I::FORM)
+}
+
 /// An ID in the path. Whether it is valid is known when the operation asks for it: a request without access does not learn that.
 ///
 /// The name is that of poem-openapi's own extractor: its macro knows path parameters by it.
@@ -34,7 +40,7 @@ impl<I: PathId + Copy> Path<I> {
     ///
     /// [`PathId::INVALID`] if it is none.
     pub fn id(&self) -> Result<I, Issue> {
-        self.0.ok_or_else(|| Issue::new(I::INVALID).hinting(I::FORM))
+        self.0.ok_or_else(invalid::<I>)
     }
 }
 

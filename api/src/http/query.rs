@@ -35,6 +35,11 @@ pub trait Parameter: Send {
     /// What a value must do: the end of the message that refuses another one.
     fn must() -> String;
 
+    /// The parameter that a value which is out of range here was probably meant for.
+    fn meant_for(_: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Registers the schemas that [`Parameter::schema`] names.
     fn register(_: &mut Registry) {}
 }
@@ -80,7 +85,13 @@ impl<'a, P: Parameter> ApiExtractor<'a> for Query<P> {
 fn read<P: Parameter>(query: &str, name: &'static str) -> Result<Option<P::Value>, Issue> {
     let value = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value);
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
-    P::parse(&value).map(Some).ok_or_else(|| out_of_range(name, &value, &P::must()))
+    P::parse(&value).map(Some).ok_or_else(|| {
+        let issue = out_of_range(name, &value, &P::must());
+        match (P::meant_for(&value), &issue.hint) {
+            (Some(other), Some(hint)) => Issue { hint: Some(format!("{hint} Send it as the parameter {other}.")), ..issue },
+            _ => issue,
+        }
+    })
 }
 
 /// 1464 for a query parameter: what it was and what it `must` do.

@@ -15,6 +15,11 @@ pub trait Words: Copy + Send + 'static {
     const DEFAULT: &'static str;
     /// What the document says of the parameter.
     const DESCRIPTION: &'static str;
+
+    /// The parameter that another word was probably meant for.
+    fn meant_for(_: &str) -> Option<&'static str> {
+        None
+    }
 }
 
 impl<T: Words> Parameter for T {
@@ -37,6 +42,10 @@ impl<T: Words> Parameter for T {
 
     fn must() -> String {
         one_of(Self::WORDS.iter().map(|(word, _)| *word))
+    }
+
+    fn meant_for(text: &str) -> Option<&'static str> {
+        <Self as Words>::meant_for(text)
     }
 }
 

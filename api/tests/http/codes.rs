@@ -241,7 +241,9 @@ async fn allow_names_exactly_the_methods_that_are_not_405() {
         ids.map(|id| scoped.replace("{custom_csr_id}", id).replace("{custom_certificate_id}", id))
     });
     let mut paths: Vec<String> = filled.flat_map(|path| PREFIXES.map(|prefix| format!("{prefix}{path}"))).collect();
-    paths.extend(["/", "/docs", "/docs/", "/openapi.json", "/openapi.yaml", "/health/live", "/health/ready"].map(str::to_owned));
+    paths.extend(
+        ["/", "/docs", "/docs/", "/docs/codes", "/openapi.json", "/openapi.yaml", "/health/live", "/health/ready"].map(str::to_owned),
+    );
     paths.extend(["/api/v4/zones/z/custom_csrs/", "/api/v4/zones/%7a/custom_csrs/%71uota"].map(str::to_owned));
     paths.sort();
     paths.dedup();

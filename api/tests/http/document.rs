@@ -2,7 +2,10 @@
 
 use reqwest::Method;
 use serde_json::Value;
-use shared::{codes::ErrorCode, testing::zone};
+use shared::{
+    codes::{ErrorCode, WarningCode},
+    testing::zone,
+};
 
 use crate::support::{Answer, Api};
 
@@ -26,9 +29,17 @@ async fn the_document_is_the_committed_one_and_is_served_as_json_and_as_yaml() {
     assert_eq!(json, yaml);
     assert_eq!(json["openapi"], "3.0.3");
     assert_eq!(json["paths"].as_object().unwrap().len(), 12);
-    let description = json["components"]["schemas"]["Message"]["description"].as_str().unwrap();
+    let listed = json["components"]["schemas"]["Message"]["properties"]["code"]["x-error-codes"].as_array().unwrap();
+    let page = text(&api, "/docs/codes").await.1;
     for code in ErrorCode::ALL {
-        assert!(description.contains(&format!("| {} | {} |", code.number(), code.status())), "{code:?} is documented");
+        let is_it =
+            |row: &&Value| (row["code"].as_u64(), row["status"].as_u64()) == (Some(code.number().into()), Some(code.status().into()));
+        assert!(listed.iter().any(|row| is_it(&row)), "{code:?} is documented");
+        assert!(page.contains(&format!("<tr><td>{}</td><td>{}</td>", code.number(), code.status())), "{code:?} is on the page");
+    }
+    for code in WarningCode::ALL {
+        assert!(listed.iter().any(|row| row["code"] == code.number()), "{code:?} is documented");
+        assert!(page.contains(&format!("<tr><td>{}</td><td>–</td>", code.number())), "{code:?} is on the page");
     }
 }
 
@@ -38,6 +49,7 @@ async fn swagger_ui_has_the_document_in_it_and_may_load_nothing_from_elsewhere()
     let response = api.request(Method::GET, "/docs").send().await.unwrap();
     assert!(response.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
     let html = response.text().await.unwrap();
+    assert!(html.contains("<title>csrd API</title>") && !html.contains("<title>Swagger UI</title>"));
     assert!(html.contains("SwaggerUIBundle") && html.contains("\"openapi\":\"3.0.3\"") && !html.contains("\"openapi\":\"3.0.0\""));
     let root = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     assert_eq!(root.get(format!("{}/", api.base)).send().await.unwrap().headers()["location"], "/docs");

@@ -173,6 +173,12 @@ async fn parameters_headers_and_ids_are_named_with_what_they_must_be() {
     assert_eq!(told.len(), 2);
     assert_eq!(told[0], (json!({ "parameter": "page" }), "page must be a whole number from 1 to 2147483647, and is ‘0’."));
     assert_eq!((&told[1].0, answer.errors().len()), (&json!({ "parameter": "order" }), 2));
+    for (query, named) in [("order=asc", Some("direction")), ("direction=Name", Some("order")), ("order=id", None), ("direction=up", None)]
+    {
+        let answer = api.get(&format!("{PATH}?{query}")).await;
+        let (_, end) = hint(&answer, 1464).split_once("’.").unwrap();
+        assert_eq!(end, named.map_or_else(String::new, |name| format!(" Send it as the parameter {name}.")), "{query}");
+    }
     assert_eq!(answer.body["errors"][0]["source"], json!({ "parameter": "page" }));
     let answer = api.post("/api/v4/zones/z/custom_certificates?dry_run=yes", &json!({})).await;
     assert_eq!(answer.body["errors"][0]["source"], json!({ "parameter": "dry_run" }));
