@@ -1,14 +1,17 @@
 """The OpenAPI document, as other people's tools read it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
+from ca import Authority
 from document import METHODS, Document, codes_of
-from harness import ROOT, subject
+from harness import ROOT, environment, subject
 from openapi_spec_validator import OpenAPIV30SpecValidator, validate
 
 
@@ -189,8 +192,49 @@ def test_a_client_that_is_generated_from_it_works_and_its_types_are_right(new_cs
     assert shown.splitlines() == ["-----BEGIN CERTIFICATE REQUEST-----", "['shop']", "None", "1419"]
 
 
-def output(command: list, directory) -> str:
+def test_the_types_that_openapi_typescript_makes_lead_through_the_whole_loop(new_csrd, document, tmp_path):
+    packages = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "npm-openapi/node_modules"
+    assert (packages / "openapi-typescript").is_dir(), f"no {packages}: `.ci/test` installs it"
+    (tmp_path / "node_modules").symlink_to(packages.resolve())
+    (source := tmp_path / "openapi.json").write_text(json.dumps(document))
+    output(["node_modules/.bin/openapi-typescript", source, "--output", "csrd.d.ts"], tmp_path)
+    shutil.copy(ROOT / "tests/generated_client.mts", tmp_path)
+    strict = ["--strict", "--noUncheckedIndexedAccess", "--exactOptionalPropertyTypes", "--noUnusedLocals", "--skipLibCheck"]
+    output(["node_modules/.bin/tsc", *strict, "--module", "nodenext", "--target", "es2022", "--types", "node", "generated_client.mts"], tmp_path)
+
+    csrd, ca = new_csrd().start(), Authority()
+    command = ["node", "generated_client.mjs", f"{csrd.url}/api/v4", csrd.token("--zone", "demo"), "demo"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes)
+    try:
+        # The script says its CSR, this test is the CA.
+        csr = json.loads(process.stdout.readline() or "null")
+        shown, complained = process.communicate(json.dumps(ca.issue(csr) + ca.pem) if csr else "", timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0 and shown.splitlines() == ["7", "null", "1420", "1419 The custom CSR was not found."], (shown, complained)
+
+
+def test_the_go_client_that_openapi_generator_makes_compiles_and_works(new_csrd, document, tmp_path):
+    (source := tmp_path / "openapi.json").write_text(json.dumps(document))
+    # As docs/api.md has it, but for what nobody compiles.
+    only_code = ["--global-property", "apiTests=false,modelTests=false,apiDocs=false,modelDocs=false"]
+    options = "disallowAdditionalPropertiesIfNotPresent=false,withGoMod=false"
+    command = [Path(sys.prefix) / "bin/openapi-generator-cli", "generate", "-i", source, "-g", "go", "-o", tmp_path / "csrd"]
+    output([*command, "--package-name", "csrd", "--additional-properties", options, *only_code], tmp_path)
+    (tmp_path / "go.mod").write_text("module example\n\ngo 1.19\n")
+    shutil.copy(ROOT / "tests/generated_client.go", tmp_path / "main.go")
+    # It needs the standard library alone, so nothing is fetched.
+    output(["go", "build", "-o", "client", "."], tmp_path, GOPROXY="off", GOCACHE=f"{tmp_path}/cache", GOFLAGS="-mod=mod", GO111MODULE="on")
+    csrd = new_csrd().start()
+    shown = output([tmp_path / "client", f"{csrd.url}/api/v4", csrd.token("--zone", "demo"), "demo"], tmp_path)
+    assert shown.splitlines() == ["-----BEGIN CERTIFICATE REQUEST-----", "1 shop 1", "true true", "1405", "1419"]
+
+
+def output(command: list, directory, **variables: str) -> str:
     """What a command that has to succeed prints."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=directory, check=False)
+    env = os.environ | variables
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=directory, env=env, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
