@@ -150,8 +150,11 @@ def test_members_without_a_value_are_sent_as_null_and_said_to_be(document):
     nullable = {name for name, member in schema["properties"].items() if member.get("nullable")}
     assert nullable == {"account_tag", "zone_id", "organizational_unit", "name", "description", "csr", "replaces"}
     assert set(schema["properties"]) - set(schema["required"]) == {"error"}
-    edit = document["components"]["schemas"]["CustomCsrEdit"]
-    assert all(member["nullable"] for member in edit["properties"].values()) and "required" not in edit
+    # 3.0 has no word for a null beside a named enum that generators in all languages understand.
+    for name in ("CustomCsrEdit", "CustomCsrRekey", "CustomCsrRequest", "CustomCertificateEdit", "CustomCertificateRequest"):
+        schema = document["components"]["schemas"][name]
+        optional = {key: member for key, member in schema["properties"].items() if key not in schema.get("required", []) and "allOf" not in member}
+        assert all(member["nullable"] for member in optional.values()), name
 
 
 def test_what_one_operation_makes_leads_to_the_operations_on_it(document):

@@ -40,8 +40,10 @@ use crate::{
 #[oai(rename = "CustomCertificateEdit")]
 pub struct CustomCertificateEditInput {
     /// The renewed certificate with its intermediates, as in an upload. It replaces the old one at once.
+    #[oai(nullable)]
     pub certificate: Option<String>,
     /// Another custom CSR that the renewed certificate was issued for; the old one is free then.
+    #[oai(nullable)]
     pub custom_csr_id: Option<Uuid>,
     /// How the chain is to be built.
     pub bundle_method: Option<BundleMethod>,
@@ -49,7 +51,7 @@ pub struct CustomCertificateEditInput {
     #[oai(rename = "type")]
     pub certificate_type: Option<CertificateType>,
     /// Another place among others.
-    #[oai(validator(maximum(value = "65535")))]
+    #[oai(nullable, validator(maximum(value = "65535")))]
     pub priority: Option<u16>,
 }
 

@@ -51,7 +51,7 @@ pub struct CustomCertificateInput {
     #[oai(rename = "type")]
     pub certificate_type: Option<CertificateType>,
     /// Its place among others; 0 if absent. It is stored and returned, and has no effect here.
-    #[oai(validator(maximum(value = "65535")))]
+    #[oai(nullable, validator(maximum(value = "65535")))]
     pub priority: Option<u16>,
 }
 
