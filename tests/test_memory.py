@@ -111,7 +111,8 @@ def secrets_of(name: str, der: bytes) -> dict[str, bytes]:
     found = {}
     for label, (value, size) in numbers.items():
         found |= number(f"{name}: {label}", value, size)
-    # The end of a line of PEM that lies in the last of the numbers.
+    # The end of a line of PEM that lies in the first of the numbers, which DER has in its full length.
+    value, size = next(iter(numbers.values()))
     end = -(-(der.index(value.to_bytes(size, "big")) + PIECE * 3 // 4) // LINE_BYTES) * LINE_BYTES
     return found | {f"{name}: PEM": base64.b64encode(der)[: end * 4 // 3][-PIECE:]}
 
