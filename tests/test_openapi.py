@@ -37,6 +37,28 @@ def test_it_is_valid_3_0_3(document):
     validate(document, cls=OpenAPIV30SpecValidator)
 
 
+def test_redocly_finds_nothing_in_it(document, tmp_path):
+    # It asks nobody whether there is a newer one, and tells nobody that it ran.
+    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    found = json.loads(output([npm_packages() / ".bin/redocly", "lint", "openapi.json", "--extends", "recommended", "--format", "json"], tmp_path, **quiet))
+    assert found["problems"] == []
+
+
+def test_spectral_finds_nothing_in_it(document, tmp_path):
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    (tmp_path / "rules.yaml").write_text("extends: ['spectral:oas']")
+    found = json.loads(output([npm_packages() / ".bin/spectral", "lint", "openapi.json", "--ruleset", "rules.yaml", "--quiet", "--format", "json"], tmp_path))
+    assert found == []
+
+
+def npm_packages() -> Path:
+    """Where `.ci/test` installs what reads the document."""
+    packages = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "npm-openapi/node_modules"
+    assert packages.is_dir(), f"no {packages}: `.ci/test` installs it"
+    return packages
+
+
 def test_it_has_the_operations_of_zones_and_of_accounts(document):
     assert [server["url"] for server in document["servers"]] == ["/api/v4", "{origin}/api/v4", "{origin}/client/v4"]
     found = {(method, path) for path, operations in document["paths"].items() for method in operations if method in METHODS}
@@ -196,9 +218,7 @@ def test_a_client_that_is_generated_from_it_works_and_its_types_are_right(new_cs
 
 
 def test_the_types_that_openapi_typescript_makes_lead_through_the_whole_loop(new_csrd, document, tmp_path):
-    packages = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "npm-openapi/node_modules"
-    assert (packages / "openapi-typescript").is_dir(), f"no {packages}: `.ci/test` installs it"
-    (tmp_path / "node_modules").symlink_to(packages.resolve())
+    (tmp_path / "node_modules").symlink_to(npm_packages())
     (source := tmp_path / "openapi.json").write_text(json.dumps(document))
     output(["node_modules/.bin/openapi-typescript", source, "--output", "csrd.d.ts"], tmp_path)
     shutil.copy(ROOT / "tests/generated_client.mts", tmp_path)
