@@ -53,6 +53,7 @@ pub enum Found {
 
 /// A custom CSR, or its CSR alone.
 #[derive(ResponseContent)]
+#[expect(clippy::large_enum_variant, reason = "each is made for one answer, nearly always the large one")]
 pub enum Content {
     /// The custom CSR.
     Json(Json<CustomCsrResponse>),

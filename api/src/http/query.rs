@@ -36,6 +36,7 @@ pub trait Parameter: Send {
     fn must() -> String;
 
     /// The parameter that a value which is out of range here was probably meant for.
+    #[must_use]
     fn meant_for(_: &str) -> Option<&'static str> {
         None
     }

@@ -17,6 +17,7 @@ pub trait Words: Copy + Send + 'static {
     const DESCRIPTION: &'static str;
 
     /// The parameter that another word was probably meant for.
+    #[must_use]
     fn meant_for(_: &str) -> Option<&'static str> {
         None
     }
