@@ -44,7 +44,7 @@ def check_unharmed(csrd: Csrd, began: int = 0) -> None:
 @contextmanager
 def under_attack(directory: Path) -> Iterator[Csrd]:
     """A csrd with a zone, `zone`. What is done to it leaves it unharmed, and its memory about as it was."""
-    csrd = Csrd(directory, "--key-pool-size", "0", "--max-pending", "100000").start()
+    csrd = Csrd(directory, "--key-pool-size", "0", "--max-pending", "100000", "--auth-failure-limit", "0").start()
     try:
         csrd.zone = csrd.tenant(quota=100_000)
         for _ in range(20):

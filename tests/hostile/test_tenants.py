@@ -62,7 +62,7 @@ class Victim:
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory):
-    csrd = Csrd(tmp_path_factory.mktemp("tenants"), "--key-pool-size", "0", "--purge-after", "24h").start()
+    csrd = Csrd(tmp_path_factory.mktemp("tenants"), "--key-pool-size", "0", "--purge-after", "24h", "--auth-failure-limit", "0").start()
     try:
         yield Victim(csrd)
         check_unharmed(csrd)

@@ -92,7 +92,8 @@ def start(tmp_path_factory):
         path = directory / "keys"
         path.touch(0o600)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        made.append(Csrd(directory / "csrd", "--workers", "0", option, str(path), *arguments).start(ready=False))
+        options = ("--workers", "0", "--auth-failure-limit", "0", option, str(path), *arguments)
+        made.append(Csrd(directory / "csrd", *options).start(ready=False))
         made[-1].ok("zone", "grant", "z", "--quota", "5")
         return Judge(made[-1])
 
