@@ -101,6 +101,24 @@ def test_the_whole_life_of_a_custom_csr_is_the_same_on_http_1_and_http_2(secure)
             secure.client = one
 
 
+def test_on_http_2_a_token_is_refused_before_the_body_comes_and_a_host_is_that_of_authority(secure):
+    zone, client = secure.tenant(), tls.Http2(secure)
+    # The library would not send two hosts.
+    client.h2.config.validate_outbound_headers = False
+
+    def code(method: str, *headers: tuple[str, str], end: bool = True) -> int | None:
+        _, body = client.answer(client.request(method, zone.path, *headers, end=end))
+        return next((error["code"] for error in json.loads(body)["errors"]), None)
+
+    good, bad = (("authorization", f"Bearer {token}") for token in (zone.token, "x.y.z"))
+    assert code("POST", bad, ("content-type", "application/json"), ("content-length", "50"), end=False) == 1001
+    assert code("GET", good) is None
+    assert code("GET", good, ("host", secure.address)) is None
+    assert code("GET", good, ("host", "elsewhere.example")) == 1400
+    assert code("GET", good) is None, "the connection goes on"
+    client.close()
+
+
 def test_a_body_over_64_kib_and_headers_over_64_kib_are_refused_on_http_2(secure):
     zone = secure.tenant()
     client = secure.new_client(http2=True)
