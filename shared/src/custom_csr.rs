@@ -45,11 +45,19 @@ pub enum KeyType {
     Rsa2048,
     /// ECDSA on P-256, signing with SHA-256.
     P256v1,
+    /// RSA, 3072 bits, signing with SHA-256.
+    Rsa3072,
+    /// RSA, 4096 bits, signing with SHA-256.
+    Rsa4096,
+    /// ECDSA on P-384, signing with SHA-384.
+    P384,
+    /// Ed25519 (RFC 8032).
+    Ed25519,
 }
 
 impl KeyType {
     /// Every key type, the default first.
-    pub const ALL: &'static [Self] = &[Self::Rsa2048, Self::P256v1];
+    pub const ALL: &'static [Self] = &[Self::Rsa2048, Self::P256v1, Self::Rsa3072, Self::Rsa4096, Self::P384, Self::Ed25519];
 
     /// The word that the API and the database use, in lower case.
     #[must_use]
@@ -57,6 +65,21 @@ impl KeyType {
         match self {
             Self::Rsa2048 => "rsa2048",
             Self::P256v1 => "p256v1",
+            Self::Rsa3072 => "rsa3072",
+            Self::Rsa4096 => "rsa4096",
+            Self::P384 => "p384",
+            Self::Ed25519 => "ed25519",
+        }
+    }
+
+    /// The bits of the modulus, or `None` if it is no type of RSA key.
+    #[must_use]
+    pub const fn rsa_bits(self) -> Option<usize> {
+        match self {
+            Self::Rsa2048 => Some(2048),
+            Self::Rsa3072 => Some(3072),
+            Self::Rsa4096 => Some(4096),
+            Self::P256v1 | Self::P384 | Self::Ed25519 => None,
         }
     }
 

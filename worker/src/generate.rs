@@ -23,9 +23,13 @@ use crate::{
 const fn batch(key_type: KeyType) -> u32 {
     match key_type {
         KeyType::Rsa2048 => 4,
-        KeyType::P256v1 => 64,
+        KeyType::Rsa3072 | KeyType::Rsa4096 => 1,
+        KeyType::P256v1 | KeyType::P384 | KeyType::Ed25519 => 64,
     }
 }
+
+/// The most keys that one attempt makes while they fail checks. A generator that makes so many unfit keys is broken.
+pub const KEYS_OF_ATTEMPT: u32 = 5;
 
 /// When a generation is given up.
 #[derive(Debug, Clone)]
@@ -181,7 +185,7 @@ impl Generator {
         if key_type == KeyType::Rsa2048 && self.generate_from_pool(&custom_csr).await {
             return Ok(());
         }
-        match self.attempt(custom_csr).await {
+        match self.attempt(&custom_csr).await {
             Ok(made) => {
                 let stored = self.patiently(|| self.store.complete_generation(id, &made, self.clock.now())).await?;
                 tracing::info!(custom_csr_id = %id, key_type = key_type.as_str(), stored, "generated");
@@ -242,10 +246,16 @@ impl Generator {
         }
     }
 
-    /// Makes a fresh key and its CSR.
-    async fn attempt(&self, custom_csr: CustomCsr) -> Result<GeneratedCsr, AttemptError> {
-        let maker = Arc::clone(&self.maker);
-        self.on_a_key_thread(move || maker.make(&custom_csr)).await
+    /// Makes a fresh key and its CSR; another one, each in a time of its own, if the key fails a check.
+    async fn attempt(&self, custom_csr: &CustomCsr) -> Result<GeneratedCsr, AttemptError> {
+        let mut made = 1;
+        loop {
+            let (custom_csr, maker) = (custom_csr.clone(), Arc::clone(&self.maker));
+            match self.on_a_key_thread(move || maker.make(&custom_csr)).await {
+                Err(AttemptError::Make(MakeError::Unfit(_))) if made < KEYS_OF_ATTEMPT => made += 1,
+                result => return result,
+            }
+        }
     }
 
     /// Everything that takes processor time runs on a key thread. No connection is held meanwhile.
@@ -313,7 +323,7 @@ mod tests {
         store.accept_custom_csr(&new, &actor(), now()).await.unwrap();
         let generator = Generator {
             store,
-            maker: Arc::new(Maker { key_generator: Arc::new(AwsLc), sealer }),
+            maker: Arc::new(Maker { key_generator: Arc::new(AwsLc), sealer, failed_checks: Arc::default() }),
             threads: Arc::new(threads),
             clock: Arc::new(SystemClock),
             key_pool: None,

@@ -8,7 +8,11 @@ use shared::{
 };
 use tokio::sync::{Notify, watch};
 
-use crate::{keys::threads::KeyThreads, make::Maker};
+use crate::{
+    generate::KEYS_OF_ATTEMPT,
+    keys::threads::KeyThreads,
+    make::{MakeError, Maker},
+};
 
 /// How often to check whether another process took keys. A key that this process takes wakes the refill immediately.
 const TICK: Duration = Duration::from_secs(5);
@@ -42,12 +46,18 @@ impl KeyPool {
 
     /// Adds keys until the key pool is full, one at a time, and starts each only while no job runs here.
     async fn fill(&self, thread: &KeyThreads, running: &mut watch::Receiver<usize>) -> Result<(), StoreError> {
+        let mut unfit = 0;
         while self.store.count_pool_keys().await? < u64::from(self.size) {
             let Ok(_) = running.wait_for(|running| *running == 0).await else { return Ok(()) };
             let maker = Arc::clone(&self.maker);
             let made = thread.run(move || maker.make_ahead()).await;
             let added = match made {
                 Ok(Ok(key)) => self.store.add_pool_key(&key, self.size, self.clock.now()).await?,
+                // It was logged where it was made.
+                Ok(Err(MakeError::Unfit(_))) if unfit + 1 < KEYS_OF_ATTEMPT => {
+                    unfit += 1;
+                    continue;
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "no key was added to the key pool");
                     false

@@ -18,6 +18,7 @@ pub use generate::Limits;
 use key_pool::{KeyPool, refill};
 use keys::{
     KeyGenerator,
+    quality::FailedChecks,
     threads::{KeyThreads, Priority},
 };
 pub use maintenance::Schedule;
@@ -66,6 +67,7 @@ pub struct Workers {
     trouble: watch::Receiver<Option<Trouble>>,
     tasks: JoinSet<()>,
     key_threads: Vec<Arc<KeyThreads>>,
+    failed_checks: Arc<FailedChecks>,
 }
 
 impl Workers {
@@ -81,7 +83,9 @@ impl Workers {
         let (running_sender, running) = watch::channel(0);
         let (cut_sender, cut) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let maker = Arc::new(Maker { key_generator: config.key_generator, sealer: config.sealer });
+        let failed_checks = Arc::new(FailedChecks::default());
+        let maker =
+            Arc::new(Maker { key_generator: config.key_generator, sealer: config.sealer, failed_checks: Arc::clone(&failed_checks) });
         let (mut key_pool, mut key_threads) = (None, Vec::new());
         if config.key_pool_size > 0 {
             let pool = Arc::new(KeyPool {
@@ -123,13 +127,19 @@ impl Workers {
         };
         tasks.spawn(supervise(supervised));
         tasks.spawn(maintain(Arc::clone(&database.store), config.schedule, stopped));
-        Ok(Self { stop, end, alive, running, cut, trouble, tasks, key_threads })
+        Ok(Self { stop, end, alive, running, cut, trouble, tasks, key_threads, failed_checks })
     }
 
     /// Whether a worker takes jobs.
     #[must_use]
     pub fn alive(&self) -> watch::Receiver<bool> {
         self.alive.clone()
+    }
+
+    /// How many keys of this process failed each check.
+    #[must_use]
+    pub fn failed_checks(&self) -> Arc<FailedChecks> {
+        Arc::clone(&self.failed_checks)
     }
 
     /// What keeps keys from being made or stored, or `None`.

@@ -13,7 +13,8 @@ use crate::{
     csr::{CertificationRequest, CsrError, certification_request},
     keys::{
         KeyGenerator, KeygenError,
-        private_key::{PrivateKey, PrivateKeyError},
+        private_key::{PrivateKey, PrivateKeyError, PrivateKeyInfo},
+        quality::{self, FailedChecks, Unfit},
     },
 };
 
@@ -23,6 +24,9 @@ pub enum MakeError {
     /// The key was not generated.
     #[error("{0}")]
     Keygen(#[from] KeygenError),
+    /// The key failed a check, and another one is to be made.
+    #[error("{0}")]
+    Unfit(#[from] Unfit),
     /// The private key could not be read or written.
     #[error("{0}")]
     PrivateKey(#[from] PrivateKeyError),
@@ -40,17 +44,27 @@ pub struct Maker {
     pub key_generator: Arc<dyn KeyGenerator>,
     /// Seals private keys.
     pub sealer: Arc<Sealer>,
+    /// Counts the keys that failed a check.
+    pub failed_checks: Arc<FailedChecks>,
 }
 
 impl Maker {
     /// Makes a fresh key and the CSR of `custom_csr`.
     pub fn make(&self, custom_csr: &CustomCsr) -> Result<GeneratedCsr, MakeError> {
-        let private_key = self.key_generator.generate(custom_csr.request.key_type)?;
+        let (private_key, private_key_info) = self.fresh(custom_csr.request.key_type)?;
         let csr = certification_request(&custom_csr.request, &private_key)?;
-        self.seal(custom_csr, csr, &private_key.to_private_key_info()?)
+        self.seal(custom_csr, csr, &private_key_info)
     }
 
-    /// Makes the CSR of `custom_csr` with a key of the key pool, and seals that key anew for its custom CSR.
+    /// Makes a key and checks it. One that fails is logged and counted here; the caller asks for another one.
+    fn fresh(&self, key_type: KeyType) -> Result<(PrivateKey, PrivateKeyInfo), MakeError> {
+        let private_key = self.key_generator.generate(key_type)?;
+        let private_key_info = private_key.to_private_key_info()?;
+        quality::check(key_type, &private_key, &private_key_info).inspect_err(|unfit| self.failed_checks.report(unfit.0))?;
+        Ok((private_key, private_key_info))
+    }
+
+    /// Makes the CSR of `custom_csr` with a key of the key pool, which was checked when it was made, and seals that key anew for its custom CSR.
     pub fn make_with(&self, custom_csr: &CustomCsr, key: &PoolKey) -> Result<GeneratedCsr, MakeError> {
         let private_key_info = self.sealer.open(&Binding::pool_key(&key.id, &key.spki_sha256), &key.sealed_private_key)?;
         let csr = certification_request(&custom_csr.request, &PrivateKey::parse(KeyType::Rsa2048, &private_key_info)?)?;
@@ -59,10 +73,10 @@ impl Maker {
 
     /// Makes an RSA key for the key pool.
     pub fn make_ahead(&self) -> Result<NewPoolKey, MakeError> {
-        let private_key = self.key_generator.generate(KeyType::Rsa2048)?;
+        let (private_key, private_key_info) = self.fresh(KeyType::Rsa2048)?;
         let spki_sha256 = private_key.spki_sha256();
         let id = Ulid::generate().to_string();
-        let sealed_private_key = self.sealer.seal(&Binding::pool_key(&id, &spki_sha256), &private_key.to_private_key_info()?)?;
+        let sealed_private_key = self.sealer.seal(&Binding::pool_key(&id, &spki_sha256), &private_key_info)?;
         Ok(NewPoolKey { id, spki_sha256, master_key_id: self.sealer.current_id(), sealed_private_key })
     }
 

@@ -46,8 +46,8 @@ statements! {
 /// takes long has a job of its own, so that whichever process is free makes it.
 pub(super) const fn are_shared(key_type: KeyType) -> bool {
     match key_type {
-        KeyType::Rsa2048 => false,
-        KeyType::P256v1 => true,
+        KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => false,
+        KeyType::P256v1 | KeyType::P384 | KeyType::Ed25519 => true,
     }
 }
 

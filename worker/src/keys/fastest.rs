@@ -24,7 +24,7 @@ pub fn key_generator() -> Arc<dyn KeyGenerator> {
 /// [`KeygenError`] if the library fails.
 pub fn rsa_by_library() -> Result<(), KeygenError> {
     #[cfg(feature = "openssl-rsa")]
-    return openssl_rsa::rsa().map(drop);
+    return openssl_rsa::rsa(2048).map(drop);
     #[cfg(not(feature = "openssl-rsa"))]
     return AwsLc.generate(shared::custom_csr::KeyType::Rsa2048).map(drop);
 }

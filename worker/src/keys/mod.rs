@@ -5,6 +5,7 @@ pub mod fastest;
 #[cfg(feature = "openssl-rsa")]
 mod openssl_rsa;
 pub mod private_key;
+pub mod quality;
 pub(crate) mod threads;
 
 use private_key::PrivateKey;

@@ -12,27 +12,22 @@ use zeroize::Zeroizing;
 
 use super::{KeyGenerator, KeygenError, aws_lc::AwsLc, private_key::PrivateKey};
 
-const RSA_BITS: u32 = 2048;
-
 /// Makes RSA keys by OpenSSL, and the others by aws-lc-rs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenSslRsa;
 
 impl KeyGenerator for OpenSslRsa {
     fn generate(&self, key_type: KeyType) -> Result<PrivateKey, KeygenError> {
-        match key_type {
-            KeyType::Rsa2048 => {
-                let private_key_info = Zeroizing::new(rsa()?.private_key_to_pkcs8()?);
-                PrivateKey::parse(key_type, &private_key_info).map_err(|_| KeygenError)
-            }
-            KeyType::P256v1 => AwsLc.generate(key_type),
-        }
+        let Some(bits) = key_type.rsa_bits() else { return AwsLc.generate(key_type) };
+        let private_key_info = Zeroizing::new(rsa(bits)?.private_key_to_pkcs8()?);
+        PrivateKey::parse(key_type, &private_key_info).map_err(|_| KeygenError)
     }
 }
 
-/// Makes an RSA key. OpenSSL wipes it when it is dropped.
-pub(crate) fn rsa() -> Result<PKey<Private>, KeygenError> {
-    Ok(PKey::from_rsa(Rsa::generate(RSA_BITS)?)?)
+/// Makes an RSA key of this size. OpenSSL wipes it when it is dropped.
+pub(crate) fn rsa(bits: usize) -> Result<PKey<Private>, KeygenError> {
+    let bits = u32::try_from(bits).map_err(|_| KeygenError)?;
+    Ok(PKey::from_rsa(Rsa::generate(bits)?)?)
 }
 
 impl From<ErrorStack> for KeygenError {
@@ -52,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_both_types_sign_certification_requests_and_no_two_are_equal() {
+    fn keys_of_all_types_sign_certification_requests_and_no_two_are_equal() {
         for key_type in KeyType::ALL {
             let request = shared::testing::request(*key_type);
             let keys = [OpenSslRsa.generate(*key_type).unwrap(), OpenSslRsa.generate(*key_type).unwrap()];

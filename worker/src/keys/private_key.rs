@@ -2,12 +2,15 @@
 
 use aws_lc_rs::{
     digest,
-    encoding::{AsDer, Pkcs8V1Der},
+    encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, Pkcs8V1Der},
     rand::SystemRandom,
-    rsa,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256},
+    rsa::{self, KeySize},
+    signature::{
+        ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_ASN1_SIGNING, ED25519,
+        EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+    },
 };
-use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
+use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
 use shared::custom_csr::KeyType;
 use zeroize::Zeroizing;
 
@@ -20,26 +23,66 @@ pub type PrivateKeyInfo = Zeroizing<Vec<u8>>;
 pub struct PrivateKeyError;
 
 /// A private key. aws-lc wipes it when it is dropped.
-pub enum PrivateKey {
-    /// RSA-2048.
+pub struct PrivateKey {
+    key_type: KeyType,
+    pair: Pair,
+}
+
+enum Pair {
     Rsa(rsa::KeyPair),
-    /// P-256.
     Ecdsa(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+/// How aws-lc knows a key type.
+enum Kind {
+    Rsa(KeySize),
+    Ecdsa(&'static EcdsaSigningAlgorithm),
+    Ed25519,
+}
+
+const fn kind(key_type: KeyType) -> Kind {
+    match key_type {
+        KeyType::Rsa2048 => Kind::Rsa(KeySize::Rsa2048),
+        KeyType::Rsa3072 => Kind::Rsa(KeySize::Rsa3072),
+        KeyType::Rsa4096 => Kind::Rsa(KeySize::Rsa4096),
+        KeyType::P256v1 => Kind::Ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
+        KeyType::P384 => Kind::Ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING),
+        KeyType::Ed25519 => Kind::Ed25519,
+    }
 }
 
 impl PrivateKey {
+    /// Makes a key by aws-lc.
+    pub(super) fn generate(key_type: KeyType) -> Option<Self> {
+        let pair = match kind(key_type) {
+            Kind::Rsa(size) => rsa::KeyPair::generate(size).map(Pair::Rsa),
+            Kind::Ecdsa(algorithm) => EcdsaKeyPair::generate(algorithm).map(Pair::Ecdsa),
+            Kind::Ed25519 => Ed25519KeyPair::generate().map(Pair::Ed25519),
+        };
+        Some(Self { key_type, pair: pair.ok()? })
+    }
+
     /// Parses and checks a private key info.
     ///
     /// # Errors
     ///
     /// [`PrivateKeyError`] if it is no valid key of this type.
     pub fn parse(key_type: KeyType, private_key_info: &[u8]) -> Result<Self, PrivateKeyError> {
-        match key_type {
-            KeyType::Rsa2048 => rsa::KeyPair::from_pkcs8(private_key_info).map(Self::Rsa).map_err(|_| PrivateKeyError),
-            KeyType::P256v1 => {
-                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, private_key_info).map(Self::Ecdsa).map_err(|_| PrivateKeyError)
+        let pair = match kind(key_type) {
+            Kind::Rsa(size) => {
+                rsa::KeyPair::from_pkcs8(private_key_info).ok().filter(|pair| pair.public_modulus_len() == size.len()).map(Pair::Rsa)
             }
-        }
+            Kind::Ecdsa(algorithm) => EcdsaKeyPair::from_pkcs8(algorithm, private_key_info).ok().map(Pair::Ecdsa),
+            Kind::Ed25519 => Ed25519KeyPair::from_pkcs8(private_key_info).ok().map(Pair::Ed25519),
+        };
+        Ok(Self { key_type, pair: pair.ok_or(PrivateKeyError)? })
+    }
+
+    /// Its type.
+    #[must_use]
+    pub const fn key_type(&self) -> KeyType {
+        self.key_type
     }
 
     /// Encodes the key, to be sealed and stored.
@@ -48,13 +91,13 @@ impl PrivateKey {
     ///
     /// [`PrivateKeyError`] if the library fails.
     pub fn to_private_key_info(&self) -> Result<PrivateKeyInfo, PrivateKeyError> {
-        match self {
-            Self::Rsa(pair) => {
-                let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| PrivateKeyError)?;
-                Ok(Zeroizing::new(der.as_ref().to_vec()))
-            }
-            Self::Ecdsa(pair) => Ok(Zeroizing::new(pair.to_pkcs8v1().map_err(|_| PrivateKeyError)?.as_ref().to_vec())),
+        let written = |der: Pkcs8V1Der<'_>| Zeroizing::new(der.as_ref().to_vec());
+        match &self.pair {
+            Pair::Rsa(pair) => pair.as_der().map(written),
+            Pair::Ecdsa(pair) => pair.to_pkcs8v1().map(|document| Zeroizing::new(document.as_ref().to_vec())),
+            Pair::Ed25519(pair) => pair.as_der().map(written),
         }
+        .map_err(|_| PrivateKeyError)
     }
 
     /// SHA-256 of its SubjectPublicKeyInfo.
@@ -64,37 +107,70 @@ impl PrivateKey {
         spki_sha256.copy_from_slice(digest::digest(&digest::SHA256, &self.subject_public_key_info()).as_ref());
         spki_sha256
     }
+
+    /// The public key: an RSAPublicKey (RFC 8017), a point (SEC 1) or 32 octets (RFC 8032).
+    #[must_use]
+    pub fn public_key(&self) -> &[u8] {
+        match &self.pair {
+            Pair::Rsa(pair) => pair.public_key().as_ref(),
+            Pair::Ecdsa(pair) => pair.public_key().as_ref(),
+            Pair::Ed25519(pair) => pair.public_key().as_ref(),
+        }
+    }
+
+    /// The public key, ready to verify what this key signs, or `None` if the library refuses it.
+    pub(super) fn parsed_public_key(&self) -> Option<ParsedPublicKey> {
+        let key = self.public_key();
+        match kind(self.key_type) {
+            Kind::Rsa(_) => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key),
+            Kind::Ecdsa(_) if self.key_type == KeyType::P384 => ParsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, key),
+            Kind::Ecdsa(_) => ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key),
+            Kind::Ed25519 => ParsedPublicKey::new(&ED25519, key),
+        }
+        .ok()
+    }
+
+    /// The number that is the private key, on a NIST curve. It is wiped when dropped.
+    pub(super) fn ec_scalar(&self) -> Option<EcPrivateKeyBin<'static>> {
+        match &self.pair {
+            Pair::Ecdsa(pair) => pair.private_key().as_be_bytes().ok(),
+            Pair::Rsa(_) | Pair::Ed25519(_) => None,
+        }
+    }
+
+    /// Signs, or returns `None` if the library fails. ECDSA signatures are in DER.
+    pub(super) fn signature(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let random = SystemRandom::new();
+        match &self.pair {
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).ok()?;
+                Some(signature)
+            }
+            Pair::Ecdsa(pair) => Some(pair.sign(&random, message).ok()?.as_ref().to_vec()),
+            Pair::Ed25519(pair) => Some(pair.try_sign(message).ok()?.as_ref().to_vec()),
+        }
+    }
 }
 
 impl PublicKeyData for PrivateKey {
     fn der_bytes(&self) -> &[u8] {
-        match self {
-            Self::Rsa(pair) => pair.public_key().as_ref(),
-            Self::Ecdsa(pair) => pair.public_key().as_ref(),
-        }
+        self.public_key()
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        match self {
-            Self::Rsa(_) => &PKCS_RSA_SHA256,
-            Self::Ecdsa(_) => &PKCS_ECDSA_P256_SHA256,
+        match self.key_type {
+            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => &PKCS_RSA_SHA256,
+            KeyType::P256v1 => &PKCS_ECDSA_P256_SHA256,
+            KeyType::P384 => &PKCS_ECDSA_P384_SHA384,
+            KeyType::Ed25519 => &PKCS_ED25519,
         }
     }
 }
 
 impl SigningKey for PrivateKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let random = SystemRandom::new();
-        match self {
-            Self::Rsa(pair) => {
-                let mut signature = vec![0; pair.public_modulus_len()];
-                let signed = pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature);
-                signed.map(|()| signature).map_err(|_| rcgen::Error::RemoteKeyError)
-            }
-            Self::Ecdsa(pair) => {
-                pair.sign(&random, message).map(|signature| signature.as_ref().to_vec()).map_err(|_| rcgen::Error::RemoteKeyError)
-            }
-        }
+        self.signature(message).ok_or(rcgen::Error::RemoteKeyError)
     }
 }
 
@@ -120,6 +196,9 @@ mod tests {
         assert!(PrivateKey::parse(KeyType::Rsa2048, &ecdsa).is_err());
         let rsa = AwsLc.generate(KeyType::Rsa2048).unwrap().to_private_key_info().unwrap();
         assert!(PrivateKey::parse(KeyType::P256v1, &rsa).is_err());
+        assert!(PrivateKey::parse(KeyType::Rsa3072, &rsa).is_err());
+        assert!(PrivateKey::parse(KeyType::P384, &ecdsa).is_err());
+        assert!(PrivateKey::parse(KeyType::Ed25519, &ecdsa).is_err());
         assert!(PrivateKey::parse(KeyType::Rsa2048, &rsa[..rsa.len() - 1]).is_err());
     }
 }

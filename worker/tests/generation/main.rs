@@ -5,6 +5,7 @@
 mod faults;
 mod key_pool;
 mod support;
+mod unfit;
 
 use std::{
     collections::HashSet,
