@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use poem::{EndpointExt, IntoResponse, Response, Route, get, handler, http::header, web::Data, web::Redirect};
 use poem_openapi::{OpenApi, OpenApiService};
+use shared::custom_csr::KeyTypes;
 
 use crate::document;
 
@@ -16,9 +17,9 @@ struct Documents {
     codes: Bytes,
 }
 
-/// The routes of the document of a service.
-pub fn routes(service: &OpenApiService<impl OpenApi, ()>) -> Route {
-    let document = document::document(service);
+/// The routes of the document of a service that accepts these key types.
+pub fn routes(service: &OpenApiService<impl OpenApi, ()>, key_types: &KeyTypes) -> Route {
+    let document = document::document(service, key_types);
     let documents = Arc::new(Documents {
         json: serde_json::to_vec_pretty(&document).unwrap_or_default().into(),
         yaml: document::yaml(&document).into(),

@@ -36,7 +36,7 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
     let (health, contact_url) = (Arc::clone(&state.health), state.contact_url.clone());
     let proxies = state.trusted_proxies.clone();
     let service = document::service();
-    let docs = docs::routes(&service);
+    let docs = docs::routes(&service, state.validator.key_types());
     let service = Arc::new(service.map_to_response());
     let routes = docs
         .nest(CANONICAL, Arc::clone(&service).data(Prefix(CANONICAL)))

@@ -77,6 +77,15 @@ impl FileError {
 ///
 /// [`FileError`] if it cannot be read, is no regular file, is too large, or holds a secret that others can read or change.
 pub fn read(path: &Path, content: Content) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_up_to(path, content, MAX_BYTES)
+}
+
+/// Reads a file of at most this many bytes, as [`read`] does.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_up_to(path: &Path, content: Content, max_bytes: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let cannot = |error: io::Error| match error.kind() {
         ErrorKind::NotFound => FileError::missing(path),
         _ => FileError::new(path, format!("it cannot be read: {error}")),
@@ -91,12 +100,12 @@ pub fn read(path: &Path, content: Content) -> Result<Zeroizing<Vec<u8>>, FileErr
     if content == Content::Secret {
         check_access(path, &metadata)?;
     }
-    if metadata.len() > MAX_BYTES {
-        return Err(FileError::new(path, format!("it has over {MAX_BYTES} bytes")));
+    if metadata.len() > max_bytes {
+        return Err(FileError::new(path, format!("it has over {max_bytes} bytes")));
     }
     // As large as the file from the start: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1));
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(cannot)?;
+    file.take(max_bytes).read_to_end(&mut bytes).map_err(cannot)?;
     Ok(bytes)
 }
 

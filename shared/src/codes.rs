@@ -85,7 +85,7 @@ code_table! {
         SanNotRegistrable = 1415, 400, "Unable to parse subject alternative name(s) (SAN) - :reason. Check your input and try again.";
         /// A SAN is in one of the example domains.
         SanExampleDomain = 1416, 400, "Subject Alternative Names (SANs) ending in example.com, example.net, or example.org are prohibited. Check your input and try again.";
-        /// `key_type` is neither `rsa2048` nor `p256v1`.
+        /// `key_type` is none that is accepted; by default those are `rsa2048` and `p256v1`.
         KeyTypeInvalid = 1417, 400, "Invalid key type. Only ‘rsa2048’ or ‘p256v1’ is accepted. Check your input and try again.";
         /// The custom CSR ID in the path is no UUID.
         CustomCsrIdInvalid = 1418, 400, "The custom CSR ID is invalid. Check your input and try again.";

@@ -90,6 +90,46 @@ impl KeyType {
     }
 }
 
+/// The key types that requests may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyTypes(Vec<KeyType>);
+
+impl Default for KeyTypes {
+    fn default() -> Self {
+        Self::new([KeyType::Rsa2048, KeyType::P256v1])
+    }
+}
+
+impl KeyTypes {
+    /// These, in the order of [`KeyType::ALL`].
+    #[must_use]
+    pub fn new(key_types: impl IntoIterator<Item = KeyType>) -> Self {
+        let given: Vec<_> = key_types.into_iter().collect();
+        Self(KeyType::ALL.iter().copied().filter(|key_type| given.contains(key_type)).collect())
+    }
+
+    /// Whether a request may ask for this one.
+    #[must_use]
+    pub fn contains(&self, key_type: KeyType) -> bool {
+        self.0.contains(&key_type)
+    }
+
+    /// Their words.
+    pub fn words(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|key_type| key_type.as_str())
+    }
+
+    /// What the text of 1417 says of them, as in `‘rsa2048’ or ‘p256v1’`.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        let quoted: Vec<_> = self.words().map(|word| format!("‘{word}’")).collect();
+        match quoted.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => quoted.concat(),
+        }
+    }
+}
+
 /// The subject of the certification request (RFC 2986), values as the tenant gave them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {

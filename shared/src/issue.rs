@@ -62,7 +62,12 @@ impl Issue {
     /// The text that the client reads.
     #[must_use]
     pub fn message(&self) -> String {
-        self.code.template().replace(":reason", self.reason.as_deref().unwrap_or_default())
+        let (text, reason) = (self.code.template(), self.reason.as_deref());
+        match (self.code, reason) {
+            // The documented text has no `:reason`: it names the key types that are accepted by default.
+            (ErrorCode::KeyTypeInvalid, Some(accepted)) => text.replace("‘rsa2048’ or ‘p256v1’", accepted),
+            _ => text.replace(":reason", reason.unwrap_or_default()),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use shared::{
     bodies::create::{Accepted, Validator},
     codes::ErrorCode,
-    custom_csr::KeyType,
+    custom_csr::{CustomCsrRequest, KeyType, KeyTypes},
     issue::Issue,
     names::{public_suffix::SuffixList, san::SanPolicy},
 };
@@ -100,6 +100,48 @@ fn a_key_type_is_neither_trimmed_nor_folded_beyond_ascii() {
     for bad in ["rsa", " rsa2048", "rsa2048\n", "rsa4096", "ſ256v1", "\u{0}"] {
         assert_eq!(faults(&with("key_type", json!(bad))), [fault(1417, "/key_type")], "{bad:?}");
     }
+}
+
+#[test]
+fn key_types_that_the_service_does_not_accept_are_refused_with_those_that_it_accepts() {
+    let accepting = |key_types: &[KeyType]| {
+        Validator::new(SanPolicy { allow_wildcards: false, suffixes: SuffixList::embedded() })
+            .accepting(KeyTypes::new(key_types.iter().copied()))
+    };
+    let said = |validator: &Validator, key_type: Value| match validator.parse(with("key_type", key_type).as_bytes()) {
+        Ok(accepted) => Ok(accepted.request.key_type),
+        Err(issues) => Err(issues.iter().map(|issue| (issue.code.number(), issue.pointer.clone(), issue.message())).collect::<Vec<_>>()),
+    };
+    let refused = |accepted: &str| {
+        let message = format!("Invalid key type. Only {accepted} is accepted. Check your input and try again.");
+        Err(vec![(1417, Some("/key_type".to_owned()), message)])
+    };
+    for bad in ["rsa3072", "rsa4096", "p384", "ed25519", "dsa"] {
+        assert_eq!(said(&VALIDATOR, json!(bad)), refused("‘rsa2048’ or ‘p256v1’"), "{bad}");
+    }
+    let some = accepting(&[KeyType::P384, KeyType::P256v1, KeyType::Rsa2048, KeyType::P384]);
+    assert_eq!(said(&some, json!("P384")), Ok(KeyType::P384));
+    assert_eq!(said(&some, json!("ed25519")), refused("‘rsa2048’, ‘p256v1’ or ‘p384’"));
+    let all = accepting(KeyType::ALL);
+    for key_type in KeyType::ALL {
+        assert_eq!(said(&all, json!(key_type.as_str())), Ok(*key_type));
+    }
+    // The default is a key type like the others.
+    let one = accepting(&[KeyType::Ed25519]);
+    for absent in [json!("rsa2048"), json!(""), json!(null)] {
+        assert_eq!(said(&one, absent), refused("‘ed25519’"));
+    }
+    assert_eq!(said(&one, json!(5)).unwrap_err()[0].0, 1400, "one fault for one member");
+    assert_eq!(said(&one, json!(5)).unwrap_err().len(), 1);
+}
+
+#[test]
+fn a_rekey_copies_a_key_type_only_while_it_is_accepted() {
+    let old = CustomCsrRequest { key_type: KeyType::P384, ..parse(&valid().to_string()).unwrap().request };
+    let issues = VALIDATOR.parse_rekey(old.clone(), None).unwrap_err();
+    assert_eq!((issues.len(), issues[0].code.number(), issues[0].pointer.as_deref()), (1, 1417, Some("/key_type")));
+    let new = VALIDATOR.parse_rekey(old, Some(br#"{"key_type":"p256v1"}"#)).unwrap().request;
+    assert_eq!(new.key_type, KeyType::P256v1);
 }
 
 #[test]

@@ -19,7 +19,10 @@ use shared::{
     storage::Acceptance,
     testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
-use worker::{Heartbeat, Limits, Schedule, WorkerConfig, Workers, keys::aws_lc::AwsLc};
+use worker::{
+    Heartbeat, Limits, Schedule, WorkerConfig, Workers,
+    keys::{aws_lc::AwsLc, blocked::BlockedKeys},
+};
 
 const ZONES: usize = 8;
 
@@ -46,6 +49,7 @@ async fn main() {
         schedule: Schedule::default(),
         heartbeat: Heartbeat::default(),
         key_pool_size: 0,
+        blocked_keys: BlockedKeys::default(),
     };
     let workers = Workers::start(&test.database, config).unwrap();
     workers.alive().wait_for(|alive| *alive).await.unwrap();

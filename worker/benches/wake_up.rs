@@ -19,7 +19,7 @@ use shared::{
 };
 use worker::{
     Heartbeat, Limits, Schedule, WorkerConfig, Workers,
-    keys::{KeyGenerator, KeygenError, aws_lc::AwsLc, private_key::PrivateKey},
+    keys::{KeyGenerator, KeygenError, aws_lc::AwsLc, blocked::BlockedKeys, private_key::PrivateKey},
 };
 
 const ROUNDS: usize = 500;
@@ -52,6 +52,7 @@ async fn main() {
         schedule: Schedule::default(),
         heartbeat: Heartbeat::default(),
         key_pool_size: 0,
+        blocked_keys: BlockedKeys::default(),
     };
     let workers = Workers::start(&test.database, config).unwrap();
     let mut waits = Vec::with_capacity(ROUNDS);

@@ -308,7 +308,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        keys::{aws_lc::AwsLc, threads::Priority},
+        keys::{aws_lc::AwsLc, blocked::BlockedKeys, threads::Priority},
         trouble::Trouble,
     };
 
@@ -323,7 +323,12 @@ mod tests {
         store.accept_custom_csr(&new, &actor(), now()).await.unwrap();
         let generator = Generator {
             store,
-            maker: Arc::new(Maker { key_generator: Arc::new(AwsLc), sealer, failed_checks: Arc::default() }),
+            maker: Arc::new(Maker {
+                key_generator: Arc::new(AwsLc),
+                sealer,
+                blocked_keys: BlockedKeys::default(),
+                failed_checks: Arc::default(),
+            }),
             threads: Arc::new(threads),
             clock: Arc::new(SystemClock),
             key_pool: None,

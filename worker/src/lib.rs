@@ -18,6 +18,7 @@ pub use generate::Limits;
 use key_pool::{KeyPool, refill};
 use keys::{
     KeyGenerator,
+    blocked::BlockedKeys,
     quality::FailedChecks,
     threads::{KeyThreads, Priority},
 };
@@ -55,6 +56,8 @@ pub struct WorkerConfig {
     pub heartbeat: Heartbeat,
     /// The number of RSA keys that all processes on this database together make ahead. 0 makes none.
     pub key_pool_size: u32,
+    /// Keys that are not to be used.
+    pub blocked_keys: BlockedKeys,
 }
 
 /// The running workers of this process.
@@ -84,8 +87,12 @@ impl Workers {
         let (cut_sender, cut) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let failed_checks = Arc::new(FailedChecks::default());
-        let maker =
-            Arc::new(Maker { key_generator: config.key_generator, sealer: config.sealer, failed_checks: Arc::clone(&failed_checks) });
+        let maker = Arc::new(Maker {
+            key_generator: config.key_generator,
+            sealer: config.sealer,
+            blocked_keys: config.blocked_keys,
+            failed_checks: Arc::clone(&failed_checks),
+        });
         let (mut key_pool, mut key_threads) = (None, Vec::new());
         if config.key_pool_size > 0 {
             let pool = Arc::new(KeyPool {

@@ -13,8 +13,9 @@ use crate::{
     csr::{CertificationRequest, CsrError, certification_request},
     keys::{
         KeyGenerator, KeygenError,
+        blocked::BlockedKeys,
         private_key::{PrivateKey, PrivateKeyError, PrivateKeyInfo},
-        quality::{self, FailedChecks, Unfit},
+        quality::{self, Check, FailedChecks, Unfit},
     },
 };
 
@@ -44,6 +45,8 @@ pub struct Maker {
     pub key_generator: Arc<dyn KeyGenerator>,
     /// Seals private keys.
     pub sealer: Arc<Sealer>,
+    /// Keys that are not to be used.
+    pub blocked_keys: BlockedKeys,
     /// Counts the keys that failed a check.
     pub failed_checks: Arc<FailedChecks>,
 }
@@ -60,12 +63,19 @@ impl Maker {
     fn fresh(&self, key_type: KeyType) -> Result<(PrivateKey, PrivateKeyInfo), MakeError> {
         let private_key = self.key_generator.generate(key_type)?;
         let private_key_info = private_key.to_private_key_info()?;
-        quality::check(key_type, &private_key, &private_key_info).inspect_err(|unfit| self.failed_checks.report(unfit.0))?;
+        let checked = quality::check(key_type, &private_key, &private_key_info);
+        checked.and_then(|()| self.refuse_blocked(&private_key.spki_sha256())).inspect_err(|unfit| self.failed_checks.report(unfit.0))?;
         Ok((private_key, private_key_info))
+    }
+
+    fn refuse_blocked(&self, spki_sha256: &[u8; 32]) -> Result<(), Unfit> {
+        if self.blocked_keys.contains(spki_sha256) { Err(Unfit(Check::Blocked)) } else { Ok(()) }
     }
 
     /// Makes the CSR of `custom_csr` with a key of the key pool, which was checked when it was made, and seals that key anew for its custom CSR.
     pub fn make_with(&self, custom_csr: &CustomCsr, key: &PoolKey) -> Result<GeneratedCsr, MakeError> {
+        // The list may be newer than the key.
+        self.refuse_blocked(&key.spki_sha256).inspect_err(|unfit| self.failed_checks.report(unfit.0))?;
         let private_key_info = self.sealer.open(&Binding::pool_key(&key.id, &key.spki_sha256), &key.sealed_private_key)?;
         let csr = certification_request(&custom_csr.request, &PrivateKey::parse(KeyType::Rsa2048, &private_key_info)?)?;
         self.seal(custom_csr, csr, &private_key_info)

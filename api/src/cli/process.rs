@@ -3,16 +3,21 @@
 use std::{
     future::Future,
     net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use api::health::Health;
+use api::{
+    health::Health,
+    secret_file::{self, Content},
+};
 use clap::Args;
 use shared::{
     clock::SystemClock,
+    custom_csr::{KeyType, KeyTypes},
     seal::Sealer,
     storage::{Access, Database, Migrate, Store},
 };
@@ -20,9 +25,18 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinHandle,
 };
-use worker::{Heartbeat, Limits, Schedule, WorkerConfig, Workers, keys};
+use worker::{
+    Heartbeat, Limits, Schedule, WorkerConfig, Workers,
+    keys::{self, blocked::BlockedKeys},
+};
 
-use super::{bad_setting, settings::duration};
+use super::{
+    bad_setting,
+    settings::{duration, key_type},
+};
+
+/// The most that a list of blocked keys may hold, in bytes: a million keys.
+const BLOCKED_KEYS_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Settings of a process that works on the database for long.
 #[derive(Args)]
@@ -48,6 +62,12 @@ pub struct ProcessArgs {
     /// RSA keys that all workers on the database together make ahead in idle time; 0 makes none
     #[arg(long, env = "CSRD_KEY_POOL_SIZE", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub key_pool_size: u32,
+    /// Key types that requests and rekeys may ask for, of rsa2048, p256v1, rsa3072, rsa4096, p384 and ed25519; a worker makes each of them
+    #[arg(long, env = "CSRD_KEY_TYPES", hide_env_values = true, value_name = "TYPES", value_delimiter = ',', default_value = "rsa2048,p256v1", value_parser = key_type)]
+    key_types: Vec<KeyType>,
+    /// Keys that are never used: lines of the hexadecimal SHA-256 of a SubjectPublicKeyInfo, with `#` before a comment
+    #[arg(long, env = "CSRD_BLOCKED_KEYS", hide_env_values = true, value_name = "FILE")]
+    blocked_keys: Option<PathBuf>,
 }
 
 impl ProcessArgs {
@@ -68,6 +88,19 @@ impl ProcessArgs {
         Ok(())
     }
 
+    /// The key types that requests may ask for.
+    pub fn key_types(&self) -> KeyTypes {
+        KeyTypes::new(self.key_types.iter().copied())
+    }
+
+    /// The keys that are not to be used.
+    pub fn blocked_keys(&self) -> anyhow::Result<BlockedKeys> {
+        let Some(path) = &self.blocked_keys else { return Ok(BlockedKeys::default()) };
+        let refused = |problem: String| bad_setting(format!("--blocked-keys: {problem}"));
+        let text = secret_file::read_up_to(path, Content::Public, BLOCKED_KEYS_BYTES).map_err(|error| refused(error.to_string()))?;
+        BlockedKeys::parse(&text).map_err(|error| refused(format!("{}: {error}", path.display())))
+    }
+
     /// What the process tells of its health.
     pub fn health(&self, database: &Database) -> Health {
         Health::new(Arc::clone(&database.store), Arc::new(SystemClock), self.orphan_after)
@@ -80,7 +113,7 @@ impl ProcessArgs {
     }
 
     /// Starts the workers.
-    pub fn start_workers(&self, database: &Database, sealer: Sealer, threads: usize) -> anyhow::Result<Workers> {
+    pub fn start_workers(&self, database: &Database, sealer: Sealer, threads: usize, blocked_keys: BlockedKeys) -> anyhow::Result<Workers> {
         let config = WorkerConfig {
             threads,
             sealer: Arc::new(sealer),
@@ -94,6 +127,7 @@ impl ProcessArgs {
             },
             heartbeat: Heartbeat { interval: self.heartbeat_interval, orphan_after: self.orphan_after },
             key_pool_size: self.key_pool_size,
+            blocked_keys,
         };
         Workers::start(database, config).context("the key generation threads cannot be started")
     }

@@ -21,7 +21,7 @@ use shared::{
     x509::trust_anchors::TrustAnchors,
 };
 use tokio::{net::TcpListener, sync::watch};
-use worker::Workers;
+use worker::{Workers, keys::blocked::BlockedKeys};
 
 use super::{
     bad_setting,
@@ -121,6 +121,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let tls = args.tls.load()?;
     let source = args.jwt.source()?;
     let suffixes = suffix_list(args.public_suffix_list.as_deref())?;
+    let blocked_keys = args.process.blocked_keys()?;
     let trust_anchors = args.trust_anchors.as_deref().map(trust_anchors).transpose()?;
     // Before anything is made: a bad setting leaves nothing behind.
     let clock = Arc::new(SystemClock);
@@ -152,7 +153,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         let settings = args.jwt.with_demo(demo.secret);
         (authenticator(&settings)?, Some((settings, demo.is_new)))
     };
-    let workers = start_workers(&args, &database).await?;
+    let workers = start_workers(&args, &database, blocked_keys).await?;
     if workers.is_none() && matches!(database.queue, Queue::Sqlite(_)) {
         tracing::warn!("--workers 0 on SQLite: nothing makes keys, every custom CSR stays pending");
     }
@@ -168,7 +169,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let (stop, stopping) = watch::channel(false);
     let state = AppState {
         store: Arc::clone(&database.store),
-        validator: Validator::new(SanPolicy { allow_wildcards: args.allow_wildcard_sans, suffixes }),
+        validator: Validator::new(SanPolicy { allow_wildcards: args.allow_wildcard_sans, suffixes }).accepting(args.process.key_types()),
         trust_anchors,
         authenticator,
         clock,
@@ -243,7 +244,7 @@ async fn run(
     answered && finished && is_sound
 }
 
-async fn start_workers(args: &ServeArgs, database: &Database) -> anyhow::Result<Option<Workers>> {
+async fn start_workers(args: &ServeArgs, database: &Database, blocked_keys: BlockedKeys) -> anyhow::Result<Option<Workers>> {
     let threads = args.workers.unwrap_or_else(work::default_threads);
     if threads == 0 {
         return Ok(None);
@@ -255,7 +256,7 @@ async fn start_workers(args: &ServeArgs, database: &Database) -> anyhow::Result<
         tracing::info!(released, "jobs that an earlier process had begun are run again");
     }
     database.store.empty_pool().await?;
-    args.process.start_workers(database, sealer, threads).map(Some)
+    args.process.start_workers(database, sealer, threads, blocked_keys).map(Some)
 }
 
 /// Unlike a suffix list, roots have no others to fall back to.

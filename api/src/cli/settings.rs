@@ -11,7 +11,7 @@ use std::{
 
 use clap::Command;
 use poem::http::Uri;
-use shared::printable::escape;
+use shared::{custom_csr::KeyType, printable::escape};
 
 /// How long the last words of a process wait for their reader.
 const READER_TIME: Duration = Duration::from_secs(1);
@@ -67,6 +67,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 pub fn size(text: &str) -> Result<usize, String> {
     let size = text.parse::<bytesize::ByteSize>().ok().and_then(|size| usize::try_from(size.as_u64()).ok());
     size.filter(|size| *size > 0).ok_or_else(|| "write a number of bytes, or a size such as 512KiB or 64MiB".to_owned())
+}
+
+/// Reads a key type.
+pub fn key_type(text: &str) -> Result<KeyType, String> {
+    let all: Vec<_> = KeyType::ALL.iter().map(|key_type| key_type.as_str()).collect();
+    KeyType::parse(text.trim())
+        .ok_or_else(|| format!("there is no such key type; write some of {}, with commas between them", all.join(", ")))
 }
 
 /// Reads a URL for people to open in a browser.

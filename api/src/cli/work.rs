@@ -48,6 +48,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     signals::release();
     let _last_lines = log::start(&args.log);
     args.process.check()?;
+    let blocked_keys = args.process.blocked_keys()?;
     if matches!(args.database.location()?, Location::Sqlite(_)) {
         return Err(bad_setting("--database-url: csrd worker needs postgres://…: on SQLite the workers are part of csrd serve"));
     }
@@ -67,7 +68,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let database = database?;
     let sealer = keys::sealer(&args.database.data_dir, &*database.store, IfMissing::Refuse).await?;
     let threads = args.concurrency.map_or_else(default_threads, usize::from);
-    let workers = args.process.start_workers(&database, sealer, threads)?;
+    let workers = args.process.start_workers(&database, sealer, threads, blocked_keys)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %args.database.data_dir.display(),

@@ -11,7 +11,7 @@ use shared::{
 
 use super::{
     accept::{Created, Validated, accept, all_faults},
-    dto::{KeyType, TAG},
+    dto::{NewKeyType, TAG},
     find::check_grant,
     wait::Prefer,
 };
@@ -67,7 +67,7 @@ pub struct CustomCsrInput {
     #[oai(validator(min_items = 1, max_items = 100, min_length = 1, max_length = 255, pattern = "^[*A-Za-z0-9._-]+$"))]
     pub sans: Vec<String>,
     /// The key pair to make, any case; `rsa2048` if absent.
-    pub key_type: Option<KeyType>,
+    pub key_type: Option<NewKeyType>,
 }
 
 /// The operation.

@@ -31,15 +31,41 @@ impl PathId for CustomCsrId {
     }
 }
 
-/// The key pair to make.
+/// The key pair to make. The document names those that the service accepts.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename = "KeyType", rename_all = "lowercase")]
+pub enum NewKeyType {
+    /// RSA, 2048 bits, signing with SHA-256.
+    Rsa2048,
+    /// ECDSA on P-256, signing with SHA-256.
+    P256v1,
+    /// RSA, 3072 bits, signing with SHA-256.
+    Rsa3072,
+    /// RSA, 4096 bits, signing with SHA-256.
+    Rsa4096,
+    /// ECDSA on P-384, signing with SHA-384.
+    P384,
+    /// Ed25519.
+    Ed25519,
+}
+
+/// A key pair. Custom CSRs keep theirs when the service no longer accepts its type.
 #[derive(Debug, Clone, Copy, Enum, Serialize)]
-#[oai(rename_all = "lowercase")]
+#[oai(rename = "CustomCsrKeyType", rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum KeyType {
     /// RSA, 2048 bits, signing with SHA-256.
     Rsa2048,
     /// ECDSA on P-256, signing with SHA-256.
     P256v1,
+    /// RSA, 3072 bits, signing with SHA-256.
+    Rsa3072,
+    /// RSA, 4096 bits, signing with SHA-256.
+    Rsa4096,
+    /// ECDSA on P-384, signing with SHA-384.
+    P384,
+    /// Ed25519.
+    Ed25519,
 }
 
 impl From<custom_csr::KeyType> for KeyType {
@@ -47,6 +73,10 @@ impl From<custom_csr::KeyType> for KeyType {
         match key_type {
             custom_csr::KeyType::Rsa2048 => Self::Rsa2048,
             custom_csr::KeyType::P256v1 => Self::P256v1,
+            custom_csr::KeyType::Rsa3072 => Self::Rsa3072,
+            custom_csr::KeyType::Rsa4096 => Self::Rsa4096,
+            custom_csr::KeyType::P384 => Self::P384,
+            custom_csr::KeyType::Ed25519 => Self::Ed25519,
         }
     }
 }

@@ -8,7 +8,7 @@ use shared::{bodies::undecodable::explained, custom_csr::Status, ids::CustomCsrI
 
 use super::{
     accept::{Created, Validated, accept, all_faults},
-    dto::{KeyType, TAG},
+    dto::{NewKeyType, TAG},
     find,
     not_active::not_active,
     wait::Prefer,
@@ -31,7 +31,7 @@ use crate::{
 #[oai(rename = "CustomCsrRekey")]
 pub struct CustomCsrRekeyInput {
     /// The key pair to make, any case.
-    pub key_type: Option<KeyType>,
+    pub key_type: Option<NewKeyType>,
     /// Your own name for it.
     #[oai(nullable, validator(max_length = 255, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"))]
     pub name: Option<String>,

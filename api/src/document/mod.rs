@@ -4,6 +4,7 @@
 
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Value, json};
+use shared::custom_csr::KeyTypes;
 
 use crate::{
     custom_certificates, custom_csrs,
@@ -53,9 +54,9 @@ pub fn service() -> OpenApiService<impl OpenApi, ()> {
     OpenApiService::new(operations(), "csrd", env!("CARGO_PKG_VERSION")).server(CANONICAL)
 }
 
-/// The document.
+/// The document of a service that accepts these key types.
 #[must_use]
-pub fn document(service: &OpenApiService<impl OpenApi, ()>) -> Value {
+pub fn document(service: &OpenApiService<impl OpenApi, ()>, key_types: &KeyTypes) -> Value {
     let mut document: Value = serde_json::from_str(&service.spec()).unwrap_or_default();
     mend::mend(&mut document);
     document["info"]["description"] = json!(DESCRIPTION);
@@ -64,6 +65,7 @@ pub fn document(service: &OpenApiService<impl OpenApi, ()>) -> Value {
     document["servers"] = servers();
     document["tags"] = tags::tags();
     codes::add(&mut document);
+    document["components"]["schemas"]["KeyType"]["enum"] = key_types.words().collect();
     // It has words that `CustomCsrStatus` has too.
     name_variants(&mut document["components"]["schemas"]["CertificateStatus"], "CERTIFICATE");
     for operation in operations_of(&mut document) {

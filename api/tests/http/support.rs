@@ -27,7 +27,10 @@ use tokio::{
     sync::{Semaphore, oneshot, watch},
     task::JoinHandle,
 };
-use worker::{Heartbeat, Limits, Schedule, WorkerConfig, Workers, keys::aws_lc::AwsLc};
+use worker::{
+    Heartbeat, Limits, Schedule, WorkerConfig, Workers,
+    keys::{aws_lc::AwsLc, blocked::BlockedKeys},
+};
 
 pub const PREFIXES: [&str; 2] = ["/api/v4", "/client/v4"];
 /// Where tenants ask for more here.
@@ -132,6 +135,7 @@ impl Api {
                 schedule: Schedule::default(),
                 heartbeat: Heartbeat::default(),
                 key_pool_size: 0,
+                blocked_keys: BlockedKeys::default(),
             };
             Workers::start(&test.database, config).unwrap()
         });

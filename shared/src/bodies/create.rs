@@ -3,7 +3,7 @@
 use super::{json::Json, unknown};
 use crate::{
     codes::{ErrorCode, WarningCode},
-    custom_csr::{CustomCsrRequest, KeyType, Subject},
+    custom_csr::{CustomCsrRequest, KeyType, KeyTypes, Subject},
     issue::{Issue, Warning},
     names::san::{DNS_MAX_CHARS, SanPolicy, reserved_label},
 };
@@ -39,6 +39,9 @@ const fn optional(name: &'static str, max_chars: usize, allowed_controls: &'stat
     TextField { name, missing: None, max_chars: Some(max_chars), allowed_controls }
 }
 
+/// Where a key type stands.
+const KEY_TYPE: &str = "/key_type";
+
 const COUNTRY: usize = 0;
 const STATE: usize = 1;
 const LOCALITY: usize = 2;
@@ -62,6 +65,7 @@ const TEXT_FIELDS: [TextField; 8] = [
 /// Judges request bodies.
 pub struct Validator {
     sans: SanPolicy,
+    key_types: KeyTypes,
 }
 
 /// The members and faults found so far.
@@ -77,10 +81,22 @@ pub(super) struct Draft {
 }
 
 impl Validator {
-    /// A validator with this policy for SANs.
+    /// A validator with this policy for SANs, and the default key types.
     #[must_use]
-    pub const fn new(sans: SanPolicy) -> Self {
-        Self { sans }
+    pub fn new(sans: SanPolicy) -> Self {
+        Self { sans, key_types: KeyTypes::default() }
+    }
+
+    /// With these key types instead.
+    #[must_use]
+    pub fn accepting(self, key_types: KeyTypes) -> Self {
+        Self { key_types, ..self }
+    }
+
+    /// The key types that requests may ask for.
+    #[must_use]
+    pub const fn key_types(&self) -> &KeyTypes {
+        &self.key_types
     }
 
     /// Judges a body.
@@ -95,7 +111,7 @@ impl Validator {
         for (name, value) in members {
             match name.as_str() {
                 "sans" => sans_given = self.take_sans(value, &mut draft),
-                "key_type" => take_key_type(value, &mut draft),
+                "key_type" => self.take_key_type(value, &mut draft),
                 _ => match text_field(&name) {
                     Some(field) => take_text(field, value, &mut draft),
                     None => unknown::warn(&name, &value, &mut draft.warnings),
@@ -105,13 +121,14 @@ impl Validator {
         if !sans_given {
             draft.issues.push(Issue::at(ErrorCode::SansMissing, "/sans"));
         }
+        self.judge_key_type(&mut draft);
         draft.finish()
     }
 
     /// Judges a rekey: the old custom CSR's request, with the key type, name and description of the body.
     ///
-    /// An absent member keeps the value, and so do `null` and a blank `key_type`; a blank `name` or `description` clears it. The SANs are
-    /// judged again, since what names may be asked for changes with the settings and the public suffix list. Members that a rekey does not
+    /// An absent member keeps the value, and so do `null` and a blank `key_type`; a blank `name` or `description` clears it. The SANs and the
+    /// key type are judged again, since what may be asked for changes with the settings and the public suffix list. Members that a rekey does not
     /// change are ignored with a warning.
     ///
     /// # Errors
@@ -128,18 +145,45 @@ impl Validator {
         for (name, value) in members {
             match name.as_str() {
                 _ if value == Json::Null => {}
-                "key_type" => take_key_type(value, &mut draft),
+                "key_type" => self.take_key_type(value, &mut draft),
                 "name" => request.name = take_optional(NAME, value, &mut draft),
                 "description" => request.description = take_optional(DESCRIPTION, value, &mut draft),
                 _ if never_changes(&name) => draft.warnings.push(Warning::at(WarningCode::NoEffect, format!("/{name}"))),
                 _ => unknown::warn(&name, &value, &mut draft.warnings),
             }
         }
+        self.judge_key_type(&mut draft);
         request.key_type = draft.key_type;
         for (index, san) in request.sans.iter().enumerate() {
             self.judge_san(index, san, &mut draft);
         }
         judged(draft.issues, draft.warnings, || request)
+    }
+
+    fn take_key_type(&self, value: Json, draft: &mut Draft) {
+        match value {
+            Json::Null => {}
+            Json::String(word) if is_blank(&word) => {}
+            Json::String(word) => match KeyType::parse(&word) {
+                Some(key_type) => draft.key_type = key_type,
+                None => draft.issues.push(self.key_type_issue()),
+            },
+            Json::Whole(_) | Json::Other | Json::Array(_) | Json::Object(_) => {
+                draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, KEY_TYPE));
+            }
+        }
+    }
+
+    /// Judges the key type that is asked for, be it given, the default or the old custom CSR's.
+    fn judge_key_type(&self, draft: &mut Draft) {
+        let has_issue = draft.issues.iter().any(|issue| issue.pointer.as_deref() == Some(KEY_TYPE));
+        if !has_issue && !self.key_types.contains(draft.key_type) {
+            draft.issues.push(self.key_type_issue());
+        }
+    }
+
+    fn key_type_issue(&self) -> Issue {
+        Issue::at(ErrorCode::KeyTypeInvalid, KEY_TYPE).because(self.key_types.quoted())
     }
 
     fn judge_san(&self, index: usize, san: &str, draft: &mut Draft) {
@@ -184,20 +228,6 @@ pub(super) fn text_field(name: &str) -> Option<usize> {
 /// Whether this member of a custom CSR never changes.
 pub(super) fn never_changes(name: &str) -> bool {
     matches!(name, "sans" | "key_type") || text_field(name).is_some_and(|field| !matches!(field, NAME | DESCRIPTION))
-}
-
-fn take_key_type(value: Json, draft: &mut Draft) {
-    match value {
-        Json::Null => {}
-        Json::String(word) if is_blank(&word) => {}
-        Json::String(word) => match KeyType::parse(&word) {
-            Some(key_type) => draft.key_type = key_type,
-            None => draft.issues.push(Issue::at(ErrorCode::KeyTypeInvalid, "/key_type")),
-        },
-        Json::Whole(_) | Json::Other | Json::Array(_) | Json::Object(_) => {
-            draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, "/key_type"));
-        }
-    }
 }
 
 pub(super) fn take_text(index: usize, value: Json, draft: &mut Draft) {

@@ -19,7 +19,7 @@ use shared::{
 use tokio::time::Instant;
 use worker::{
     Heartbeat, Limits, Schedule, WorkerConfig, Workers,
-    keys::{KeyGenerator, KeygenError, aws_lc::AwsLc, private_key::PrivateKey},
+    keys::{KeyGenerator, KeygenError, aws_lc::AwsLc, blocked::BlockedKeys, private_key::PrivateKey},
 };
 
 /// A database with a granted zone and a registered master key.
@@ -29,6 +29,8 @@ pub struct World {
     pub scope: Scope,
     /// Of the workers that it starts.
     pub key_pool_size: u32,
+    /// Which keys they do not use.
+    pub blocked_keys: BlockedKeys,
 }
 
 impl World {
@@ -39,7 +41,7 @@ impl World {
         let store = Arc::clone(&test.database.store);
         until_available(async || store.register_master_key(&sealer.current_id(), now()).await).await;
         until_available(async || store.grant_scope(&scope, None, Some(1_000), &actor(), now()).await).await;
-        Self { test, sealer, scope, key_pool_size: 0 }
+        Self { test, sealer, scope, key_pool_size: 0, blocked_keys: BlockedKeys::default() }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -60,6 +62,7 @@ impl World {
             schedule,
             heartbeat: Heartbeat::default(),
             key_pool_size: self.key_pool_size,
+            blocked_keys: self.blocked_keys.clone(),
         };
         Workers::start(&self.test.database, config).unwrap()
     }

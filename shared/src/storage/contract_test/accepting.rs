@@ -26,6 +26,20 @@ async fn an_accepted_custom_csr_reads_back_as_it_was_given() {
 }
 
 #[tokio::test]
+async fn custom_csrs_of_every_key_type_are_accepted_and_the_database_stays_whole() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 10).await;
+    for key_type in KeyType::ALL {
+        let id = accept_new(&*store, &new_custom_csr(&scope, *key_type)).await;
+        assert_eq!(store.find_custom_csr(&scope, id).await.unwrap().unwrap().request.key_type, *key_type);
+    }
+    if !test.is_postgres() {
+        assert_eq!(test.number("SELECT COUNT(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'").await, 0);
+        assert_eq!(test.number("SELECT COUNT(*) FROM sqlite_schema WHERE name = 'schema_changes'").await, 0);
+    }
+}
+
+#[tokio::test]
 async fn a_custom_csr_of_another_scope_is_neither_found_nor_listed_nor_deleted() {
     let (_test, store) = database().await;
     let scope = granted(&*store, 1).await;
