@@ -43,12 +43,23 @@ pub struct Health {
     pub trouble: Option<watch::Receiver<Option<Trouble>>>,
     /// Whether tokens can be judged, or `None` if this process judges none.
     pub authenticator: Option<Arc<Authenticator>>,
+    /// What is wrong with the master keys, or `None` if this process has no workers.
+    pub master_keys: Option<watch::Receiver<MasterKeyState>>,
     /// A worker that was seen within this time counts.
     pub seen_within: Duration,
     /// What the last probe found, and when.
     pub last: Mutex<Option<(Instant, Found)>>,
     /// When the last warning of a degraded service was logged.
     pub warned: Mutex<Option<Instant>>,
+}
+
+/// What is wrong with the master keys of a process that seals.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MasterKeyState {
+    /// Why it cannot seal, if so.
+    pub not_ready: Option<String>,
+    /// Which records it could not open, if there are any.
+    pub degraded: Option<String>,
 }
 
 /// What a probe of the database found: why it is not ready, or how the work goes.
@@ -59,7 +70,7 @@ impl Health {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, seen_within: Duration) -> Self {
         let (last, warned) = (Mutex::default(), Mutex::default());
-        Self { store, clock, worker_alive: None, trouble: None, authenticator: None, seen_within, last, warned }
+        Self { store, clock, worker_alive: None, trouble: None, authenticator: None, master_keys: None, seen_within, last, warned }
     }
 
     /// With workers in this process, if it has any.
@@ -72,6 +83,16 @@ impl Health {
     #[must_use]
     pub fn with_authenticator(self, authenticator: Arc<Authenticator>) -> Self {
         Self { authenticator: Some(authenticator), ..self }
+    }
+
+    /// With master keys in this process.
+    #[must_use]
+    pub fn with_master_keys(self, state: watch::Receiver<MasterKeyState>) -> Self {
+        Self { master_keys: Some(state), ..self }
+    }
+
+    fn master_key_state(&self) -> MasterKeyState {
+        self.master_keys.as_ref().map(|state| state.borrow().clone()).unwrap_or_default()
     }
 
     /// Checks the database and the clocks at this interval, and logs what is wrong. Never ends.
@@ -145,7 +166,9 @@ impl Health {
             ));
         }
         // A process with workers of its own is not ready without them.
-        (self.worker_alive.is_none() && vitals.workers == 0).then(|| "no worker is alive: custom CSRs stay pending".to_owned())
+        let no_worker =
+            (self.worker_alive.is_none() && vitals.workers == 0).then(|| "no worker is alive: custom CSRs stay pending".to_owned());
+        no_worker.or_else(|| self.master_key_state().degraded)
     }
 
     async fn warn_if_degraded(&self, vitals: &Vitals) {
@@ -173,15 +196,23 @@ impl Health {
         if let Some(reason) = self.authenticator.as_ref().and_then(|authenticator| authenticator.waits_for_keys()) {
             return Err(reason);
         }
+        if let Some(reason) = self.master_key_state().not_ready {
+            return Err(reason);
+        }
         self.warn_if_degraded(&vitals).await;
-        Ok(json!({
-            "status": if self.degraded(&vitals).is_some() { "degraded" } else { "ready" },
+        let problem = self.degraded(&vitals);
+        let mut result = json!({
+            "status": if problem.is_some() { "degraded" } else { "ready" },
             "database": "ok",
             "workers": vitals.workers,
             "pending": vitals.pending,
             "oldest_pending_secs": vitals.oldest_pending_secs.unwrap_or(0),
             "version": env!("CARGO_PKG_VERSION"),
-        }))
+        });
+        if let Some(problem) = problem {
+            result["problem"] = problem.into();
+        }
+        Ok(result)
     }
 }
 

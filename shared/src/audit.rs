@@ -75,11 +75,19 @@ pub enum Action {
     TokenIssue,
     /// Entries of this table were moved to a file.
     Archive,
+    /// A master key was made.
+    KeyNew,
+    /// A master key became the one that seals.
+    KeyUse,
+    /// Records were sealed anew with a master key.
+    KeyReseal,
+    /// A master key was forgotten.
+    KeyRetire,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Create,
         Self::Edit,
         Self::Delete,
@@ -91,6 +99,10 @@ impl Action {
         Self::Revoke,
         Self::TokenIssue,
         Self::Archive,
+        Self::KeyNew,
+        Self::KeyUse,
+        Self::KeyReseal,
+        Self::KeyRetire,
     ];
 
     /// The word in the table.
@@ -108,6 +120,10 @@ impl Action {
             Self::Revoke => "revoke",
             Self::TokenIssue => "token_issue",
             Self::Archive => "archive",
+            Self::KeyNew => "key_new",
+            Self::KeyUse => "key_use",
+            Self::KeyReseal => "key_reseal",
+            Self::KeyRetire => "key_retire",
         }
     }
 
@@ -118,7 +134,8 @@ impl Action {
     }
 }
 
-/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `zone/ID`, `account/ID` or `audit/COUNT/SHA256`.
+/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `zone/ID`, `account/ID`, `master_key/ID` or
+/// `audit/COUNT/SHA256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
     /// A custom CSR.
@@ -134,6 +151,8 @@ pub enum Resource {
         /// Of the file, in hexadecimal.
         sha256: String,
     },
+    /// The master key with this ID.
+    MasterKey(String),
 }
 
 /// The zone or account of an entry, in the table's form: `zones/ID` or `accounts/ID`, where the ID may be `*` for all.
@@ -234,6 +253,12 @@ impl NewEntry {
         Self { action: Action::Archive, resource, scope: AuditScope::all_zones(), replaced: None }
     }
 
+    /// An entry about a master key. It belongs to all zones and accounts, and the table has no word for both.
+    #[must_use]
+    pub fn master_key(action: Action, id: &str) -> Self {
+        Self { action, resource: Resource::MasterKey(id.to_owned()), scope: AuditScope::all_zones(), replaced: None }
+    }
+
     /// The resource as text.
     #[must_use]
     pub fn resource(&self) -> String {
@@ -241,6 +266,7 @@ impl NewEntry {
             Resource::CustomCsr(id) => format!("custom_csr/{id}"),
             Resource::CustomCertificate(id) => format!("custom_certificate/{id}"),
             Resource::Archive { entries, sha256 } => format!("audit/{entries}/{sha256}"),
+            Resource::MasterKey(id) => format!("master_key/{id}"),
             Resource::Scope => {
                 let (kind, id) = self.scope.parts();
                 format!("{kind}/{id}")
@@ -281,6 +307,7 @@ mod tests {
         assert_eq!(NewEntry::scope(Action::Revoke, (&account("a")).into()).resource(), "account/a");
         assert_eq!(NewEntry::scope(Action::TokenIssue, AuditScope::all_zones()).resource(), "zone/*");
         assert_eq!(NewEntry::archive(3, "ab".to_owned()).resource(), "audit/3/ab");
+        assert_eq!(NewEntry::master_key(Action::KeyUse, "ab").resource(), "master_key/ab");
         assert!(Action::ALL.iter().all(|action| Action::parse(action.as_str()) == Some(*action)));
     }
 

@@ -23,6 +23,7 @@ use aws_lc_rs::{
     rand,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use tokio::sync::watch;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::printable::hex;
@@ -165,56 +166,89 @@ impl<'a> Binding<'a> {
     }
 }
 
-/// Seals with the current master key, and opens with every master key that it has.
-#[derive(Debug, Clone)]
+/// Seals with the current master key, and opens with every master key that it has. The keys may change while it is used.
+#[derive(Debug)]
 pub struct Sealer {
-    current: MasterKey,
-    older: Vec<MasterKey>,
+    keys: watch::Sender<MasterKeys>,
+}
+
+/// The master keys of a process.
+#[derive(Debug, Clone)]
+struct MasterKeys {
+    current_id: String,
+    all: Vec<MasterKey>,
 }
 
 impl Sealer {
     /// A sealer with the current master key and the ones that older records need.
     #[must_use]
-    pub const fn new(current: MasterKey, older: Vec<MasterKey>) -> Self {
-        Self { current, older }
+    pub fn new(current: MasterKey, older: Vec<MasterKey>) -> Self {
+        Self::of(current.id(), std::iter::once(current).chain(older).collect())
+    }
+
+    /// A sealer with these master keys, of which the one with the ID `current_id` seals. Without that one it only opens.
+    #[must_use]
+    pub fn of(current_id: String, all: Vec<MasterKey>) -> Self {
+        Self { keys: watch::Sender::new(MasterKeys { current_id, all }) }
+    }
+
+    /// Replaces the master keys, and says which one seals from now on. Whatever is being sealed or opened is finished with the former ones.
+    pub fn replace(&self, current_id: String, all: Vec<MasterKey>) {
+        self.keys.send_replace(MasterKeys { current_id, all });
     }
 
     /// The ID of the master key that seals.
     #[must_use]
     pub fn current_id(&self) -> String {
-        self.current.id()
+        self.keys.borrow().current_id.clone()
+    }
+
+    /// The ID of the master key that should seal, if the sealer lacks it: then it seals nothing.
+    #[must_use]
+    pub fn lacks(&self) -> Option<String> {
+        let keys = self.keys.borrow();
+        keys.current().is_none().then(|| keys.current_id.clone())
+    }
+
+    /// Waits until the sealer has the master key that seals.
+    pub async fn can_seal(&self) {
+        // The sender is our own: it does not go.
+        let _ = self.keys.subscribe().wait_for(|keys| keys.current().is_some()).await;
     }
 
     /// Whether records of this master key can be opened.
     #[must_use]
     pub fn holds(&self, id: &str) -> bool {
-        self.keys().any(|key| key.id() == id)
+        self.keys.borrow().all.iter().any(|key| key.id() == id)
     }
 
-    fn keys(&self) -> impl Iterator<Item = &MasterKey> {
-        std::iter::once(&self.current).chain(&self.older)
+    /// All its master keys.
+    #[must_use]
+    pub fn master_keys(&self) -> Vec<MasterKey> {
+        self.keys.borrow().all.clone()
     }
 
-    /// Seals `plaintext` for the place that `binding` names.
+    /// Seals `plaintext` for the place that `binding` names. [`master_key_id`] tells by which master key.
     ///
     /// # Errors
     ///
-    /// [`SealError`] if the system has no random numbers.
+    /// [`SealError`] if the sealer lacks the master key that seals, or the system has no random numbers.
     pub fn seal(&self, binding: &Binding<'_>, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
+        let current = self.keys.borrow().current().cloned().ok_or(SealError)?;
         let mut data_key = Zeroizing::new([0; KEY_BYTES]);
         let mut nonce = [0; NONCE_LEN];
         rand::fill(data_key.as_mut()).map_err(|_| SealError)?;
         rand::fill(&mut nonce).map_err(|_| SealError)?;
         let mut wrapped = [0; WRAPPED_BYTES];
-        let wrapped = self.current.kek()?.wrap_with_padding(data_key.as_ref(), &mut wrapped).map_err(|_| SealError)?;
+        let wrapped = current.kek()?.wrap_with_padding(data_key.as_ref(), &mut wrapped).map_err(|_| SealError)?;
 
         let mut record = Vec::with_capacity(HEADER_BYTES + plaintext.len() + TAG_BYTES);
         record.push(VERSION);
-        record.extend_from_slice(&self.current.id);
+        record.extend_from_slice(&current.id);
         record.extend_from_slice(wrapped);
         record.extend_from_slice(&nonce);
         record.extend_from_slice(plaintext);
-        let aad = Aad::from(binding.aad(&self.current.id));
+        let aad = Aad::from(binding.aad(&current.id));
         let nonce = Nonce::assume_unique_for_key(nonce);
         let sealed = gcm(data_key.as_slice())?.seal_in_place_separate_tag(nonce, aad, &mut record[HEADER_BYTES..]);
         let Ok(tag) = sealed else {
@@ -237,7 +271,7 @@ impl Sealer {
         let (header, ciphertext) = record.split_at(HEADER_BYTES);
         let (id, rest) = header[1..].split_at(ID_BYTES);
         let (wrapped, nonce) = rest.split_at(WRAPPED_BYTES);
-        let master_key = self.keys().find(|key| key.id == *id).ok_or(SealError)?;
+        let master_key = self.keys.borrow().all.iter().find(|key| key.id == *id).cloned().ok_or(SealError)?;
         let mut data_key = Zeroizing::new([0; WRAPPED_BYTES]);
         let data_key = master_key.kek()?.unwrap_with_padding(wrapped, data_key.as_mut()).map_err(|_| SealError)?;
         let mut plaintext = Zeroizing::new(ciphertext.to_vec());
@@ -246,6 +280,27 @@ impl Sealer {
         plaintext.truncate(opened);
         Ok(plaintext)
     }
+
+    /// Seals a record of another master key anew, for the same place. What was sealed is checked by that, and is wiped afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if the record does not open, or cannot be sealed: see [`Sealer::open`] and [`Sealer::seal`].
+    pub fn reseal(&self, binding: &Binding<'_>, record: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.seal(binding, &self.open(binding, record)?)
+    }
+}
+
+impl MasterKeys {
+    fn current(&self) -> Option<&MasterKey> {
+        self.all.iter().find(|key| key.id() == self.current_id)
+    }
+}
+
+/// The ID of the master key that sealed a record, as the record itself says; none if it is too short for one.
+#[must_use]
+pub fn master_key_id(record: &[u8]) -> Option<String> {
+    record.get(1..=ID_BYTES).map(hex)
 }
 
 fn gcm(data_key: &[u8]) -> Result<LessSafeKey, SealError> {
@@ -275,9 +330,27 @@ mod tests {
         let record = before.seal(&binding(), b"secret").unwrap();
         let after = Sealer::new(new.clone(), vec![old.clone()]);
         assert_eq!(after.open(&binding(), &record).unwrap().as_slice(), b"secret");
-        assert_eq!(hex(&after.seal(&binding(), b"x").unwrap()[1..9]), new.id());
+        assert_eq!(master_key_id(&after.seal(&binding(), b"x").unwrap()), Some(new.id()));
         assert!(after.holds(&old.id()) && !before.holds(&new.id()));
         assert_eq!(Sealer::new(new, Vec::new()).open(&binding(), &record).unwrap_err(), SealError);
+    }
+
+    #[test]
+    fn a_sealer_without_the_current_master_key_opens_and_seals_nothing_until_it_gets_it() {
+        let (old, new) = (MasterKey::generate().unwrap(), MasterKey::generate().unwrap());
+        let sealer = Sealer::new(old.clone(), Vec::new());
+        let record = sealer.seal(&binding(), b"secret").unwrap();
+        sealer.replace(new.id(), vec![old.clone()]);
+        assert_eq!((sealer.lacks(), sealer.current_id()), (Some(new.id()), new.id()));
+        assert_eq!(sealer.seal(&binding(), b"secret"), Err(SealError));
+        assert_eq!(sealer.reseal(&binding(), &record), Err(SealError));
+        assert_eq!(sealer.open(&binding(), &record).unwrap().as_slice(), b"secret");
+        sealer.replace(new.id(), vec![old, new.clone()]);
+        let resealed = sealer.reseal(&binding(), &record).unwrap();
+        assert_eq!((sealer.lacks(), master_key_id(&resealed)), (None, Some(new.id())));
+        assert_eq!(Sealer::new(new, Vec::new()).open(&binding(), &resealed).unwrap().as_slice(), b"secret");
+        assert_eq!(sealer.reseal(&Binding { row_id: "row2", ..binding() }, &record), Err(SealError));
+        assert_eq!(master_key_id(&[1; 8]), None);
     }
 
     #[test]

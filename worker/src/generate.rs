@@ -77,8 +77,8 @@ enum Deferral {
     Store(StoreError),
     /// The key generation has no thread.
     NoThread(AttemptError),
-    /// The worker stops.
-    Stopping,
+    /// The worker stops, or lacks the current master key: another one can make the key at once.
+    LeftToOthers,
 }
 
 impl From<StoreError> for Deferral {
@@ -168,7 +168,7 @@ impl Generator {
             Ok(()) => self.troubles.clear(id),
             Err(Deferral::Store(error)) => self.defer(id, &error).await,
             Err(Deferral::NoThread(error)) => self.defer(id, &error).await,
-            Err(Deferral::Stopping) => self.give_back(id).await,
+            Err(Deferral::LeftToOthers) => self.give_back(id).await,
         }
     }
 
@@ -191,7 +191,7 @@ impl Generator {
                 tracing::info!(custom_csr_id = %id, key_type = key_type.as_str(), stored, "generated");
                 Ok(())
             }
-            Err(AttemptError::Thread(ThreadError::Ended)) => Err(Deferral::Stopping),
+            Err(AttemptError::Thread(ThreadError::Ended) | AttemptError::Make(MakeError::NoMasterKey)) => Err(Deferral::LeftToOthers),
             Err(error @ AttemptError::Thread(ThreadError::NoThread)) => Err(Deferral::NoThread(error)),
             Err(error) => Ok(self.count_attempt(id, attempts, &error).await?),
         }

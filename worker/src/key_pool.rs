@@ -35,8 +35,11 @@ pub struct KeyPool {
 }
 
 impl KeyPool {
-    /// Leases a key, or returns `None` if the key pool is empty.
+    /// Leases a key, or returns `None` if the key pool is empty or the current master key is not here.
     pub async fn lease(&self) -> Result<Option<PoolKey>, StoreError> {
+        if self.maker.sealer.lacks().is_some() {
+            return Ok(None);
+        }
         let leased = self.store.lease_pool_key(&self.maker.sealer.current_id(), LEASE).await?;
         if leased.is_some() {
             self.taken.notify_one();
@@ -47,7 +50,7 @@ impl KeyPool {
     /// Adds keys until the key pool is full, one at a time, and starts each only while no job runs here.
     async fn fill(&self, thread: &KeyThreads, running: &mut watch::Receiver<usize>) -> Result<(), StoreError> {
         let mut unfit = 0;
-        while self.store.count_pool_keys().await? < u64::from(self.size) {
+        while self.maker.sealer.lacks().is_none() && self.store.count_pool_keys().await? < u64::from(self.size) {
             let Ok(_) = running.wait_for(|running| *running == 0).await else { return Ok(()) };
             let maker = Arc::clone(&self.maker);
             let made = thread.run(move || maker.make_ahead()).await;

@@ -62,6 +62,7 @@ pub struct WorkerConfig {
 
 /// The running workers of this process.
 pub struct Workers {
+    id: String,
     stop: watch::Sender<bool>,
     end: watch::Sender<bool>,
     alive: watch::Receiver<bool>,
@@ -121,7 +122,9 @@ impl Workers {
         let trouble = generator.troubles.last();
         // Twice the threads: while some jobs wait for the database, keys are made for the others.
         let concurrency = config.threads.max(1) * 2;
+        let id = ulid::Ulid::generate().to_string();
         let supervised = Supervised {
+            id: id.clone(),
             queue: database.queue.clone(),
             generator,
             concurrency,
@@ -134,7 +137,13 @@ impl Workers {
         };
         tasks.spawn(supervise(supervised));
         tasks.spawn(maintain(Arc::clone(&database.store), config.schedule, stopped));
-        Ok(Self { stop, end, alive, running, cut, trouble, tasks, key_threads, failed_checks })
+        Ok(Self { id, stop, end, alive, running, cut, trouble, tasks, key_threads, failed_checks })
+    }
+
+    /// The ID of this process, which is part of the names of its workers in the job queue.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Whether a worker takes jobs.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shared::{
     custom_csr::{CustomCsr, KeyType},
-    seal::{Binding, SealError, Sealer},
+    seal::{Binding, SealError, Sealer, master_key_id},
     storage::{GeneratedCsr, NewPoolKey, PoolKey},
 };
 use ulid::Ulid;
@@ -37,6 +37,9 @@ pub enum MakeError {
     /// The private key was not sealed, or a key of the key pool not unsealed.
     #[error("the private key could not be sealed")]
     Seal(#[from] SealError),
+    /// Nothing can be sealed: this process lacks the current master key.
+    #[error("the current master key is not here")]
+    NoMasterKey,
 }
 
 /// Makes keys and CSRs, and seals the keys.
@@ -54,6 +57,7 @@ pub struct Maker {
 impl Maker {
     /// Makes a fresh key and the CSR of `custom_csr`.
     pub fn make(&self, custom_csr: &CustomCsr) -> Result<GeneratedCsr, MakeError> {
+        self.check_can_seal()?;
         let (private_key, private_key_info) = self.fresh(custom_csr.request.key_type)?;
         let csr = certification_request(&custom_csr.request, &private_key)?;
         self.seal(custom_csr, csr, &private_key_info)
@@ -76,6 +80,7 @@ impl Maker {
     pub fn make_with(&self, custom_csr: &CustomCsr, key: &PoolKey) -> Result<GeneratedCsr, MakeError> {
         // The list may be newer than the key.
         self.refuse_blocked(&key.spki_sha256).inspect_err(|unfit| self.failed_checks.report(unfit.0))?;
+        self.check_can_seal()?;
         let private_key_info = self.sealer.open(&Binding::pool_key(&key.id, &key.spki_sha256), &key.sealed_private_key)?;
         let csr = certification_request(&custom_csr.request, &PrivateKey::parse(KeyType::Rsa2048, &private_key_info)?)?;
         self.seal(custom_csr, csr, &private_key_info)
@@ -83,17 +88,29 @@ impl Maker {
 
     /// Makes an RSA key for the key pool.
     pub fn make_ahead(&self) -> Result<NewPoolKey, MakeError> {
+        self.check_can_seal()?;
         let (private_key, private_key_info) = self.fresh(KeyType::Rsa2048)?;
         let spki_sha256 = private_key.spki_sha256();
         let id = Ulid::generate().to_string();
-        let sealed_private_key = self.sealer.seal(&Binding::pool_key(&id, &spki_sha256), &private_key_info)?;
-        Ok(NewPoolKey { id, spki_sha256, master_key_id: self.sealer.current_id(), sealed_private_key })
+        let (master_key_id, sealed_private_key) = self.sealed(&Binding::pool_key(&id, &spki_sha256), &private_key_info)?;
+        Ok(NewPoolKey { id, spki_sha256, master_key_id, sealed_private_key })
+    }
+
+    /// Before anything is made, and again when it is to be sealed: the current master key may become another one meanwhile.
+    fn check_can_seal(&self) -> Result<(), MakeError> {
+        self.sealer.lacks().map_or(Ok(()), |_| Err(MakeError::NoMasterKey))
+    }
+
+    /// A sealed record, and the ID of the master key that sealed it.
+    fn sealed(&self, binding: &Binding<'_>, private_key_info: &[u8]) -> Result<(String, Vec<u8>), MakeError> {
+        let record = self.sealer.seal(binding, private_key_info).or_else(|error| self.check_can_seal().and(Err(error.into())))?;
+        Ok((master_key_id(&record).ok_or(SealError)?, record))
     }
 
     fn seal(&self, custom_csr: &CustomCsr, csr: CertificationRequest, private_key_info: &[u8]) -> Result<GeneratedCsr, MakeError> {
         let (row_id, scope) = (custom_csr.id.to_string(), custom_csr.scope.to_string());
         let binding = Binding::custom_csr(&row_id, &scope, &csr.spki_sha256);
-        let sealed_private_key = self.sealer.seal(&binding, private_key_info)?;
-        Ok(GeneratedCsr { csr_pem: csr.pem, spki_sha256: csr.spki_sha256, master_key_id: self.sealer.current_id(), sealed_private_key })
+        let (master_key_id, sealed_private_key) = self.sealed(&binding, private_key_info)?;
+        Ok(GeneratedCsr { csr_pem: csr.pem, spki_sha256: csr.spki_sha256, master_key_id, sealed_private_key })
     }
 }

@@ -2,18 +2,21 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use apalis::prelude::{PollSnapshot, PollStrategy};
 use futures::Stream;
+use shared::seal::Sealer;
 use tokio::{
     sync::watch,
     time::{Interval, MissedTickBehavior},
 };
 
-/// Looks for jobs at every event, and at every tick in case an event was missed.
+/// Looks for jobs at every event, and at every tick in case an event was missed. While the current master key is not here, jobs are left to
+/// other workers.
 ///
 /// apalis' own strategies register no waker when they are ready, so that a worker misses events until its next heartbeat. This one polls
 /// both its sources until both are pending.
@@ -22,14 +25,15 @@ pub struct EventsAndTicks<S> {
     ended: bool,
     tick: Interval,
     stopped: watch::Receiver<bool>,
+    sealer: Arc<Sealer>,
 }
 
 impl<S> EventsAndTicks<S> {
-    /// Looks for jobs at every event of `events`, and every `period`, until `stopped`.
-    pub fn new(events: S, period: Duration, stopped: watch::Receiver<bool>) -> Self {
+    /// Looks for jobs at every event of `events`, and every `period`, until `stopped`, while `sealer` can seal.
+    pub fn new(events: S, period: Duration, stopped: watch::Receiver<bool>, sealer: Arc<Sealer>) -> Self {
         let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { events, ended: false, tick, stopped }
+        Self { events, ended: false, tick, stopped, sealer }
     }
 }
 
@@ -49,7 +53,7 @@ impl<S: Stream + Unpin> PollStrategy for EventsAndTicks<S> {
         while self.tick.poll_tick(cx).is_ready() {
             due = true;
         }
-        if due {
+        if due && self.sealer.lacks().is_none() {
             cx.waker().wake_by_ref();
             Poll::Ready(Some(()))
         } else {

@@ -68,6 +68,8 @@ impl Heartbeat {
 
 /// The parts of a supervised worker.
 pub struct Supervised {
+    /// The process' ID, which is part of the worker's name.
+    pub id: String,
     /// The queue of its jobs.
     pub queue: Queue,
     /// Runs its jobs.
@@ -90,11 +92,10 @@ pub struct Supervised {
 
 /// Keeps one apalis worker running until told to stop.
 pub async fn supervise(mut supervised: Supervised) {
-    let boot = ulid::Ulid::generate();
     let mut stop = supervised.stop.clone();
     let mut failures = 0_u32;
     while !*stop.borrow() {
-        let name = format!("{GENERATE_CSR_QUEUE}-{boot}-{}", STARTS.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{GENERATE_CSR_QUEUE}-{}-{}", supervised.id, STARTS.fetch_add(1, Ordering::Relaxed));
         let started = Instant::now();
         let ended = supervised.run(&name).await;
         supervised.alive.send_replace(false);
@@ -153,7 +154,7 @@ impl Supervised {
             events.as_mut().poll_next(context)
         });
         let polled = polled.subscribe();
-        let strategy = EventsAndTicks::new(Box::pin(events), TICK, self.stop.clone());
+        let strategy = EventsAndTicks::new(Box::pin(events), TICK, self.stop.clone(), Arc::clone(&self.generator.maker.sealer));
         let interval = self.heartbeat.frequent();
         // One job is fetched at a time: a buffered one sends no heartbeat, and others run it too. Not marking its start saves a write.
         match &self.queue {

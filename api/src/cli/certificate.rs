@@ -23,8 +23,8 @@ use super::{
     data_dir::master_key_path,
     database::DatabaseArgs,
     export::{self, Done, Options, Pair, Place, command},
-    keys,
     listing::{ListArgs, Listing},
+    master_keys,
     scopes::tenant_id,
     settings::{complain, duration, say},
 };
@@ -117,7 +117,13 @@ async fn list(args: &CertificateListArgs) -> anyhow::Result<ExitCode> {
 
 /// The audit entry is committed before the private key is unsealed; nothing is recorded of what is refused before.
 async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    let sealer = keys::opener(&args.database.data_dir)?;
+    let files = master_keys::load(&args.database.data_dir)?;
+    if files.is_empty() {
+        let path = master_key_path(&args.database.data_dir);
+        bail!("there is no {}: run this where the workers run, with their master key", path.display());
+    }
+    let at_hand = master_keys::at_hand(&args.database.data_dir, &files);
+    let sealer = Sealer::of(String::new(), files.into_iter().map(|file| file.key).collect());
     let database = args.database.open().await?;
     let (id, shown) = (args.id.to_string(), args.out.display());
     let place = Place::find(&args.out, &id, &args.options, args.force)?;
@@ -144,13 +150,12 @@ async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     }
     if !sealer.holds(&sealed.master_key_id) {
         bail!(
-            "the private key of custom CSR {row_id} needs the master key {}, but {} is master key {}: run this where the workers run",
-            sealed.master_key_id,
-            master_key_path(&args.database.data_dir).display(),
-            sealer.current_id()
+            "the private key of custom CSR {row_id} needs the master key {}, but {at_hand}: run this where the workers run",
+            sealed.master_key_id
         );
     }
-    let der = open(&sealer, &Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256), &sealed.sealed_private_key)?;
+    let binding = Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256);
+    let der = sealer.open(&binding, &sealed.sealed_private_key).with_context(|| format!("master key {}", sealed.master_key_id))?;
     check_pair(&id, &row_id, &der, &chain)?;
     let mut directory = place.claim().await?;
     let done = directory.write(&Pair { key: to_pem(&der), chain: chain.into_bytes() })?;
@@ -180,12 +185,6 @@ fn warn_of_readers(args: &ExportArgs) -> anyhow::Result<()> {
 fn is_same(id: &str, custom_csr_id: &str, found: &Pair, chain: &str) -> bool {
     let key = from_pem(&found.key).filter(|der| to_pem(der) == found.key);
     found.chain == chain.as_bytes() && key.is_some_and(|der| check_pair(id, custom_csr_id, &der, chain).is_ok())
-}
-
-/// The private key info, in DER.
-fn open(sealer: &Sealer, binding: &Binding<'_>, record: &[u8]) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let master_key = sealer.current_id();
-    sealer.open(binding, record).with_context(|| format!("master.key is master key {master_key}"))
 }
 
 /// Before anything is written: the leaf's public key is that of the private key, and the chain is nothing but certificates. Whoever can

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Args, builder::BoolishValueParser};
 use shared::storage::{Access, Database, Location, Migrate, OpenError};
 
-use super::{bad_setting, data_dir::master_key_path, settings::say};
+use super::{bad_setting, data_dir::master_key_files, settings::say};
 
 /// Where the data is.
 #[derive(Args, Clone)]
@@ -53,8 +53,10 @@ impl DatabaseArgs {
     /// Opens the database for a process that may make it. Beside a master key a missing file is refused, unless a new one is asked for:
     /// the keys that it sealed are elsewhere.
     pub async fn open_for(&self, access: Access, new_database: bool) -> anyhow::Result<Database> {
-        let key = master_key_path(&self.data_dir);
-        if is_missing(&self.location()?) && key.exists() && !new_database {
+        if !new_database
+            && is_missing(&self.location()?)
+            && let Some(key) = master_key_files(&self.data_dir)?.first()
+        {
             return Err(bad_setting(format!(
                 "there is a master key, {}, but no database {}: give the right --data-dir or --database-url, restore the database, or begin \
                  with an empty one by --new-database",

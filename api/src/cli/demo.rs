@@ -16,7 +16,13 @@ use shared::{
     storage::Store,
 };
 
-use super::{actor, bad_setting, data_dir::signing_key_path, database::create_private_dir, settings::Output, token};
+use super::{
+    actor, bad_setting,
+    data_dir::{is_master_key_name, signing_key_path},
+    database::create_private_dir,
+    settings::Output,
+    token,
+};
 
 const DEMO_ZONE: &str = "demo";
 const DEMO_QUOTA: u32 = 100;
@@ -24,9 +30,9 @@ const TOKEN_TTL: Duration = Duration::from_hours(24);
 
 const NEEDED: &str = "give --jwt-jwks-file, --jwt-public-key-file or --jwt-secret-file";
 
-/// The files that a data directory may hold before a first start: those that other commands make. Beside them there may be what a start that
+/// The files that a data directory may hold before a first start: those that other commands make. Beside them and master keys there may be what a start that
 /// was killed left behind.
-const FIRST_START_FILES: [&str; 5] = ["csrd.db", "csrd.db-wal", "csrd.db-shm", "csrd.db.lock", "master.key"];
+const FIRST_START_FILES: [&str; 4] = ["csrd.db", "csrd.db-wal", "csrd.db-shm", "csrd.db.lock"];
 
 /// The demo identity of this start.
 pub struct Demo {
@@ -76,7 +82,8 @@ async fn is_first_start(data_dir: &Path, store: &dyn Store) -> anyhow::Result<bo
     if data_dir.exists() {
         for entry in std::fs::read_dir(data_dir).with_context(|| format!("--data-dir: {}", data_dir.display()))? {
             let name = entry?.file_name();
-            if !FIRST_START_FILES.iter().any(|known| name == *known) && !is_temporary(&name) {
+            let is_known = FIRST_START_FILES.iter().any(|known| name == *known) || is_master_key_name(&name);
+            if !is_known && !is_temporary(&name) {
                 return Ok(false);
             }
             is_empty = false;

@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod listing;
 mod log;
+mod master_keys;
 mod openapi;
 mod outbound;
 mod process;
@@ -63,7 +64,7 @@ enum Action {
     Backup(backup::BackupArgs),
     /// Print the OpenAPI document (YAML)
     Openapi,
-    /// Make or check the master key, which seals the private keys
+    /// Make, check or change the master key, which seals the private keys
     #[command(subcommand)]
     Keys(keys::KeysAction),
     /// Grant custom CSRs to zones

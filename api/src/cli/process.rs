@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -32,6 +32,7 @@ use worker::{
 
 use super::{
     bad_setting,
+    master_keys::{Following, Process},
     settings::{duration, key_type},
 };
 
@@ -113,10 +114,16 @@ impl ProcessArgs {
     }
 
     /// Starts the workers.
-    pub fn start_workers(&self, database: &Database, sealer: Sealer, threads: usize, blocked_keys: BlockedKeys) -> anyhow::Result<Workers> {
+    pub fn start_workers(
+        &self,
+        database: &Database,
+        sealer: &Arc<Sealer>,
+        threads: usize,
+        blocked_keys: BlockedKeys,
+    ) -> anyhow::Result<Workers> {
         let config = WorkerConfig {
             threads,
-            sealer: Arc::new(sealer),
+            sealer: Arc::clone(sealer),
             key_generator: keys::fastest::key_generator(),
             clock: Arc::new(SystemClock),
             limits: Limits::default(),
@@ -130,6 +137,18 @@ impl ProcessArgs {
             blocked_keys,
         };
         Workers::start(database, config).context("the key generation threads cannot be started")
+    }
+
+    /// Keeps the master keys of these workers as the files and the database have them, and reports them.
+    pub fn follow_master_keys(
+        &self,
+        database: &Database,
+        data_dir: &Path,
+        sealer: Arc<Sealer>,
+        workers: &Workers,
+    ) -> anyhow::Result<Following> {
+        let process = Process { id: workers.id(), data_dir, heartbeat: self.heartbeat_interval, orphan_after: self.orphan_after };
+        Ok(Following::begin(&database.store, sealer, &process)?)
     }
 }
 

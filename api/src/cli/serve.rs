@@ -28,9 +28,9 @@ use super::{
     database::{DatabaseArgs, NewDatabaseArgs},
     demo,
     jwt::JwtArgs,
-    keys::{self, IfMissing},
     limits::LimitArgs,
     log,
+    master_keys::{self, Following, IfMissing},
     outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
@@ -153,12 +153,15 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         let settings = args.jwt.with_demo(demo.secret);
         (authenticator(&settings)?, Some((settings, demo.is_new)))
     };
-    let workers = start_workers(&args, &database, blocked_keys).await?;
+    let (workers, following) = start_workers(&args, &database, blocked_keys).await?.unzip();
     if workers.is_none() && matches!(database.queue, Queue::Sqlite(_)) {
         tracing::warn!("--workers 0 on SQLite: nothing makes keys, every custom CSR stays pending");
     }
     let authenticator = Arc::new(authenticator);
-    let health = args.process.health(&database).with_workers(workers.as_ref()).with_authenticator(Arc::clone(&authenticator));
+    let mut health = args.process.health(&database).with_workers(workers.as_ref()).with_authenticator(Arc::clone(&authenticator));
+    if let Some(following) = &following {
+        health = health.with_master_keys(following.state());
+    }
     let health = Arc::new(health);
     let watched = args.process.watch(&health);
     let reloading = match provider {
@@ -209,6 +212,9 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some(reloading) = reloading_tls {
         reloading.abort();
     }
+    if let Some(following) = following {
+        following.end().await;
+    }
     end.close(database).await;
     Ok(exit_code(nothing_cut))
 }
@@ -244,19 +250,22 @@ async fn run(
     answered && finished && is_sound
 }
 
-async fn start_workers(args: &ServeArgs, database: &Database, blocked_keys: BlockedKeys) -> anyhow::Result<Option<Workers>> {
+async fn start_workers(args: &ServeArgs, database: &Database, blocked_keys: BlockedKeys) -> anyhow::Result<Option<(Workers, Following)>> {
     let threads = args.workers.unwrap_or_else(work::default_threads);
     if threads == 0 {
         return Ok(None);
     }
-    let sealer = keys::sealer(&args.database.data_dir, &*database.store, IfMissing::Create).await?;
+    let data_dir = &args.database.data_dir;
+    let sealer = Arc::new(master_keys::sealer(data_dir, &*database.store, IfMissing::Create).await?);
     // On SQLite this process holds the database's lock: whoever held jobs is gone.
     let released = database.store.release_jobs().await?;
     if released > 0 {
         tracing::info!(released, "jobs that an earlier process had begun are run again");
     }
     database.store.empty_pool().await?;
-    args.process.start_workers(database, sealer, threads, blocked_keys).map(Some)
+    let workers = args.process.start_workers(database, &sealer, threads, blocked_keys)?;
+    let following = args.process.follow_master_keys(database, data_dir, sealer, &workers)?;
+    Ok(Some((workers, following)))
 }
 
 /// Unlike a suffix list, roots have no others to fall back to.

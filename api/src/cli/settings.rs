@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     io::{self, ErrorKind, Write},
+    path::PathBuf,
     sync::mpsc,
     thread,
     time::Duration,
@@ -56,6 +57,12 @@ pub fn harmless_variables() -> impl Iterator<Item = (OsString, OsString)> {
         "DBUS_SESSION_BUS_ADDRESS",
     ];
     std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|name| NAMES.contains(&name)))
+}
+
+/// Where systemd puts the credentials of a unit, if it has any.
+#[expect(clippy::disallowed_methods, reason = "the environment is read here")]
+pub fn credentials_dir() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Reads a duration such as `30s`, `5m` or `1h`.

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use super::{
     bad_setting,
     database::DatabaseArgs,
-    keys::{self, IfMissing},
     log,
+    master_keys::{self, IfMissing},
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
     signals,
@@ -66,9 +66,11 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let database = database?;
-    let sealer = keys::sealer(&args.database.data_dir, &*database.store, IfMissing::Refuse).await?;
+    let data_dir = &args.database.data_dir;
+    let sealer = Arc::new(master_keys::sealer(data_dir, &*database.store, IfMissing::Refuse).await?);
     let threads = args.concurrency.map_or_else(default_threads, usize::from);
-    let workers = args.process.start_workers(&database, sealer, threads, blocked_keys)?;
+    let workers = args.process.start_workers(&database, &sealer, threads, blocked_keys)?;
+    let following = args.process.follow_master_keys(&database, data_dir, sealer, &workers)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %args.database.data_dir.display(),
@@ -79,7 +81,8 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     );
 
     let end = End::new(args.process.shutdown_timeout);
-    let health = Arc::new(args.process.health(&database).with_workers(Some(&workers)));
+    let health = args.process.health(&database).with_workers(Some(&workers)).with_master_keys(following.state());
+    let health = Arc::new(health);
     let watched = args.process.watch(&health);
     let mut is_sound = true;
     let stop = async {
@@ -96,6 +99,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     }
     let finished = drain(workers, &*database.store, &end).await;
     watched.abort();
+    following.end().await;
     hangups.abort();
     end.close(database).await;
     Ok(exit_code(finished && is_sound))

@@ -65,7 +65,7 @@ pub trait PoolKeys: Send + Sync {
 
 statements! {
     /// Until the transaction ends (`pool` in ASCII). On SQLite one transaction at a time writes anyway.
-    LOCK_POOL { postgres: "SELECT CAST(1 AS BIGINT) AS locked FROM pg_advisory_xact_lock(1886351212)",
+    pub(super) LOCK_POOL { postgres: "SELECT CAST(1 AS BIGINT) AS locked FROM pg_advisory_xact_lock(1886351212)",
     };
     /// A row if the key pool has fewer than `$2` keys and `$1` is the current master key.
     ROOM_IN_POOL = "SELECT id FROM master_keys WHERE id = $1 AND current = 1 AND (SELECT COUNT(*) FROM pool_keys) < $2";

@@ -40,7 +40,7 @@ pub use self::{
     generation::{GeneratedCsr, Generation, Generations, PooledCompletion},
     key_pool::{NewPoolKey, PoolKey, PoolKeys},
     maintenance::{Maintenance, Purge, Sweep, Vitals},
-    master_keys::{MasterKeyRow, MasterKeys, Registration, SealedRow},
+    master_keys::{KeyHolder, MasterKeyRow, MasterKeyUse, MasterKeys, Registration, Resealed, Retirement, SealedRecord, SealedRow},
     scopes::{ScopeGrant, Scopes},
     signals::{Changes, Signal, Signals},
 };

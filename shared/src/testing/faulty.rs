@@ -19,10 +19,10 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
     storage::{
         Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
-        CertificateStore, CustomCsrs, Deletion, GeneratedCsr, Generation, Generations, IdempotencyKey, ListQuery, Maintenance,
-        MasterKeyRow, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys, PooledCompletion, Purge,
-        Registration, Repeat, Replacement, ScopeGrant, Scopes, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, UsableCsr,
-        Vitals,
+        CertificateStore, CustomCsrs, Deletion, GeneratedCsr, Generation, Generations, IdempotencyKey, KeyHolder, ListQuery, Maintenance,
+        MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys,
+        PooledCompletion, Purge, Registration, Repeat, Replacement, Resealed, Retirement, ScopeGrant, Scopes, SealedRecord, SealedRow,
+        Signals, StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals,
     },
 };
 
@@ -286,6 +286,33 @@ impl MasterKeys for FaultyStore {
     }
     async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
         self.call("list_sealed", self.inner.list_sealed(after, limit)).await
+    }
+    async fn count_sealed(&self) -> Result<Vec<MasterKeyUse>, StoreError> {
+        self.call("count_sealed", self.inner.count_sealed()).await
+    }
+    async fn use_master_key(&self, id: &str, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("use_master_key", self.inner.use_master_key(id, actor, now)).await
+    }
+    async fn retire_master_key(&self, id: &str, actor: &Actor, now: Timestamp) -> Result<Retirement, StoreError> {
+        self.call("retire_master_key", self.inner.retire_master_key(id, actor, now)).await
+    }
+    async fn list_retired(&self) -> Result<Vec<String>, StoreError> {
+        self.call("list_retired", self.inner.list_retired()).await
+    }
+    async fn list_sealed_by(&self, master_key_id: &str, after: Option<&SealedRecord>, limit: u32) -> Result<Vec<SealedRecord>, StoreError> {
+        self.call("list_sealed_by", self.inner.list_sealed_by(master_key_id, after, limit)).await
+    }
+    async fn reseal(&self, records: &[Resealed]) -> Result<u64, StoreError> {
+        self.call("reseal", self.inner.reseal(records)).await
+    }
+    async fn report_key_holder(&self, holder: &KeyHolder, lease: Duration) -> Result<(), StoreError> {
+        self.call("report_key_holder", self.inner.report_key_holder(holder, lease)).await
+    }
+    async fn list_key_holders(&self) -> Result<Vec<KeyHolder>, StoreError> {
+        self.call("list_key_holders", self.inner.list_key_holders()).await
+    }
+    async fn list_silent_workers(&self, seen_within: Duration) -> Result<Vec<String>, StoreError> {
+        self.call("list_silent_workers", self.inner.list_silent_workers(seen_within)).await
     }
 }
 

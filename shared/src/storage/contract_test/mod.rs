@@ -7,6 +7,7 @@ mod certificates;
 mod generating;
 mod key_pool;
 mod listing;
+mod master_keys;
 mod processes;
 mod uploads;
 
