@@ -503,3 +503,6 @@ def test_an_api_process_without_a_live_worker_says_that_it_is_degraded(new_clust
     cluster.workers.append(Worker(cluster, "late"))
     ready = lambda: httpx.get(f"{api.url}/health/ready", trust_env=False, timeout=5).json()["result"]["status"] == "ready"  # noqa: E731
     wait_until(ready, "the worker is seen", 90)
+    (line,) = [line for line in cluster.workers[0].log_path.read_text().splitlines() if " working " in line]
+    said = ("version=", f"data_dir={cluster.workers[0].directory}", 'database="postgres://', "listener=127.0.0.1:", "key_threads=", "key_pool_size=")
+    assert all(part in line for part in said), line

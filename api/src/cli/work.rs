@@ -75,6 +75,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %args.database.data_dir.display(),
         database = args.database.place()?,
+        listener = listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(tracing::field::display),
         key_threads = threads,
         key_pool_size = args.process.key_pool_size,
         "working"
