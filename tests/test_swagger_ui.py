@@ -149,7 +149,7 @@ def test_the_first_screen_says_how_to_begin_and_the_codes_have_a_page_of_their_o
     assert first.location["y"] < 1000
     browser.get(browser.find_element(By.CSS_SELECTOR, ".info a[href$='/docs/codes']").get_attribute("href"))
     rows = {row.text.split()[0]: row.text for row in browser.find_elements(By.CSS_SELECTOR, "tbody tr")}
-    assert rows["1405"] == "1405 400 Country field is required. Check your input and try again." and {"1000", "7001", "2100"} <= set(rows)
+    assert rows["1405"] == "1405 400 country is missing. Country field is required. Check your input and try again." and {"1000", "7001", "2100"} <= set(rows)
     assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 

@@ -5,11 +5,11 @@
 
 /// Declares an enum of codes with the number, status and text of each, from one table.
 macro_rules! code_table {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal, $status:literal, $message:literal;)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $status:literal, $message:literal;)+ }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
-        pub enum $name { $($(#[$doc])* $variant = $number,)+ }
+        pub enum $name { $($(#[doc = $doc])+ $variant = $number,)+ }
 
         impl $name {
             /// Every code, in the order of the table.
@@ -25,6 +25,12 @@ macro_rules! code_table {
             #[must_use]
             pub const fn status(self) -> u16 {
                 match self { $(Self::$variant => $status,)+ }
+            }
+
+            /// When it is sent: a sentence, with names of members in backticks.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_start(),)+ }
             }
 
             /// The text. `:reason` stands for the details of a case.

@@ -6,27 +6,43 @@ use shared::codes::{ErrorCode, WarningCode};
 /// Adds the list to the schema of a message. Generators copy descriptions into every client, so the table is elsewhere.
 pub fn add(document: &mut Value) {
     document["components"]["schemas"]["Message"]["properties"]["code"]["x-error-codes"] = codes()
-        .map(|(code, status, message)| match status {
-            Some(status) => json!({ "code": code, "status": status, "message": message }),
-            None => json!({ "code": code, "message": message }),
+        .map(|Row { code, status, meaning, message }| match status {
+            Some(status) => json!({ "code": code, "status": status, "meaning": meaning, "message": message }),
+            None => json!({ "code": code, "meaning": meaning, "message": message }),
         })
         .collect();
 }
 
-/// Number, status and text; a warning has no status.
-fn codes() -> impl Iterator<Item = (u16, Option<u16>, String)> {
+/// What is said of a code.
+struct Row {
+    code: u16,
+    /// That of an error; a warning has none.
+    status: Option<u16>,
+    meaning: &'static str,
+    message: String,
+}
+
+fn codes() -> impl Iterator<Item = Row> {
     // What stands for the details of a case is no English.
     let text = |template: &str| template.replace(":reason", "…");
-    let errors = ErrorCode::ALL.iter().map(move |code| (code.number(), Some(code.status()), text(code.template())));
-    errors.chain(WarningCode::ALL.iter().map(move |code| (code.number(), None, text(code.template()))))
+    let error = move |code: &ErrorCode| Row {
+        code: code.number(),
+        status: Some(code.status()),
+        meaning: code.meaning(),
+        message: text(code.template()),
+    };
+    let warning =
+        move |code: &WarningCode| Row { code: code.number(), status: None, meaning: code.meaning(), message: text(code.template()) };
+    ErrorCode::ALL.iter().map(error).chain(WarningCode::ALL.iter().map(warning))
 }
 
 /// The page, in HTML.
 #[must_use]
 pub fn page() -> String {
-    let row = |(code, status, message): (u16, Option<u16>, String)| {
+    let row = |Row { code, status, meaning, message }| {
         let status = status.map_or_else(|| "–".to_owned(), |status| status.to_string());
-        format!("<tr><td>{code}</td><td>{status}</td><td>{}</td></tr>\n", escaped(&message))
+        let meaning = escaped(meaning).replace('`', "");
+        format!("<tr><td>{code}</td><td>{status}</td><td>{meaning}</td><td>{}</td></tr>\n", escaped(&message))
     };
     let rows: String = codes().map(row).collect();
     format!("{BEFORE_ROWS}{rows}{AFTER_ROWS}")
@@ -45,7 +61,7 @@ const BEFORE_ROWS: &str = "<!DOCTYPE html>
 <p>An entry of <code>errors</code> has a code below 2000 or from 7000, an entry of <code>messages</code> one from 2000 on: it has no HTTP status.
 The status of a response is that of its first error. What differs from case to case is written as ….</p>
 <table>
-<thead><tr><th>code</th><th>HTTP status</th><th>message</th></tr></thead>
+<thead><tr><th>code</th><th>HTTP status</th><th>when</th><th>message</th></tr></thead>
 <tbody>
 ";
 const AFTER_ROWS: &str = "</tbody>
