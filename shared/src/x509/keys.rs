@@ -6,7 +6,9 @@ use aws_lc_rs::digest;
 use num_bigint::BigUint;
 use x509_parser::{
     asn1_rs::Tag,
-    oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_PKCS1_RSASSAPSS, Oid, asn1_rs::oid},
+    oid_registry::{
+        OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION, OID_PKCS1_RSASSAPSS, Oid, asn1_rs::oid,
+    },
     prelude::FromDer,
     public_key::RSAPublicKey,
     x509::SubjectPublicKeyInfo,
@@ -19,8 +21,6 @@ const OID_PKCS1_RSAES_OAEP: Oid<'static> = oid!(1.2.840.113549.1.1.7);
 /// id-ecDH and id-ecMQV (RFC 5480, 2.1.2): keys that sign nothing.
 const OIDS_EC_RESTRICTED: [Oid<'static>; 2] = [oid!(1.3.132.1.12), oid!(1.3.132.1.13)];
 
-/// Octets of a coordinate on P-256.
-const P256_OCTETS: usize = 32;
 /// Leading octets of a point that is compressed, uncompressed, or both at once (SEC 1, 2.3.3).
 const POINT_UNCOMPRESSED: u8 = 4;
 
@@ -37,7 +37,7 @@ impl Key {
     /// Which key this is.
     #[must_use]
     pub fn of(spki: &SubjectPublicKeyInfo<'_>) -> Self {
-        let (der, forbidden) = rsa(spki).or_else(|| p256(spki)).unwrap_or_else(|| (spki.raw.to_vec(), None));
+        let (der, forbidden) = rsa(spki).or_else(|| ec(spki)).unwrap_or_else(|| (spki.raw.to_vec(), None));
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest::digest(&digest::SHA256, &der).as_ref());
         Self { sha256, forbidden }
@@ -71,70 +71,98 @@ fn rsa(spki: &SubjectPublicKeyInfo<'_>) -> Option<(Vec<u8>, Option<&'static str>
     Some((sequence(&[usual, bit_string(&sequence(&[integer(&modulus), integer(&exponent)]))]), forbidden))
 }
 
-/// The key on P-256 in its usual encoding: a named curve and an uncompressed point. RFC 5480 allows a compressed point too.
-fn p256(spki: &SubjectPublicKeyInfo<'_>) -> Option<(Vec<u8>, Option<&'static str>)> {
+/// The key on P-256 or P-384 in its usual encoding: a named curve and an uncompressed point. RFC 5480 allows a compressed point too.
+fn ec(spki: &SubjectPublicKeyInfo<'_>) -> Option<(Vec<u8>, Option<&'static str>)> {
     let algorithm = &spki.algorithm;
     let restricted = OIDS_EC_RESTRICTED.contains(&algorithm.algorithm).then_some("as one for key agreement alone");
     if restricted.is_none() && algorithm.algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY {
         return None;
     }
-    let curve = match &algorithm.parameters {
+    let key = &*spki.subject_public_key.data;
+    let (curve, unnamed) = match &algorithm.parameters {
         Some(parameters) if parameters.tag() == Tag::Oid => {
-            if parameters.as_oid().ok()? != OID_EC_P256 {
-                return None;
-            }
-            None
+            let name = parameters.as_oid().ok()?;
+            (CURVES.iter().find(|curve| curve.name == name)?, None)
         }
-        Some(parameters) if parameters.tag() == Tag::Sequence => Some("with explicit curve parameters instead of the curve's name"),
-        _ => Some("without the name of its curve"),
+        Some(parameters) if parameters.tag() == Tag::Sequence => {
+            (Curve::of_point(key)?, Some("with explicit curve parameters instead of the curve's name"))
+        }
+        _ => (Curve::of_point(key)?, Some("without the name of its curve")),
     };
-    let (point, hybrid) = uncompressed(&spki.subject_public_key.data)?;
-    let usual = sequence(&[object_identifier(&OID_KEY_TYPE_EC_PUBLIC_KEY), object_identifier(&OID_EC_P256)]);
-    Some((sequence(&[usual, bit_string(&point)]), restricted.or(curve).or(hybrid)))
+    let (point, hybrid) = curve.uncompressed(key)?;
+    let usual = sequence(&[object_identifier(&OID_KEY_TYPE_EC_PUBLIC_KEY), object_identifier(&curve.name)]);
+    Some((sequence(&[usual, bit_string(&point)]), restricted.or(unnamed).or(hybrid)))
 }
 
-/// A point on P-256 without compression, with what is wrong with its form.
-fn uncompressed(point: &[u8]) -> Option<(Vec<u8>, Option<&'static str>)> {
-    match point {
-        [POINT_UNCOMPRESSED, xy @ ..] if xy.len() == 2 * P256_OCTETS => Some((point.to_vec(), None)),
-        [6 | 7, xy @ ..] if xy.len() == 2 * P256_OCTETS => {
-            Some(([&[POINT_UNCOMPRESSED], xy].concat(), Some("with its point in the hybrid form")))
-        }
-        [form @ (2 | 3), x @ ..] if x.len() == P256_OCTETS => Some((decompressed(*form & 1 == 1, x)?, None)),
-        _ => None,
-    }
+/// A curve y² = x³ - 3x + b over a prime field.
+struct Curve {
+    name: Oid<'static>,
+    /// Octets of a coordinate.
+    octets: usize,
+    prime: BigUint,
+    b: BigUint,
 }
 
-/// The prime of P-256, and the coefficient b of its curve y² = x³ - 3x + b (SEC 2, 2.4.2).
-static P256: LazyLock<(BigUint, BigUint)> = LazyLock::new(|| {
+/// P-256 and P-384 (SEC 2, 2.4.2 and 2.5.1). Both primes are 3 modulo 4.
+static CURVES: LazyLock<[Curve; 2]> = LazyLock::new(|| {
     let number = |digits: &[u8]| BigUint::parse_bytes(digits, 16).unwrap_or_default();
-    (
-        number(b"ffffffff00000001000000000000000000000000ffffffffffffffffffffffff"),
-        number(b"5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b"),
-    )
+    [
+        Curve {
+            name: OID_EC_P256,
+            octets: 32,
+            prime: number(b"ffffffff00000001000000000000000000000000ffffffffffffffffffffffff"),
+            b: number(b"5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b"),
+        },
+        Curve {
+            name: OID_NIST_EC_P384,
+            octets: 48,
+            prime: number(b"fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffff"),
+            b: number(b"b3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aef"),
+        },
+    ]
 });
 
-/// The point with this x and a y that is odd or not (SEC 1, 2.3.4).
-fn decompressed(is_odd: bool, x: &[u8]) -> Option<Vec<u8>> {
-    let (prime, b) = &*P256;
-    let number = BigUint::from_bytes_be(x);
-    if number >= *prime {
-        return None;
+impl Curve {
+    /// The curve that a point of this length is on, whatever its form.
+    fn of_point(point: &[u8]) -> Option<&'static Self> {
+        let coordinates = point.len().checked_sub(1)?;
+        CURVES.iter().find(|curve| coordinates == curve.octets || coordinates == 2 * curve.octets)
     }
-    let square = (number.pow(3) + b + (prime - 3_u8) * &number) % prime;
-    let root = square.modpow(&((prime + 1_u8) >> 2), prime);
-    if &root * &root % prime != square {
-        return None;
+
+    /// A point without compression, with what is wrong with its form.
+    fn uncompressed(&self, point: &[u8]) -> Option<(Vec<u8>, Option<&'static str>)> {
+        match point {
+            [POINT_UNCOMPRESSED, xy @ ..] if xy.len() == 2 * self.octets => Some((point.to_vec(), None)),
+            [6 | 7, xy @ ..] if xy.len() == 2 * self.octets => {
+                Some(([&[POINT_UNCOMPRESSED], xy].concat(), Some("with its point in the hybrid form")))
+            }
+            [form @ (2 | 3), x @ ..] if x.len() == self.octets => Some((self.decompressed(*form & 1 == 1, x)?, None)),
+            _ => None,
+        }
     }
-    let y = if root.bit(0) == is_odd { root } else { prime - root };
-    let y = y.to_bytes_be();
-    let padding = vec![0; P256_OCTETS.checked_sub(y.len())?];
-    Some([&[POINT_UNCOMPRESSED], x, &padding, &y].concat())
+
+    /// The point with this x and a y that is odd or not (SEC 1, 2.3.4).
+    fn decompressed(&self, is_odd: bool, x: &[u8]) -> Option<Vec<u8>> {
+        let (prime, b) = (&self.prime, &self.b);
+        let number = BigUint::from_bytes_be(x);
+        if number >= *prime {
+            return None;
+        }
+        let square = (number.pow(3) + b + (prime - 3_u8) * &number) % prime;
+        let root = square.modpow(&((prime + 1_u8) >> 2), prime);
+        if &root * &root % prime != square {
+            return None;
+        }
+        let y = if root.bit(0) == is_odd { root } else { prime - root };
+        let y = y.to_bytes_be();
+        let padding = vec![0; self.octets.checked_sub(y.len())?];
+        Some([&[POINT_UNCOMPRESSED], x, &padding, &y].concat())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 
     use super::*;
 
@@ -144,18 +172,19 @@ mod tests {
 
     #[test]
     fn a_compressed_point_is_the_same_key_and_a_hybrid_one_is_forbidden() {
-        for _ in 0..8 {
-            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let curves = [(&ECDSA_P256_SHA256_ASN1_SIGNING, OID_EC_P256, 32), (&ECDSA_P384_SHA384_ASN1_SIGNING, OID_NIST_EC_P384, 48)];
+        for (algorithm, name, octets) in curves.iter().cycle().take(16) {
+            let pair = EcdsaKeyPair::generate(algorithm).unwrap();
             let point = pair.public_key().as_ref().to_vec();
             let spki = |curve: Vec<u8>, point: &[u8]| {
                 sequence(&[sequence(&[object_identifier(&OID_KEY_TYPE_EC_PUBLIC_KEY), curve]), bit_string(point)])
             };
-            let named = || object_identifier(&OID_EC_P256);
+            let named = || object_identifier(name);
             let usual = key(&spki(named(), &point));
             assert_eq!(usual.forbidden, None);
-            let odd = point[64] & 1;
-            assert_eq!(key(&spki(named(), &[&[2 + odd], &point[1..33]].concat())), usual);
-            assert_ne!(key(&spki(named(), &[&[3 - odd], &point[1..33]].concat())), usual);
+            let odd = point[2 * octets] & 1;
+            assert_eq!(key(&spki(named(), &[&[2 + odd], &point[1..=*octets]].concat())), usual);
+            assert_ne!(key(&spki(named(), &[&[3 - odd], &point[1..=*octets]].concat())), usual);
             for (curve, point) in [
                 (named(), [&[6 + odd], &point[1..]].concat()),
                 (null(), point.clone()),
