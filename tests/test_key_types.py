@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from harness import subject
 from test_certificate_export import Uploaded
-from test_certificate_loop import INTERMEDIATE
 
 ALL = "rsa2048,p256v1,rsa3072,rsa4096,p384,ed25519"
 OIDS = x509.SignatureAlgorithmOID
@@ -62,8 +61,7 @@ def test_every_key_type_goes_from_the_request_to_the_exported_certificate(new_cs
     assert [(error["code"], error["message"]) for error in refused.errors] == [(1417, text("‘rsa2048’ or ‘p256v1’"))]
 
 
-def test_the_point_of_a_p384_key_may_be_compressed_in_its_certificate(new_csrd):
-    """RFC 5480 allows it, and it is the same key."""
+def test_the_default_is_a_key_type_like_the_others(new_csrd):
     csrd = new_csrd("--key-types", "p384", "--key-pool-size", "0").start()
     refused = csrd.tenant().request("POST", json=subject(key_type=""))
     assert [(error["code"], error["message"]) for error in refused.errors] == [(1417, text("‘p384’"))]

@@ -7,13 +7,16 @@ use shared::{
     clock::Clock,
     custom_csr::{CustomCsr, KeyType},
     ids::CustomCsrId,
-    storage::{GeneratedCsr, Generation, PoolKey, PooledCompletion, Store, StoreError},
+    storage::{CompletionOutcome, GeneratedCsr, Generation, PoolKey, Store, StoreError},
 };
 use tokio::time::Instant;
 
 use crate::{
     key_pool::KeyPool,
-    keys::threads::{KeyThreads, ThreadError},
+    keys::{
+        quality::Check,
+        threads::{KeyThreads, ThreadError},
+    },
     make::{MakeError, Maker},
     trouble::Troubles,
 };
@@ -185,15 +188,29 @@ impl Generator {
         if key_type == KeyType::Rsa2048 && self.generate_from_pool(&custom_csr).await {
             return Ok(());
         }
-        match self.attempt(&custom_csr).await {
-            Ok(made) => {
-                let stored = self.patiently(|| self.store.complete_generation(id, &made, self.clock.now())).await?;
-                tracing::info!(custom_csr_id = %id, key_type = key_type.as_str(), stored, "generated");
-                Ok(())
+        let mut made = 0;
+        loop {
+            made += 1;
+            let unfit = match self.attempt(custom_csr.clone()).await {
+                Ok(made) => match self.patiently(|| self.store.complete_generation(id, &made, self.clock.now())).await? {
+                    CompletionOutcome::KeyInUse => self.maker.failed_checks.report(Check::InUse),
+                    outcome => {
+                        let stored = outcome.is_completed();
+                        tracing::info!(custom_csr_id = %id, key_type = key_type.as_str(), stored, "generated");
+                        return Ok(());
+                    }
+                },
+                Err(AttemptError::Make(MakeError::Unfit(unfit))) => unfit,
+                Err(AttemptError::Thread(ThreadError::Ended) | AttemptError::Make(MakeError::NoMasterKey)) => {
+                    return Err(Deferral::LeftToOthers);
+                }
+                Err(error @ AttemptError::Thread(ThreadError::NoThread)) => return Err(Deferral::NoThread(error)),
+                Err(error) => return Ok(self.count_attempt(id, attempts, &error).await?),
+            };
+            // Another key, in a time of its own.
+            if made == KEYS_OF_ATTEMPT {
+                return Ok(self.count_attempt(id, attempts, &AttemptError::Make(unfit.into())).await?);
             }
-            Err(AttemptError::Thread(ThreadError::Ended) | AttemptError::Make(MakeError::NoMasterKey)) => Err(Deferral::LeftToOthers),
-            Err(error @ AttemptError::Thread(ThreadError::NoThread)) => Err(Deferral::NoThread(error)),
-            Err(error) => Ok(self.count_attempt(id, attempts, &error).await?),
         }
     }
 
@@ -221,13 +238,18 @@ impl Generator {
             }
         };
         match self.patiently(|| self.store.complete_pooled(id, &made, &key, self.clock.now())).await {
-            Ok(PooledCompletion::Completed) => {
+            Ok(CompletionOutcome::Completed) => {
                 tracing::info!(custom_csr_id = %id, key_type = KeyType::Rsa2048.as_str(), "generated from the pool");
                 true
             }
-            Ok(PooledCompletion::LeaseLost) => false,
+            Ok(CompletionOutcome::LeaseLost) => false,
+            Ok(CompletionOutcome::KeyInUse) => {
+                self.maker.failed_checks.report(Check::InUse);
+                self.discard(&key).await;
+                false
+            }
             // It was unsealed, so it must not serve another custom CSR.
-            Ok(PooledCompletion::NotPending) => {
+            Ok(CompletionOutcome::NotPending) => {
                 self.discard(&key).await;
                 true
             }
@@ -246,16 +268,10 @@ impl Generator {
         }
     }
 
-    /// Makes a fresh key and its CSR; another one, each in a time of its own, if the key fails a check.
-    async fn attempt(&self, custom_csr: &CustomCsr) -> Result<GeneratedCsr, AttemptError> {
-        let mut made = 1;
-        loop {
-            let (custom_csr, maker) = (custom_csr.clone(), Arc::clone(&self.maker));
-            match self.on_a_key_thread(move || maker.make(&custom_csr)).await {
-                Err(AttemptError::Make(MakeError::Unfit(_))) if made < KEYS_OF_ATTEMPT => made += 1,
-                result => return result,
-            }
-        }
+    /// Makes a fresh key and its CSR.
+    async fn attempt(&self, custom_csr: CustomCsr) -> Result<GeneratedCsr, AttemptError> {
+        let maker = Arc::clone(&self.maker);
+        self.on_a_key_thread(move || maker.make(&custom_csr)).await
     }
 
     /// Everything that takes processor time runs on a key thread. No connection is held meanwhile.

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{
     clock::Clock,
-    storage::{PoolKey, Store, StoreError},
+    storage::{PoolAddition, PoolKey, Store, StoreError},
 };
 use tokio::sync::{Notify, watch};
 
 use crate::{
     generate::KEYS_OF_ATTEMPT,
-    keys::threads::KeyThreads,
+    keys::{quality::Check, threads::KeyThreads},
     make::{MakeError, Maker},
 };
 
@@ -55,7 +55,14 @@ impl KeyPool {
             let maker = Arc::clone(&self.maker);
             let made = thread.run(move || maker.make_ahead()).await;
             let added = match made {
-                Ok(Ok(key)) => self.store.add_pool_key(&key, self.size, self.clock.now()).await?,
+                Ok(Ok(key)) => match self.store.add_pool_key(&key, self.size, self.clock.now()).await? {
+                    PoolAddition::Added => true,
+                    PoolAddition::NoRoom => false,
+                    PoolAddition::KeyInUse => {
+                        self.maker.failed_checks.report(Check::InUse);
+                        false
+                    }
+                },
                 // It was logged where it was made.
                 Ok(Err(MakeError::Unfit(_))) if unfit + 1 < KEYS_OF_ATTEMPT => {
                     unfit += 1;

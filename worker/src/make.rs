@@ -68,7 +68,7 @@ impl Maker {
         let private_key = self.key_generator.generate(key_type)?;
         let private_key_info = private_key.to_private_key_info()?;
         let checked = quality::check(key_type, &private_key, &private_key_info);
-        checked.and_then(|()| self.refuse_blocked(&private_key.spki_sha256())).inspect_err(|unfit| self.failed_checks.report(unfit.0))?;
+        checked.and_then(|()| self.refuse_blocked(&private_key.spki_sha256())).map_err(|unfit| self.failed_checks.report(unfit.0))?;
         Ok((private_key, private_key_info))
     }
 
@@ -79,7 +79,7 @@ impl Maker {
     /// Makes the CSR of `custom_csr` with a key of the key pool, which was checked when it was made, and seals that key anew for its custom CSR.
     pub fn make_with(&self, custom_csr: &CustomCsr, key: &PoolKey) -> Result<GeneratedCsr, MakeError> {
         // The list may be newer than the key.
-        self.refuse_blocked(&key.spki_sha256).inspect_err(|unfit| self.failed_checks.report(unfit.0))?;
+        self.refuse_blocked(&key.spki_sha256).map_err(|unfit| self.failed_checks.report(unfit.0))?;
         self.check_can_seal()?;
         let private_key_info = self.sealer.open(&Binding::pool_key(&key.id, &key.spki_sha256), &key.sealed_private_key)?;
         let csr = certification_request(&custom_csr.request, &PrivateKey::parse(KeyType::Rsa2048, &private_key_info)?)?;

@@ -41,12 +41,22 @@ pub struct PoolKey {
     pub sealed_private_key: Vec<u8>,
 }
 
+/// What became of a key for the key pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolAddition {
+    /// The key pool has it.
+    Added,
+    /// Nothing was written: the key pool is full, or the key's master key is no longer the current one.
+    NoRoom,
+    /// Nothing was written: a custom CSR or the key pool has this very key.
+    KeyInUse,
+}
+
 /// The part of the storage that the key pool is in. Each method is one transaction, as in [`super::Store`].
 #[async_trait]
 pub trait PoolKeys: Send + Sync {
-    /// Adds a key while the pool has fewer than `size`, those under lease included. False where it has not, or where the key's
-    /// master key is no longer the current one.
-    async fn add_pool_key(&self, key: &NewPoolKey, size: u32, now: Timestamp) -> Result<bool, StoreError>;
+    /// Adds a key while the pool has fewer than `size`, those under lease included, and nothing has the key yet.
+    async fn add_pool_key(&self, key: &NewPoolKey, size: u32, now: Timestamp) -> Result<PoolAddition, StoreError>;
 
     /// The keys in the pool, those under lease included.
     async fn count_pool_keys(&self) -> Result<u64, StoreError>;
@@ -67,8 +77,10 @@ statements! {
     /// Until the transaction ends (`pool` in ASCII). On SQLite one transaction at a time writes anyway.
     pub(super) LOCK_POOL { postgres: "SELECT CAST(1 AS BIGINT) AS locked FROM pg_advisory_xact_lock(1886351212)",
     };
-    /// A row if the key pool has fewer than `$2` keys and `$1` is the current master key.
-    ROOM_IN_POOL = "SELECT id FROM master_keys WHERE id = $1 AND current = 1 AND (SELECT COUNT(*) FROM pool_keys) < $2";
+    /// A row if the key pool has fewer than `$2` keys and `$1` is the current master key; it says whether key `$3` is in use.
+    ROOM_IN_POOL = "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM custom_csrs WHERE spki_sha256 = $3) \
+        OR EXISTS (SELECT 1 FROM pool_keys WHERE spki_sha256 = $3) THEN 1 ELSE 0 END AS BIGINT) AS in_use \
+        FROM master_keys WHERE id = $1 AND current = 1 AND (SELECT COUNT(*) FROM pool_keys) < $2";
     INSERT_POOL_KEY =
         "INSERT INTO pool_keys (id, created_at, master_key_id, spki_sha256, sealed_private_key) VALUES ($1, $2, $3, $4, $5)";
     COUNT_POOL_KEYS = "SELECT COUNT(*) AS total FROM pool_keys";
@@ -98,17 +110,19 @@ impl<DB: Dialect> Reader<'_, DB> {
 
 #[async_trait]
 impl<DB: Dialect> PoolKeys for SqlStore<DB> {
-    async fn add_pool_key(&self, key: &NewPoolKey, size: u32, now: Timestamp) -> Result<bool, StoreError> {
+    async fn add_pool_key(&self, key: &NewPoolKey, size: u32, now: Timestamp) -> Result<PoolAddition, StoreError> {
         let NewPoolKey { id, spki_sha256, master_key_id, sealed_private_key } = key.clone();
         let mut tx = self.sql.begin_write().await?;
         self.sql.fetch(&mut tx, LOCK_POOL, values![]).await?;
-        if self.sql.fetch(&mut tx, ROOM_IN_POOL, values![master_key_id.clone(), i64::from(size)]).await?.is_empty() {
-            return Ok(false);
+        let room = self.sql.fetch(&mut tx, ROOM_IN_POOL, values![master_key_id.clone(), i64::from(size), spki_sha256.to_vec()]).await?;
+        let Some(room) = room.first() else { return Ok(PoolAddition::NoRoom) };
+        if Reader::<DB>(room).int("in_use")? != 0 {
+            return Ok(PoolAddition::KeyInUse);
         }
         let values = values![id, now.micros(), master_key_id, spki_sha256.to_vec(), sealed_private_key];
         self.sql.execute(&mut tx, INSERT_POOL_KEY, values).await?;
         self.sql.commit(tx).await?;
-        Ok(true)
+        Ok(PoolAddition::Added)
     }
 
     async fn count_pool_keys(&self) -> Result<u64, StoreError> {

@@ -19,10 +19,10 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
     storage::{
         Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
-        CertificateStore, CustomCsrs, Deletion, GeneratedCsr, Generation, Generations, IdempotencyKey, KeyHolder, ListQuery, Maintenance,
-        MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, Page, PoolKey, PoolKeys,
-        PooledCompletion, Purge, Registration, Repeat, Replacement, Resealed, Retirement, ScopeGrant, Scopes, SealedRecord, SealedRow,
-        Signals, StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals,
+        CertificateStore, CompletionOutcome, CustomCsrs, Deletion, GeneratedCsr, Generation, Generations, IdempotencyKey, KeyHolder,
+        ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, Page,
+        PoolAddition, PoolKey, PoolKeys, Purge, Registration, Repeat, Replacement, Resealed, Retirement, ScopeGrant, Scopes, SealedRecord,
+        SealedRow, Signals, StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals,
     },
 };
 
@@ -173,7 +173,7 @@ impl AuditStore for FaultyStore {
 
 #[async_trait]
 impl PoolKeys for FaultyStore {
-    async fn add_pool_key(&self, key: &NewPoolKey, size: u32, now: Timestamp) -> Result<bool, StoreError> {
+    async fn add_pool_key(&self, key: &NewPoolKey, size: u32, now: Timestamp) -> Result<PoolAddition, StoreError> {
         self.call("add_pool_key", self.inner.add_pool_key(key, size, now)).await
     }
     async fn count_pool_keys(&self) -> Result<u64, StoreError> {
@@ -250,7 +250,7 @@ impl Generations for FaultyStore {
     async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
         self.call("start_others", self.inner.start_others(first, limit)).await
     }
-    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
+    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<CompletionOutcome, StoreError> {
         self.call("complete_generation", self.inner.complete_generation(id, made, now)).await
     }
     async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
@@ -271,7 +271,7 @@ impl Generations for FaultyStore {
         made: &GeneratedCsr,
         key: &PoolKey,
         now: Timestamp,
-    ) -> Result<PooledCompletion, StoreError> {
+    ) -> Result<CompletionOutcome, StoreError> {
         self.call("complete_pooled", self.inner.complete_pooled(id, made, key, now)).await
     }
 }

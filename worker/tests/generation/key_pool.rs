@@ -9,7 +9,7 @@ use std::{
 use shared::{
     custom_csr::{KeyType, Status},
     seal::Binding,
-    storage::{NewPoolKey, Store},
+    storage::{NewPoolKey, PoolAddition, Store},
     testing::now,
 };
 use tokio::time::Instant;
@@ -63,7 +63,7 @@ async fn a_pool_key_that_does_not_open_is_deleted_and_uses_up_no_attempt() {
         master_key_id: world.sealer.current_id(),
         sealed_private_key: vec![1; 100],
     };
-    assert!(world.store().add_pool_key(&spoilt, 1, now()).await.unwrap());
+    assert_eq!(world.store().add_pool_key(&spoilt, 1, now()).await.unwrap(), PoolAddition::Added);
     let limits = Limits { retry_delays: Vec::new(), ..Limits::default() };
     let workers = world.workers(AwsLc, limits);
     // With one attempt allowed, a counted one would have ended it as failed.

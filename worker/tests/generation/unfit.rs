@@ -1,6 +1,7 @@
 //! Keys that fail a check: none is used, and none costs the row anything.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,10 +10,16 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use shared::custom_csr::{KeyType, Status};
+use shared::{
+    custom_csr::{KeyType, Status},
+    seal::Binding,
+    storage::{NewPoolKey, PoolAddition},
+    testing::now,
+};
+use tokio::time::Instant;
 use worker::{
     Limits, Workers,
-    keys::{KeyGenerator, KeygenError, aws_lc::AwsLc, private_key::PrivateKey, quality::Check},
+    keys::{KeyGenerator, KeygenError, aws_lc::AwsLc, blocked::BlockedKeys, private_key::PrivateKey, quality::Check},
 };
 
 use crate::support::World;
@@ -78,5 +85,86 @@ async fn no_unfit_key_comes_into_the_key_pool() {
     let csr = world.ended(world.accept(KeyType::Rsa2048).await).await;
     assert_eq!(csr.status, Status::Active);
     assert_eq!(failed(&workers), [(Check::Fermat, 1), (Check::Roca, 1)]);
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+/// Gives copies of one key so many times, and then others.
+struct Repeating {
+    times: usize,
+    calls: Arc<AtomicUsize>,
+    key: Vec<u8>,
+}
+
+fn repeating(times: usize) -> (Repeating, BlockedKeys) {
+    let key = AwsLc.generate(KeyType::Rsa2048).unwrap();
+    let digits: String = key.spki_sha256().iter().map(|octet| format!("{octet:02x}")).collect();
+    let key = key.to_private_key_info().unwrap().to_vec();
+    (Repeating { times, calls: Arc::default(), key }, BlockedKeys::parse(digits.as_bytes()).unwrap())
+}
+
+impl KeyGenerator for Repeating {
+    fn generate(&self, key_type: KeyType) -> Result<PrivateKey, KeygenError> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) < self.times {
+            return PrivateKey::parse(key_type, &self.key).map_err(|_| KeygenError);
+        }
+        AwsLc.generate(key_type)
+    }
+}
+
+#[tokio::test]
+async fn of_a_generator_that_repeats_a_key_only_the_first_is_used() {
+    let world = World::new().await;
+    let workers = world.workers(repeating(4).0, strict());
+    let mut requests = HashSet::new();
+    for _ in 0..2 {
+        let csr = world.ended(world.accept(KeyType::Rsa2048).await).await;
+        assert_eq!((csr.status, csr.error), (Status::Active, None));
+        let csr = csr.csr_pem.unwrap();
+        // The subjects are equal: two requests with the same RSA key would be too.
+        assert!(requests.insert(csr));
+    }
+    assert_eq!(failed(&workers), [(Check::InUse, 3)]);
+    assert!(workers.trouble().borrow().is_none(), "the database is as it should be");
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_fresh_key_that_lies_in_the_key_pool_is_not_used() {
+    let world = World::new().await;
+    let (generator, _) = repeating(1);
+    let key = PrivateKey::parse(KeyType::Rsa2048, &generator.key).unwrap();
+    let pooled = NewPoolKey {
+        id: "pooled".into(),
+        spki_sha256: key.spki_sha256(),
+        master_key_id: world.sealer.current_id(),
+        sealed_private_key: vec![1; 100],
+    };
+    assert_eq!(world.store().add_pool_key(&pooled, 1, now()).await.unwrap(), PoolAddition::Added);
+    let workers = world.workers(generator, strict());
+    assert_eq!(world.ended(world.accept(KeyType::Rsa2048).await).await.status, Status::Active);
+    assert_eq!(failed(&workers), [(Check::InUse, 1)]);
+    workers.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_blocked_key_is_used_neither_fresh_nor_out_of_the_key_pool() {
+    let (generator, blocked_keys) = repeating(2);
+    let world = World { key_pool_size: 1, ..World::new().await };
+    // The key pool had it before it was blocked.
+    let key = PrivateKey::parse(KeyType::Rsa2048, &generator.key).unwrap();
+    let (id, spki_sha256) = ("pooled".to_owned(), key.spki_sha256());
+    let sealed_private_key = world.sealer.seal(&Binding::pool_key(&id, &spki_sha256), &generator.key).unwrap();
+    let pooled = NewPoolKey { id, spki_sha256, master_key_id: world.sealer.current_id(), sealed_private_key };
+    assert_eq!(world.store().add_pool_key(&pooled, 1, now()).await.unwrap(), PoolAddition::Added);
+    let world = World { blocked_keys, ..world };
+    let workers = world.workers(generator, strict());
+    let csr = world.ended(world.accept(KeyType::Rsa2048).await).await;
+    assert_eq!((csr.status, csr.error), (Status::Active, None));
+    // One out of the key pool and two fresh ones, for the custom CSR or for the key pool.
+    let end = Instant::now() + Duration::from_mins(1);
+    while failed(&workers) != [(Check::Blocked, 3)] {
+        assert!(Instant::now() < end, "{:?}", failed(&workers));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     workers.drain(Duration::from_secs(10)).await;
 }

@@ -9,7 +9,7 @@ use crate::{
     clock::Timestamp,
     custom_csr::{KeyType, Status},
     ids::{CustomCsrId, Scope},
-    storage::{Deletion, Generation, Registration, Store, StoreError},
+    storage::{CompletionOutcome, Deletion, Generation, Registration, Store},
     testing::{TestDatabase, actor, new_custom_csr, now},
 };
 
@@ -18,8 +18,8 @@ async fn a_generation_completes_once_and_the_second_result_is_discarded() {
     let (_test, store) = database().await;
     let scope = granted(&*store, 1).await;
     let id = accept(&*store, &scope).await;
-    assert!(store.complete_generation(id, &generated(1), now()).await.unwrap());
-    assert!(!store.complete_generation(id, &generated(2), now()).await.unwrap());
+    assert!(store.complete_generation(id, &generated(1), now()).await.unwrap().is_completed());
+    assert!(!store.complete_generation(id, &generated(2), now()).await.unwrap().is_completed());
     assert!(!store.fail_generation(id, "late", now()).await.unwrap());
     assert!(start(&*store, id).await.is_none());
     let csr = store.find_custom_csr(&scope, id).await.unwrap().unwrap();
@@ -32,8 +32,8 @@ async fn a_private_key_cannot_belong_to_two_custom_csrs() {
     let (_test, store) = database().await;
     let scope = granted(&*store, 2).await;
     let (first, second) = (accept(&*store, &scope).await, accept(&*store, &scope).await);
-    assert!(store.complete_generation(first, &generated(1), now()).await.unwrap());
-    assert!(matches!(store.complete_generation(second, &generated(1), now()).await, Err(StoreError::Internal(_))));
+    assert!(store.complete_generation(first, &generated(1), now()).await.unwrap().is_completed());
+    assert_eq!(store.complete_generation(second, &generated(1), now()).await.unwrap(), CompletionOutcome::KeyInUse);
     assert_eq!(store.find_custom_csr(&scope, second).await.unwrap().unwrap().status, Status::Pending);
 }
 
@@ -44,7 +44,7 @@ async fn a_deleted_custom_csr_is_never_brought_back_by_a_late_result() {
     let id = accept(&*store, &scope).await;
     assert!(start(&*store, id).await.is_some());
     assert_eq!(store.delete_custom_csr(&scope, id, &actor(), now()).await.unwrap(), Deletion::Deleted);
-    assert!(!store.complete_generation(id, &generated(1), now()).await.unwrap());
+    assert!(!store.complete_generation(id, &generated(1), now()).await.unwrap().is_completed());
     assert!(!store.retry_generation(id, 0, Duration::ZERO, now()).await.unwrap());
     assert_eq!(store.find_custom_csr(&scope, id).await.unwrap(), None);
     assert_eq!(store.sweep().await.unwrap().requeued, 0);
@@ -122,7 +122,7 @@ async fn the_first_master_key_stays_the_current_one_whether_it_is_in_use_or_not(
     assert_eq!(keys().await, [(MASTER_KEY.into(), true, false)]);
     let scope = granted(&*store, 1).await;
     let id = accept(&*store, &scope).await;
-    assert!(store.complete_generation(id, &generated(1), now()).await.unwrap());
+    assert!(store.complete_generation(id, &generated(1), now()).await.unwrap().is_completed());
     assert_eq!(store.register_master_key("another", now()).await.unwrap(), Registration::Other(MASTER_KEY.into()));
     assert_eq!(keys().await, [(MASTER_KEY.into(), true, true)]);
 }
@@ -166,7 +166,7 @@ async fn a_start_that_is_deferred_does_not_count_and_has_a_job_that_waits() {
     let live = "SELECT COUNT(*) FROM {jobs} WHERE status = 'Pending' AND id = (SELECT job_id FROM custom_csrs)";
     assert_eq!(test.number(live).await, 1);
     assert_eq!(store.sweep().await.unwrap().requeued, 0, "a job that waits is a live one");
-    assert!(store.complete_generation(id, &generated(1), now()).await.unwrap());
+    assert!(store.complete_generation(id, &generated(1), now()).await.unwrap().is_completed());
     assert!(!store.defer_generation(id, Duration::ZERO).await.unwrap());
 }
 
@@ -178,7 +178,7 @@ async fn sealed_records_are_listed_in_batches_by_id_and_rows_without_one_are_lef
     for number in 0..4 {
         let id = accept(&*store, &scope).await;
         if number < 3 {
-            assert!(store.complete_generation(id, &generated(number), now()).await.unwrap());
+            assert!(store.complete_generation(id, &generated(number), now()).await.unwrap().is_completed());
             ids.push(id);
         }
     }
@@ -220,7 +220,7 @@ async fn one_job_takes_what_else_waits_for_a_key_of_its_type_and_stands_for_it()
     assert_eq!(both, [rsa, other_rsa]);
 
     // The worker dies. Whoever runs the job again gets its row alone, and the two that were begun with it and are not done get jobs again.
-    assert!(store.complete_generation(begun[1], &generated(1), now()).await.unwrap());
+    assert!(store.complete_generation(begun[1], &generated(1), now()).await.unwrap().is_completed());
     let again = start_with_others(&*store, ids[0], 64).await;
     assert_eq!(again.iter().map(|started| (started.custom_csr.id, started.starts)).collect::<Vec<_>>(), [(ids[0], 2)]);
     assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 7 - 2 + 2, "less the two that were taken");
@@ -269,9 +269,12 @@ async fn of_completions_in_one_commit_one_that_is_refused_spoils_no_other() {
         tasks.spawn(async move { (key, store.complete_generation(id, &generated(key), now()).await) });
     }
     let outcomes = tasks.join_all().await;
-    let completed = |shared: bool| outcomes.iter().filter(|(key, outcome)| (*key == 0) == shared && matches!(outcome, Ok(true))).count();
+    let completed = |shared: bool| {
+        outcomes.iter().filter(|(key, outcome)| (*key == 0) == shared && matches!(outcome, Ok(CompletionOutcome::Completed))).count()
+    };
     assert_eq!((completed(true), completed(false)), (1, 30));
-    assert!(outcomes.iter().all(|(key, outcome)| *key == 0 || outcome.is_ok()));
+    let in_use = outcomes.iter().filter(|(key, outcome)| *key == 0 && matches!(outcome, Ok(CompletionOutcome::KeyInUse))).count();
+    assert_eq!(in_use, 9, "{outcomes:?}");
 }
 
 /// Accepts so many together, as under load: they wait for a writer from outside.

@@ -6,7 +6,7 @@ use super::{MASTER_KEY, accept, database, generated, granted};
 use crate::{
     custom_csr::Status,
     ids::CustomCsrId,
-    storage::{Access, Database, NewPoolKey, PoolKey, PooledCompletion, Store},
+    storage::{Access, CompletionOutcome, Database, NewPoolKey, PoolAddition, PoolKey, Store},
     testing::now,
 };
 
@@ -22,7 +22,7 @@ fn new_key(number: u8) -> NewPoolKey {
 }
 
 async fn add(store: &dyn Store, number: u8) {
-    assert!(store.add_pool_key(&new_key(number), 100, now()).await.unwrap());
+    assert_eq!(store.add_pool_key(&new_key(number), 100, now()).await.unwrap(), PoolAddition::Added);
 }
 
 async fn lease(store: &dyn Store) -> Option<PoolKey> {
@@ -42,8 +42,34 @@ async fn a_pool_key_goes_to_one_custom_csr_and_leaves_the_pool_with_it() {
     let key = lease(&*store).await.unwrap();
     assert_eq!((key.spki_sha256, key.sealed_private_key.as_slice()), ([1; 32], [1].as_slice()));
     assert_eq!(store.count_pool_keys().await.unwrap(), 1, "a leased key is in the pool still");
-    assert_eq!(store.complete_pooled(id, &generated(1), &key, now()).await.unwrap(), PooledCompletion::Completed);
+    assert_eq!(store.complete_pooled(id, &generated(1), &key, now()).await.unwrap(), CompletionOutcome::Completed);
     assert_eq!((status(&*store, id).await, store.count_pool_keys().await.unwrap()), (Status::Active, 0));
+}
+
+#[tokio::test]
+async fn a_key_that_the_database_has_is_used_no_second_time_wherever_it_is() {
+    let (_test, store) = database().await;
+    let scope = granted(&*store, 10).await;
+    let ids = [accept(&*store, &scope).await, accept(&*store, &scope).await];
+    add(&*store, 1).await;
+    // A fresh key that lies in the key pool, free or leased.
+    assert_eq!(store.complete_generation(ids[0], &generated(1), now()).await.unwrap(), CompletionOutcome::KeyInUse);
+    let key = lease(&*store).await.unwrap();
+    assert_eq!(store.complete_generation(ids[0], &generated(1), now()).await.unwrap(), CompletionOutcome::KeyInUse);
+    assert_eq!(store.complete_pooled(ids[0], &generated(1), &key, now()).await.unwrap(), CompletionOutcome::Completed);
+    // A key for the key pool that a custom CSR has, or the key pool itself.
+    let again = |number, id: &str| NewPoolKey { id: id.to_owned(), ..new_key(number) };
+    assert_eq!(store.add_pool_key(&again(1, "a"), 100, now()).await.unwrap(), PoolAddition::KeyInUse);
+    add(&*store, 2).await;
+    assert_eq!(store.add_pool_key(&again(2, "b"), 100, now()).await.unwrap(), PoolAddition::KeyInUse);
+    assert_eq!(store.count_pool_keys().await.unwrap(), 1);
+    // A key of the key pool that a custom CSR has got meanwhile.
+    let key = lease(&*store).await.unwrap();
+    assert_eq!(store.complete_pooled(ids[1], &generated(1), &key, now()).await.unwrap(), CompletionOutcome::KeyInUse);
+    assert_eq!(status(&*store, ids[1]).await, Status::Pending);
+    assert_eq!(store.complete_generation(ids[1], &generated(3), now()).await.unwrap(), CompletionOutcome::Completed);
+    // A deleted one's key is no longer known, and a result that comes twice changes nothing.
+    assert_eq!(store.complete_generation(ids[1], &generated(3), now()).await.unwrap(), CompletionOutcome::NotPending);
 }
 
 #[tokio::test]
@@ -84,7 +110,7 @@ async fn a_key_whose_lease_expired_is_deleted_and_never_leased_again() {
     assert!(store.lease_pool_key(MASTER_KEY, LEASE).await.unwrap().is_none(), "expired is not free");
     assert_eq!(store.purge(now(), now(), late).await.unwrap().pool_keys, 1);
     // And should it come back after all, it gets nothing done.
-    assert_eq!(store.complete_pooled(id, &generated(1), &key, late).await.unwrap(), PooledCompletion::LeaseLost);
+    assert_eq!(store.complete_pooled(id, &generated(1), &key, late).await.unwrap(), CompletionOutcome::LeaseLost);
     assert_eq!(status(&*store, id).await, Status::Pending, "the row was rolled back");
 }
 
@@ -93,10 +119,10 @@ async fn a_key_for_a_custom_csr_that_is_no_longer_pending_stays_leased_until_it_
     let (_test, store) = database().await;
     let scope = granted(&*store, 1).await;
     let id = accept(&*store, &scope).await;
-    assert!(store.complete_generation(id, &generated(9), now()).await.unwrap());
+    assert!(store.complete_generation(id, &generated(9), now()).await.unwrap().is_completed());
     add(&*store, 1).await;
     let key = lease(&*store).await.unwrap();
-    assert_eq!(store.complete_pooled(id, &generated(1), &key, now()).await.unwrap(), PooledCompletion::NotPending);
+    assert_eq!(store.complete_pooled(id, &generated(1), &key, now()).await.unwrap(), CompletionOutcome::NotPending);
     assert!(lease(&*store).await.is_none(), "it was unsealed: it is not free again");
     store.discard_pool_key(&PoolKey { lease_id: "another".into(), ..key.clone() }).await.unwrap();
     assert_eq!(store.count_pool_keys().await.unwrap(), 1, "not by someone else");
@@ -121,7 +147,7 @@ async fn completions_in_one_commit_with_one_that_lost_its_lease_all_keep_their_o
         tasks.spawn(async move {
             let completion = store.complete_pooled(id, &generated(number), &key, now()).await.unwrap();
             let (expected, left) =
-                if lost { (PooledCompletion::LeaseLost, Status::Pending) } else { (PooledCompletion::Completed, Status::Active) };
+                if lost { (CompletionOutcome::LeaseLost, Status::Pending) } else { (CompletionOutcome::Completed, Status::Active) };
             assert_eq!((completion, status(&*store, id).await), (expected, left));
         });
     }
@@ -144,7 +170,7 @@ async fn several_processes_that_fill_the_pool_at_once_stop_at_its_size() {
             }
         });
     }
-    let added = tasks.join_all().await.into_iter().filter(|added| *added).count();
+    let added = tasks.join_all().await.into_iter().filter(|added| *added == PoolAddition::Added).count();
     assert_eq!((added, store.count_pool_keys().await.unwrap()), (10, 10));
     other.close().await;
 }
@@ -156,7 +182,7 @@ async fn pool_keys_keep_no_master_key_in_use_and_none_is_added_by_one_that_does_
     assert!(store.list_master_keys().await.unwrap().iter().all(|key| !key.in_use));
     assert!(store.lease_pool_key("another", LEASE).await.unwrap().is_none());
     test.execute("UPDATE master_keys SET current = 0").await;
-    assert!(!store.add_pool_key(&new_key(2), 10, now()).await.unwrap(), "by a worker that did not hear of it");
+    assert_eq!(store.add_pool_key(&new_key(2), 10, now()).await.unwrap(), PoolAddition::NoRoom, "by a worker that did not hear of it");
 }
 
 #[tokio::test]

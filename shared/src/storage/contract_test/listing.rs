@@ -70,7 +70,7 @@ async fn filters_leave_only_what_they_name() {
     let scope = granted(&*store, 100).await;
     let rsa = accept_new(&*store, &new_custom_csr(&scope, KeyType::Rsa2048)).await;
     let p256 = accept(&*store, &scope).await;
-    assert!(store.complete_generation(p256, &generated(1), now()).await.unwrap());
+    assert!(store.complete_generation(p256, &generated(1), now()).await.unwrap().is_completed());
     let ids = |query: ListQuery| {
         let (store, scope) = (Arc::clone(&store), scope.clone());
         async move { store.list_custom_csrs(&scope, &query).await.unwrap().rows.iter().map(|csr| csr.id).collect::<Vec<_>>() }
@@ -127,7 +127,7 @@ async fn the_total_that_is_kept_is_the_number_of_rows_whatever_becomes_of_them()
     agree(0).await;
     let ids = [accept(&*store, &scope).await, accept(&*store, &scope).await, accept(&*store, &scope).await, accept(&*store, &scope).await];
     agree(4).await;
-    assert!(store.complete_generation(ids[0], &generated(1), now()).await.unwrap());
+    assert!(store.complete_generation(ids[0], &generated(1), now()).await.unwrap().is_completed());
     assert!(store.fail_generation(ids[1], "no luck", now()).await.unwrap());
     assert!(store.retry_generation(ids[2], 0, Duration::ZERO, now()).await.unwrap());
     agree(4).await;

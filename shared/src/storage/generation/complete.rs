@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{GeneratedCsr, PooledCompletion};
+use super::{CompletionOutcome, GeneratedCsr};
 use crate::{
     clock::Timestamp,
     ids::CustomCsrId,
@@ -12,14 +12,15 @@ use crate::{
     },
 };
 
-/// Makes pending rows active. `$lock` says which of them PostgreSQL takes, and in which order.
+/// Makes pending rows active whose keys are not in the key pool; the UNIQUE index refuses those that another custom CSR has. `$lock` says which of them PostgreSQL takes, and in which order.
 macro_rules! complete {
     ($db:ident $lock:literal) => {
         concat!(
             "UPDATE custom_csrs SET status = 'active', csr_pem = given.csr_pem, spki_sha256 = given.spki_sha256, \
              master_key_id = given.master_key_id, sealed_private_key = given.sealed_private_key, updated_at = given.updated_at FROM ",
             given!($db id TEXT, csr_pem TEXT, spki_sha256 BYTEA, master_key_id TEXT, sealed_private_key BYTEA, updated_at BIGINT),
-            " WHERE custom_csrs.id = given.id AND custom_csrs.status = 'pending'",
+            " WHERE custom_csrs.id = given.id AND custom_csrs.status = 'pending' \
+             AND NOT EXISTS (SELECT 1 FROM pool_keys WHERE pool_keys.spki_sha256 = given.spki_sha256)",
             $lock,
             " RETURNING custom_csrs.id"
         )
@@ -56,6 +57,10 @@ statements! {
     /// Locks pending rows, and waits for them.
     LOCK { sqlite: pending!(sqlite ""), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE"),
     };
+    /// Those of these rows whose keys are in use: another custom CSR has them, or the key pool. Asked only where a row was not completed.
+    FIND_IN_USE(id TEXT, spki_sha256 BYTEA, pool_key_id TEXT) = "SELECT given.id FROM ",
+        " WHERE EXISTS (SELECT 1 FROM custom_csrs WHERE custom_csrs.spki_sha256 = given.spki_sha256 AND custom_csrs.id <> given.id) \
+        OR EXISTS (SELECT 1 FROM pool_keys WHERE pool_keys.spki_sha256 = given.spki_sha256 AND pool_keys.id <> given.pool_key_id)";
     /// Deletes the keys of the key pool that are still under these leases.
     TAKE_POOL_KEYS(id TEXT, lease_id TEXT) =
         "DELETE FROM pool_keys WHERE (id, lease_id) IN (SELECT given.id, given.lease_id FROM ", ") RETURNING id";
@@ -83,7 +88,7 @@ impl<DB: Dialect> Clone for Completing<DB> {
 
 impl<DB: Dialect> Work for Completing<DB> {
     type Request = Completion;
-    type Response = PooledCompletion;
+    type Response = CompletionOutcome;
     type Key = CustomCsrId;
     /// Of two results for one row the second has to see what became of the first.
     const TOGETHER: bool = false;
@@ -92,10 +97,30 @@ impl<DB: Dialect> Work for Completing<DB> {
         request.id
     }
 
-    async fn run(&mut self, requests: &[&Completion], waits: bool) -> Result<Vec<Outcome<PooledCompletion>>, Failure> {
-        let completions = if requests.iter().all(|request| request.pool_key.is_none()) {
+    async fn run(&mut self, requests: &[&Completion], waits: bool) -> Result<Vec<Outcome<CompletionOutcome>>, Failure> {
+        let completions = match self.complete(requests, waits).await {
+            // The database may have refused the key. With several requests, each is tried by itself first.
+            Err(failure) if failure.is_answer && requests.len() == 1 => match self.sql.find_in_use(requests).await {
+                Ok(in_use) if !in_use.is_empty() => vec![Some(CompletionOutcome::KeyInUse)],
+                _ => return Err(failure),
+            },
+            completions => completions?,
+        };
+        for (request, completion) in requests.iter().zip(&completions) {
+            if matches!(completion, Some(CompletionOutcome::Completed | CompletionOutcome::NotPending | CompletionOutcome::LeaseLost)) {
+                self.signals.send(Signal::Changed(request.id));
+            }
+        }
+        Ok(completions.into_iter().map(|completion| completion.map_or(Outcome::Locked, |answer| Outcome::Answer(Ok(answer)))).collect())
+    }
+}
+
+impl<DB: Dialect> Completing<DB> {
+    /// Completes a batch; nothing for rows that others have locked.
+    async fn complete(&self, requests: &[&Completion], waits: bool) -> Result<Vec<Option<CompletionOutcome>>, Failure> {
+        if requests.iter().all(|request| request.pool_key.is_none()) {
             // One statement is a transaction of its own.
-            self.sql.complete_fresh(requests, waits).await.map_err(|error| Failure { is_answer: is_refusal(&error), error })?
+            self.sql.complete_fresh(requests, waits).await.map_err(|error| Failure { is_answer: is_refusal(&error), error })
         } else {
             let mut tx = self.sql.begin_write().await.map_err(|error| Failure { error, is_answer: false })?;
             let completions = match self.sql.complete_all(&mut tx, requests, waits).await {
@@ -103,14 +128,8 @@ impl<DB: Dialect> Work for Completing<DB> {
                 Err(error) => return Err(tx.failure(error)),
             };
             self.sql.commit(tx).await.map_err(|error| Failure { error, is_answer: false })?;
-            completions
-        };
-        for (request, completion) in requests.iter().zip(&completions) {
-            if completion.is_some() {
-                self.signals.send(Signal::Changed(request.id));
-            }
+            Ok(completions)
         }
-        Ok(completions.into_iter().map(|completion| completion.map_or(Outcome::Locked, |answer| Outcome::Answer(Ok(answer)))).collect())
     }
 }
 
@@ -131,6 +150,13 @@ struct IdRow {
 struct LeaseRow<'a> {
     id: &'a str,
     lease_id: &'a str,
+}
+
+#[derive(serde::Serialize)]
+struct KeyRow<'a> {
+    id: String,
+    spki_sha256: String,
+    pool_key_id: &'a str,
 }
 
 #[derive(serde::Serialize)]
@@ -165,7 +191,7 @@ fn ids<DB: Dialect>(rows: &[DB::Row]) -> Result<HashSet<String>, StoreError> {
 
 impl<DB: Dialect> Sql<DB> {
     /// Completes rows with keys that were made for them; nothing for those that others have locked.
-    async fn complete_fresh(&self, requests: &[&Completion], waits: bool) -> Result<Vec<Option<PooledCompletion>>, StoreError> {
+    async fn complete_fresh(&self, requests: &[&Completion], waits: bool) -> Result<Vec<Option<CompletionOutcome>>, StoreError> {
         let statement = if waits { COMPLETE } else { COMPLETE_FREE };
         let done = ids::<DB>(&self.write_returning(statement, values![given_rows(&made_rows(requests))?]).await?)?;
         let missing: Vec<_> = requests.iter().copied().filter(|request| !done.contains(&request.id.to_string())).collect();
@@ -174,7 +200,20 @@ impl<DB: Dialect> Sql<DB> {
             (false, false) => ids::<DB>(&self.rows(FIND_PENDING, values![given_rows(&id_rows(&missing))?]).await?)?,
             _ => HashSet::new(),
         };
-        Ok(requests.iter().map(|request| completion(&request.id.to_string(), &done, &locked)).collect())
+        // Nobody else had a lock on them: they are pending no longer, or their keys are in use.
+        let in_use = if waits && !missing.is_empty() { self.find_in_use(&missing).await? } else { HashSet::new() };
+        Ok(requests.iter().map(|request| completion(&request.id.to_string(), &done, &locked, &in_use)).collect())
+    }
+
+    /// Those of these rows whose keys another custom CSR or the key pool has.
+    async fn find_in_use(&self, requests: &[&Completion]) -> Result<HashSet<String>, StoreError> {
+        let rows = requests.iter().map(|request| KeyRow {
+            id: request.id.to_string(),
+            spki_sha256: hex(&request.made.spki_sha256),
+            pool_key_id: request.pool_key.as_ref().map_or("", |key| &key.id),
+        });
+        let rows: Vec<_> = rows.collect();
+        ids::<DB>(&self.rows(FIND_IN_USE, values![given_rows(&rows)?]).await?)
     }
 
     /// Completes rows of which some have a key from the key pool, each with its key or not at all.
@@ -183,7 +222,7 @@ impl<DB: Dialect> Sql<DB> {
         tx: &mut Lent<DB>,
         requests: &[&Completion],
         waits: bool,
-    ) -> Result<Vec<Option<PooledCompletion>>, StoreError> {
+    ) -> Result<Vec<Option<CompletionOutcome>>, StoreError> {
         let all = given_rows(&id_rows(requests))?;
         let pending = ids::<DB>(&self.fetch(tx, if waits { LOCK } else { LOCK_FREE }, values![all.clone()]).await?)?;
         let locked = if pending.len() < requests.len() && !waits {
@@ -204,12 +243,21 @@ impl<DB: Dialect> Sql<DB> {
         let answer = |request: &Completion| {
             let id = request.id.to_string();
             let lost = pending.contains(&id) && !has_key(request);
-            if lost { Some(PooledCompletion::LeaseLost) } else { completion(&id, &done, &locked) }
+            if lost { Some(CompletionOutcome::LeaseLost) } else { completion(&id, &done, &locked, &pending) }
         };
         Ok(requests.iter().map(|request| answer(request)).collect())
     }
 }
 
-fn completion(id: &str, done: &HashSet<String>, locked: &HashSet<String>) -> Option<PooledCompletion> {
-    if done.contains(id) { Some(PooledCompletion::Completed) } else { (!locked.contains(id)).then_some(PooledCompletion::NotPending) }
+/// What became of a row, or `None` if others have locked it. Of `in_use` those rows count that were not completed.
+fn completion(id: &str, done: &HashSet<String>, locked: &HashSet<String>, in_use: &HashSet<String>) -> Option<CompletionOutcome> {
+    if done.contains(id) {
+        Some(CompletionOutcome::Completed)
+    } else if locked.contains(id) {
+        None
+    } else if in_use.contains(id) {
+        Some(CompletionOutcome::KeyInUse)
+    } else {
+        Some(CompletionOutcome::NotPending)
+    }
 }

@@ -44,15 +44,25 @@ pub struct GeneratedCsr {
     pub sealed_private_key: Vec<u8>,
 }
 
-/// What became of a generation with a key from the key pool.
+/// What became of what a generation made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PooledCompletion {
-    /// The custom CSR is active, and the key pool has the key no more.
+pub enum CompletionOutcome {
+    /// The custom CSR is active. The key pool has its key no more.
     Completed,
     /// Nothing was written: the custom CSR is gone or no longer pending.
     NotPending,
     /// Nothing was written: the lease had expired, and the key was deleted.
     LeaseLost,
+    /// Nothing was written: another custom CSR or the key pool has this very key. A key from the key pool is to be discarded.
+    KeyInUse,
+}
+
+impl CompletionOutcome {
+    /// Whether the custom CSR is active with this key.
+    #[must_use]
+    pub fn is_completed(self) -> bool {
+        self == Self::Completed
+    }
 }
 
 /// The part of the storage that is generation. Each method is one transaction, as in [`super::Store`].
@@ -72,8 +82,8 @@ pub trait Generations: Send + Sync {
     /// Gives the rows that the job of `first` stands for, but for its own, jobs of their own.
     async fn give_others_back(&self, first: &Generation) -> Result<(), StoreError>;
 
-    /// Makes a pending row active. False where it is gone or no longer pending: the caller wipes what it made.
-    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError>;
+    /// Makes a pending row active, unless its key is in use already. Where it is not completed, the caller wipes what it made.
+    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<CompletionOutcome, StoreError>;
 
     /// Counts one attempt beyond `attempts` and enqueues the next one after `delay`. False where another worker was faster.
     async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError>;
@@ -95,7 +105,7 @@ pub trait Generations: Send + Sync {
         made: &GeneratedCsr,
         key: &PoolKey,
         now: Timestamp,
-    ) -> Result<PooledCompletion, StoreError>;
+    ) -> Result<CompletionOutcome, StoreError>;
 }
 
 /// Starts the rows of the jobs whose IDs are in the JSON array `$2`, which wait for a key of type `$3` and were not started yet, and gives
@@ -237,9 +247,8 @@ impl<DB: Dialect> Generations for SqlStore<DB> {
         Ok(())
     }
 
-    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<bool, StoreError> {
-        let completion = Completion { id, made: made.clone(), pool_key: None, now };
-        Ok(self.completing.ask(completion).await? == PooledCompletion::Completed)
+    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<CompletionOutcome, StoreError> {
+        self.completing.ask(Completion { id, made: made.clone(), pool_key: None, now }).await
     }
 
     async fn complete_pooled(
@@ -248,7 +257,7 @@ impl<DB: Dialect> Generations for SqlStore<DB> {
         made: &GeneratedCsr,
         key: &PoolKey,
         now: Timestamp,
-    ) -> Result<PooledCompletion, StoreError> {
+    ) -> Result<CompletionOutcome, StoreError> {
         self.completing.ask(Completion { id, made: made.clone(), pool_key: Some(key.clone()), now }).await
     }
 
