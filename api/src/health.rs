@@ -85,10 +85,10 @@ impl Health {
         Self { authenticator: Some(authenticator), ..self }
     }
 
-    /// With master keys in this process.
+    /// With master keys in this process, if it has any.
     #[must_use]
-    pub fn with_master_keys(self, state: watch::Receiver<MasterKeyState>) -> Self {
-        Self { master_keys: Some(state), ..self }
+    pub fn with_master_keys(self, master_keys: Option<watch::Receiver<MasterKeyState>>) -> Self {
+        Self { master_keys, ..self }
     }
 
     fn master_key_state(&self) -> MasterKeyState {

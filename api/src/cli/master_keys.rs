@@ -79,13 +79,11 @@ fn locked(key: MasterKey) -> MasterKey {
 
 /// What is at hand, for people: the one file and its master key, or the IDs of all.
 pub fn at_hand(data_dir: &Path, files: &[KeyFile]) -> String {
-    match files {
-        [KeyFile { path, key }] => format!("{} is master key {}", path.display(), key.id()),
-        _ => {
-            let ids: Vec<_> = files.iter().map(|file| file.key.id()).collect();
-            format!("{} has the master keys {} alone", data_dir.display(), ids.join(", "))
-        }
+    if let [KeyFile { path, key }] = files {
+        return format!("{} is master key {}", path.display(), key.id());
     }
+    let ids: Vec<_> = files.iter().map(|file| file.key.id()).collect();
+    format!("{} has the master keys {} alone", data_dir.display(), ids.join(", "))
 }
 
 fn keys(files: Vec<KeyFile>) -> Vec<MasterKey> {
@@ -229,10 +227,11 @@ impl Following {
         self.state.clone()
     }
 
-    /// Ends: the process no longer counts as live.
-    pub async fn end(self) {
-        self.task.abort();
-        let _ = tokio::time::timeout(LAST_REPORT, self.store.report_key_holder(&self.holder, Duration::ZERO)).await;
+    /// Ends, if it was begun: the process no longer counts as live.
+    pub async fn end(following: Option<Self>) {
+        let Some(Self { store, holder, task, .. }) = following else { return };
+        task.abort();
+        let _ = tokio::time::timeout(LAST_REPORT, store.report_key_holder(&holder, Duration::ZERO)).await;
     }
 }
 

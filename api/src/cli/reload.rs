@@ -61,13 +61,6 @@ impl Hangups {
             };
         }
     }
-
-    /// Reads SIGHUP in a process that has nothing to load anew.
-    pub async fn ignore(mut self) {
-        while self.0.recv().await.is_some() {
-            tracing::info!("SIGHUP: there is nothing to load anew here");
-        }
-    }
 }
 
 const FETCHED: &str = "keys for tokens were fetched";

@@ -158,11 +158,8 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         tracing::warn!("--workers 0 on SQLite: nothing makes keys, every custom CSR stays pending");
     }
     let authenticator = Arc::new(authenticator);
-    let mut health = args.process.health(&database).with_workers(workers.as_ref()).with_authenticator(Arc::clone(&authenticator));
-    if let Some(following) = &following {
-        health = health.with_master_keys(following.state());
-    }
-    let health = Arc::new(health);
+    let health = args.process.health(&database).with_workers(workers.as_ref()).with_authenticator(Arc::clone(&authenticator));
+    let health = Arc::new(health.with_master_keys(following.as_ref().map(Following::state)));
     let watched = args.process.watch(&health);
     let reloading = match provider {
         Some((url, outbound)) => tokio::spawn(hangups.refetch(Arc::clone(&authenticator), url, outbound, args.jwt.jwt_jwks_refresh)),
@@ -212,9 +209,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some(reloading) = reloading_tls {
         reloading.abort();
     }
-    if let Some(following) = following {
-        following.end().await;
-    }
+    Following::end(following).await;
     end.close(database).await;
     Ok(exit_code(nothing_cut))
 }

@@ -11,7 +11,7 @@ use super::{
     bad_setting,
     database::DatabaseArgs,
     log,
-    master_keys::{self, IfMissing},
+    master_keys::{self, Following, IfMissing},
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
     signals,
@@ -44,7 +44,9 @@ pub fn default_threads() -> usize {
 
 /// Works until SIGTERM or SIGINT.
 pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
-    let (hangups, mut stop) = (tokio::spawn(Hangups::take()?.ignore()), Box::pin(stop_signal()?));
+    // Only the master keys are loaded anew here, and they read the signal themselves.
+    drop(Hangups::take()?);
+    let mut stop = Box::pin(stop_signal()?);
     signals::release();
     let _last_lines = log::start(&args.log);
     args.process.check()?;
@@ -82,7 +84,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     );
 
     let end = End::new(args.process.shutdown_timeout);
-    let health = args.process.health(&database).with_workers(Some(&workers)).with_master_keys(following.state());
+    let health = args.process.health(&database).with_workers(Some(&workers)).with_master_keys(Some(following.state()));
     let health = Arc::new(health);
     let watched = args.process.watch(&health);
     let mut is_sound = true;
@@ -100,8 +102,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     }
     let finished = drain(workers, &*database.store, &end).await;
     watched.abort();
-    following.end().await;
-    hangups.abort();
+    Following::end(Some(following)).await;
     end.close(database).await;
     Ok(exit_code(finished && is_sound))
 }

@@ -15,7 +15,7 @@ use std::{
 
 use shared::{
     custom_csr::{KeyType, Status},
-    seal::Binding,
+    seal::{Binding, MasterKey},
     storage::Deletion,
     testing::{actor, now},
 };
@@ -274,4 +274,26 @@ async fn no_private_key_lies_readable_in_the_database() {
         assert!(!stored.windows(secret.len()).any(|window| window == secret));
         assert!(key.windows(secret.len()).any(|window| window == secret), "the search itself works");
     }
+}
+
+#[tokio::test]
+async fn workers_without_the_current_master_key_seal_with_no_other_and_go_on_when_they_get_it() {
+    let world = World { key_pool_size: 1, ..World::new().await };
+    let (old, new) = (world.sealer.master_keys().remove(0), MasterKey::generate().unwrap());
+    world.store().use_master_key(&new.id(), &actor(), now()).await.unwrap();
+    world.sealer.replace(new.id(), vec![old.clone()]);
+    let workers = world.workers(AwsLc, Limits { retry_delays: Vec::new(), ..Limits::default() });
+    workers.alive().wait_for(|alive| *alive).await.unwrap();
+    let ids = [world.accept(KeyType::P256v1).await, world.accept(KeyType::Rsa2048).await];
+    // Longer than the workers take to look for jobs: nothing may happen in that time, however slow the machine is.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let untouched = "SELECT COUNT(*) FROM custom_csrs WHERE status = 'pending' AND attempts = 0 AND starts = 0";
+    assert_eq!(world.test.number(untouched).await, 2);
+    world.sealer.replace(new.id(), vec![old, new.clone()]);
+    for id in ids {
+        assert_eq!(world.ended(id).await.status, Status::Active);
+    }
+    let sealed = world.store().list_sealed(None, 9).await.unwrap();
+    assert!(sealed.len() == 2 && sealed.iter().all(|row| row.master_key_id == new.id()));
+    workers.drain(Duration::from_secs(10)).await;
 }

@@ -91,25 +91,23 @@ async fn pass(store: &dyn Store, sealer: &Sealer, before: u64) -> anyhow::Result
         loop {
             let records = store.list_sealed_by(&key.id, after.as_ref(), BATCH).await?;
             let Some(last) = records.last().cloned() else { break };
-            let mut resealed = Vec::with_capacity(records.len());
+            let mut batch = Vec::with_capacity(records.len());
             for record in records {
-                match sealer.reseal(&record.binding(), &record.sealed) {
-                    Ok(sealed) => resealed.push(Resealed { record, master_key_id: sealer.current_id(), resealed: sealed }),
-                    Err(_) => {
-                        pass.broken_count += 1;
-                        if pass.broken.len() < NAMED_MAX {
-                            let (table, column) = (record.binding().table, record.binding().column);
-                            pass.broken.push(format!(
-                                "{table} {}: its {column}, of master key {}, was changed, or belongs to another row",
-                                record.id, key.id
-                            ));
-                        }
-                    }
+                let anew = sealer.reseal(&record.binding(), &record.sealed);
+                if let Ok(resealed) = anew {
+                    batch.push(Resealed { record, master_key_id: sealer.current_id(), resealed });
+                    continue;
+                }
+                pass.broken_count += 1;
+                if pass.broken.len() < NAMED_MAX {
+                    let (table, column) = (record.binding().table, record.binding().column);
+                    let what = format!("{table} {}: its {column}, of master key {}", record.id, key.id);
+                    pass.broken.push(format!("{what}, was changed, or belongs to another row"));
                 }
             }
-            let done = store.reseal(&resealed).await?;
+            let done = store.reseal(&batch).await?;
             pass.resealed += done;
-            pass.left += u64::try_from(resealed.len()).unwrap_or(u64::MAX).saturating_sub(done);
+            pass.left += u64::try_from(batch.len()).unwrap_or(u64::MAX).saturating_sub(done);
             after = Some(last);
             if told.elapsed() > PROGRESS {
                 told = Instant::now();
