@@ -11,7 +11,7 @@ use std::{
 };
 
 use hyper::{
-    Method, Request, Response,
+    Method, Request, Response, Version,
     body::{Body as _, Incoming},
     header::{CONNECTION, HeaderValue},
     server::conn::{http1, http2},
@@ -34,6 +34,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     activity::{Activity, CLOSING_TIME, Overdue, Protocol, SILENCE_TIME},
     body::BODY_TIME,
+    lingering::lingering,
     middleware::UnreadBody,
     paced::Paced,
     patient_stream::PatientStream,
@@ -104,6 +105,11 @@ impl<E: Endpoint<Output = poem::Response>> Origin<E> {
     async fn answer(&self, req: Request<Incoming>, unread: &UnreadBody) -> poem::Response {
         let mut req = poem::Request::from((req, LocalAddr(self.local.into()), RemoteAddr(self.peer.into()), self.scheme.clone()));
         req.extensions_mut().insert(unread.clone());
+        // On HTTP/1 the end of the connection lingers.
+        if req.version() == Version::HTTP_2 && unread.get() {
+            let body = req.take_body();
+            req.set_body(lingering(body));
+        }
         self.endpoint.get_response(req).await
     }
 }
@@ -202,10 +208,16 @@ where
         () = activity.until_busy(true) => {}
         () = tokio::time::sleep(notice_time) => {}
     }
-    tokio::select! {
-        ended = until_overdue(connection.as_mut(), &end, activity) => return ended,
-        () = activity.until_busy(false) => {}
-        () = tokio::time::sleep(delay) => {}
+    if !delay.is_zero() {
+        let last_answer = async {
+            let _ = timeout(delay, activity.until_busy(false)).await;
+            // What is handed out is written a moment later.
+            tokio::time::sleep(NOTICE_TIME).await;
+        };
+        tokio::select! {
+            ended = until_overdue(connection.as_mut(), &end, activity) => return ended,
+            () = last_answer => {}
+        }
     }
     end(connection.as_mut());
     match timeout(CLOSING_TIME, until_overdue(connection.as_mut(), &end, activity)).await {

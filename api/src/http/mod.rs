@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod error;
 pub mod failure;
 pub mod idempotency;
+pub mod lingering;
 pub mod middleware;
 pub mod mounted;
 pub mod paced;

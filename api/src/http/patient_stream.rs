@@ -17,9 +17,9 @@ use tokio::{
 use super::{activity::Activity, middleware::UnreadBody};
 
 /// How long the server goes on reading after its response from a client that still sends, which would otherwise get a reset.
-const LINGER_TIME: Duration = Duration::from_secs(2);
+pub const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How much it may send meanwhile, in bytes.
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
+pub const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// A connection that notes when it waits for its client. Its end waits for a client that still sends.
 pub struct PatientStream<S> {
