@@ -212,8 +212,9 @@ impl Sealer {
 
     /// Waits until the sealer has the master key that seals.
     pub async fn can_seal(&self) {
-        // The sender is our own: it does not go.
-        let _ = self.keys.subscribe().wait_for(|keys| keys.current().is_some()).await;
+        let mut keys = self.keys.subscribe();
+        // The sender is our own, and does not go.
+        let _ = keys.wait_for(|keys| keys.current().is_some()).await;
     }
 
     /// Whether records of this master key can be opened.

@@ -2,21 +2,18 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use apalis::prelude::{PollSnapshot, PollStrategy};
 use futures::Stream;
-use shared::seal::Sealer;
 use tokio::{
     sync::watch,
     time::{Interval, MissedTickBehavior},
 };
 
-/// Looks for jobs at every event, and at every tick in case an event was missed. While the current master key is not here, jobs are left to
-/// other workers.
+/// Looks for jobs at every event, and at every tick in case an event was missed.
 ///
 /// apalis' own strategies register no waker when they are ready, so that a worker misses events until its next heartbeat. This one polls
 /// both its sources until both are pending.
@@ -25,15 +22,14 @@ pub struct EventsAndTicks<S> {
     ended: bool,
     tick: Interval,
     stopped: watch::Receiver<bool>,
-    sealer: Arc<Sealer>,
 }
 
 impl<S> EventsAndTicks<S> {
-    /// Looks for jobs at every event of `events`, and every `period`, until `stopped`, while `sealer` can seal.
-    pub fn new(events: S, period: Duration, stopped: watch::Receiver<bool>, sealer: Arc<Sealer>) -> Self {
+    /// Looks for jobs at every event of `events`, and every `period`, until `stopped`.
+    pub fn new(events: S, period: Duration, stopped: watch::Receiver<bool>) -> Self {
         let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { events, ended: false, tick, stopped, sealer }
+        Self { events, ended: false, tick, stopped }
     }
 }
 
@@ -53,7 +49,7 @@ impl<S: Stream + Unpin> PollStrategy for EventsAndTicks<S> {
         while self.tick.poll_tick(cx).is_ready() {
             due = true;
         }
-        if due && self.sealer.lacks().is_none() {
+        if due {
             cx.waker().wake_by_ref();
             Poll::Ready(Some(()))
         } else {

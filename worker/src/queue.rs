@@ -154,7 +154,7 @@ impl Supervised {
             events.as_mut().poll_next(context)
         });
         let polled = polled.subscribe();
-        let strategy = EventsAndTicks::new(Box::pin(events), TICK, self.stop.clone(), Arc::clone(&self.generator.maker.sealer));
+        let strategy = EventsAndTicks::new(Box::pin(events), TICK, self.stop.clone());
         let interval = self.heartbeat.frequent();
         // One job is fetched at a time: a buffered one sends no heartbeat, and others run it too. Not marking its start saves a write.
         match &self.queue {
@@ -184,14 +184,14 @@ impl Supervised {
         }
     }
 
-    /// Resolves if the worker runs no job, is not stopping, and has not looked for jobs for too long.
+    /// Resolves if the worker runs no job, is not stopping, has the master key for them, and has not looked for jobs for too long.
     fn falls_silent(&self, polled: watch::Receiver<Instant>) -> impl Future<Output = ()> + Send + use<> {
-        let (running, stop) = (self.running.subscribe(), self.stop.clone());
+        let (running, stop, sealer) = (self.running.subscribe(), self.stop.clone(), Arc::clone(&self.generator.maker.sealer));
         async move {
             let mut idle_since = Instant::now();
             loop {
                 tokio::time::sleep(TICK).await;
-                if *running.borrow() > 0 || *stop.borrow() {
+                if *running.borrow() > 0 || *stop.borrow() || sealer.lacks().is_some() {
                     idle_since = Instant::now();
                 }
                 if idle_since.max(*polled.borrow()).elapsed() > SILENCE {
@@ -248,15 +248,26 @@ impl Drop for Running {
 }
 
 /// Runs a job. It never returns an error: apalis would leave the job running.
+///
+/// Without the current master key it leaves the row to another worker, and its place stays taken until the master key is there: when all
+/// places are, this worker takes no more jobs.
 async fn handle(job: GenerateCsrJob, handler: Data<Handler>) -> Result<(), BoxDynError> {
     let running = Running::new(&handler);
     match job.custom_csr_id() {
         None => tracing::error!("a job was dropped: it names no custom CSR"),
         // It was fetched while the process began to stop: another process gets a job for the row immediately.
         Some(id) if *handler.stop.borrow() => handler.generator.give_back(id).await,
+        Some(id) if handler.generator.maker.sealer.lacks().is_some() => handler.generator.give_back(id).await,
         Some(id) => handler.generator.run(id).await,
     }
     running.finish();
+    let (sealer, mut stop) = (&handler.generator.maker.sealer, handler.stop.clone());
+    if sealer.lacks().is_some() {
+        tokio::select! {
+            () = sealer.can_seal() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
     Ok(())
 }
 
