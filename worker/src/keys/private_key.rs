@@ -108,7 +108,7 @@ impl PrivateKey {
         spki_sha256
     }
 
-    /// The public key: an RSAPublicKey (RFC 8017), a point (SEC 1) or 32 octets (RFC 8032).
+    /// The public key: an `RSAPublicKey` (RFC 8017), a point (SEC 1) or 32 octets (RFC 8032).
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
         match &self.pair {
