@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{MASTER_KEY, accept, database, generated, granted, start};
 use crate::{
     ids::CustomCsrId,
-    storage::{KeyHolder, NewPoolKey, Resealed, Retirement, SealedRecord, Store, StoreError},
+    storage::{KeyHolder, NewPoolKey, PoolAddition, Resealed, Retirement, SealedRecord, Store, StoreError},
     testing::{actor, now, zone},
 };
 
@@ -14,7 +14,7 @@ const NEW: &str = "fedcba9876543210";
 async fn active(store: &dyn Store, number: u8) -> CustomCsrId {
     let id = accept(store, &zone("z1")).await;
     start(store, id).await.unwrap();
-    assert!(store.complete_generation(id, &generated(number), now()).await.unwrap());
+    assert!(store.complete_generation(id, &generated(number), now()).await.unwrap().is_completed());
     id
 }
 
@@ -44,14 +44,14 @@ async fn the_current_master_key_changes_in_one_step_and_useless_pool_keys_go() {
         sealed_private_key: vec![number],
     };
     for number in [1, 2] {
-        assert!(store.add_pool_key(&pool_key(number, MASTER_KEY), 9, now()).await.unwrap());
+        assert_eq!(store.add_pool_key(&pool_key(number, MASTER_KEY), 9, now()).await.unwrap(), PoolAddition::Added);
     }
     let leased = store.lease_pool_key(MASTER_KEY, Duration::from_mins(5)).await.unwrap().unwrap();
     assert!(use_key(&*store, NEW).await);
     assert!(!use_key(&*store, NEW).await, "it is the current one already");
     assert_eq!(counts(&*store).await, [(MASTER_KEY.to_owned(), false, 0, 1), (NEW.to_owned(), true, 0, 0)], "a leased one is somebody's");
-    assert!(!store.add_pool_key(&pool_key(3, MASTER_KEY), 9, now()).await.unwrap(), "nobody could use it");
-    assert!(store.add_pool_key(&pool_key(4, NEW), 9, now()).await.unwrap());
+    assert_eq!(store.add_pool_key(&pool_key(3, MASTER_KEY), 9, now()).await.unwrap(), PoolAddition::NoRoom, "nobody could use it");
+    assert_eq!(store.add_pool_key(&pool_key(4, NEW), 9, now()).await.unwrap(), PoolAddition::Added);
     assert_eq!(store.retire_master_key(MASTER_KEY, &actor(), now()).await.unwrap(), Retirement::Retired);
     assert_eq!(counts(&*store).await, [(NEW.to_owned(), true, 0, 1)], "the leased one went with its master key: {}", leased.id);
 }
