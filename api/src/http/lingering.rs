@@ -17,6 +17,7 @@ type Bodied = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
 struct Lingering(Option<Bodied>);
 
 /// This body, with its rest thrown away at the end.
+#[must_use]
 pub fn lingering(body: poem::Body) -> poem::Body {
     poem::Body::from_bytes_stream(Lingering(Some(Box::pin(body.into_bytes_stream()))))
 }

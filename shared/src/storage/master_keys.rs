@@ -1,19 +1,15 @@
-//! Master keys that the database remembers, and what they sealed.
-
-use std::time::Duration;
+//! Master keys that the database remembers: registered, made current, retired.
 
 use async_trait::async_trait;
 
 use super::{
     Dialect, SqlStore, StoreError,
-    engine::{Lent, Reader, Sql, Statement, given, given_rows, hex, statements, values},
+    engine::{Lent, Reader, Sql, statements, values},
     key_pool::LOCK_POOL,
 };
 use crate::{
     audit::{Action, Actor, NewEntry},
     clock::Timestamp,
-    ids::{CustomCsrId, Scope},
-    seal::Binding,
 };
 
 /// A master key that the database remembers.
@@ -36,21 +32,6 @@ pub enum Registration {
     Other(String),
 }
 
-/// A sealed private key with all that it is bound to.
-#[derive(Debug, Clone)]
-pub struct SealedRow {
-    /// The custom CSR's ID.
-    pub id: CustomCsrId,
-    /// Its scope.
-    pub scope: Scope,
-    /// SHA-256 of the SubjectPublicKeyInfo.
-    pub spki_sha256: [u8; 32],
-    /// Which master key sealed it.
-    pub master_key_id: String,
-    /// The sealed private key.
-    pub sealed_private_key: Vec<u8>,
-}
-
 /// How much a master key is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterKeyUse {
@@ -62,41 +43,6 @@ pub struct MasterKeyUse {
     pub sealed: u64,
     /// Keys of the key pool that it sealed.
     pub pool_keys: u64,
-}
-
-/// A sealed record of whatever column, with all that it is bound to.
-#[derive(Debug, Clone)]
-pub struct SealedRecord {
-    /// Which of [`PLACES`].
-    place: usize,
-    /// The row's ID.
-    pub id: String,
-    /// The scope, in the form of its [`Binding`].
-    pub scope: String,
-    /// SHA-256 of the SubjectPublicKeyInfo.
-    pub spki_sha256: [u8; 32],
-    /// The record.
-    pub sealed: Vec<u8>,
-}
-
-impl SealedRecord {
-    /// What it is bound to.
-    #[must_use]
-    pub fn binding(&self) -> Binding<'_> {
-        let place = &PLACES[self.place];
-        Binding { table: place.table, row_id: &self.id, column: place.column, scope: &self.scope, spki_sha256: &self.spki_sha256 }
-    }
-}
-
-/// A record that was sealed anew.
-#[derive(Debug, Clone)]
-pub struct Resealed {
-    /// The record as it was read.
-    pub record: SealedRecord,
-    /// The master key that sealed it now.
-    pub master_key_id: String,
-    /// What it is to become.
-    pub resealed: Vec<u8>,
 }
 
 /// What became of an attempt to retire a master key.
@@ -112,19 +58,6 @@ pub enum Retirement {
     Unknown,
 }
 
-/// A process that seals.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyHolder {
-    /// Its ID, which is part of the names of its workers in the job queue.
-    pub id: String,
-    /// Its name for people.
-    pub name: String,
-    /// The IDs of the master keys that it has.
-    pub master_key_ids: Vec<String>,
-    /// The ID of the one that it takes for the current one.
-    pub sealing_id: String,
-}
-
 /// The part of the storage that is master keys. Each method is one transaction, as in [`super::Store`].
 #[async_trait]
 pub trait MasterKeys: Send + Sync {
@@ -134,9 +67,6 @@ pub trait MasterKeys: Send + Sync {
     /// Registers this master key if none was ever registered. The check and the registration are one transaction, and concurrent calls
     /// take turns: of several first starts, one wins.
     async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<Registration, StoreError>;
-
-    /// The next `limit` sealed records of all custom CSRs, by ID, after this one.
-    async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError>;
 
     /// The master keys that the database remembers, oldest first, with counts: this reads whole indexes.
     async fn count_sealed(&self) -> Result<Vec<MasterKeyUse>, StoreError>;
@@ -151,72 +81,6 @@ pub trait MasterKeys: Send + Sync {
 
     /// The IDs of the master keys that were retired.
     async fn list_retired(&self) -> Result<Vec<String>, StoreError>;
-
-    /// The next `limit` records of all columns that this master key sealed, after this one, column by column and by ID.
-    async fn list_sealed_by(&self, master_key_id: &str, after: Option<&SealedRecord>, limit: u32) -> Result<Vec<SealedRecord>, StoreError>;
-
-    /// Stores records that were sealed anew; how many. One that was changed or deleted meanwhile, that another transaction holds at the
-    /// moment, or whose new master key is no longer the current one, stays as it is.
-    async fn reseal(&self, records: &[Resealed]) -> Result<u64, StoreError>;
-
-    /// Reports the master keys of a process that seals. It counts as live for `lease`, by the database's clock.
-    async fn report_key_holder(&self, holder: &KeyHolder, lease: Duration) -> Result<(), StoreError>;
-
-    /// The live processes that seal.
-    async fn list_key_holders(&self) -> Result<Vec<KeyHolder>, StoreError>;
-
-    /// The names of workers that were seen within `seen_within` and whose process never reported its master keys: it is of a version that
-    /// knows one master key only.
-    async fn list_silent_workers(&self, seen_within: Duration) -> Result<Vec<String>, StoreError>;
-}
-
-/// A column of sealed records.
-struct Place {
-    table: &'static str,
-    column: &'static str,
-    list: Statement,
-    reseal: Statement,
-}
-
-/// Every column whose records last. A new one is one line here, and its two statements; its table names the master key in `master_key_id`,
-/// which refers to `master_keys`. Pool keys are none of them: they are made anew.
-const PLACES: [Place; 1] =
-    [Place { table: "custom_csrs", column: "sealed_private_key", list: LIST_PRIVATE_KEYS, reseal: RESEAL_PRIVATE_KEYS }];
-
-/// The next `$3` records that the master key `$1` sealed, with IDs after `$2`.
-macro_rules! list_sealed_by {
-    ($table:literal $column:literal) => {
-        concat!(
-            "SELECT id, scope, spki_sha256, ",
-            $column,
-            " AS sealed FROM ",
-            $table,
-            " WHERE master_key_id = $1 AND id > $2 ORDER BY id LIMIT $3"
-        )
-    };
-}
-
-/// Replaces records that are still what they were, where the new master key is the current one. `$lock` says which of them PostgreSQL takes,
-/// and in which order.
-macro_rules! reseal {
-    ($db:ident $table:literal $column:literal $lock:literal) => {
-        concat!(
-            "UPDATE ",
-            $table,
-            " SET master_key_id = given.master_key_id, ",
-            $column,
-            " = given.resealed FROM ",
-            given!($db id TEXT, master_key_id TEXT, sealed BYTEA, resealed BYTEA),
-            " WHERE ",
-            $table,
-            ".id = given.id AND ",
-            $table,
-            ".",
-            $column,
-            " = given.sealed AND EXISTS (SELECT 1 FROM master_keys WHERE master_keys.id = given.master_key_id AND current = 1)",
-            $lock
-        )
-    };
 }
 
 statements! {
@@ -235,41 +99,6 @@ statements! {
     ADD_RETIRED = "INSERT INTO retired_master_keys (id, retired_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
     DELETE_RETIRED = "DELETE FROM retired_master_keys WHERE id = $1";
     LIST_RETIRED = "SELECT id FROM retired_master_keys ORDER BY retired_at, id";
-    LIST_PRIVATE_KEYS = list_sealed_by!("custom_csrs" "sealed_private_key");
-    RESEAL_PRIVATE_KEYS {
-        sqlite: reseal!(sqlite "custom_csrs" "sealed_private_key" ""),
-        postgres: reseal!(postgres "custom_csrs" "sealed_private_key" " AND custom_csrs.id IN (SELECT id FROM custom_csrs \
-            WHERE id IN (SELECT json_array_elements(CAST(CAST($1 AS TEXT) AS json)) ->> 'id') ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)"),
-    };
-    /// Counts the process as live for `$5` microseconds from now on.
-    REPORT_KEY_HOLDER {
-        sqlite: "INSERT INTO key_holders (id, name, master_key_ids, sealing_id, live_until) \
-            VALUES ($1, $2, $3, $4, CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + $5) ON CONFLICT (id) DO UPDATE SET \
-            master_key_ids = excluded.master_key_ids, sealing_id = excluded.sealing_id, live_until = excluded.live_until",
-        postgres: "INSERT INTO key_holders (id, name, master_key_ids, sealing_id, live_until) \
-            VALUES ($1, $2, $3, $4, CAST(extract(epoch FROM now()) * 1000000 AS BIGINT) + $5) ON CONFLICT (id) DO UPDATE SET \
-            master_key_ids = excluded.master_key_ids, sealing_id = excluded.sealing_id, live_until = excluded.live_until",
-    };
-    /// Deletes the processes that are gone for an hour.
-    PURGE_KEY_HOLDERS {
-        sqlite: "DELETE FROM key_holders WHERE live_until < (CAST(strftime('%s', 'now') AS INTEGER) - 3600) * 1000000",
-        postgres: "DELETE FROM key_holders WHERE live_until < CAST((extract(epoch FROM now()) - 3600) * 1000000 AS BIGINT)",
-    };
-    LIST_KEY_HOLDERS {
-        sqlite: "SELECT id, name, master_key_ids, sealing_id FROM key_holders \
-            WHERE live_until > CAST(strftime('%s', 'now') AS INTEGER) * 1000000 ORDER BY name, id",
-        postgres: "SELECT id, name, master_key_ids, sealing_id FROM key_holders \
-            WHERE live_until > CAST(extract(epoch FROM now()) * 1000000 AS BIGINT) ORDER BY name, id",
-    };
-    /// Workers that were seen within the last `$1` seconds, of processes that are not in `key_holders`.
-    LIST_SILENT_WORKERS {
-        sqlite: "SELECT id FROM Workers WHERE last_seen > CAST(strftime('%s', 'now') AS INTEGER) - $1 \
-            AND NOT EXISTS (SELECT 1 FROM key_holders WHERE instr(Workers.id, key_holders.id) > 0) ORDER BY id",
-        postgres: "SELECT id FROM apalis.workers WHERE last_seen > now() - make_interval(secs => $1) \
-            AND NOT EXISTS (SELECT 1 FROM key_holders WHERE strpos(workers.id, key_holders.id) > 0) ORDER BY id",
-    };
-    LIST_SEALED = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs \
-        WHERE id > $1 AND sealed_private_key IS NOT NULL ORDER BY id LIMIT $2";
 }
 
 impl<DB: Dialect> Reader<'_, DB> {
@@ -286,35 +115,6 @@ impl<DB: Dialect> Reader<'_, DB> {
             pool_keys: count("pool_keys")?,
         })
     }
-
-    fn sealed_record(&self, place: usize) -> Result<SealedRecord, StoreError> {
-        let (spki_sha256, sealed) = (self.digest("spki_sha256")?, self.blob("sealed")?);
-        Ok(SealedRecord { place, id: self.text("id")?, scope: self.text("scope")?, spki_sha256, sealed })
-    }
-
-    fn key_holder(&self) -> Result<KeyHolder, StoreError> {
-        let master_key_ids = self.text("master_key_ids")?.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect();
-        Ok(KeyHolder { id: self.text("id")?, name: self.text("name")?, master_key_ids, sealing_id: self.text("sealing_id")? })
-    }
-
-    pub(super) fn sealed(&self) -> Result<SealedRow, StoreError> {
-        Ok(SealedRow {
-            id: self.parsed("id", CustomCsrId::parse)?,
-            scope: self.scope()?,
-            spki_sha256: self.digest("spki_sha256")?,
-            master_key_id: self.text("master_key_id")?,
-            sealed_private_key: self.blob("sealed_private_key")?,
-        })
-    }
-}
-
-/// A row of a resealing statement.
-#[derive(serde::Serialize)]
-struct ResealRow<'a> {
-    id: &'a str,
-    master_key_id: &'a str,
-    sealed: String,
-    resealed: String,
 }
 
 impl<DB: Dialect> Sql<DB> {
@@ -344,11 +144,6 @@ impl<DB: Dialect> MasterKeys for SqlStore<DB> {
             Some(current) => Ok(Registration::Other(current.id)),
             None => Err(StoreError::Corrupt("none of the master keys is the current one".to_owned())),
         }
-    }
-
-    async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
-        let after = after.map(|id| id.to_string()).unwrap_or_default();
-        self.sql.rows(LIST_SEALED, values![after, i64::from(limit)]).await?.iter().map(|row| Reader::<DB>(row).sealed()).collect()
     }
 
     async fn count_sealed(&self) -> Result<Vec<MasterKeyUse>, StoreError> {
@@ -388,53 +183,5 @@ impl<DB: Dialect> MasterKeys for SqlStore<DB> {
 
     async fn list_retired(&self) -> Result<Vec<String>, StoreError> {
         self.sql.rows(LIST_RETIRED, values![]).await?.iter().map(|row| Reader::<DB>(row).text("id")).collect()
-    }
-
-    async fn list_sealed_by(&self, master_key_id: &str, after: Option<&SealedRecord>, limit: u32) -> Result<Vec<SealedRecord>, StoreError> {
-        let first = after.map_or(0, |record| record.place);
-        for (place, Place { list, .. }) in PLACES.iter().enumerate().skip(first) {
-            let after = after.filter(|record| record.place == place).map(|record| record.id.clone()).unwrap_or_default();
-            let rows = self.sql.rows(*list, values![master_key_id, after, i64::from(limit)]).await?;
-            if !rows.is_empty() {
-                return rows.iter().map(|row| Reader::<DB>(row).sealed_record(place)).collect();
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    async fn reseal(&self, records: &[Resealed]) -> Result<u64, StoreError> {
-        let mut resealed = 0;
-        for (place, Place { reseal, .. }) in PLACES.iter().enumerate() {
-            let rows: Vec<_> = records
-                .iter()
-                .filter(|one| one.record.place == place)
-                .map(|Resealed { record, master_key_id, resealed }| ResealRow {
-                    id: &record.id,
-                    master_key_id,
-                    sealed: hex(&record.sealed),
-                    resealed: hex(resealed),
-                })
-                .collect();
-            if !rows.is_empty() {
-                resealed += self.sql.write(*reseal, values![given_rows(&rows)?]).await?;
-            }
-        }
-        Ok(resealed)
-    }
-
-    async fn report_key_holder(&self, holder: &KeyHolder, lease: Duration) -> Result<(), StoreError> {
-        let KeyHolder { id, name, master_key_ids, sealing_id } = holder.clone();
-        let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
-        self.sql.write(REPORT_KEY_HOLDER, values![id, name, master_key_ids.join(","), sealing_id, lease]).await?;
-        self.sql.write(PURGE_KEY_HOLDERS, values![]).await.map(drop)
-    }
-
-    async fn list_key_holders(&self) -> Result<Vec<KeyHolder>, StoreError> {
-        self.sql.rows(LIST_KEY_HOLDERS, values![]).await?.iter().map(|row| Reader::<DB>(row).key_holder()).collect()
-    }
-
-    async fn list_silent_workers(&self, seen_within: Duration) -> Result<Vec<String>, StoreError> {
-        let secs = i64::try_from(seen_within.as_secs()).unwrap_or(i64::MAX);
-        self.sql.rows(LIST_SILENT_WORKERS, values![secs]).await?.iter().map(|row| Reader::<DB>(row).text("id")).collect()
     }
 }

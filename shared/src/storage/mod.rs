@@ -11,10 +11,12 @@ mod engine;
 mod error;
 mod generation;
 mod jobs;
+mod key_holders;
 mod key_pool;
 mod maintenance;
 mod master_keys;
 mod scopes;
+mod sealed_records;
 mod signals;
 
 #[cfg(test)]
@@ -38,10 +40,12 @@ pub use self::{
     engine::{Access, CopyError, Dialect, Location, Migrate, OpenError, Queue},
     error::StoreError,
     generation::{CompletionOutcome, GeneratedCsr, Generation, Generations},
+    key_holders::{KeyHolder, KeyHolders},
     key_pool::{NewPoolKey, PoolAddition, PoolKey, PoolKeys},
     maintenance::{Maintenance, Purge, Sweep, Vitals},
-    master_keys::{KeyHolder, MasterKeyRow, MasterKeyUse, MasterKeys, Registration, Resealed, Retirement, SealedRecord, SealedRow},
+    master_keys::{MasterKeyRow, MasterKeyUse, MasterKeys, Registration, Retirement},
     scopes::{ScopeGrant, Scopes},
+    sealed_records::{Resealed, SealedRecord, SealedRecords, SealedRow},
     signals::{Changes, Signal, Signals},
 };
 
@@ -52,7 +56,18 @@ pub use self::{
 /// the audit table in the same transaction.
 #[async_trait]
 pub trait Store:
-    Scopes + CustomCsrs + Generations + PoolKeys + CertificateStore + MasterKeys + AuditStore + Maintenance + Send + Sync
+    Scopes
+    + CustomCsrs
+    + Generations
+    + PoolKeys
+    + CertificateStore
+    + MasterKeys
+    + SealedRecords
+    + KeyHolders
+    + AuditStore
+    + Maintenance
+    + Send
+    + Sync
 {
     /// Whether the database answers and has our tables: a read as requests make them, in the same queue.
     async fn ping(&self) -> Result<(), StoreError>;

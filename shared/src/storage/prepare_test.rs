@@ -7,7 +7,7 @@ use super::{
     custom_csrs::{self, ACCEPT_STATEMENTS, LIST_STATEMENTS, READ_STATEMENTS},
     engine::{self, Statement},
     generation::{self, COMPLETE_STATEMENTS},
-    jobs, key_pool, maintenance, master_keys, scopes,
+    jobs, key_holders, key_pool, maintenance, master_keys, scopes, sealed_records,
 };
 use crate::testing::TestDatabase;
 
@@ -25,6 +25,8 @@ const ALL: &[&[(&str, Statement)]] = &[
     certificates::STATEMENTS,
     certificates::KEY_STATEMENTS,
     master_keys::STATEMENTS,
+    sealed_records::STATEMENTS,
+    key_holders::STATEMENTS,
     audit::STATEMENTS,
     maintenance::STATEMENTS,
 ];

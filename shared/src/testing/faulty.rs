@@ -20,9 +20,9 @@ use crate::{
     storage::{
         Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
         CertificateStore, CompletionOutcome, CustomCsrs, Deletion, GeneratedCsr, Generation, Generations, IdempotencyKey, KeyHolder,
-        ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, Page,
-        PoolAddition, PoolKey, PoolKeys, Purge, Registration, Repeat, Replacement, Resealed, Retirement, ScopeGrant, Scopes, SealedRecord,
-        SealedRow, Signals, StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals,
+        KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey,
+        Page, PoolAddition, PoolKey, PoolKeys, Purge, Registration, Repeat, Replacement, Resealed, Retirement, ScopeGrant, Scopes,
+        SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals,
     },
 };
 
@@ -284,9 +284,6 @@ impl MasterKeys for FaultyStore {
     async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<Registration, StoreError> {
         self.call("register_master_key", self.inner.register_master_key(id, now)).await
     }
-    async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
-        self.call("list_sealed", self.inner.list_sealed(after, limit)).await
-    }
     async fn count_sealed(&self) -> Result<Vec<MasterKeyUse>, StoreError> {
         self.call("count_sealed", self.inner.count_sealed()).await
     }
@@ -299,12 +296,23 @@ impl MasterKeys for FaultyStore {
     async fn list_retired(&self) -> Result<Vec<String>, StoreError> {
         self.call("list_retired", self.inner.list_retired()).await
     }
+}
+
+#[async_trait]
+impl SealedRecords for FaultyStore {
+    async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
+        self.call("list_sealed", self.inner.list_sealed(after, limit)).await
+    }
     async fn list_sealed_by(&self, master_key_id: &str, after: Option<&SealedRecord>, limit: u32) -> Result<Vec<SealedRecord>, StoreError> {
         self.call("list_sealed_by", self.inner.list_sealed_by(master_key_id, after, limit)).await
     }
     async fn reseal(&self, records: &[Resealed]) -> Result<u64, StoreError> {
         self.call("reseal", self.inner.reseal(records)).await
     }
+}
+
+#[async_trait]
+impl KeyHolders for FaultyStore {
     async fn report_key_holder(&self, holder: &KeyHolder, lease: Duration) -> Result<(), StoreError> {
         self.call("report_key_holder", self.inner.report_key_holder(holder, lease)).await
     }

@@ -97,7 +97,7 @@ struct Repeating {
 
 fn repeating(times: usize) -> (Repeating, BlockedKeys) {
     let key = AwsLc.generate(KeyType::Rsa2048).unwrap();
-    let digits: String = key.spki_sha256().iter().map(|octet| format!("{octet:02x}")).collect();
+    let digits = shared::printable::hex(&key.spki_sha256());
     let key = key.to_private_key_info().unwrap().to_vec();
     (Repeating { times, calls: Arc::default(), key }, BlockedKeys::parse(digits.as_bytes()).unwrap())
 }
