@@ -47,6 +47,18 @@ def headings(document: Path) -> list[str]:
     return [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)]
 
 
+def test_each_threat_names_a_test_that_exists():
+    table = (ROOT / "docs/security.md").read_text().split("**Threats, and the test that shows what holds.**")[1].split("\n## ")[0]
+    rows = [row.split(" | ") for row in re.findall(r"^\| (.+) \|$", table, re.MULTILINE)]
+    sources = [*ROOT.glob("tests/**/*.py"), *(path for crate in ("api", "worker", "shared") for path in (ROOT / crate).glob("**/*.rs"))]
+    tests = set(re.findall(r"^\s*(?:async )?(?:def|fn) (\w+)\(", "\n".join(path.read_text() for path in sources), re.MULTILINE))
+    named = {row[0]: re.findall(r"`(\w+)`", row[-1]) for row in rows if row[0] != "threat"}
+    assert len(named) > 20
+    # What depends on others' knowledge of faults cannot be tested here.
+    assert [threat for threat, names in named.items() if not names] == ["a dependency with a known fault, or other cryptography"]
+    assert {name for names in named.values() for name in names} - tests == set()
+
+
 def test_every_setting_is_documented_with_its_variable_and_none_that_is_not_there():
     offered = set()
     for command in ("serve", "worker", "migrate"):

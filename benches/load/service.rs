@@ -112,7 +112,9 @@ impl Installation {
     }
 
     pub async fn serve(&self, args: &[&str]) -> anyhow::Result<Process> {
-        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--max-pending", "4000000000"]);
+        // All clients have one address here, and one zone may have all that is pending.
+        let mut command =
+            self.command(&["serve", "--listen", "127.0.0.1:0", "--max-pending", "4000000000", "--max-connections-per-address", "10000"]);
         command.arg("--jwt-secret-file").arg(self.dir.path().join("jwt.secret")).args(args);
         self.start(command, "serve.log").await
     }
