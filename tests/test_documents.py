@@ -65,7 +65,7 @@ def test_every_setting_is_documented_with_its_variable_and_none_that_is_not_ther
         shown = run(command, "--help")
         assert shown.returncode == 0, shown
         # The long help wraps lines: an option runs to the next one.
-        for option in re.split(r"\n(?= +(?:-\w, )?--)", shown.stdout)[1:]:
+        for option in re.split(r"\n(?= {2,6}(?:-\w, )?--)", shown.stdout)[1:]:
             name = re.search(r"--[a-z-]+", option).group()
             if variable := re.search(r"\[env:\s+(CSRD_\w+)", option):
                 offered.add((name, variable.group(1)))

@@ -14,7 +14,7 @@ ROOT = Authority("Root of the tenants")
 NO_CSR, NO_CERTIFICATE = "01890a5d-ac96-774b-bcce-b302099a8057", "0" * 32
 PREFIXES = ["/api/v4", "/client/v4"]
 # What a service does by itself, whoever asks.
-OF_THE_SERVICE = {"Jobs", "Workers", "pool_keys", "_sqlx_migrations"}
+OF_THE_SERVICE = {"Jobs", "Workers", "pool_keys", "key_holders", "_sqlx_migrations"}
 
 
 class Victim:

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     io::ErrorKind,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -69,7 +72,10 @@ fn read(path: &Path) -> anyhow::Result<Option<MasterKey>> {
 
 /// Keeps a master key out of swap space, where the limit allows it.
 fn locked(key: MasterKey) -> MasterKey {
-    if let Err(error) = key.lock_in_memory() {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if let Err(error) = key.lock_in_memory()
+        && !WARNED.swap(true, Ordering::Relaxed)
+    {
         tracing::warn!(
             "the master key is not locked in memory and may get into swap space: {error}; raise the limit (ulimit -l, LimitMEMLOCK=)"
         );

@@ -12,18 +12,25 @@ use crate::{
     },
 };
 
-/// Makes pending rows active whose keys are not in the key pool; the UNIQUE index refuses those that another custom CSR has. `$lock` says which of them PostgreSQL takes, and in which order.
+/// Makes pending rows active; the UNIQUE index refuses keys that another custom CSR has. `$more` says which of them are taken, and in which
+/// order PostgreSQL does so.
 macro_rules! complete {
-    ($db:ident $lock:literal) => {
+    ($db:ident $($more:literal)*) => {
         concat!(
             "UPDATE custom_csrs SET status = 'active', csr_pem = given.csr_pem, spki_sha256 = given.spki_sha256, \
              master_key_id = given.master_key_id, sealed_private_key = given.sealed_private_key, updated_at = given.updated_at FROM ",
             given!($db id TEXT, csr_pem TEXT, spki_sha256 BYTEA, master_key_id TEXT, sealed_private_key BYTEA, updated_at BIGINT),
-            " WHERE custom_csrs.id = given.id AND custom_csrs.status = 'pending' \
-             AND NOT EXISTS (SELECT 1 FROM pool_keys WHERE pool_keys.spki_sha256 = given.spki_sha256)",
-            $lock,
+            " WHERE custom_csrs.id = given.id AND custom_csrs.status = 'pending'",
+            $($more,)*
             " RETURNING custom_csrs.id"
         )
+    };
+}
+
+/// Only those whose keys are not in the key pool.
+macro_rules! complete_outside_pool {
+    ($db:ident $lock:literal) => {
+        complete!($db " AND NOT EXISTS (SELECT 1 FROM pool_keys WHERE pool_keys.spki_sha256 = given.spki_sha256)" $lock)
     };
 }
 
@@ -42,12 +49,15 @@ macro_rules! pending {
 statements! {
     /// Completes rows, and passes over those that others have locked. On SQLite one transaction at a time writes anyway.
     COMPLETE_FREE {
-        sqlite: complete!(sqlite ""),
-        postgres: complete!(postgres " AND custom_csrs.id IN (SELECT id FROM custom_csrs WHERE status = 'pending' \
+        sqlite: complete_outside_pool!(sqlite ""),
+        postgres: complete_outside_pool!(postgres " AND custom_csrs.id IN (SELECT id FROM custom_csrs WHERE status = 'pending' \
             AND id IN (SELECT json_array_elements(CAST(CAST($1 AS TEXT) AS json)) ->> 'id') ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)"),
     };
     /// Completes rows, and waits for them.
-    COMPLETE { sqlite: complete!(sqlite ""), postgres: complete!(postgres ""),
+    COMPLETE { sqlite: complete_outside_pool!(sqlite ""), postgres: complete_outside_pool!(postgres ""),
+    };
+    /// The same where the key pool cannot be read.
+    COMPLETE_WITHOUT_POOL { sqlite: complete!(sqlite), postgres: complete!(postgres),
     };
     FIND_PENDING { sqlite: pending!(sqlite ""), postgres: pending!(postgres ""),
     };
@@ -99,9 +109,13 @@ impl<DB: Dialect> Work for Completing<DB> {
 
     async fn run(&mut self, requests: &[&Completion], waits: bool) -> Result<Vec<Outcome<CompletionOutcome>>, Failure> {
         let completions = match self.complete(requests, waits).await {
-            // The database may have refused the key. With several requests, each is tried by itself first.
+            // The database may have refused the key, or to look into the key pool. With several requests, each is tried by itself first.
             Err(failure) if failure.is_answer && requests.len() == 1 => match self.sql.find_in_use(requests).await {
                 Ok(in_use) if !in_use.is_empty() => vec![Some(CompletionOutcome::KeyInUse)],
+                Err(_) if requests[0].pool_key.is_none() => match self.sql.complete_without_pool(requests).await {
+                    Ok(completions) => completions,
+                    Err(_) => return Err(failure),
+                },
                 _ => return Err(failure),
             },
             completions => completions?,
@@ -203,6 +217,14 @@ impl<DB: Dialect> Sql<DB> {
         // Nobody else had a lock on them: they are pending no longer, or their keys are in use.
         let in_use = if waits && !missing.is_empty() { self.find_in_use(&missing).await? } else { HashSet::new() };
         Ok(requests.iter().map(|request| completion(&request.id.to_string(), &done, &locked, &in_use)).collect())
+    }
+
+    /// Completes rows without a look into the key pool, which cannot be read: it keeps no row from being made. A key that lies there too is
+    /// refused when it is taken from there.
+    async fn complete_without_pool(&self, requests: &[&Completion]) -> Result<Vec<Option<CompletionOutcome>>, StoreError> {
+        let done = ids::<DB>(&self.write_returning(COMPLETE_WITHOUT_POOL, values![given_rows(&made_rows(requests))?]).await?)?;
+        let nothing = HashSet::new();
+        Ok(requests.iter().map(|request| completion(&request.id.to_string(), &done, &nothing, &nothing)).collect())
     }
 
     /// Those of these rows whose keys another custom CSR or the key pool has.
