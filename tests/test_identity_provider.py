@@ -44,7 +44,7 @@ def test_tokens_of_a_real_identity_provider_are_accepted_before_and_after_it_rep
 
         tokens = token("custom_csrs:write"), token("custom_csrs:read")
         settings = dict(line.split("=", 1) for line in (tmp_path / "csrd.env").read_text().splitlines())
-        csrd = new_csrd("--workers", "0", "--key-pool-size", "0", env=settings).start()
+        csrd = new_csrd("--workers", "0", "--key-pool-size", "0", "--auth-failure-limit", "0", env=settings).start()
         csrd.ok("zone", "grant", "demo", "--quota", "10")
 
         def post(token: str) -> tuple[int, list[int]]:

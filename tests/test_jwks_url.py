@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from harness import codes, refused, run, wait_until
 
 # Only what judges tokens is under test.
-LEAN = ("--workers", "0", "--key-pool-size", "0")
+LEAN = ("--workers", "0", "--key-pool-size", "0", "--auth-failure-limit", "0")
 
 
 class Key:

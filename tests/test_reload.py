@@ -28,7 +28,7 @@ def keyed(new_csrd, tmp_path):
         return jwt.encode({"sub": "s", "exp": time.time() + 600, "zones": ["z"]}, secret, "HS256")
 
     put("a" * 40)
-    csrd = new_csrd("--jwt-secret-file", str(file), "--workers", "1", "--key-pool-size", "0").start()
+    csrd = new_csrd("--jwt-secret-file", str(file), "--workers", "1", "--key-pool-size", "0", "--auth-failure-limit", "0").start()
     csrd.ok("zone", "grant", "z", "--quota", "100")
     return csrd, file, put, token
 
@@ -97,7 +97,7 @@ def test_a_file_behind_links_that_kubernetes_swaps_is_loaded_anew(new_csrd, tmp_
 
     mount(0)
     (file := tmp_path / "jwks.json").symlink_to("..data/jwks.json")
-    csrd = new_csrd("--jwt-jwks-file", str(file), "--workers", "0", "--key-pool-size", "0").start()
+    csrd = new_csrd("--jwt-jwks-file", str(file), "--workers", "0", "--key-pool-size", "0", "--auth-failure-limit", "0").start()
     assert [outcome(csrd, pair.token) for pair in pairs] == [[], [1003]]
     mount(1)
     wait_until(lambda: [outcome(csrd, pair.token) for pair in pairs] == [[1003], []], "the new key counts, and it alone", 60)
@@ -106,7 +106,7 @@ def test_a_file_behind_links_that_kubernetes_swaps_is_loaded_anew(new_csrd, tmp_
 def test_a_file_that_is_written_in_place_counts_once_it_is_whole(new_csrd, tmp_path):
     old, new = Pair(), Pair()
     (file := tmp_path / "key.pem").write_text(old.pem)
-    csrd = new_csrd("--jwt-public-key-file", str(file), "--workers", "0", "--key-pool-size", "0").start()
+    csrd = new_csrd("--jwt-public-key-file", str(file), "--workers", "0", "--key-pool-size", "0", "--auth-failure-limit", "0").start()
     for half in (0, 1, 40, len(new.pem) - 2):
         file.write_text(new.pem[:half])
         before = csrd.log().count("the keys for tokens stay as they are")
