@@ -82,29 +82,28 @@ fn network(Client(address): Client) -> Option<IpAddr> {
     })
 }
 
-type Limiter<S, C> = RateLimiter<u64, S, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type Limiter<C> = RateLimiter<u64, Keeping<C>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 /// A limit for each key apart from the others.
 struct RateLimit<C: Clock = MonotonicClock> {
-    taking: Limiter<Taking<C>, C>,
-    looking: Limiter<Looking<C>, C>,
+    taking: Limiter<C>,
+    looking: Limiter<C>,
     /// Keys are kept as hashes, which nobody outside can foresee: they are all of one size.
     hasher: RandomState,
 }
 
 impl RateLimit {
     fn new(rate: NonZeroU32, at_once: NonZeroU32) -> Self {
-        Self::with_clock(rate, at_once, MonotonicClock)
+        Self::with_clock(rate, at_once, &MonotonicClock)
     }
 }
 
 impl<C: Clock + Clone> RateLimit<C> {
-    fn with_clock(rate: NonZeroU32, at_once: NonZeroU32, clock: C) -> Self {
+    fn with_clock(rate: NonZeroU32, at_once: NonZeroU32, clock: &C) -> Self {
         let quota = Quota::per_second(rate).allow_burst(at_once);
         let memory = Arc::new(Memory::new(clock.clone(), quota.burst_size_replenished_in()));
-        let (taking, looking) = (Taking(Arc::clone(&memory)), Looking(memory));
-        let looking = RateLimiter::new(quota, looking, clock.clone());
-        Self { taking: RateLimiter::new(quota, taking, clock), looking, hasher: RandomState::new() }
+        let limiter = |keeps| RateLimiter::new(quota, Keeping { memory: Arc::clone(&memory), keeps }, clock.clone());
+        Self { taking: limiter(true), looking: limiter(false), hasher: RandomState::new() }
     }
 
     /// Takes one for a key, or returns false if there is none left.
@@ -156,31 +155,20 @@ impl<C: Clock> Memory<C> {
     }
 }
 
-/// Keeps what is taken.
-struct Taking<C: Clock>(Arc<Memory<C>>);
-
-impl<C: Clock> StateStore for Taking<C> {
-    type Key = u64;
-
-    fn measure_and_replace<T, F, E>(&self, key: &u64, judge: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        self.0.measure(*key, true, judge)
-    }
+/// Keeps what is taken, or looks whether there is something to take and leaves it.
+struct Keeping<C: Clock> {
+    memory: Arc<Memory<C>>,
+    keeps: bool,
 }
 
-/// Looks whether there is something to take, and leaves it.
-struct Looking<C: Clock>(Arc<Memory<C>>);
-
-impl<C: Clock> StateStore for Looking<C> {
+impl<C: Clock> StateStore for Keeping<C> {
     type Key = u64;
 
     fn measure_and_replace<T, F, E>(&self, key: &u64, judge: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        self.0.measure(*key, false, judge)
+        self.memory.measure(*key, self.keeps, judge)
     }
 }
 
@@ -192,7 +180,7 @@ mod tests {
 
     fn limit(rate: u32, at_once: u32) -> (RateLimit<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
-        (RateLimit::with_clock(NonZeroU32::new(rate).unwrap(), NonZeroU32::new(at_once).unwrap(), clock.clone()), clock)
+        (RateLimit::with_clock(NonZeroU32::new(rate).unwrap(), NonZeroU32::new(at_once).unwrap(), &clock), clock)
     }
 
     #[test]
