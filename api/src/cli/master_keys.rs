@@ -30,6 +30,7 @@ use tokio::{
 use super::{
     data_dir::{master_key_files, master_key_name_id, master_key_path},
     database::create_private_dir,
+    reload::Fault,
 };
 
 /// A master key and the file that it is in.
@@ -220,7 +221,7 @@ impl Following {
             holder: holder.clone(),
             lease: process.orphan_after,
             files: None,
-            complaint: None,
+            fault: Fault::default(),
             found,
         };
         let hangups = signal(SignalKind::hangup())?;
@@ -250,7 +251,7 @@ struct Follower {
     /// Those that were there at the last look.
     files: Option<Vec<PathBuf>>,
     /// Why they could not be loaded, if so.
-    complaint: Option<String>,
+    fault: Fault,
     found: watch::Sender<MasterKeyState>,
 }
 
@@ -290,7 +291,7 @@ impl Follower {
     fn reloaded(&mut self, is_hangup: bool) -> Vec<MasterKey> {
         let held = self.sealer.master_keys();
         let loaded = master_key_files(&self.data_dir).and_then(|files| {
-            let is_due = is_hangup || self.sealer.lacks().is_some() || self.complaint.is_some() || self.files.as_ref() != Some(&files);
+            let is_due = is_hangup || self.sealer.lacks().is_some() || self.fault.is_there() || self.files.as_ref() != Some(&files);
             let loaded = is_due.then(|| load(&self.data_dir)).transpose()?;
             self.files = Some(files);
             Ok(loaded)
@@ -298,15 +299,14 @@ impl Follower {
         match loaded {
             Ok(None) => held,
             Ok(Some(files)) => {
-                self.complaint = None;
+                self.fault.mended();
                 keys(files)
             }
             Err(error) => {
                 let text = format!("{error:#}");
-                if is_hangup || self.complaint.as_ref() != Some(&text) {
+                if self.fault.is_news(&text, is_hangup) {
                     tracing::error!(error = text, "the master keys stay as they are");
                 }
-                self.complaint = Some(text);
                 held
             }
         }

@@ -68,15 +68,40 @@ const REPLACED: &str = "keys for tokens were loaded anew, and the tokens that th
 const NONE_YET: &str = "there are no keys for tokens yet";
 const KEPT: &str = "the keys for tokens stay as they are";
 
-/// What the log said last of the keys: the same fault is told once.
+/// The fault that the log told last: the same one is told once, and again to whoever asks by SIGHUP.
 #[derive(Default)]
-struct Told(Option<String>);
+pub struct Fault(Option<String>);
+
+impl Fault {
+    /// Whether there was one at the last look.
+    pub const fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Forgets it: it was mended.
+    pub fn mended(&mut self) {
+        self.0 = None;
+    }
+
+    /// Remembers this one; whether the log is to tell it.
+    pub fn is_news(&mut self, text: &str, is_hangup: bool) -> bool {
+        let is_known = self.0.as_deref() == Some(text);
+        if !is_known {
+            self.0 = Some(text.to_owned());
+        }
+        is_hangup || !is_known
+    }
+}
+
+/// What the log said last of the keys.
+#[derive(Default)]
+struct Told(Fault);
 
 impl Told {
     fn tell(&mut self, loaded: Result<Option<usize>, KeyError>, is_hangup: bool, is_first: bool) {
         match loaded {
             Ok(changed) => {
-                self.0 = None;
+                self.0.mended();
                 if let Some(keys) = changed {
                     let what = if is_first { FETCHED } else { REPLACED };
                     tracing::info!(keys, "{what}");
@@ -84,10 +109,9 @@ impl Told {
             }
             Err(error) => {
                 let text = error.to_string();
-                if is_hangup || self.0.as_ref() != Some(&text) {
+                if self.0.is_news(&text, is_hangup) {
                     tracing::error!(error = text, "{}", if is_first { NONE_YET } else { KEPT });
                 }
-                self.0 = Some(text);
             }
         }
     }

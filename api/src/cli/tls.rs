@@ -9,7 +9,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::bad_setting;
+use super::{bad_setting, reload::Fault};
 
 /// Between two looks at the files. By their content, so that a file system without fine times and a swapped link are noticed too.
 const LOOK: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ impl TlsArgs {
 /// Loads the certificate and its key anew when a file changes, and at once on SIGHUP. A pair that cannot be used is an error in the log, once,
 /// and the present one stays.
 pub async fn reload(tls: Arc<Tls>, mut hangups: Signal) {
-    let mut told: Option<String> = None;
+    let mut fault = Fault::default();
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -52,17 +52,16 @@ pub async fn reload(tls: Arc<Tls>, mut hangups: Signal) {
         };
         match tls.reload_if_changed() {
             Ok(changed) => {
-                told = None;
+                fault.mended();
                 if changed {
                     tracing::info!("the TLS certificate and its key were loaded anew");
                 }
             }
             Err(error) => {
                 let text = error.to_string();
-                if is_hangup || told.as_ref() != Some(&text) {
+                if fault.is_news(&text, is_hangup) {
                     tracing::error!(error = text, "the TLS certificate and its key stay as they are");
                 }
-                told = Some(text);
             }
         }
     }
