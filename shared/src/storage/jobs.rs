@@ -6,6 +6,7 @@ use ulid::Ulid;
 
 use super::{
     Dialect, StoreError,
+    custom_csrs::is_pending,
     engine::{Lent, Reader, Sql, given, given_rows, statements, values},
 };
 use crate::{
@@ -39,7 +40,7 @@ statements! {
         ON others.status = 'pending' AND others.key_type = this.key_type AND others.job_id = this.job_id \
         WHERE this.id = $1 AND others.id <> $1 AND others.starts = 0";
     /// Unless someone else just did.
-    REPLACE_JOB = "UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND status = 'pending' AND job_id = $3";
+    REPLACE_JOB = concat!("UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND job_id = $3 AND ", is_pending!());
 }
 
 /// Whether rows that are accepted together share a job: where a key is made in no time, enqueuing a job costs more than the key. One that

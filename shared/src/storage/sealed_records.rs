@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{
     Dialect, SqlStore, StoreError,
-    engine::{Reader, Statement, given, given_rows, hex, statements, values},
+    engine::{Reader, Statement, given, given_ids, given_rows, hex, statements, values},
 };
 use crate::{
     ids::{CustomCsrId, Scope},
@@ -104,7 +104,7 @@ macro_rules! list_sealed_by {
 /// Replaces records that are still what they were, where the new master key is the current one. `$lock` says which of them PostgreSQL takes,
 /// and in which order.
 macro_rules! reseal {
-    ($db:ident $table:literal $column:literal $lock:literal) => {
+    ($db:ident $table:literal $column:literal $lock:expr) => {
         concat!(
             "UPDATE ",
             $table,
@@ -128,8 +128,8 @@ statements! {
     LIST_PRIVATE_KEYS = list_sealed_by!("custom_csrs" "sealed_private_key");
     RESEAL_PRIVATE_KEYS {
         sqlite: reseal!(sqlite "custom_csrs" "sealed_private_key" ""),
-        postgres: reseal!(postgres "custom_csrs" "sealed_private_key" " AND custom_csrs.id IN (SELECT id FROM custom_csrs \
-            WHERE id IN (SELECT json_array_elements(CAST(CAST($1 AS TEXT) AS json)) ->> 'id') ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)"),
+        postgres: reseal!(postgres "custom_csrs" "sealed_private_key" concat!(" AND custom_csrs.id = ANY (ARRAY(SELECT id FROM custom_csrs \
+            WHERE id = ANY (", given_ids!(), ") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED))")),
     };
     LIST_SEALED = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs \
         WHERE id > $1 AND sealed_private_key IS NOT NULL ORDER BY id LIMIT $2";

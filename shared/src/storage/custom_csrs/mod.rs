@@ -12,7 +12,7 @@ use async_trait::async_trait;
 pub use self::list::{Direction, ListQuery, Order, Page};
 pub(super) use self::{
     accept::Accepting,
-    read::{Reading, columns},
+    read::{Reading, columns, is_pending},
 };
 #[cfg(test)]
 pub(super) use self::{accept::STATEMENTS as ACCEPT_STATEMENTS, list::STATEMENTS as LIST_STATEMENTS, read::STATEMENTS as READ_STATEMENTS};

@@ -31,7 +31,15 @@ macro_rules! columns_with_certificates {
     };
 }
 
-pub(in crate::storage) use {columns, columns_with_certificates};
+/// That a row which the statement finds by its ID is pending. `|| ''` keeps PostgreSQL from the index of pending rows: it takes that index for
+/// small while rows come and go faster than it counts them, and would read all of it for one row.
+macro_rules! is_pending {
+    () => {
+        "custom_csrs.status || '' = 'pending'"
+    };
+}
+
+pub(in crate::storage) use {columns, columns_with_certificates, is_pending};
 
 statements! {
     /// Those that exist of these pairs: an ID is looked for in its own scope only.

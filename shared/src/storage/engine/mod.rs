@@ -25,7 +25,7 @@ pub(super) use self::{
     row::{Reader, corrupt},
     sql::{Kept, Sql},
     sqlite::{OpenFile, open as open_sqlite},
-    statement::{Statement, given, given_rows, hex, statement, statements},
+    statement::{Statement, given, given_ids, given_rows, hex, statement, statements},
     tasks::Tasks,
     value::{Value, values},
 };

@@ -86,7 +86,14 @@ macro_rules! given {
     };
 }
 
-pub(in crate::storage) use {given, statement, statements};
+/// The column `id` of the JSON array `$1`, as an array of PostgreSQL's. It is read once; in `IN (SELECT …)` the planner may read it once a row.
+macro_rules! given_ids {
+    () => {
+        "ARRAY(SELECT json_array_elements(CAST(CAST($1 AS TEXT) AS json)) ->> 'id')"
+    };
+}
+
+pub(in crate::storage) use {given, given_ids, statement, statements};
 
 /// Bytes as a row of JSON has them: what PostgreSQL reads as BYTEA.
 pub fn hex(bytes: &[u8]) -> String {

@@ -8,19 +8,21 @@ use crate::{
     ids::CustomCsrId,
     storage::{
         Dialect, PoolKey, Signal, Signals, StoreError,
-        engine::{Failure, Lent, Outcome, Reader, Sql, Work, given, given_rows, hex, statements, values},
+        custom_csrs::is_pending,
+        engine::{Failure, Lent, Outcome, Reader, Sql, Work, given, given_ids, given_rows, hex, statements, values},
     },
 };
 
 /// Makes pending rows active; the UNIQUE index refuses keys that another custom CSR has. `$more` says which of them are taken, and in which
 /// order PostgreSQL does so.
 macro_rules! complete {
-    ($db:ident $($more:literal)*) => {
+    ($db:ident $($more:expr)*) => {
         concat!(
             "UPDATE custom_csrs SET status = 'active', csr_pem = given.csr_pem, spki_sha256 = given.spki_sha256, \
              master_key_id = given.master_key_id, sealed_private_key = given.sealed_private_key, updated_at = given.updated_at FROM ",
             given!($db id TEXT, csr_pem TEXT, spki_sha256 BYTEA, master_key_id TEXT, sealed_private_key BYTEA, updated_at BIGINT),
-            " WHERE custom_csrs.id = given.id AND custom_csrs.status = 'pending'",
+            " WHERE custom_csrs.id = given.id AND ",
+            is_pending!(),
             $($more,)*
             " RETURNING custom_csrs.id"
         )
@@ -29,43 +31,41 @@ macro_rules! complete {
 
 /// Only those whose keys are not in the key pool.
 macro_rules! complete_outside_pool {
-    ($db:ident $lock:literal) => {
-        complete!($db " AND NOT EXISTS (SELECT 1 FROM pool_keys WHERE pool_keys.spki_sha256 = given.spki_sha256)" $lock)
+    ($db:ident $($more:expr)?) => {
+        complete!($db " AND NOT EXISTS (SELECT 1 FROM pool_keys WHERE pool_keys.spki_sha256 = given.spki_sha256)" $($more)?)
     };
 }
 
 /// The pending ones of these rows.
 macro_rules! pending {
-    ($db:ident $lock:literal) => {
-        concat!(
-            "SELECT id FROM custom_csrs WHERE status = 'pending' AND id IN (SELECT given.id FROM ",
-            given!($db id TEXT),
-            ")",
-            $lock
-        )
+    (sqlite) => {
+        concat!("SELECT id FROM custom_csrs WHERE ", is_pending!(), " AND id IN (SELECT given.id FROM ", given!(sqlite id TEXT), ")")
+    };
+    (postgres $lock:literal) => {
+        concat!("SELECT id FROM custom_csrs WHERE ", is_pending!(), " AND id = ANY (", given_ids!(), ")", $lock)
     };
 }
 
 statements! {
     /// Completes rows, and passes over those that others have locked. On SQLite one transaction at a time writes anyway.
     COMPLETE_FREE {
-        sqlite: complete_outside_pool!(sqlite ""),
-        postgres: complete_outside_pool!(postgres " AND custom_csrs.id IN (SELECT id FROM custom_csrs WHERE status = 'pending' \
-            AND id IN (SELECT json_array_elements(CAST(CAST($1 AS TEXT) AS json)) ->> 'id') ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)"),
+        sqlite: complete_outside_pool!(sqlite),
+        postgres: complete_outside_pool!(postgres concat!(" AND custom_csrs.id = ANY (ARRAY(",
+            pending!(postgres " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"), "))")),
     };
     /// Completes rows, and waits for them.
-    COMPLETE { sqlite: complete_outside_pool!(sqlite ""), postgres: complete_outside_pool!(postgres ""),
+    COMPLETE { sqlite: complete_outside_pool!(sqlite), postgres: complete_outside_pool!(postgres),
     };
     /// The same where the key pool cannot be read.
     COMPLETE_WITHOUT_POOL { sqlite: complete!(sqlite), postgres: complete!(postgres),
     };
-    FIND_PENDING { sqlite: pending!(sqlite ""), postgres: pending!(postgres ""),
+    FIND_PENDING { sqlite: pending!(sqlite), postgres: pending!(postgres ""),
     };
     /// Locks pending rows, and passes over those that others have locked.
-    LOCK_FREE { sqlite: pending!(sqlite ""), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"),
+    LOCK_FREE { sqlite: pending!(sqlite), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"),
     };
     /// Locks pending rows, and waits for them.
-    LOCK { sqlite: pending!(sqlite ""), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE"),
+    LOCK { sqlite: pending!(sqlite), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE"),
     };
     /// Those of these rows whose keys are in use: another custom CSR has them, or the key pool. Asked only where a row was not completed.
     FIND_IN_USE(id TEXT, spki_sha256 BYTEA, pool_key_id TEXT) = "SELECT given.id FROM ",

@@ -12,7 +12,7 @@ use self::complete::Completion;
 pub(super) use self::complete::STATEMENTS as COMPLETE_STATEMENTS;
 use super::{
     Dialect, PoolKey, Signal, SqlStore, StoreError,
-    custom_csrs::columns,
+    custom_csrs::{columns, is_pending},
     engine::{Lent, Reader, Sql, Statement, Value, given_rows, statements, values},
     jobs::{self, NewJob, WAITING_BESIDE},
 };
@@ -126,7 +126,9 @@ macro_rules! start_rows_of_jobs {
 
 statements! {
     START_GENERATION = concat!(
-        "UPDATE custom_csrs SET starts = starts + 1 WHERE id = $1 AND status = 'pending' RETURNING ",
+        "UPDATE custom_csrs SET starts = starts + 1 WHERE id = $1 AND ",
+        is_pending!(),
+        " RETURNING ",
         columns!(),
         ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id"
     );
@@ -157,14 +159,18 @@ statements! {
     /// The other rows, of key type `$3`, that job `$1` stood for.
     ROWS_OF_JOB = "SELECT id, job_id FROM custom_csrs WHERE status = 'pending' AND key_type = $3 AND job_id = $1 AND id <> $2";
     /// Only the first of two workers that saw the same number of attempts counts one more.
-    RETRY_GENERATION = "UPDATE custom_csrs SET attempts = attempts + 1, starts = 0, job_id = $3, updated_at = $4 \
-        WHERE id = $1 AND status = 'pending' AND attempts = $2";
-    FAIL_GENERATION = "UPDATE custom_csrs SET status = 'failed', error = $2, updated_at = $3 WHERE id = $1 AND status = 'pending'";
+    RETRY_GENERATION = concat!(
+        "UPDATE custom_csrs SET attempts = attempts + 1, starts = 0, job_id = $3, updated_at = $4 WHERE id = $1 AND attempts = $2 AND ",
+        is_pending!()
+    );
+    FAIL_GENERATION = concat!("UPDATE custom_csrs SET status = 'failed', error = $2, updated_at = $3 WHERE id = $1 AND ", is_pending!());
     /// A start that ended without a result through no fault of the row's does not count.
-    FORGET_START = "UPDATE custom_csrs SET starts = starts - 1 WHERE id = $1 AND status = 'pending' AND starts > 0";
+    FORGET_START = concat!("UPDATE custom_csrs SET starts = starts - 1 WHERE id = $1 AND starts > 0 AND ", is_pending!());
     /// Likewise, and job `$2` is to wake a worker for it again.
-    DEFER_GENERATION = "UPDATE custom_csrs SET starts = CASE WHEN starts > 0 THEN starts - 1 ELSE 0 END, job_id = $2 \
-        WHERE id = $1 AND status = 'pending'";
+    DEFER_GENERATION = concat!(
+        "UPDATE custom_csrs SET starts = CASE WHEN starts > 0 THEN starts - 1 ELSE 0 END, job_id = $2 WHERE id = $1 AND ",
+        is_pending!()
+    );
 }
 
 impl<DB: Dialect> Reader<'_, DB> {
