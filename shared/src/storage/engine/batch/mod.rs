@@ -1,7 +1,7 @@
 //! Batches: what many callers wait for at the same time costs one trip to the database, and one sync of the disk.
 //!
-//! While one batch is in the database, the next one gathers; a request that comes alone goes at once. Every request has a key, such as its
-//! zone. Keys take turns, and of each key one batch at a time is under way: one that waits for a lock keeps nobody waiting but those of
+//! While one batch is in the database, the next one gathers; a request that comes alone goes at once. Only what fills a batch goes beside
+//! another one: small batches side by side cost more than one after the other. Every request has a key, such as its zone. Keys take turns, and of each key one batch at a time is under way: one that waits for a lock keeps nobody waiting but those of
 //! its own key.
 
 mod queue;
@@ -15,7 +15,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::queue::{Entry, Group, Queue};
+use self::queue::{Entry, Group, Queue, Takes};
 use super::tasks::{Alarm, Tasks};
 use crate::storage::StoreError;
 
@@ -65,11 +65,11 @@ pub trait Work: Clone + Send + 'static {
 pub struct Batch<W: Work>(Arc<Queue<W>>);
 
 impl<W: Work> Batch<W> {
-    /// With so many batches under way at once.
+    /// With so many batches under way at once, all but one of them full.
     pub fn new(work: &W, lanes: usize, tasks: &Tasks) -> Self {
         let (queue, slow) = (Arc::new(Queue::default()), Arc::new(Semaphore::new(SLOW)));
-        for _ in 0..lanes {
-            tasks.spawn(lane(Arc::clone(&queue), work.clone(), Arc::clone(&slow), tasks.alarm()));
+        for takes in std::iter::once(Takes::Any).chain(std::iter::repeat_n(Takes::Full, lanes.saturating_sub(1))) {
+            tasks.spawn(lane(Arc::clone(&queue), takes, work.clone(), Arc::clone(&slow), tasks.alarm()));
         }
         Self(queue)
     }
@@ -88,13 +88,13 @@ impl<W: Work> Batch<W> {
 }
 
 /// Does one batch after the other.
-async fn lane<W: Work>(queue: Arc<Queue<W>>, mut work: W, slow: Arc<Semaphore>, alarm: Alarm) {
+async fn lane<W: Work>(queue: Arc<Queue<W>>, takes: Takes, mut work: W, slow: Arc<Semaphore>, alarm: Alarm) {
     let mut settling = JoinSet::new();
     loop {
-        let arrived = queue.arrived.notified();
+        let arrived = queue.arrived(takes).notified();
         // What other requests are about to ask for comes along: they have their turn first.
         tokio::task::yield_now().await;
-        let Some((keys, group)) = queue.take() else {
+        let Some((keys, group)) = queue.take(takes) else {
             arrived.await;
             continue;
         };

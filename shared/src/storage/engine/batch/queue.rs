@@ -11,11 +11,18 @@ use super::Work;
 use crate::storage::StoreError;
 
 /// Requests of a batch at most.
-const SIZE: usize = 64;
+pub(super) const SIZE: usize = 64;
 /// Requests that may wait: who comes beyond them is told to try again.
 const WAITING: usize = 2_048;
 /// Likewise, of one key.
 pub(super) const WAITING_OF_KEY: usize = 512;
+
+/// Which batches a lane takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    Any,
+    Full,
+}
 
 /// A request and whom to answer.
 pub(super) struct Entry<W: Work> {
@@ -26,12 +33,14 @@ pub(super) struct Entry<W: Work> {
 pub(super) struct Queue<W: Work> {
     state: Mutex<State<W>>,
     /// Tells that somebody has a turn.
-    pub arrived: Notify,
+    arrived: Notify,
+    /// Tells that there may be a full batch.
+    filled: Notify,
 }
 
 impl<W: Work> Default for Queue<W> {
     fn default() -> Self {
-        Self { state: Mutex::default(), arrived: Notify::new() }
+        Self { state: Mutex::default(), arrived: Notify::new(), filled: Notify::new() }
     }
 }
 
@@ -62,6 +71,12 @@ impl<W: Work> State<W> {
         is_full(self)
     }
 
+    /// Whether those who have a turn fill a batch.
+    fn fills_a_batch(&self) -> bool {
+        let of_key = |key| self.waiting.get(key).map_or(0, |entries| if W::TOGETHER { entries.len() } else { entries.len().min(1) });
+        self.count >= SIZE && self.turns.iter().map(of_key).sum::<usize>() >= SIZE
+    }
+
     /// Forgets those whose callers have left.
     fn forget_left(&mut self) {
         for entries in self.waiting.values_mut() {
@@ -80,6 +95,22 @@ impl<W: Work> Queue<W> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells that there may be something to take.
+    pub const fn arrived(&self, takes: Takes) -> &Notify {
+        match takes {
+            Takes::Any => &self.arrived,
+            Takes::Full => &self.filled,
+        }
+    }
+
+    /// Tells the lanes, after requests came or keys were given free.
+    fn tell(&self, state: &State<W>) {
+        self.arrived.notify_one();
+        if state.count >= SIZE {
+            self.filled.notify_one();
+        }
+    }
+
     /// Lets a request wait, unless too many do.
     pub fn push(&self, entry: Entry<W>) -> Result<(), StoreError> {
         let key = W::key(&entry.request);
@@ -94,16 +125,18 @@ impl<W: Work> Queue<W> {
         } else {
             state.waiting.insert(key.clone(), VecDeque::from([entry]));
             state.turns.push_back(key);
-            drop(state);
-            self.arrived.notify_one();
         }
+        self.tell(&state);
         Ok(())
     }
 
     /// The next batch, if anybody waits whose key is not under way.
-    pub fn take(&self) -> Option<Group<W>> {
+    pub fn take(&self, takes: Takes) -> Option<Group<W>> {
         let (mut keys, mut group) = (Vec::new(), Vec::new());
         let mut state = self.state();
+        if takes == Takes::Full && !state.fills_a_batch() {
+            return None;
+        }
         while group.len() < SIZE {
             let Some(key) = state.turns.pop_front() else { break };
             let limit = if W::TOGETHER { SIZE - group.len() } else { 1 };
@@ -126,7 +159,7 @@ impl<W: Work> Queue<W> {
         }
         // Others may go on with what this batch has no room for.
         if !state.turns.is_empty() {
-            self.arrived.notify_one();
+            self.tell(&state);
         }
         (!group.is_empty()).then_some((keys, group))
     }
@@ -141,7 +174,6 @@ impl<W: Work> Queue<W> {
                 state.turns.push_back(key);
             }
         }
-        drop(state);
-        self.arrived.notify_one();
+        self.tell(&state);
     }
 }

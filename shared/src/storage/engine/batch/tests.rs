@@ -107,6 +107,24 @@ async fn what_gathers_while_a_batch_is_under_way_is_one_batch() {
 }
 
 #[tokio::test]
+async fn beside_a_batch_that_is_under_way_only_a_full_one_is_begun() {
+    let (world, batch, _tasks) = batch(2);
+    let busy = occupied(&world, &batch).await;
+    let mut asked: Vec<_> = (1..queue::SIZE).map(|number| ask(&batch, "a", u32::try_from(number).unwrap())).collect();
+    let is_begun = |time| tokio::time::timeout(time, world.arrived.notified());
+    assert!(is_begun(Duration::from_millis(50)).await.is_err(), "one too few");
+    asked.push(ask(&batch, "b", 0));
+    assert!(is_begun(Duration::from_mins(1)).await.is_ok());
+    world.open();
+    for answer in asked.into_iter().chain([busy]) {
+        answer.await.unwrap().unwrap();
+    }
+    let mut sizes: Vec<_> = world.done.lock().unwrap().iter().map(Vec::len).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, queue::SIZE]);
+}
+
+#[tokio::test]
 async fn what_a_caller_who_has_left_asked_for_is_not_done() {
     let (world, batch, _tasks) = batch(1);
     let busy = occupied(&world, &batch).await;
