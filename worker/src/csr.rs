@@ -1,48 +1,45 @@
 //! Certification requests (PKCS#10, RFC 2986).
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, SanType, string::PrintableString};
+use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, SanType, SigningKey, string::PrintableString};
 use shared::{
     custom_csr::{CustomCsrRequest, Subject},
     names::san::dns_names,
 };
 
-use crate::keys::private_key::PrivateKey;
-
-/// The certification request could not be built: the stored request does not fit X.509.
+/// Why a certification request was not built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the certification request could not be built: {0}")]
-pub struct CsrError(String);
+pub enum CsrError {
+    /// The key did not sign, or its public key does not verify what it signed.
+    #[error("the certification request could not be signed")]
+    Signature,
+    /// The stored request does not fit X.509.
+    #[error("the certification request could not be built: {0}")]
+    Values(String),
+}
 
 impl From<rcgen::Error> for CsrError {
     fn from(error: rcgen::Error) -> Self {
-        Self(error.to_string())
+        match error {
+            rcgen::Error::RemoteKeyError => Self::Signature,
+            other => Self::Values(other.to_string()),
+        }
     }
 }
 
-/// A signed certification request.
-#[derive(Debug, Clone)]
-pub struct CertificationRequest {
-    /// PEM, with a newline at the end.
-    pub pem: String,
-    /// SHA-256 of its SubjectPublicKeyInfo.
-    pub spki_sha256: [u8; 32],
-}
-
-/// Builds and signs the certification request for `request` with this private key.
+/// Builds and signs the certification request for `request` with this private key: PEM, with a newline at the end.
 ///
 /// Version 1; subject C, ST, L, O, OU, CN; the SANs as dNSName in an extensionRequest; no other attribute.
 ///
 /// # Errors
 ///
-/// [`CsrError`] if the values do not fit X.509.
-pub fn certification_request(request: &CustomCsrRequest, private_key: &PrivateKey) -> Result<CertificationRequest, CsrError> {
+/// [`CsrError`] if the values do not fit X.509, or the key does not sign.
+pub fn certification_request(request: &CustomCsrRequest, private_key: &impl SigningKey) -> Result<String, CsrError> {
     let CustomCsrRequest { subject, sans, key_type: _, name: _, description: _ } = request;
     let mut params = CertificateParams::default();
     params.distinguished_name = distinguished_name(subject)?;
     params.subject_alt_names =
         dns_names(sans).into_iter().map(|name| Ok(SanType::DnsName(name.try_into()?))).collect::<Result<_, rcgen::Error>>()?;
-    let pem = params.serialize_request(private_key)?.pem()?;
-    Ok(CertificationRequest { pem, spki_sha256: private_key.spki_sha256() })
+    Ok(params.serialize_request(private_key)?.pem()?)
 }
 
 fn distinguished_name(subject: &Subject) -> Result<DistinguishedName, CsrError> {
@@ -87,8 +84,8 @@ mod tests {
             request.subject.organizational_unit = Some("IT, \"Ops\"".into());
             let key = AwsLc.generate(*key_type).unwrap();
             let csr = certification_request(&request, &key).unwrap();
-            assert!(csr.pem.ends_with("-----END CERTIFICATE REQUEST-----\n") && !csr.pem.contains('\r'));
-            let (_, pem) = parse_x509_pem(csr.pem.as_bytes()).unwrap();
+            assert!(csr.ends_with("-----END CERTIFICATE REQUEST-----\n") && !csr.contains('\r'));
+            let (_, pem) = parse_x509_pem(csr.as_bytes()).unwrap();
             let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).unwrap();
             parsed.verify_signature().unwrap();
             let info = &parsed.certification_request_info;
@@ -107,7 +104,7 @@ mod tests {
             let extensions: Vec<_> = parsed.requested_extensions().unwrap().collect();
             let [ParsedExtension::SubjectAlternativeName(sans)] = extensions.as_slice() else { panic!("{extensions:?}") };
             assert_eq!(sans.general_names, [GeneralName::DNSName("www.foo.com"), GeneralName::DNSName("foo.com")]);
-            assert_eq!(digest::digest(&digest::SHA256, info.subject_pki.raw).as_ref(), csr.spki_sha256);
+            assert_eq!(digest::digest(&digest::SHA256, info.subject_pki.raw).as_ref(), key.spki_sha256());
         }
     }
 }

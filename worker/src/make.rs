@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rcgen::SigningKey;
 use shared::{
     custom_csr::{CustomCsr, KeyType},
     seal::{Binding, SealError, Sealer, master_key_id},
@@ -10,12 +11,12 @@ use shared::{
 use ulid::Ulid;
 
 use crate::{
-    csr::{CertificationRequest, CsrError, certification_request},
+    csr::{CsrError, certification_request},
     keys::{
         KeyGenerator, KeygenError,
         blocked::BlockedKeys,
-        private_key::{PrivateKey, PrivateKeyError, PrivateKeyInfo},
-        quality::{self, Check, FailedChecks, Unfit},
+        private_key::{PrivateKey, PrivateKeyError},
+        quality::{self, Check, FailedChecks, NewKey, Unfit},
     },
 };
 
@@ -58,39 +59,61 @@ impl Maker {
     /// Makes a fresh key and the CSR of `custom_csr`.
     pub fn make(&self, custom_csr: &CustomCsr) -> Result<GeneratedCsr, MakeError> {
         self.check_can_seal()?;
-        let (private_key, private_key_info) = self.fresh(custom_csr.request.key_type)?;
-        let csr = certification_request(&custom_csr.request, &private_key)?;
-        self.seal(custom_csr, csr, &private_key_info)
+        let private_key = self.key_generator.generate(custom_csr.request.key_type)?;
+        let (private_key_info, spki_sha256) = (private_key.to_private_key_info()?, private_key.spki_sha256());
+        let key = self.checked(custom_csr.request.key_type, &private_key, &private_key_info, &spki_sha256)?;
+        // The signature of the CSR is the one that is verified.
+        let csr_pem = self.request(custom_csr, &key)?;
+        self.seal(custom_csr, csr_pem, spki_sha256, &private_key_info)
     }
 
-    /// Makes a key and checks it. One that fails is logged and counted here; the caller asks for another one.
-    fn fresh(&self, key_type: KeyType) -> Result<(PrivateKey, PrivateKeyInfo), MakeError> {
-        let private_key = self.key_generator.generate(key_type)?;
-        let private_key_info = private_key.to_private_key_info()?;
-        let checked = quality::check(key_type, &private_key, &private_key_info);
-        checked.and_then(|()| self.refuse_blocked(&private_key.spki_sha256())).map_err(|unfit| self.failed_checks.report(unfit.0))?;
-        Ok((private_key, private_key_info))
+    /// Checks a new key, all but its signature.
+    fn checked<'a>(
+        &self,
+        key_type: KeyType,
+        private_key: &'a PrivateKey,
+        private_key_info: &[u8],
+        spki_sha256: &[u8; 32],
+    ) -> Result<NewKey<'a>, MakeError> {
+        self.refuse_blocked(spki_sha256)?;
+        quality::check(key_type, private_key, private_key_info).map_err(|unfit| self.unfit(unfit.0))
     }
 
-    fn refuse_blocked(&self, spki_sha256: &[u8; 32]) -> Result<(), Unfit> {
-        if self.blocked_keys.contains(spki_sha256) { Err(Unfit(Check::Blocked)) } else { Ok(()) }
+    /// A key failed a check: it is logged and counted, and the caller asks for another one.
+    fn unfit(&self, check: Check) -> MakeError {
+        MakeError::Unfit(self.failed_checks.report(check))
+    }
+
+    fn refuse_blocked(&self, spki_sha256: &[u8; 32]) -> Result<(), MakeError> {
+        if self.blocked_keys.contains(spki_sha256) { Err(self.unfit(Check::Blocked)) } else { Ok(()) }
+    }
+
+    /// The CSR, signed by this key.
+    fn request(&self, custom_csr: &CustomCsr, key: &impl SigningKey) -> Result<String, MakeError> {
+        certification_request(&custom_csr.request, key).map_err(|error| match error {
+            CsrError::Signature => self.unfit(Check::Signature),
+            CsrError::Values(_) => error.into(),
+        })
     }
 
     /// Makes the CSR of `custom_csr` with a key of the key pool, which was checked when it was made, and seals that key anew for its custom CSR.
     pub fn make_with(&self, custom_csr: &CustomCsr, key: &PoolKey) -> Result<GeneratedCsr, MakeError> {
         // The list may be newer than the key.
-        self.refuse_blocked(&key.spki_sha256).map_err(|unfit| self.failed_checks.report(unfit.0))?;
+        self.refuse_blocked(&key.spki_sha256)?;
         self.check_can_seal()?;
         let private_key_info = self.sealer.open(&Binding::pool_key(&key.id, &key.spki_sha256), &key.sealed_private_key)?;
-        let csr = certification_request(&custom_csr.request, &PrivateKey::parse(KeyType::Rsa2048, &private_key_info)?)?;
-        self.seal(custom_csr, csr, &private_key_info)
+        let private_key = PrivateKey::parse(KeyType::Rsa2048, &private_key_info)?;
+        let csr_pem = self.request(custom_csr, &private_key)?;
+        self.seal(custom_csr, csr_pem, private_key.spki_sha256(), &private_key_info)
     }
 
     /// Makes an RSA key for the key pool.
     pub fn make_ahead(&self) -> Result<NewPoolKey, MakeError> {
         self.check_can_seal()?;
-        let (private_key, private_key_info) = self.fresh(KeyType::Rsa2048)?;
-        let spki_sha256 = private_key.spki_sha256();
+        let private_key = self.key_generator.generate(KeyType::Rsa2048)?;
+        let (private_key_info, spki_sha256) = (private_key.to_private_key_info()?, private_key.spki_sha256());
+        let key = self.checked(KeyType::Rsa2048, &private_key, &private_key_info, &spki_sha256)?;
+        key.check_signature().map_err(|unfit| self.unfit(unfit.0))?;
         let id = Ulid::generate().to_string();
         let (master_key_id, sealed_private_key) = self.sealed(&Binding::pool_key(&id, &spki_sha256), &private_key_info)?;
         Ok(NewPoolKey { id, spki_sha256, master_key_id, sealed_private_key })
@@ -107,10 +130,16 @@ impl Maker {
         Ok((master_key_id(&record).ok_or(SealError)?, record))
     }
 
-    fn seal(&self, custom_csr: &CustomCsr, csr: CertificationRequest, private_key_info: &[u8]) -> Result<GeneratedCsr, MakeError> {
+    fn seal(
+        &self,
+        custom_csr: &CustomCsr,
+        csr_pem: String,
+        spki_sha256: [u8; 32],
+        private_key_info: &[u8],
+    ) -> Result<GeneratedCsr, MakeError> {
         let (row_id, scope) = (custom_csr.id.to_string(), custom_csr.scope.to_string());
-        let binding = Binding::custom_csr(&row_id, &scope, &csr.spki_sha256);
+        let binding = Binding::custom_csr(&row_id, &scope, &spki_sha256);
         let (master_key_id, sealed_private_key) = self.sealed(&binding, private_key_info)?;
-        Ok(GeneratedCsr { csr_pem: csr.pem, spki_sha256: csr.spki_sha256, master_key_id, sealed_private_key })
+        Ok(GeneratedCsr { csr_pem, spki_sha256, master_key_id, sealed_private_key })
     }
 }

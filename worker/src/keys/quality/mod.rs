@@ -12,6 +12,7 @@ mod rsa;
 mod tests;
 
 use aws_lc_rs::signature::ParsedPublicKey;
+use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
 use shared::custom_csr::KeyType;
 
 pub use self::failed::FailedChecks;
@@ -69,15 +70,21 @@ checks! {
 #[error("a new key failed the check {}", .0.name())]
 pub struct Unfit(pub Check);
 
-/// What is signed and verified. Nobody gets the signature.
+/// What a key signs for its own check, where it signs nothing else. Nobody gets the signature.
 const MESSAGE: &[u8] = b"csrd: pairwise consistency of a new key";
 
-/// Checks a new key; `private_key_info` is the same key, encoded.
+/// A new key that passed the checks of its numbers. What it signs is verified, with its public key: that is the last check.
+pub struct NewKey<'a> {
+    key: &'a PrivateKey,
+    public_key: ParsedPublicKey,
+}
+
+/// Checks the numbers of a new key; `private_key_info` is the same key, encoded.
 ///
 /// # Errors
 ///
 /// The first check that it fails.
-pub fn check(key_type: KeyType, key: &PrivateKey, private_key_info: &[u8]) -> Result<(), Unfit> {
+pub fn check<'a>(key_type: KeyType, key: &'a PrivateKey, private_key_info: &[u8]) -> Result<NewKey<'a>, Unfit> {
     if let Some(bits) = key_type.rsa_bits() {
         rsa::check(private_key_info, bits)?;
     } else if key.key_type() != key_type {
@@ -92,12 +99,34 @@ pub fn check(key_type: KeyType, key: &PrivateKey, private_key_info: &[u8]) -> Re
     } else {
         key.parsed_public_key()
     };
-    let public_key = public_key.ok_or(Unfit(Check::Point))?;
-    let signature = key.signature(MESSAGE).ok_or(Unfit(Check::Signature))?;
-    if is_signed(&public_key, &signature) { Ok(()) } else { Err(Unfit(Check::Signature)) }
+    Ok(NewKey { key, public_key: public_key.ok_or(Unfit(Check::Point))? })
 }
 
-/// Whether `signature` is that of the private key that belongs to `public_key`.
-fn is_signed(public_key: &ParsedPublicKey, signature: &[u8]) -> bool {
-    public_key.verify_sig(MESSAGE, signature).is_ok()
+impl NewKey<'_> {
+    /// Makes one signature for the check alone: of a key whose CSR comes later.
+    ///
+    /// # Errors
+    ///
+    /// [`Check::Signature`] if the public key does not verify it.
+    pub fn check_signature(&self) -> Result<(), Unfit> {
+        self.sign(MESSAGE).map(drop).map_err(|_| Unfit(Check::Signature))
+    }
+}
+
+impl PublicKeyData for NewKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.key.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.key.algorithm()
+    }
+}
+
+impl SigningKey for NewKey<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature = self.key.sign(message)?;
+        self.public_key.verify_sig(message, &signature).map_err(|_| rcgen::Error::RemoteKeyError)?;
+        Ok(signature)
+    }
 }

@@ -4,7 +4,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use num_bigint::BigUint;
 
 use super::{ec::Curve, *};
-use crate::keys::{KeyGenerator, aws_lc::AwsLc};
+use crate::{
+    csr::{CsrError, certification_request},
+    keys::{KeyGenerator, aws_lc::AwsLc},
+};
 
 /// Lines of a name and a private key info. The names are those of the checks that the keys fail.
 const KEYS: &str = include_str!("bad_keys.txt");
@@ -147,7 +150,7 @@ fn a_point_off_the_curve_on_another_one_compressed_or_at_infinity_is_refused() {
 fn a_key_of_another_type_than_was_asked_for_is_refused() {
     let check_as = |made: KeyType, asked: KeyType| {
         let key = AwsLc.generate(made).unwrap();
-        check(asked, &key, &key.to_private_key_info().unwrap()).map_err(|unfit| unfit.0)
+        check(asked, &key, &key.to_private_key_info().unwrap()).map(drop).map_err(|unfit| unfit.0)
     };
     assert_eq!(check_as(KeyType::P256v1, KeyType::P384), Err(Check::KeyType));
     assert_eq!(check_as(KeyType::Ed25519, KeyType::P256v1), Err(Check::KeyType));
@@ -157,16 +160,18 @@ fn a_key_of_another_type_than_was_asked_for_is_refused() {
 }
 
 #[test]
-fn a_signature_of_another_key_or_a_damaged_one_is_noticed() {
+fn a_signature_that_the_public_key_does_not_verify_is_noticed() {
     for key_type in [KeyType::Rsa2048, KeyType::P256v1, KeyType::P384, KeyType::Ed25519] {
         let [one, other] = [AwsLc.generate(key_type).unwrap(), AwsLc.generate(key_type).unwrap()];
-        let public_key = one.parsed_public_key().unwrap();
-        let mut signature = one.signature(MESSAGE).unwrap();
-        assert!(is_signed(&public_key, &signature));
-        assert!(!is_signed(&public_key, &other.signature(MESSAGE).unwrap()));
-        let last = signature.len() - 1;
-        signature[last] ^= 1;
-        assert!(!is_signed(&public_key, &signature));
+        let own = NewKey { key: &one, public_key: one.parsed_public_key().unwrap() };
+        assert!(own.sign(b"a message").is_ok());
+        assert_eq!(own.check_signature(), Ok(()));
+        let foreign = NewKey { key: &one, public_key: other.parsed_public_key().unwrap() };
+        assert_eq!(foreign.sign(b"a message"), Err(rcgen::Error::RemoteKeyError));
+        assert_eq!(foreign.check_signature(), Err(Unfit(Check::Signature)));
+        let request = shared::testing::request(key_type);
+        assert!(certification_request(&request, &own).is_ok());
+        assert_eq!(certification_request(&request, &foreign), Err(CsrError::Signature), "no CSR leaves with it");
     }
 }
 
@@ -174,6 +179,7 @@ fn a_signature_of_another_key_or_a_damaged_one_is_noticed() {
 fn good_keys_of_all_types_pass() {
     for key_type in KeyType::ALL {
         let key = AwsLc.generate(*key_type).unwrap();
-        assert_eq!(check(*key_type, &key, &key.to_private_key_info().unwrap()), Ok(()), "{key_type:?}");
+        let info = key.to_private_key_info().unwrap();
+        assert_eq!(check(*key_type, &key, &info).and_then(|key| key.check_signature()), Ok(()), "{key_type:?}");
     }
 }
