@@ -109,8 +109,10 @@ pub enum IfMissing {
 /// The sealer of a process with workers: with all master keys that are here, of which the one seals that the database names. Where the
 /// database never knew one, the one that is here is registered.
 pub async fn sealer(data_dir: &Path, store: &dyn Store, if_missing: IfMissing) -> anyhow::Result<Sealer> {
+    // The database first: what another process made here and registered meanwhile is found then, for the file comes before the row.
+    let current = current(&store.list_master_keys().await?);
     let (files, path) = (load(data_dir)?, master_key_path(data_dir));
-    if let Some(current) = current(&store.list_master_keys().await?) {
+    if let Some(current) = current {
         return with_current(data_dir, files, current);
     }
     let (files, is_new) = match files.as_slice() {
@@ -136,9 +138,12 @@ pub async fn sealer(data_dir: &Path, store: &dyn Store, if_missing: IfMissing) -
         Registration::Current => {}
         Registration::Other(current) => {
             // Another process registered its own in the meantime: the one that was made here sealed nothing.
-            if is_new {
+            let files = if is_new {
                 let _ = std::fs::remove_file(&path);
-            }
+                Vec::new()
+            } else {
+                files
+            };
             return with_current(data_dir, files, current);
         }
     }
@@ -343,5 +348,28 @@ impl Follower {
             *former = state;
             true
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::testing::{TestDatabase, faulty::FaultyStore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_first_start_finds_the_master_key_that_another_one_makes_here_at_the_same_moment() {
+        let database = TestDatabase::new().await;
+        let dir = tempfile::tempdir().unwrap();
+        let key = MasterKey::generate().unwrap();
+        database.database.store.register_master_key(&key.id(), SystemClock.now()).await.unwrap();
+        let (path, id, line) = (master_key_path(dir.path()), key.id(), key.to_line());
+        let store = FaultyStore::meanwhile(Arc::clone(&database.database.store), "list_master_keys", move || {
+            let _ = secret_file::create(&path, line.as_bytes());
+        });
+        for if_missing in [IfMissing::Create, IfMissing::Refuse] {
+            let _ = std::fs::remove_file(master_key_path(dir.path()));
+            assert_eq!(sealer(dir.path(), &store, if_missing).await.unwrap().current_id(), id);
+        }
     }
 }

@@ -50,10 +50,14 @@ pub struct Fault {
     pub error: StoreError,
 }
 
+/// What happens when a method is called, before the call does anything.
+type Meanwhile = (&'static str, Box<dyn Fn() + Send + Sync>);
+
 /// A store whose calls fail as its faults say, and reach another store otherwise.
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
     faults: Vec<Fault>,
+    meanwhile: Option<Meanwhile>,
     calls: Mutex<HashMap<&'static str, u32>>,
 }
 
@@ -61,7 +65,13 @@ impl FaultyStore {
     /// This store, with these faults.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, faults: Vec<Fault>) -> Self {
-        Self { inner, faults, calls: Mutex::default() }
+        Self { inner, faults, meanwhile: None, calls: Mutex::default() }
+    }
+
+    /// Without a fault: this happens whenever the method is called, as if another process did it at that moment.
+    #[must_use]
+    pub fn meanwhile(inner: Arc<dyn Store>, method: &'static str, happens: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { inner, faults: Vec::new(), meanwhile: Some((method, Box::new(happens))), calls: Mutex::default() }
     }
 
     /// How often a method was called.
@@ -71,6 +81,9 @@ impl FaultyStore {
     }
 
     async fn call<T>(&self, method: &'static str, inner: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        if let Some((_, happens)) = self.meanwhile.as_ref().filter(|(when, _)| *when == method) {
+            happens();
+        }
         let call = {
             let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
             let call = calls.entry(method).or_default();
