@@ -1,50 +1,50 @@
-"""The README and docs/ say what is there, and what they show to paste runs as it stands."""
+"""The README and docs/ say what is there, their links lead somewhere, and what they show to paste runs as it stands."""
 
 import os
 import re
 import shlex
-import ssl
 import subprocess
 import sys
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from databases import FAIL, OnSqlite
-from harness import ROOT, Csrd, Tenant, binary, environment, run, subject, wait_until
+from harness import ROOT, Csrd, Tenant, environment, run, wait_until
+from pages import DOCS, README, all_pages, anchors, blocks, links, run_shell, run_there
 
-README = ROOT / "README.md"
-OPERATIONS = ROOT / "docs/operations.md"
-DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def blocks(document: Path, language: str) -> list[str]:
-    """The fenced blocks of one language, in order."""
-    found = re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
-    assert found, f"{document.name} has no {language} block"
-    return found
+OPERATIONS = DOCS / "operations.md"
+SINGLE_MACHINE = DOCS / "how-to/single-machine.md"
+IDENTITY_PROVIDER = DOCS / "how-to/identity-provider.md"
+OFFICIAL_CLIENTS = DOCS / "how-to/official-clients.md"
+SUMMARY = DOCS / "SUMMARY.md"
 
 
 def test_the_readme_is_one_page():
     assert len(README.read_text().splitlines()) < 150
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_relative_link_leads_somewhere(document):
-    def leads_somewhere(link: str) -> bool:
+def test_every_relative_link_leads_to_a_file_and_a_heading_that_are_there():
+    def leads_somewhere(page: Path, link: str) -> bool:
         name, _, heading = link.partition("#")
-        target = document.parent / name if name else document
-        return target.exists() and (not heading or heading in headings(target))
+        target = page.parent / name if name else page
+        return target.exists() and (not heading or heading in anchors(target))
 
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()) if "://" not in link]
-    assert [link for link in links if not leads_somewhere(link)] == []
+    relative = [(page, link) for page in all_pages() for link in links(page) if "://" not in link]
+    assert len(relative) > 50
+    assert [(str(page.relative_to(ROOT)), link) for page, link in relative if not leads_somewhere(page, link)] == []
 
 
-def headings(document: Path) -> list[str]:
-    """The names by which links reach the headings."""
-    return [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)]
+def test_the_book_has_every_page_once_and_no_link_out_of_it(tmp_path):
+    listed = [(DOCS / link).resolve() for link in links(SUMMARY)]
+    pages = sorted(page for page in all_pages() if DOCS in page.parents and page != SUMMARY)
+    assert sorted(listed) == pages
+    # In the book there is nothing but docs/: pages name other files as code, and do not link to them.
+    leaving = [(page.name, link) for page in pages for link in links(page) if "://" not in link and DOCS not in (page.parent / link).resolve().parents]
+    assert leaving == []
+    mdbook = Path(sys.executable).parent / "mdbook"
+    built = subprocess.run([mdbook, "build", "--dest-dir", tmp_path, ROOT], capture_output=True, text=True, timeout=60, check=False)
+    assert built.returncode == 0 and "WARN" not in built.stderr, built
+    assert [page for page in pages if not (tmp_path / page.relative_to(DOCS).with_suffix(".html")).exists()] == []
 
 
 def test_each_threat_names_a_test_that_exists():
@@ -85,43 +85,16 @@ def fresh(tmp_path_factory):
     csrd.close()
 
 
-def run_there(directory: Path, *command: str, **extra: str) -> str:
-    """Runs a command in a directory, with csrd on PATH; it has to succeed."""
-    programs = directory / "bin"
-    programs.mkdir(exist_ok=True)
-    if not (programs / "csrd").exists():
-        (programs / "csrd").symlink_to(binary())
-    env = environment(PATH=f"{programs}:{os.environ['PATH']}", **extra)
-    done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done
-    return done.stdout
-
-
-def run_shell(directory: Path, text: str, **extra: str) -> str:
-    return run_there(directory, "bash", "-euo", "pipefail", "-c", text, **extra)
-
-
-@pytest.fixture(scope="module")
-def followed(fresh) -> Csrd:
-    """The same, after somebody pasted the README's shell blocks."""
-    run_shell(fresh.directory, "\n".join(blocks(README, "sh")), URL=fresh.url)
-    return fresh
-
-
-def test_the_shell_blocks_of_the_readme_run_as_they_stand(followed):
-    def public_key(*command: str) -> str:
-        return run_there(followed.directory, "openssl", *command)
-
-    exported = public_key("pkey", "-in", "tls/privkey.pem", "-pubout")
-    assert exported == public_key("req", "-in", "www.csr", "-noout", "-pubkey")
-    assert exported == public_key("x509", "-in", "tls/fullchain.pem", "-noout", "-pubkey")
+def test_the_shell_block_of_the_readme_runs_as_it_stands(fresh):
+    printed = run_shell(fresh.directory, "\n".join(blocks(README, "sh")), URL=fresh.url)
+    assert printed.startswith("-----BEGIN CERTIFICATE REQUEST-----"), printed
 
 
 @pytest.fixture(scope="module", params=["python", "ts"])
 def example(request, tmp_path_factory) -> tuple[str, Path]:
-    """The README's example of an official client: a program and the script that it runs, which TypeScript is compiled to."""
+    """The example of an official client: a program and the script that it runs, which TypeScript is compiled to."""
     directory = tmp_path_factory.mktemp(request.param)
-    (text,) = blocks(README, request.param)
+    (text,) = blocks(OFFICIAL_CLIENTS, request.param)
     if request.param == "python":
         script = directory / "example.py"
         script.write_text(text)
@@ -139,13 +112,13 @@ def client_settings(csrd: Csrd) -> dict[str, str]:
     return {"CLOUDFLARE_BASE_URL": f"{csrd.url}/client/v4", "CLOUDFLARE_API_TOKEN": csrd.token("--zone", "demo")}
 
 
-def test_the_client_examples_of_the_readme_run_as_they_stand(fresh, example):
+def test_the_client_examples_run_as_they_stand(fresh, example):
     program, script = example
     printed = run_there(script.parent, program, script.name, **client_settings(fresh))
     assert printed.startswith("-----BEGIN CERTIFICATE REQUEST-----"), printed
 
 
-def test_the_client_examples_of_the_readme_end_where_a_custom_csr_has_failed(tmp_path, example):
+def test_the_client_examples_end_where_a_custom_csr_has_failed(tmp_path, example):
     program, script = example
     # Without a wait the loop is what finds it.
     at_once = script.with_stem("at-once")
@@ -168,53 +141,6 @@ def test_the_client_examples_of_the_readme_end_where_a_custom_csr_has_failed(tmp
         csrd.close()
 
 
-@contextmanager
-def nginx(settings: str):
-    """nginx in front of all that the settings say, on a socket of its own for each `listen 443`; yields clients of these."""
-    with tempfile.TemporaryDirectory(prefix="csrd-nginx-") as name:
-        directory = Path(name)
-        sockets = [directory / f"{number}.sock" for number in range(settings.count("listen 443 ssl;"))]
-        for socket in sockets:
-            settings = settings.replace("listen 443 ssl;", f"listen unix:{socket} ssl;", 1)
-        places = "".join(f"{kind}_temp_path {directory}/{kind}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        (directory / "nginx.conf").write_text(
-            f"daemon off; master_process off; pid {directory}/pid; events {{}}\nhttp {{ access_log off; {places}\n{settings} }}\n"
-        )
-        command = ["nginx", "-p", directory, "-c", directory / "nginx.conf", "-e", directory / "error.log"]
-        # Not only root has it on PATH then.
-        process = subprocess.Popen(command, env=environment(PATH=f"{os.environ['PATH']}:/usr/sbin"))
-
-        def listens() -> bool:
-            assert process.poll() is None, (directory / "error.log").read_text()
-            return all(socket.exists() for socket in sockets)
-
-        try:
-            wait_until(listens, "nginx listens")
-            yield sockets
-        finally:
-            process.kill()
-            process.wait()
-
-
-def test_nginx_serves_the_api_and_an_exported_certificate_by_the_documented_settings(followed):
-    in_front, site = blocks(OPERATIONS, "nginx")
-    exported = f"{followed.directory}/tls"
-    settings = in_front.replace("127.0.0.1:8080", followed.address).replace("/etc/nginx/tls", exported)
-    settings += site.replace("/etc/nginx/tenants/www", exported)
-    trusted = ssl.create_default_context(cafile=followed.directory / "ca.pem")
-    token = followed.token("--zone", "demo")
-    with nginx(settings) as (api_socket, site_socket):
-        transport = httpx.HTTPTransport(uds=str(api_socket), verify=trusted)
-        with httpx.Client(transport=transport, base_url="https://www.acme-widgets.com", timeout=30) as client:
-            headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=10", "X-Request-Id": "through-nginx"}
-            for _ in range(2):
-                answer = client.post("/api/v4/zones/demo/custom_csrs", headers=headers, json=subject())
-                assert answer.status_code == 201 and answer.json()["result"]["status"] == "active", answer.text
-                assert answer.headers["X-Request-Id"] == "through-nginx"
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(site_socket), verify=trusted)) as client:
-            assert client.get("https://www.acme-widgets.com/").text == "a tenant's site\n"
-
-
 def placed(text: str, directory: Path) -> str:
     """The same with the paths of a machine in a directory, and with a free port."""
     return text.replace("/var/lib/csrd", f"{directory}/data").replace("/etc/csrd", str(directory)).replace(":8080", ":0")
@@ -227,8 +153,8 @@ def check_reaches_demo(csrd: Csrd, token: str) -> None:
 
 def test_a_service_runs_with_the_settings_of_the_systemd_unit(new_csrd, tmp_path):
     unit = (ROOT / "deploy/systemd/csrd-serve.service").read_text()
-    (settings,) = blocks(OPERATIONS, "ini")
-    (jwks,) = blocks(OPERATIONS, "python")
+    (settings,) = blocks(SINGLE_MACHINE, "ini")
+    (jwks,) = blocks(IDENTITY_PROVIDER, "python")
     of_the_unit = re.findall(r"^Environment=(CSRD_\w+)=(.+)$", placed(unit, tmp_path / "csrd"), re.MULTILINE)
     of_its_file = re.findall(r"^(CSRD_\w+)=(.+)$", placed(settings, tmp_path / "csrd"), re.MULTILINE)
     assert of_the_unit and of_its_file and "EnvironmentFile=/etc/csrd/serve.env\n" in unit
@@ -241,7 +167,7 @@ def test_a_service_runs_with_the_settings_of_the_systemd_unit(new_csrd, tmp_path
 
 
 def test_a_service_runs_with_the_settings_of_the_image_and_of_docker_run(new_csrd, tmp_path):
-    (lines,) = blocks(OPERATIONS, "docker")
+    (lines,) = blocks(SINGLE_MACHINE, "docker")
     lines = placed(lines, tmp_path / "csrd").splitlines()
     of_the_image = re.findall(r"CSRD_\w+=\S+", (ROOT / "Dockerfile").read_text())
     of_the_command = re.findall(r"--env (\S+)", "\n".join(lines))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness import ROOT, codes, environment, subject
-from test_documents import OPERATIONS, blocks, run_shell
+from pages import DOCS, blocks, run_shell
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def identity_provider(directory: Path):
 
 def test_tokens_of_a_real_identity_provider_are_accepted_before_and_after_it_replaces_its_keys(new_csrd, tmp_path):
     with identity_provider(tmp_path) as (issuer, rotate):
-        (recipe,) = blocks(OPERATIONS, "bash")
+        (recipe,) = blocks(DOCS / "how-to/identity-provider.md", "bash")
 
         def token(scope: str) -> str:
             assert "custom_csrs:write" in recipe

@@ -59,5 +59,9 @@ pub fn check_compatible<DB: Dialect>(minimum: Option<i64>) -> Result<(), OpenErr
 pub fn database_words(error: &sqlx::Error) -> String {
     let Some(database) = error.as_database_error() else { return error.to_string() };
     let message = database.message();
-    if database.code().as_deref() == Some("42501") { format!("{message}: see Rights in docs/operations.md") } else { message.to_owned() }
+    if database.code().as_deref() == Some("42501") {
+        format!("{message}: see Rights in docs/how-to/postgresql.md")
+    } else {
+        message.to_owned()
+    }
 }
