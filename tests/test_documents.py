@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from codes_page import page
 from databases import FAIL, OnSqlite
 from harness import ROOT, Csrd, Tenant, environment, run, wait_until
 from pages import DOCS, README, all_pages, anchors, blocks, links, run_shell, run_there
@@ -73,6 +74,23 @@ def test_every_setting_is_documented_with_its_variable_and_none_that_is_not_ther
                 assert name in ("--help", "--version"), option
     documented = set(re.findall(r"^\| `(--[a-z-]+)` \| `(CSRD_\w+)` \|", OPERATIONS.read_text(), re.MULTILINE))
     assert documented == offered
+
+
+def test_the_page_of_codes_is_that_of_the_document():
+    assert (DOCS / "codes.md").read_text() == page(), "run: python tests/codes_page.py > docs/codes.md"
+
+
+@pytest.mark.parametrize(
+    ("column", "refused"),
+    [("action", ["audit", "--action", "nonsense"]), ("permission", ["token", "issue", "--zone", "demo", "--scope", "non:sense"])],
+    ids=["audit actions", "permissions"],
+)
+def test_every_word_that_a_command_offers_is_documented_and_none_that_is_not_there(column, refused):
+    offered = re.search(r"(?: are | is one of )(.+)$", run(*refused).stderr.strip()).group(1).split(", ")
+    assert len(offered) >= 4
+    table = (DOCS / "security.md").read_text().split(f"| {column} |")[1].split("\n\n")[0]
+    documented = [word for row in table.splitlines()[2:] for word in re.findall(r"`([a-z_:]+)`", row.split(" | ")[0])]
+    assert sorted(documented) == sorted(offered)
 
 
 @pytest.fixture(scope="module")
