@@ -2,9 +2,12 @@
 
 pub mod faulty;
 
-use std::path::PathBuf;
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    path::PathBuf,
+};
 
-use sqlx::{AssertSqlSafe, Executor, PgPool, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use ulid::Ulid;
 
@@ -50,7 +53,7 @@ impl TestDatabase {
     pub async fn opened(access: Access) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let (location, dropped) = match server() {
-            Some(server) => postgres_database(server).await,
+            Some(server) => postgres_database(server, access).await,
             None => (Location::Sqlite(directory.path().join("csrd.db")), None),
         };
         let database = Database::open(&location, access).await.expect("a fresh database");
@@ -134,13 +137,35 @@ fn server() -> Option<PgConnectOptions> {
 }
 
 #[expect(clippy::expect_used, reason = "for tests only")]
-async fn postgres_database(server: PgConnectOptions) -> (Location, Option<DropDatabase>) {
+async fn postgres_database(server: PgConnectOptions, access: Access) -> (Location, Option<DropDatabase>) {
     let name = format!("csrd_test_{}", Ulid::generate().to_string().to_lowercase());
-    let admin = PgPool::connect_with(server.clone()).await.expect("a connection to the server");
-    admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database");
-    admin.close().await;
+    let mut admin = PgConnection::connect_with(&server).await.expect("a connection to the server");
+    let template = if access.migrate == Migrate::Always { template(&mut admin, &server).await } else { "template1".to_owned() };
+    admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}"))).await.expect("a database");
     let location = Location::Postgres(Box::new(server.clone().database(&name)));
     (location, Some(DropDatabase { server, name }))
+}
+
+/// A migrated database to copy: two dozen migrations for each test take longer than most tests. The first test of a test program makes it, and
+/// the server keeps it.
+#[expect(clippy::expect_used, reason = "for tests only")]
+async fn template(admin: &mut PgConnection, server: &PgConnectOptions) -> String {
+    let program = std::env::current_exe().and_then(|path| Ok((std::fs::metadata(&path)?.modified()?, path))).expect("the test program");
+    let name = format!("csrd_template_{:x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(program));
+    // Until the connection ends. Each test is a process of its own.
+    admin.execute("SELECT pg_advisory_lock(7411)").await.expect("the lock");
+    let found = sqlx::query_scalar("SELECT count(*) FROM pg_database WHERE datname = $1").bind(&name).fetch_one(&mut *admin).await;
+    if found.is_ok_and(|found: i64| found == 0) {
+        let draft = format!("{name}_draft");
+        admin.execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {draft}"))).await.expect("no remains");
+        admin.execute(AssertSqlSafe(format!("CREATE DATABASE {draft}"))).await.expect("a database");
+        let location = Location::Postgres(Box::new(server.clone().database(&draft)));
+        let access = Access { exclusive: true, pool_size: 2, migrate: Migrate::Always };
+        Database::open(&location, access).await.expect("a fresh database").close().await;
+        admin.execute(AssertSqlSafe(format!("ALTER DATABASE {draft} RENAME TO {name}"))).await.expect("the template");
+    }
+    admin.execute("SELECT pg_advisory_unlock(7411)").await.expect("the lock's end");
+    name
 }
 
 /// Drops the database, whoever is still connected to it.
