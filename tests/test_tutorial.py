@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from ca import Authority, Certificates
-from harness import Csrd, environment, subject, wait_until
+from harness import Csrd, codes, environment, subject, wait_until
 from pages import DOCS, blocks, follow, is_as_shown, run_shell, run_there
 
 TUTORIAL = DOCS / "tutorial.md"
@@ -127,6 +127,10 @@ def test_what_terraform_keeps_of_a_create_is_what_it_was_told_and_what_it_reads_
     assert stored.status == 201 and stored.result["custom_csr_id"] == state["id"], stored
     # The schema plans 0 for it.
     assert (stored.result["type"], stored.result["bundle_method"], stored.result["priority"]) == ("sni_custom", "ubiquitous", 0)
+    # A new key in place, and the first one's end before its certificate's.
+    second = zone.request("POST", f"/{state['id']}/rekey").result
+    assert codes(certificates.patch(stored.result["id"], certificate=Authority().issue(second["csr"])).envelope) == [1429]
+    assert codes(zone.request("DELETE", f"/{state['id']}").envelope) == [1420]
 
 
 @contextmanager
