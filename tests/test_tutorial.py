@@ -1,9 +1,7 @@
 """The tutorial runs as it stands, the guides that go on from it too, and nginx and HAProxy serve by the settings in the documents."""
 
-import json
 import os
 import random
-import re
 import socket
 import ssl
 import subprocess
@@ -13,14 +11,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from ca import Authority, Certificates
-from harness import Csrd, codes, environment, subject, wait_until
+from harness import Csrd, environment, subject, wait_until
 from pages import DOCS, blocks, follow, is_as_shown, run_shell, run_there
 
 TUTORIAL = DOCS / "tutorial.md"
 RENEWAL = DOCS / "how-to/renewal.md"
 LOAD_BALANCER = DOCS / "how-to/load-balancer.md"
-TERRAFORM = DOCS / "how-to/terraform.md"
 
 
 def free_port() -> str:
@@ -99,38 +95,6 @@ def test_a_certificate_is_renewed_and_exported_as_the_guide_says(followed):
     assert run_shell(there, due) == ""
     (certificate,) = run_shell(there, due.replace("15d", "60d")).splitlines()
     assert "www.acme-widgets.com" in certificate
-
-
-def resource(kind: str) -> dict:
-    """What a resource in the guide to Terraform says, but for where it belongs and for Terraform's own settings."""
-    (text,) = (text for text in blocks(TERRAFORM, "hcl") if f'resource "{kind}"' in text)
-    found = re.findall(r'^  (\w+) += (".*"|\[.*\])$', text, re.MULTILINE)
-    return {name: json.loads(value) for name, value in found if name != "zone_id"}
-
-
-def test_what_terraform_keeps_of_a_create_is_what_it_was_told_and_what_it_reads_later(new_csrd):
-    (start,) = blocks(TERRAFORM, "text")
-    csrd = new_csrd(*start.split()[2:]).start()
-    zone = csrd.tenant("zone", prefix="/client/v4")
-    told = resource("cloudflare_custom_csr")
-    assert len(told) == 8
-    made = zone.request("POST", json=told)
-    assert made.status == 201 and made.result["csr"], made
-    kept = [*told, "id", "description", "organizational_unit", "account_tag", "created_at", "csr"]
-    state = {name: made.result[name] for name in kept}
-    assert state | told == state
-    read = zone.get(made.result["id"])
-    assert {name: read[name] for name in kept} == state
-    certificates, told = Certificates(zone), resource("cloudflare_custom_ssl")
-    assert told == {"private_key": "", "type": "sni_custom", "bundle_method": "ubiquitous"}
-    stored = certificates.post(certificate=Authority().issue(state["csr"]), **told)
-    assert stored.status == 201 and stored.result["custom_csr_id"] == state["id"], stored
-    # The schema plans 0 for it.
-    assert (stored.result["type"], stored.result["bundle_method"], stored.result["priority"]) == ("sni_custom", "ubiquitous", 0)
-    # A new key in place, and the first one's end before its certificate's.
-    second = zone.request("POST", f"/{state['id']}/rekey").result
-    assert codes(certificates.patch(stored.result["id"], certificate=Authority().issue(second["csr"])).envelope) == [1429]
-    assert codes(zone.request("DELETE", f"/{state['id']}").envelope) == [1420]
 
 
 @contextmanager
