@@ -76,21 +76,20 @@ def test_a_certificate_is_renewed_and_exported_as_the_guide_says(followed):
     same_key, new_key, export = blocks(RENEWAL, "bash")
     # The guide's files are not the tutorial's.
     there = csrd.directory / "renewal"
-    there.mkdir()
+    (there / "tenants").mkdir(parents=True)
     for name in ("csrd-data", "ca.pem", "ca.key", "made.json", "uploaded.json"):
         (there / name).symlink_to(csrd.directory / name)
+    certificate = run_there(there, "jq", "-r", ".result.id", "uploaded.json").strip()
 
-    def public_key() -> str:
-        return run_there(there, "openssl", "pkey", "-in", "tls/privkey.pem", "-pubout")
+    def public_key(kind: str, name: str) -> str:
+        return run_there(there, "openssl", kind, "-in", name, *(["-pubout"] if kind == "pkey" else ["-noout", "-pubkey"]))
 
-    printed = run_shell(there, f"{RESUMED}{same_key}{export}", URL=csrd.url)
-    assert printed.startswith('"active"\n'), printed
-    first, of_the_csr = public_key(), run_there(there, "openssl", "req", "-in", "www.csr", "-noout", "-pubkey")
-    assert first == of_the_csr
-    printed = run_shell(there, f"{RESUMED}{new_key}{export}", URL=csrd.url)
-    assert printed.startswith('"active"\ntrue\n'), printed
-    second, of_the_csr = public_key(), run_there(there, "openssl", "req", "-in", "new.csr", "-noout", "-pubkey")
-    assert second == of_the_csr and second != first
+    exported = []
+    for renewal, printed, request in ((same_key, '"active"\n', "www.csr"), (new_key, '"active"\ntrue\n', "new.csr")):
+        assert run_shell(there, f"{RESUMED}{renewal}{export}", URL=csrd.url).startswith(printed)
+        exported.append(public_key("pkey", f"tenants/{certificate}/privkey.pem"))
+        assert exported[-1] == public_key("req", request)
+    assert exported[0] != exported[1]
     (due,) = blocks(RENEWAL, "sh")
     assert run_shell(there, due) == ""
     (certificate,) = run_shell(there, due.replace("15d", "60d")).splitlines()
