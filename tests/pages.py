@@ -73,7 +73,7 @@ def run_there(directory: Path, *command: str, **extra: str) -> str:
         (programs / "csrd").symlink_to(binary())
     # Not only root has nginx on PATH then.
     env = environment(PATH=f"{programs}:{os.environ['PATH']}:/usr/sbin", **extra)
-    done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done
     return done.stdout
 

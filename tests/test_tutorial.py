@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import socket
 import ssl
 import subprocess
@@ -17,6 +18,7 @@ from pages import DOCS, blocks, follow, is_as_shown, run_shell, run_there
 TUTORIAL = DOCS / "tutorial.md"
 RENEWAL = DOCS / "how-to/renewal.md"
 LOAD_BALANCER = DOCS / "how-to/load-balancer.md"
+BACKUP = DOCS / "how-to/backup.md"
 
 
 def free_port() -> str:
@@ -96,6 +98,12 @@ def test_a_certificate_is_renewed_and_exported_as_the_guide_says(followed):
     assert "www.acme-widgets.com" in certificate
 
 
+def test_a_backup_is_restored_and_every_key_in_it_opens_as_the_guide_says(followed):
+    csrd, _ = followed
+    (commands,) = blocks(BACKUP, "sh")
+    assert re.fullmatch(r"(?s).*ok, all [1-9]\d* sealed records were opened\n", run_shell(csrd.directory, commands))
+
+
 @contextmanager
 def running(command: list, env: dict, log: Path, sockets: list[Path]):
     """A server that listens on these sockets."""
@@ -107,7 +115,7 @@ def running(command: list, env: dict, log: Path, sockets: list[Path]):
         return all(path.exists() for path in sockets)
 
     try:
-        wait_until(listens, f"{command[0]} listens")
+        wait_until(listens, f"{command[0]} listens", 120)
         yield
     finally:
         process.kill()
