@@ -67,7 +67,8 @@ def test_the_key_that_the_tutorial_exports_is_that_of_its_csr_and_its_certificat
 # What the tutorial has set in its shell by its end.
 RESUMED = """
 URL=$URL/api/v4/zones/demo
-TOKEN=$(csrd token issue --zone demo)
+AUTH="Authorization: Bearer $(csrd token issue --zone demo)"
+JSON='Content-Type: application/json'
 ID=$(jq -r .result.id made.json)
 CERTIFICATE=$(jq -r .result.id uploaded.json)
 """
