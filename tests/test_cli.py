@@ -20,7 +20,7 @@ from postgres import Postgres, free_port
 COMMANDS = [
     [], ["serve"], ["worker"], ["migrate"], ["backup"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
     ["zone", "list"], ["account"], ["account", "grant"], ["account", "revoke"], ["account", "list"], ["token"], ["token", "issue"],
-    ["certificate"], ["certificate", "list"], ["certificate", "export"], ["audit"], ["completions"],
+    ["certificate"], ["certificate", "list"], ["certificate", "export"], ["audit"], ["completions"], ["man"],
 ]  # fmt: skip
 
 
@@ -99,6 +99,11 @@ def test_a_bad_setting_is_one_line_that_names_it_and_exit_status_2(tmp_path, arg
 @pytest.mark.parametrize("command", [["serve"], ["migrate"], ["zone", "list"], []], ids=" ".join)
 def test_a_variable_that_no_command_knows_is_a_bad_setting(tmp_path, command):
     refused(run(*command, cwd=tmp_path, env={"CSRD_NO_SUCH_THING": "1"}), 2, "CSRD_NO_SUCH_THING")
+
+
+def test_the_variables_of_csrctl_stand_in_the_way_of_no_command(tmp_path):
+    done = run("migrate", cwd=tmp_path, env={f"CSRD_{name}": "x" for name in ("URL", "TOKEN", "ZONE", "ACCOUNT")})
+    assert done.returncode == 0, done
 
 
 @pytest.mark.parametrize("command", [["openapi"], ["completions", "bash"], ["--help"], ["-h"], ["help"], ["--version"], ["serve", "--help"], ["help", "keys", "check"]], ids=" ".join)

@@ -1,4 +1,4 @@
-"""`csrd zone list`, `account list` and `certificate list`: for people, for scripts and as JSON; and what a shell completes."""
+"""`csrd zone list`, `account list` and `certificate list`: for people, for scripts and as JSON; what a shell completes; manual pages."""
 
 import json
 import os
@@ -120,3 +120,16 @@ def test_bash_completes_by_the_script_that_is_printed(tmp_path):
     script = "source csrd.bash; COMP_WORDS=(csrd zone gr); COMP_CWORD=2; _csrd csrd gr zone; printf '%s\\n' \"${COMPREPLY[@]}\""
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "grant\n", done
+
+
+def test_each_command_has_a_manual_page_that_everyone_may_read(tmp_path):
+    directory = tmp_path / "share/man/man1"
+    done = run("man", directory, env={"CSRD_NO_SUCH_THING": "1"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    pages = {page.name: page for page in directory.iterdir()}
+    assert {"csrd.1", "csrd-serve.1", "csrd-zone.1", "csrd-zone-grant.1", "csrd-certificate-export.1", "csrd-man.1"} <= set(pages)
+    for name, page in pages.items():
+        assert page.read_text().startswith((".ie", ".TH")) and page.stat().st_mode & 0o777 == 0o644, name
+    assert "CSRD_JWT_JWKS_URL" in pages["csrd-serve.1"].read_text() and "Grant custom CSRs to a zone" in pages["csrd-zone-grant.1"].read_text()
+    (tmp_path / "file").write_text("")
+    refused(run("man", tmp_path / "file"), 1, "file")

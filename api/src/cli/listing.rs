@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use clap::Args;
+use comfy_table::{Table, presets};
 use serde_json::{Map, Value};
 use shared::printable::escape;
 
@@ -89,17 +90,12 @@ fn shown(value: &Value) -> String {
 
 /// Cells in columns, with two spaces between.
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
-    let line = |row: &[String; N]| {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
+    if rows.is_empty() { String::new() } else { table.trim_fmt() + "\n" }
 }
 
 #[cfg(test)]
@@ -110,8 +106,9 @@ mod tests {
     fn a_table_has_its_columns_below_each_other() {
         let row = |cells: [&str; 2]| cells.map(str::to_owned);
         assert_eq!(
-            table(&[row(["ID", "QUOTA"]), row(["long-id", "none"]), row(["ü", "5"])]),
-            "ID       QUOTA\nlong-id  none\nü        5\n"
+            table(&[row(["ID", "QUOTA"]), row(["long-id", "none"]), row(["ü", "5"]), row(["日本", "6"])]),
+            "ID       QUOTA\nlong-id  none\nü        5\n日本     6\n"
         );
+        assert_eq!(table::<2>(&[]), "");
     }
 }

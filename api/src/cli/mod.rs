@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod listing;
 mod log;
+mod man;
 mod master_keys;
 mod openapi;
 mod outbound;
@@ -83,6 +84,8 @@ enum Action {
     Audit(audit::AuditArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
+    /// Write manual pages, one for each command
+    Man(man::ManArgs),
 }
 
 /// A setting is wrong: exit status 2. The text names the setting.
@@ -141,7 +144,7 @@ fn parse() -> Result<Cli, ExitCode> {
     // Before anything else: what is printed needs no settings, and those in the environment may be wrong, or somebody else's.
     let bare = command.clone().mut_args(|argument| argument.env(None)).try_get_matches();
     let bare = bare.and_then(|matches| Cli::from_arg_matches(&matches));
-    if let Ok(cli @ Cli { action: Some(Action::Openapi | Action::Completions(_)), .. }) = bare {
+    if let Ok(cli @ Cli { action: Some(Action::Openapi | Action::Completions(_) | Action::Man(_)), .. }) = bare {
         return Ok(cli);
     }
     let is_help = bare.is_err_and(|error| matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion));
@@ -194,6 +197,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     match action {
         Action::Openapi => openapi::print(),
         Action::Completions(args) => completions::print(&args),
+        Action::Man(args) => man::write(&args),
         Action::Serve(args) => run_async(serve::serve(*args)),
         Action::Worker(args) => run_async(work::work(*args)),
         Action::Backup(args) => run_async(backup::backup(args)),

@@ -17,14 +17,18 @@ use shared::{custom_csr::KeyType, printable::escape};
 /// How long the last words of a process wait for their reader.
 const READER_TIME: Duration = Duration::from_secs(1);
 
+/// The variables of `csrctl`, which somebody may use in the same shell.
+const CSRCTL: [&str; 4] = ["CSRD_URL", "CSRD_TOKEN", "CSRD_ZONE", "CSRD_ACCOUNT"];
+
 /// A `CSRD_…` variable that no command knows.
 #[expect(clippy::disallowed_methods, reason = "settings are read here")]
 pub fn unknown_variable(command: &Command) -> Option<String> {
     let known: HashSet<OsString> = super::arguments(command).into_iter().filter_map(|arg| arg.get_env().map(ToOwned::to_owned)).collect();
     let mut unknown: Vec<_> = std::env::vars_os()
         .map(|(name, _)| name)
-        .filter(|name| name.to_string_lossy().starts_with("CSRD_") && !known.contains(name))
+        .filter(|name| !known.contains(name))
         .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("CSRD_") && !CSRCTL.contains(&name.as_str()))
         .collect();
     unknown.sort();
     unknown.into_iter().next()
