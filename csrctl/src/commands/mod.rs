@@ -1,0 +1,90 @@
+//! One file for each subject.
+
+pub mod certificates;
+pub mod custom_csrs;
+pub mod login;
+pub mod quota;
+pub mod shell;
+
+use std::collections::HashSet;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::{
+    client::{Client, Request},
+    failure::{Class, Failure},
+    output::{Form, print_json, print_table},
+};
+
+/// The most objects of one page.
+const PAGE: u32 = 50;
+
+/// Reads an ID for a path. What the service takes for an ID is its own affair, but for what leads to another place.
+pub fn id(text: &str) -> Result<String, String> {
+    if matches!(text, "" | "." | ".." | "quota") { Err("this is no ID".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// Reads an Idempotency-Key that can be sent; how long it may be is the service's affair.
+pub fn key(text: &str) -> Result<String, String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(text.to_owned()) } else { Err("write visible ASCII characters".to_owned()) }
+}
+
+/// Prints all objects of a list, page by page, or the first `limit`.
+pub async fn list(
+    client: &Client,
+    form: Form,
+    members: &[&str],
+    limit: Option<usize>,
+    request: impl Fn() -> Request<'static>,
+) -> Result<(), Failure> {
+    let (mut objects, mut seen) = (Vec::new(), HashSet::new());
+    let limit = limit.unwrap_or(usize::MAX);
+    for page in 1_u32.. {
+        let answer = client.send(&request().query("page", Some(page)).query("per_page", Some(PAGE))).await?;
+        let found = answer.result.as_array().cloned().unwrap_or_default();
+        for object in found {
+            // What is made meanwhile moves objects to the next page, where they come again.
+            let is_new = seen.insert(object["id"].as_str().unwrap_or_default().to_owned());
+            if is_new && seen.len() <= limit {
+                match form {
+                    Form::Json => print_json(&object)?,
+                    Form::Table => objects.push(object),
+                }
+            }
+        }
+        if seen.len() >= limit || u64::from(page) >= answer.result_info["total_pages"].as_u64().unwrap_or(1) {
+            break;
+        }
+    }
+    if form == Form::Table { print_table(&objects, members) } else { Ok(()) }
+}
+
+/// Deletes what has these IDs. One that cannot be deleted keeps none of the others; the gravest error counts.
+pub async fn delete(client: &Client, form: Form, collection: &'static str, ids: &[String]) -> Result<(), Failure> {
+    let mut failures: Vec<Failure> = Vec::new();
+    for id in ids {
+        match client.send(&Request::new(Method::DELETE, [collection, id.as_str()])).await {
+            Ok(answer) if form == Form::Json => print_json(&answer.result)?,
+            Ok(answer) => crate::output::print_lines(&format!("deleted {}", answer.result["id"].as_str().unwrap_or(id)))?,
+            // None of the others would get further.
+            Err(failure) if matches!(failure.class, Class::Unreachable | Class::NotAllowed) => {
+                failures.push(failure);
+                break;
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    all(failures)
+}
+
+/// Several failures as one, with the class of the last.
+pub fn all(failures: Vec<Failure>) -> Result<(), Failure> {
+    let Some(class) = failures.last().map(|failure| failure.class) else { return Ok(()) };
+    Err(Failure { class, lines: failures.into_iter().flat_map(|failure| failure.lines).collect() })
+}
+
+/// The value of a member that is a text.
+pub fn text<'a>(object: &'a Value, member: &str) -> &'a str {
+    object[member].as_str().unwrap_or_default()
+}
