@@ -138,7 +138,7 @@ def test_a_token_reaches_what_it_says(service, zone):
 
 
 def test_a_slip_in_a_permission_is_refused_and_one_in_an_id_is_told(service, zone):
-    known = "custom_csrs:read, custom_csrs:write, custom_certificates:read, custom_certificates:write"
+    known = "custom_csrs:read, custom_csrs:write, custom_certificates:read, custom_certificates:write, webhooks:read, webhooks:write"
     for slip in ("csr:read", "custom_csrs:wirte", "custom_csrs:read custom_certificates:", "Custom_csrs:read"):
         refused(service.run("token", "issue", "--zone", zone.id, "--scope", slip), 2, known)
     warned = lambda *arguments: service.run("token", "issue", *arguments).stderr  # noqa: E731

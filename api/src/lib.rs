@@ -8,9 +8,9 @@ pub mod document;
 pub mod grants;
 pub mod health;
 pub mod http;
-pub mod outbound;
 pub mod secret_file;
 pub mod state;
+pub mod webhooks;
 
 use std::{any::Any, sync::Arc};
 

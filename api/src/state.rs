@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shared::{bodies::create::Validator, clock::Clock, storage::Store, x509::trust_anchors::TrustAnchors};
+use shared::{bodies::create::Validator, clock::Clock, outbound::Gate, seal::Sealer, storage::Store, x509::trust_anchors::TrustAnchors};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::{
@@ -96,6 +96,10 @@ pub struct AppState {
     pub trusted_proxies: TrustedProxies,
     /// Where tenants ask for access and quotas.
     pub contact_url: Option<String>,
+    /// Where webhooks may lead.
+    pub gate: Gate,
+    /// Makes the first key pair for the secrets of webhooks, or `None` in a process that has no master key.
+    pub sealer: Option<Arc<Sealer>>,
     /// Whether the process is about to end: then no request waits any longer.
     pub stopping: watch::Receiver<bool>,
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Timestamp,
-    ids::{CustomCertificateId, CustomCsrId, Scope},
+    ids::{CustomCertificateId, CustomCsrId, Scope, WebhookId},
 };
 
 /// How somebody reached csrd. A token may name anybody, even `os:root`: only this tells a request from a command.
@@ -53,11 +53,11 @@ pub struct Actor {
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// A custom CSR was accepted.
+    /// A custom CSR was accepted, or a webhook made.
     Create,
-    /// Name or description of a custom CSR, or the settings of a custom certificate, were changed.
+    /// Name or description of a custom CSR, or the settings of a custom certificate or of a webhook, were changed.
     Edit,
-    /// A custom CSR or a custom certificate was deleted.
+    /// A custom CSR, a custom certificate or a webhook was deleted.
     Delete,
     /// A custom certificate was uploaded.
     Upload,
@@ -134,14 +134,16 @@ impl Action {
     }
 }
 
-/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `zone/ID`, `account/ID`, `master_key/ID` or
-/// `audit/COUNT/SHA256`.
+/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `webhook/ID`, `zone/ID`, `account/ID`,
+/// `master_key/ID` or `audit/COUNT/SHA256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
     /// A custom CSR.
     CustomCsr(CustomCsrId),
     /// A custom certificate.
     CustomCertificate(CustomCertificateId),
+    /// A webhook.
+    Webhook(WebhookId),
     /// A zone or an account, or, with the ID `*`, all of them.
     Scope,
     /// Entries of the audit table.
@@ -234,6 +236,12 @@ impl NewEntry {
         Self { action, resource: Resource::CustomCertificate(id), scope: zone.into(), replaced: None }
     }
 
+    /// An entry about a webhook.
+    #[must_use]
+    pub fn webhook(action: Action, id: WebhookId, scope: &Scope) -> Self {
+        Self { action, resource: Resource::Webhook(id), scope: scope.into(), replaced: None }
+    }
+
     /// An entry about a custom certificate that got another certificate.
     #[must_use]
     pub fn replace(id: CustomCertificateId, zone: &Scope, replaced: Replaced) -> Self {
@@ -265,6 +273,7 @@ impl NewEntry {
         match &self.resource {
             Resource::CustomCsr(id) => format!("custom_csr/{id}"),
             Resource::CustomCertificate(id) => format!("custom_certificate/{id}"),
+            Resource::Webhook(id) => format!("webhook/{id}"),
             Resource::Archive { entries, sha256 } => format!("audit/{entries}/{sha256}"),
             Resource::MasterKey(id) => format!("master_key/{id}"),
             Resource::Scope => {

@@ -165,6 +165,16 @@ code_table! {
         TooManyCertificates = 1483, 409, "The custom CSR has :reason custom certificates, as many as it may have in all zones together. Delete one that is no longer needed, or renew one with PATCH.";
         /// No TLS client would accept the leaf for a server.
         NotForServers = 1484, 400, "No TLS client would accept this certificate for a server: :reason. Have the CA issue one for TLS servers, from a CA that may issue it.";
+        /// `url` is missing, or leads where webhooks may not lead.
+        WebhookUrlInvalid = 1490, 400, "The URL of a webhook :reason. Send an https URL to a public address, of at most 2048 characters.";
+        /// `events` is missing or empty, or has a type that there is not.
+        WebhookEventsInvalid = 1491, 400, "The events of a webhook :reason. Send an array of types of events, or of ‘*’ for all.";
+        /// The webhook ID in the path is no UUID.
+        WebhookIdInvalid = 1492, 400, "The webhook ID is invalid. Check your input and try again.";
+        /// No such webhook in this scope.
+        WebhookNotFound = 1493, 404, "The webhook was not found.";
+        /// The zone or account has as many webhooks as it may have.
+        TooManyWebhooks = 1494, 409, "There are :reason webhooks, as many as one zone or account may have. Delete one that is no longer needed.";
         /// A fault of ours.
         Internal = 1500, 500, "Internal Server Error";
         /// No such route.

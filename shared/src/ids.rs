@@ -131,6 +131,30 @@ impl fmt::Display for CustomCertificateId {
     }
 }
 
+/// The ID of a webhook: a UUID, version 7 (RFC 9562).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WebhookId(Uuid);
+
+impl WebhookId {
+    /// A fresh ID. Those of one process sort in the order in which they were made, even if its clock is set back.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self(CustomCsrId::new(now).0)
+    }
+
+    /// Parses an ID: 36 characters of 8-4-4-4-12 hexadecimal in either case. Returns `None` for other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        CustomCsrId::parse(text).map(|id| Self(id.0))
+    }
+}
+
+impl fmt::Display for WebhookId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::CustomCsrId;
+use crate::ids::{CustomCsrId, WebhookId};
 
 /// The queue of key generations. The name is stored with every job: never change it.
 pub const GENERATE_CSR_QUEUE: &str = "generate-csr";
@@ -24,5 +24,28 @@ impl GenerateCsrJob {
     #[must_use]
     pub fn custom_csr_id(&self) -> Option<CustomCsrId> {
         CustomCsrId::parse(&self.custom_csr_id)
+    }
+}
+
+/// The queue of deliveries to webhooks. The name is stored with every job: never change it.
+pub const DELIVER_QUEUE: &str = "deliver-webhook";
+
+/// Wakes a worker for the deliveries of one webhook.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeliverJob {
+    webhook_id: String,
+}
+
+impl DeliverJob {
+    /// A job for this webhook.
+    #[must_use]
+    pub fn new(id: WebhookId) -> Self {
+        Self { webhook_id: id.to_string() }
+    }
+
+    /// The ID of the webhook, or `None` if the payload holds something else.
+    #[must_use]
+    pub fn webhook_id(&self) -> Option<WebhookId> {
+        WebhookId::parse(&self.webhook_id)
     }
 }

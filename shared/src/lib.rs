@@ -6,13 +6,17 @@ pub mod clock;
 pub mod codes;
 pub mod custom_certificate;
 pub mod custom_csr;
+pub mod events;
 pub mod ids;
 pub mod issue;
 pub mod job;
 pub mod names;
+pub mod outbound;
 pub mod printable;
 pub mod seal;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod webhook;
+pub mod webhook_secret;
 pub mod x509;

@@ -14,6 +14,7 @@ use std::{
 use shared::{
     clock::SystemClock,
     custom_csr::KeyType,
+    outbound::{OutboundSettings, Reach},
     seal::{MasterKey, Sealer},
     testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
@@ -53,6 +54,7 @@ async fn main() {
         heartbeat: Heartbeat::default(),
         key_pool_size: 0,
         blocked_keys: BlockedKeys::default(),
+        outbound: OutboundSettings { ca_pem: None, reach: Reach::Anywhere },
     };
     let workers = Workers::start(&test.database, config).unwrap();
     let mut waits = Vec::with_capacity(ROUNDS);

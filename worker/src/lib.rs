@@ -1,6 +1,7 @@
 //! The workers of csrd: they make private keys and certification requests, and maintain the queue.
 
 mod csr;
+mod deliver;
 mod generate;
 mod key_pool;
 pub mod keys;
@@ -10,8 +11,13 @@ mod poll;
 mod queue;
 mod trouble;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use deliver::Deliverer;
+pub use deliver::{NoWebhookKey, webhook_key};
 use futures::future::join_all;
 use generate::Generator;
 pub use generate::Limits;
@@ -26,8 +32,8 @@ pub use maintenance::Schedule;
 use maintenance::maintain;
 use make::Maker;
 pub use queue::Heartbeat;
-use queue::{Supervised, supervise};
-use shared::{clock::Clock, seal::Sealer, storage::Database};
+use queue::{Supervised, Work, supervise};
+use shared::{clock::Clock, outbound::OutboundSettings, seal::Sealer, storage::Database};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -37,6 +43,8 @@ use trouble::Troubles;
 
 /// How long apalis and the key threads may take to end.
 const END_TIME: Duration = Duration::from_secs(1);
+/// The most webhooks that one process delivers to at once.
+const WEBHOOKS_AT_ONCE: usize = 32;
 
 /// What the workers of one process need.
 pub struct WorkerConfig {
@@ -58,6 +66,8 @@ pub struct WorkerConfig {
     pub key_pool_size: u32,
     /// Keys that are not to be used.
     pub blocked_keys: BlockedKeys,
+    /// How webhooks are told of events.
+    pub outbound: OutboundSettings,
 }
 
 /// The running workers of this process.
@@ -67,6 +77,7 @@ pub struct Workers {
     end: watch::Sender<bool>,
     alive: watch::Receiver<bool>,
     running: watch::Receiver<usize>,
+    delivering: watch::Receiver<usize>,
     cut: watch::Receiver<bool>,
     trouble: watch::Receiver<Option<Trouble>>,
     tasks: JoinSet<()>,
@@ -88,6 +99,15 @@ impl Workers {
         let (cut_sender, cut) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let failed_checks = Arc::new(FailedChecks::default());
+        let (delivering_sender, delivering) = watch::channel(0);
+        let deliverer = Arc::new(Deliverer {
+            store: Arc::clone(&database.store),
+            sealer: Arc::clone(&config.sealer),
+            clock: Arc::clone(&config.clock),
+            settings: config.outbound,
+            outbound: OnceLock::new(),
+            woken: watch::Sender::new(0),
+        });
         let maker = Arc::new(Maker {
             key_generator: config.key_generator,
             sealer: config.sealer,
@@ -126,18 +146,33 @@ impl Workers {
         let supervised = Supervised {
             id: id.clone(),
             queue: database.queue.clone(),
-            generator,
+            work: Work::Generations(generator),
             concurrency,
             heartbeat: config.heartbeat,
             alive: alive_sender,
             stop: stopped.clone(),
-            end: ended,
+            end: ended.clone(),
             running: running_sender,
             cut: cut_sender,
         };
+        let deliveries = Supervised {
+            id: id.clone(),
+            queue: database.queue.clone(),
+            work: Work::Deliveries(Arc::clone(&deliverer)),
+            concurrency: WEBHOOKS_AT_ONCE,
+            heartbeat: config.heartbeat,
+            // What is not delivered is due again: nobody's health depends on it.
+            alive: watch::Sender::new(false),
+            stop: stopped.clone(),
+            end: ended,
+            running: delivering_sender,
+            cut: watch::Sender::new(false),
+        };
         tasks.spawn(supervise(supervised));
-        tasks.spawn(maintain(Arc::clone(&database.store), config.schedule, stopped));
-        Ok(Self { id, stop, end, alive, running, cut, trouble, tasks, key_threads, failed_checks })
+        tasks.spawn(supervise(deliveries));
+        tasks.spawn(deliverer.wake(stopped.clone()));
+        tasks.spawn(maintain(Arc::clone(&database.store), config.clock, config.schedule, stopped));
+        Ok(Self { id, stop, end, alive, running, delivering, cut, trouble, tasks, key_threads, failed_checks })
     }
 
     /// The ID of this process, which is part of the names of its workers in the job queue.
@@ -173,7 +208,11 @@ impl Workers {
     /// The key threads end too, so that none ends while the process exits. Threads still at work after a second are left behind.
     pub async fn drain(mut self, patience: Duration) -> bool {
         self.stop.send_replace(true);
-        let none_runs = tokio::time::timeout(patience, self.running.wait_for(|running| *running == 0)).await.is_ok();
+        let none_runs = tokio::time::timeout(patience, async {
+            let _ = self.running.wait_for(|running| *running == 0).await;
+            let _ = self.delivering.wait_for(|delivering| *delivering == 0).await;
+        });
+        let none_runs = none_runs.await.is_ok();
         let finished = none_runs && !*self.cut.borrow();
         self.end.send_replace(true);
         let tasks = tokio::time::timeout(END_TIME, async { while self.tasks.join_next().await.is_some() {} });

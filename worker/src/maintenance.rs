@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::storage::{Store, StoreError};
+use shared::{
+    clock::Clock,
+    storage::{Store, StoreError},
+};
 use tokio::sync::watch;
 
 /// How often to sweep, and what to purge.
@@ -24,7 +27,7 @@ impl Default for Schedule {
 }
 
 /// Sweeps and purges until told to stop. The first sweep does not wait: a crash may have left rows without a job.
-pub async fn maintain(store: Arc<dyn Store>, schedule: Schedule, mut stop: watch::Receiver<bool>) {
+pub async fn maintain(store: Arc<dyn Store>, clock: Arc<dyn Clock>, schedule: Schedule, mut stop: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(schedule.sweep_interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -35,7 +38,19 @@ pub async fn maintain(store: Arc<dyn Store>, schedule: Schedule, mut stop: watch
         if let Err(error) = sweep_and_purge(&*store, schedule).await {
             tracing::warn!(%error, "the sweep failed: the next one tries again");
         }
+        if let Err(error) = tell_time(&*store, &*clock).await {
+            tracing::warn!(%error, "webhooks were not told of what expires: the next sweep tries again");
+        }
     }
+}
+
+/// Records the events that time brought, and forgets old deliveries.
+async fn tell_time(store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
+    let told = store.tell_time(clock.now()).await?;
+    if told > 0 {
+        tracing::info!(told, "events of custom CSRs and certificates that time brought");
+    }
+    store.purge_deliveries().await.map(drop)
 }
 
 async fn sweep_and_purge(store: &dyn Store, schedule: Schedule) -> Result<(), StoreError> {

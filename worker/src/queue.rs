@@ -14,12 +14,13 @@ use apalis_postgres::PostgresStorage;
 use apalis_sqlite::SqliteStorage;
 use futures::stream::{self, Stream as _};
 use shared::{
-    job::{GENERATE_CSR_QUEUE, GenerateCsrJob},
+    job::{DELIVER_QUEUE, DeliverJob, GENERATE_CSR_QUEUE, GenerateCsrJob},
+    seal::Sealer,
     storage::Queue,
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::{generate::Generator, poll::EventsAndTicks};
+use crate::{deliver::Deliverer, generate::Generator, poll::EventsAndTicks};
 
 /// How often to look for jobs without an event: an event may be missed, and a job whose time comes sends none.
 const TICK: Duration = Duration::from_millis(500);
@@ -66,14 +67,46 @@ impl Heartbeat {
     }
 }
 
+/// What the jobs of a queue are for.
+pub enum Work {
+    /// Keys and CSRs are made.
+    Generations(Arc<Generator>),
+    /// Webhooks are told of events.
+    Deliveries(Arc<Deliverer>),
+}
+
+impl Work {
+    const fn queue(&self) -> &'static str {
+        match self {
+            Self::Generations(_) => GENERATE_CSR_QUEUE,
+            Self::Deliveries(_) => DELIVER_QUEUE,
+        }
+    }
+
+    /// Changes when jobs were enqueued.
+    fn enqueued(&self) -> watch::Receiver<u64> {
+        match self {
+            Self::Generations(generator) => generator.store.signals().enqueued(),
+            Self::Deliveries(deliverer) => deliverer.woken.subscribe(),
+        }
+    }
+
+    fn sealer(&self) -> &Arc<Sealer> {
+        match self {
+            Self::Generations(generator) => &generator.maker.sealer,
+            Self::Deliveries(deliverer) => &deliverer.sealer,
+        }
+    }
+}
+
 /// The parts of a supervised worker.
 pub struct Supervised {
     /// The process' ID, which is part of the worker's name.
     pub id: String,
     /// The queue of its jobs.
     pub queue: Queue,
-    /// Runs its jobs.
-    pub generator: Arc<Generator>,
+    /// What its jobs are for.
+    pub work: Work,
     /// The most jobs that run concurrently.
     pub concurrency: usize,
     /// Its heartbeat.
@@ -95,7 +128,7 @@ pub async fn supervise(mut supervised: Supervised) {
     let mut stop = supervised.stop.clone();
     let mut failures = 0_u32;
     while !*stop.borrow() {
-        let name = format!("{GENERATE_CSR_QUEUE}-{}-{}", supervised.id, STARTS.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{}-{}-{}", supervised.work.queue(), supervised.id, STARTS.fetch_add(1, Ordering::Relaxed));
         let started = Instant::now();
         let ended = supervised.run(&name).await;
         supervised.alive.send_replace(false);
@@ -118,23 +151,18 @@ pub async fn supervise(mut supervised: Supervised) {
 
 /// Runs an apalis worker on a backend. The backends share no type, only their methods.
 macro_rules! run_worker {
-    ($this:expr, $name:expr, $polled:expr, $backend:expr) => {{
+    ($this:expr, $name:expr, $polled:expr, $runner:expr, $handle:expr, $backend:expr) => {{
         let alive = $this.alive.clone();
         let worker = WorkerBuilder::new($name)
             .backend($backend)
-            .data(Handler {
-                generator: Arc::clone(&$this.generator),
-                stop: $this.stop.clone(),
-                running: $this.running.clone(),
-                cut: $this.cut.clone(),
-            })
+            .data(Handler { runner: Arc::clone($runner), stop: $this.stop.clone(), running: $this.running.clone(), cut: $this.cut.clone() })
             .concurrency($this.concurrency)
             .on_event(move |_, event| {
                 if matches!(event, Event::Start) {
                     alive.send_replace(true);
                 }
             })
-            .build(handle);
+            .build($handle);
         tokio::select! {
             ended = worker.run_until($this.ended()) => ended.map_err(Into::into),
             () = $this.falls_silent($polled) => Err("it has not looked for jobs: the database does not answer".into()),
@@ -144,9 +172,7 @@ macro_rules! run_worker {
 
 impl Supervised {
     async fn run(&self, name: &str) -> Result<(), BoxDynError> {
-        let events = stream::unfold(self.generator.store.signals().enqueued(), |mut events| async move {
-            events.changed().await.ok().map(|()| ((), events))
-        });
+        let events = stream::unfold(self.work.enqueued(), |mut events| async move { events.changed().await.ok().map(|()| ((), events)) });
         let polled = watch::Sender::new(Instant::now());
         let (mut events, seen) = (Box::pin(events), polled.clone());
         let events = stream::poll_fn(move |context| {
@@ -157,36 +183,45 @@ impl Supervised {
         let strategy = EventsAndTicks::new(Box::pin(events), TICK, self.stop.clone());
         let interval = self.heartbeat.frequent();
         // One job is fetched at a time: a buffered one sends no heartbeat, and others run it too. Not marking its start saves a write.
-        match &self.queue {
-            Queue::Sqlite(pool) => {
-                let config = apalis_sqlite::Config::default()
-                    .queue(GENERATE_CSR_QUEUE)
+        macro_rules! configured {
+            ($config:expr) => {
+                $config
+                    .queue(self.work.queue())
                     .batch_size(1)
                     .lock_tasks(false)
                     .heartbeat_interval(interval)
-                    .missed_heartbeats(self.heartbeat.missed());
-                run_worker!(self, name, polled, SqliteStorage::<GenerateCsrJob>::new(pool).with_config(config).poll_with_strategy(strategy))
+                    .missed_heartbeats(self.heartbeat.missed())
+            };
+        }
+        macro_rules! sqlite {
+            ($job:ty, $pool:expr) => {
+                SqliteStorage::<$job>::new($pool).with_config(configured!(apalis_sqlite::Config::default())).poll_with_strategy(strategy)
+            };
+        }
+        macro_rules! postgres {
+            ($job:ty, $pool:expr) => {
+                PostgresStorage::<$job>::new($pool)
+                    .with_config(configured!(apalis_postgres::Config::default()))
+                    .poll_with_strategy(strategy)
+            };
+        }
+        match (&self.queue, &self.work) {
+            (Queue::Sqlite(pool), Work::Generations(runner)) => {
+                run_worker!(self, name, polled, runner, generate, sqlite!(GenerateCsrJob, pool))
             }
-            Queue::Postgres(pool) => {
-                let config = apalis_postgres::Config::default()
-                    .queue(GENERATE_CSR_QUEUE)
-                    .batch_size(1)
-                    .lock_tasks(false)
-                    .heartbeat_interval(interval)
-                    .missed_heartbeats(self.heartbeat.missed());
-                run_worker!(
-                    self,
-                    name,
-                    polled,
-                    PostgresStorage::<GenerateCsrJob>::new(pool).with_config(config).poll_with_strategy(strategy)
-                )
+            (Queue::Postgres(pool), Work::Generations(runner)) => {
+                run_worker!(self, name, polled, runner, generate, postgres!(GenerateCsrJob, pool))
+            }
+            (Queue::Sqlite(pool), Work::Deliveries(runner)) => run_worker!(self, name, polled, runner, deliver, sqlite!(DeliverJob, pool)),
+            (Queue::Postgres(pool), Work::Deliveries(runner)) => {
+                run_worker!(self, name, polled, runner, deliver, postgres!(DeliverJob, pool))
             }
         }
     }
 
     /// Resolves if the worker runs no job, is not stopping, has the master key for them, and has not looked for jobs for too long.
     fn falls_silent(&self, polled: watch::Receiver<Instant>) -> impl Future<Output = ()> + Send + use<> {
-        let (running, stop, sealer) = (self.running.subscribe(), self.stop.clone(), Arc::clone(&self.generator.maker.sealer));
+        let (running, stop, sealer) = (self.running.subscribe(), self.stop.clone(), Arc::clone(self.work.sealer()));
         async move {
             let mut idle_since = Instant::now();
             loop {
@@ -211,39 +246,45 @@ impl Supervised {
 }
 
 /// Runs jobs.
-#[derive(Clone)]
-struct Handler {
-    generator: Arc<Generator>,
+struct Handler<R> {
+    runner: Arc<R>,
     stop: watch::Receiver<bool>,
     running: watch::Sender<usize>,
     cut: watch::Sender<bool>,
 }
 
+impl<R> Clone for Handler<R> {
+    fn clone(&self) -> Self {
+        Self { runner: Arc::clone(&self.runner), stop: self.stop.clone(), running: self.running.clone(), cut: self.cut.clone() }
+    }
+}
+
 /// Counts a running job. One that is dropped before its end was cut off: its worker ended, as it does when the database is gone.
 struct Running {
-    handler: Handler,
+    running: watch::Sender<usize>,
+    cut: watch::Sender<bool>,
     is_finished: bool,
 }
 
 impl Running {
-    fn new(handler: &Handler) -> Self {
+    fn new<R>(handler: &Handler<R>) -> Self {
         handler.running.send_modify(|count| *count += 1);
-        Self { handler: handler.clone(), is_finished: false }
+        Self { running: handler.running.clone(), cut: handler.cut.clone(), is_finished: false }
     }
 
     fn finish(mut self) {
         self.is_finished = true;
-        self.handler.cut.send_replace(false);
+        self.cut.send_replace(false);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.is_finished {
-            self.handler.cut.send_replace(true);
+            self.cut.send_replace(true);
         }
         // Last: whoever waits for none to run asks then whether one was cut off.
-        self.handler.running.send_modify(|count| *count -= 1);
+        self.running.send_modify(|count| *count -= 1);
     }
 }
 
@@ -251,23 +292,34 @@ impl Drop for Running {
 ///
 /// Without the current master key it leaves the row to another worker, and its place stays taken until the master key is there: when all
 /// places are, this worker takes no more jobs.
-async fn handle(job: GenerateCsrJob, handler: Data<Handler>) -> Result<(), BoxDynError> {
+async fn generate(job: GenerateCsrJob, handler: Data<Handler<Generator>>) -> Result<(), BoxDynError> {
     let running = Running::new(&handler);
     match job.custom_csr_id() {
         None => tracing::error!("a job was dropped: it names no custom CSR"),
         // It was fetched while the process began to stop: another process gets a job for the row immediately.
-        Some(id) if *handler.stop.borrow() => handler.generator.give_back(id).await,
-        Some(id) if handler.generator.maker.sealer.lacks().is_some() => handler.generator.give_back(id).await,
-        Some(id) => handler.generator.run(id).await,
+        Some(id) if *handler.stop.borrow() => handler.runner.give_back(id).await,
+        Some(id) if handler.runner.maker.sealer.lacks().is_some() => handler.runner.give_back(id).await,
+        Some(id) => handler.runner.run(id).await,
     }
     running.finish();
-    let (sealer, mut stop) = (&handler.generator.maker.sealer, handler.stop.clone());
+    let (sealer, mut stop) = (&handler.runner.maker.sealer, handler.stop.clone());
     if sealer.lacks().is_some() {
         tokio::select! {
             () = sealer.can_seal() => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
+    Ok(())
+}
+
+/// Runs the job of a webhook. It never returns an error: what is not delivered is due again.
+async fn deliver(job: DeliverJob, handler: Data<Handler<Deliverer>>) -> Result<(), BoxDynError> {
+    let running = Running::new(&handler);
+    match job.webhook_id() {
+        None => tracing::error!("a job was dropped: it names no webhook"),
+        Some(id) => handler.runner.run(id, handler.stop.clone()).await,
+    }
+    running.finish();
     Ok(())
 }
 

@@ -13,11 +13,22 @@ pub enum Permission {
     CustomCertificatesRead,
     /// `custom_certificates:write`, which includes reading.
     CustomCertificatesWrite,
+    /// `webhooks:read`
+    WebhooksRead,
+    /// `webhooks:write`, which includes reading.
+    WebhooksWrite,
 }
 
 impl Permission {
     /// All words of `scope` that allow something here.
-    pub const WORDS: [&str; 4] = ["custom_csrs:read", "custom_csrs:write", "custom_certificates:read", "custom_certificates:write"];
+    pub const WORDS: [&str; 6] = [
+        "custom_csrs:read",
+        "custom_csrs:write",
+        "custom_certificates:read",
+        "custom_certificates:write",
+        "webhooks:read",
+        "webhooks:write",
+    ];
 
     /// The word of `scope` that allows it and no more.
     #[must_use]
@@ -32,6 +43,8 @@ impl Permission {
             Self::CustomCsrsWrite => &["custom_csrs:write"],
             Self::CustomCertificatesRead => &["custom_certificates:read", "custom_certificates:write"],
             Self::CustomCertificatesWrite => &["custom_certificates:write"],
+            Self::WebhooksRead => &["webhooks:read", "webhooks:write"],
+            Self::WebhooksWrite => &["webhooks:write"],
         }
     }
 }

@@ -8,16 +8,14 @@ use std::{
 use aws_lc_rs::digest;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde_json::{Map, Value};
+use shared::outbound::Url;
 use zeroize::Zeroizing;
 
 use super::{
     key::Key,
     public_keys::{jwks, public_key},
 };
-use crate::{
-    outbound::Url,
-    secret_file::{self, Content},
-};
+use crate::secret_file::{self, Content};
 
 /// Some editors write it before the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::outbound::Url;
+use shared::outbound::Url;
 
 /// Between two fetches because of tokens: anyone can name a key that is not there.
 const BETWEEN_ASKS: Duration = Duration::from_secs(30);

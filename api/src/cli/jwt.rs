@@ -2,11 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use api::{
-    auth::{JwtSettings, KeySource, jwks_url, signing::Secret},
-    outbound::Url,
-};
+use api::auth::{JwtSettings, KeySource, jwks_url, signing::Secret};
 use clap::Args;
+use shared::outbound::Url;
 
 use super::{bad_setting, settings::duration};
 

@@ -18,6 +18,7 @@ use clap::Args;
 use shared::{
     clock::SystemClock,
     custom_csr::{KeyType, KeyTypes},
+    outbound::OutboundSettings,
     seal::Sealer,
     storage::{Access, Database, Migrate, Store},
 };
@@ -120,6 +121,7 @@ impl ProcessArgs {
         sealer: &Arc<Sealer>,
         threads: usize,
         blocked_keys: BlockedKeys,
+        outbound: OutboundSettings,
     ) -> anyhow::Result<Workers> {
         let config = WorkerConfig {
             threads,
@@ -135,6 +137,7 @@ impl ProcessArgs {
             heartbeat: Heartbeat { interval: self.heartbeat_interval, orphan_after: self.orphan_after },
             key_pool_size: self.key_pool_size,
             blocked_keys,
+            outbound,
         };
         Workers::start(database, config).context("the key generation threads cannot be started")
     }

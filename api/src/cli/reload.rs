@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{
-    auth::{Authenticator, KeyError, KeySource},
-    outbound::{Outbound, Url},
-};
+use api::auth::{Authenticator, KeyError, KeySource};
+use shared::outbound::{Outbound, Url};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Between two looks at the file. By its content, so that a file system without fine times and a swapped link are noticed too.

@@ -17,6 +17,8 @@ use shared::{
     bodies::create::Validator,
     clock::SystemClock,
     names::{public_suffix::SuffixList, san::SanPolicy},
+    outbound::{Gate, OutboundSettings},
+    seal::Sealer,
     storage::{Database, MAX_PENDING, Queue},
     x509::trust_anchors::TrustAnchors,
 };
@@ -128,11 +130,10 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let authenticator =
         |settings: &JwtSettings| Authenticator::new(settings, clock.clone()).map_err(|error| bad_setting(error.to_string()));
     let configured = source.clone().map(|source| authenticator(&args.jwt.with(source))).transpose()?;
-    let provider = if let Some(KeySource::JwksUrl(url)) = &source {
-        Some((url.clone(), args.outbound.client()?))
-    } else {
-        args.outbound.check()?;
-        None
+    let outbound = args.outbound.settings()?;
+    let provider = match &source {
+        Some(KeySource::JwksUrl(url)) => Some((url.clone(), args.outbound.client()?)),
+        _ => None,
     };
     if configured.is_none() {
         demo::check_listener(listen)?;
@@ -153,7 +154,9 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         let settings = args.jwt.with_demo(demo.secret);
         (authenticator(&settings)?, Some((settings, demo.is_new)))
     };
-    let (workers, following) = start_workers(&args, &database, blocked_keys).await?.unzip();
+    let started = start_workers(&args, &database, blocked_keys, outbound).await?;
+    let sealer = started.as_ref().map(|(_, _, sealer)| Arc::clone(sealer));
+    let (workers, following) = started.map(|(workers, following, _)| (workers, following)).unzip();
     if workers.is_none() && matches!(database.queue, Queue::Sqlite(_)) {
         tracing::warn!("--workers 0 on SQLite: nothing makes keys, every custom CSR stays pending");
     }
@@ -181,6 +184,8 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         rate_limits: args.limits.rate_limits(),
         trusted_proxies: args.limits.trusted_proxies(),
         contact_url: args.contact_url,
+        gate: Gate::new(args.outbound.reach()),
+        sealer,
         stopping,
     };
     tracing::info!(
@@ -245,7 +250,12 @@ async fn run(
     answered && finished && is_sound
 }
 
-async fn start_workers(args: &ServeArgs, database: &Database, blocked_keys: BlockedKeys) -> anyhow::Result<Option<(Workers, Following)>> {
+async fn start_workers(
+    args: &ServeArgs,
+    database: &Database,
+    blocked_keys: BlockedKeys,
+    outbound: OutboundSettings,
+) -> anyhow::Result<Option<(Workers, Following, Arc<Sealer>)>> {
     let threads = args.workers.unwrap_or_else(work::default_threads);
     if threads == 0 {
         return Ok(None);
@@ -258,9 +268,9 @@ async fn start_workers(args: &ServeArgs, database: &Database, blocked_keys: Bloc
         tracing::info!(released, "jobs that an earlier process had begun are run again");
     }
     database.store.empty_pool().await?;
-    let workers = args.process.start_workers(database, &sealer, threads, blocked_keys)?;
-    let following = args.process.follow_master_keys(database, data_dir, sealer, &workers)?;
-    Ok(Some((workers, following)))
+    let workers = args.process.start_workers(database, &sealer, threads, blocked_keys, outbound)?;
+    let following = args.process.follow_master_keys(database, data_dir, Arc::clone(&sealer), &workers)?;
+    Ok(Some((workers, following, sealer)))
 }
 
 /// Unlike a suffix list, roots have no others to fall back to.

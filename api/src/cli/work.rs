@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use api::http::server::{self, Options};
 use clap::Args;
-use shared::storage::Location;
+use shared::{clock::SystemClock, storage::Location};
 use tokio::net::TcpListener;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     database::DatabaseArgs,
     log,
     master_keys::{self, Following, IfMissing},
+    outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
     signals,
@@ -34,6 +35,8 @@ pub struct WorkerArgs {
     #[command(flatten)]
     process: ProcessArgs,
     #[command(flatten)]
+    outbound: OutboundArgs,
+    #[command(flatten)]
     log: log::LogArgs,
 }
 
@@ -51,6 +54,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let _last_lines = log::start(&args.log);
     args.process.check()?;
     let blocked_keys = args.process.blocked_keys()?;
+    let outbound = args.outbound.settings()?;
     if matches!(args.database.location()?, Location::Sqlite(_)) {
         return Err(bad_setting("--database-url: csrd worker needs postgres://…: on SQLite the workers are part of csrd serve"));
     }
@@ -70,8 +74,10 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let database = database?;
     let data_dir = &args.database.data_dir;
     let sealer = Arc::new(master_keys::sealer(data_dir, &*database.store, IfMissing::Refuse).await?);
+    // Processes without a master key seal the secrets of webhooks with it.
+    worker::webhook_key(&*database.store, &sealer, &SystemClock).await?;
     let threads = args.concurrency.map_or_else(default_threads, usize::from);
-    let workers = args.process.start_workers(&database, &sealer, threads, blocked_keys)?;
+    let workers = args.process.start_workers(&database, &sealer, threads, blocked_keys, outbound)?;
     let following = args.process.follow_master_keys(&database, data_dir, sealer, &workers)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -8,8 +8,9 @@ use shared::{
     codes::ErrorCode,
     custom_certificate::{BundleMethod, CertificateChain, CertificateType, CustomCertificate, LeafDetails},
     custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
-    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
+    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId, WebhookId},
     issue::{Input, Issue},
+    webhook::{Delivery, DeliveryStatus, WEBHOOKS_MAX, Webhook},
 };
 
 use crate::{
@@ -35,6 +36,13 @@ use crate::{
         query::{Parameter, out_of_range},
         types::Uuid,
     },
+    webhooks::{
+        delete::{DeletedWebhook, DeletedWebhookResponse},
+        deliveries::DeliveryListResponse,
+        dto::{DeliveryDto, WebhookDto, WebhookResponse},
+        list::WebhookListResponse,
+        ping::DeliveryResponse,
+    },
 };
 
 /// The zone that a first start grants.
@@ -43,6 +51,8 @@ const CSR_ID: &str = "019ac9ed-6f5e-7c32-9d0c-53d6c57a1b11";
 /// The custom CSR that a rekey made.
 const NEW_CSR_ID: &str = "019ac9f0-3a1b-7d44-8e2f-7b6c5d4e3f20";
 const CERTIFICATE_ID: &str = "019ac9f1b2c47d0e8f6a2b1c3d4e5f60";
+const WEBHOOK_ID: &str = "019ac9f3-c4d5-7e1f-9a7b-3c2d4e5f6071";
+const WEBHOOK_URL: &str = "https://hooks.acme-widgets.com/csrd";
 const CSR: &str = include_str!("example-csr.pem");
 const CERTIFICATE: &str = include_str!("example-certificate.pem");
 /// 2026-11-28, 15:19:54 UTC.
@@ -58,6 +68,7 @@ pub fn add(operation: &mut Value) {
         match parameter["name"].as_str() {
             Some("zone_id" | "account_id") => parameter["example"] = json!(DEMO),
             Some("custom_csr_id") if parameter["in"] == "path" => parameter["example"] = json!(CSR_ID),
+            Some("webhook_id") => parameter["example"] = json!(WEBHOOK_ID),
             Some("custom_certificate_id") => parameter["example"] = json!(CERTIFICATE_ID),
             _ => {}
         }
@@ -98,6 +109,12 @@ fn sent(name: &str) -> Option<Value> {
         "custom-csrs-rekey" => json!({ "key_type": "p256v1" }),
         "custom-certificates-create" => json!({ "certificate": CERTIFICATE, "custom_csr_id": CSR_ID }),
         "custom-certificates-edit" => json!({ "certificate": CERTIFICATE }),
+        "webhooks-create" => json!({
+            "url": WEBHOOK_URL,
+            "events": ["custom_csr.active", "custom_certificate.expiring"],
+            "description": "renewals",
+        }),
+        "webhooks-edit" => json!({ "events": ["*"], "enabled": true }),
         _ => return None,
     })
 }
@@ -130,6 +147,18 @@ fn answer(scope: &str, name: &str, status: &str) -> Option<Value> {
             let deleted = DeletedCustomCertificate { id: CERTIFICATE_ID.to_owned() };
             value(DeletedCustomCertificateResponse::new(deleted, Vec::new()))
         }
+        "webhooks-create" => {
+            let secret = Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
+            value(WebhookResponse::new(WebhookDto { secret, ..webhook(scope)?.into() }, Vec::new()))
+        }
+        "webhooks-get" | "webhooks-edit" => value(WebhookResponse::new(webhook(scope)?.into(), Vec::new())),
+        "webhooks-list" => value(WebhookListResponse::new(vec![webhook(scope)?.into()], Vec::new())),
+        "webhooks-delete" => value(DeletedWebhookResponse::new(DeletedWebhook { id: Uuid(WEBHOOK_ID.to_owned()) }, Vec::new())),
+        "webhooks-ping" => value(DeliveryResponse::new(delivery("ping", DeliveryStatus::Pending).into(), Vec::new())),
+        "webhooks-deliveries" => {
+            let delivered = DeliveryDto::from(delivery("custom_csr.active", DeliveryStatus::Delivered));
+            value(DeliveryListResponse::new(vec![delivered], Vec::new()))
+        }
         _ => None,
     }
 }
@@ -158,6 +187,10 @@ fn error(scope: &str, response: &Value) -> Option<Value> {
         ErrorCode::CountryMissing => Issue::at(code, "/country").into(),
         ErrorCode::KeyTypeInvalid => Issue::at(code, "/key_type").into(),
         ErrorCode::CustomCsrIdInvalid => invalid::<CustomCsrId>().into(),
+        ErrorCode::WebhookUrlInvalid => Issue::at(code, "/url").because("leads to an address that is not public").into(),
+        ErrorCode::WebhookEventsInvalid => Issue::at(code, "/events").because("are missing").into(),
+        ErrorCode::WebhookIdInvalid => invalid::<WebhookId>().into(),
+        ErrorCode::TooManyWebhooks => Issue::new(code).because(WEBHOOKS_MAX.to_string()).into(),
         ErrorCode::CustomCertificateIdInvalid => invalid::<CustomCertificateId>().into(),
         ErrorCode::ParameterOutOfRange => out_of_range("per_page", "100", &PerPage::must()).into(),
         ErrorCode::CertificateUnparsable => {
@@ -216,6 +249,33 @@ fn custom_csr(scope: &str, status: Status) -> Option<CustomCsr> {
         replaces: None,
         certificate_ids: Vec::new(),
     })
+}
+
+fn webhook(scope: &str) -> Option<Webhook> {
+    Some(Webhook {
+        id: WebhookId::parse(WEBHOOK_ID)?,
+        scope: scope_of(scope)?,
+        url: WEBHOOK_URL.to_owned(),
+        events: vec!["custom_csr.active".to_owned(), "custom_certificate.expiring".to_owned()],
+        description: Some("renewals".to_owned()),
+        enabled: true,
+        disabled_reason: None,
+        created_at: MADE,
+        updated_at: MADE,
+    })
+}
+
+fn delivery(event: &str, status: DeliveryStatus) -> Delivery {
+    let is_pending = status == DeliveryStatus::Pending;
+    Delivery {
+        id: "3f0c9f6f7f0e4d0e9d0b5f3f1a2b3c4d".to_owned(),
+        event: event.to_owned(),
+        occurred_at: MADE,
+        status,
+        attempts: u32::from(!is_pending),
+        response_status: (!is_pending).then_some(204),
+        next_attempt_at: is_pending.then_some(MADE),
+    }
 }
 
 fn custom_certificate() -> Option<CustomCertificate> {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 /// What can be done with a custom CSR, and with a custom certificate: the names of operations, but for their scope.
 const OF_CSR: [&str; 4] = ["custom-csrs-get", "custom-csrs-edit", "custom-csrs-delete", "custom-csrs-rekey"];
 const OF_CERTIFICATE: [&str; 3] = ["custom-certificates-get", "custom-certificates-edit", "custom-certificates-delete"];
+const OF_WEBHOOK: [&str; 5] = ["webhooks-get", "webhooks-edit", "webhooks-delete", "webhooks-ping", "webhooks-deliveries"];
 
 /// Adds them to the response of an operation that makes something.
 pub fn add(operation: &mut Value) {
@@ -12,6 +13,7 @@ pub fn add(operation: &mut Value) {
     let (targets, id): (&[&str], _) = match name {
         "custom-csrs-create" | "custom-csrs-rekey" => (&OF_CSR, "custom_csr_id"),
         "custom-certificates-create" => (&OF_CERTIFICATE, "custom_certificate_id"),
+        "webhooks-create" => (&OF_WEBHOOK, "webhook_id"),
         _ => return,
     };
     let parent = format!("{scope}_id");

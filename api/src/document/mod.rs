@@ -12,6 +12,7 @@ use crate::{
         mounted::{Account, Zone, mount},
         prefix::{CANONICAL, CLIENT},
     },
+    webhooks,
 };
 
 pub mod codes;
@@ -45,6 +46,8 @@ pub fn operations() -> impl OpenApi {
         mount::<Account, _>(custom_csrs::operations()),
         mount::<Zone, _>(custom_certificates::of_zones()),
         mount::<Account, _>(custom_certificates::of_accounts()),
+        mount::<Zone, _>(webhooks::operations()),
+        mount::<Account, _>(webhooks::operations()),
     )
 }
 

@@ -14,5 +14,7 @@ pub fn tags() -> Value {
             "Custom certificates for an account's custom CSRs",
             "Those in whatever zone that use the account's custom CSRs, to look at and to delete."
         ),
+        tag("zone-webhooks", "Webhooks of a zone", "Who is told of events of the zone."),
+        tag("account-webhooks", "Webhooks of an account", "Who is told of events of the account and of its zones."),
     ])
 }

@@ -12,3 +12,4 @@ mod outage;
 mod robustness;
 mod support;
 mod waiting;
+mod webhooks;

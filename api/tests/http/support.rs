@@ -18,6 +18,7 @@ use shared::{
     clock::{Clock, SystemClock},
     ids::{Scope, TenantId},
     names::{public_suffix::SuffixList, san::SanPolicy},
+    outbound::{Gate, OutboundSettings, Reach},
     seal::{MasterKey, Sealer},
     storage::Store,
     testing::{TestDatabase, account, actor, now, zone},
@@ -128,7 +129,7 @@ impl Api {
         let workers = has_workers.then(|| {
             let config = WorkerConfig {
                 threads: 2,
-                sealer,
+                sealer: Arc::clone(&sealer),
                 key_generator: Arc::new(AwsLc),
                 clock: Arc::new(SystemClock),
                 limits: Limits::default(),
@@ -136,10 +137,15 @@ impl Api {
                 heartbeat: Heartbeat::default(),
                 key_pool_size: 0,
                 blocked_keys: BlockedKeys::default(),
+                outbound: OutboundSettings { ca_pem: None, reach: Reach::Anywhere },
             };
             Workers::start(&test.database, config).unwrap()
         });
-        Self::serve(test, store, workers, change).await
+        let with_sealer = |state: &mut AppState| {
+            state.sealer = Some(sealer);
+            change(state);
+        };
+        Self::serve(test, store, workers, with_sealer).await
     }
 
     async fn serve(test: TestDatabase, store: Arc<dyn Store>, workers: Option<Workers>, change: impl FnOnce(&mut AppState)) -> Self {
@@ -169,6 +175,8 @@ impl Api {
             rate_limits: Arc::default(),
             trusted_proxies: TrustedProxies::default(),
             contact_url: Some(CONTACT_URL.into()),
+            gate: Gate::new(Reach::Public),
+            sealer: None,
             stopping: stopping.subscribe(),
         };
         change(&mut state);

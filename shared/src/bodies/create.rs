@@ -168,7 +168,7 @@ impl Validator {
                 Some(key_type) => draft.key_type = key_type,
                 None => draft.issues.push(self.key_type_issue()),
             },
-            Json::Whole(_) | Json::Other | Json::Array(_) | Json::Object(_) => {
+            Json::Whole(_) | Json::Bool(_) | Json::Other | Json::Array(_) | Json::Object(_) => {
                 draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, KEY_TYPE));
             }
         }
@@ -199,7 +199,7 @@ impl Validator {
             Json::Null => return false,
             Json::Array(items) if items.is_empty() => return false,
             Json::Array(items) => items,
-            Json::Whole(_) | Json::Other | Json::String(_) | Json::Object(_) => {
+            Json::Whole(_) | Json::Bool(_) | Json::Other | Json::String(_) | Json::Object(_) => {
                 draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, "/sans"));
                 return true;
             }
@@ -250,7 +250,7 @@ pub(super) fn take_text(index: usize, value: Json, draft: &mut Draft) {
             }
             draft.texts[index] = Some(text);
         }
-        Json::Whole(_) | Json::Other | Json::Array(_) | Json::Object(_) => {
+        Json::Whole(_) | Json::Bool(_) | Json::Other | Json::Array(_) | Json::Object(_) => {
             draft.mistyped[index] = true;
             draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer()));
         }

@@ -14,14 +14,16 @@ use serde::{
 /// The most characters of a repeated member's name that an error shows.
 const SHOWN_CHARS: usize = 64;
 
-/// A JSON value. Booleans, and numbers other than small whole ones, have no value here: no body needs them.
+/// A JSON value. Numbers other than small whole ones have no value here: no body needs them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Json {
     /// `null`.
     Null,
     /// A whole number from 0 to 999,999,999, which may be written as `5.0`.
     Whole(u32),
-    /// `true`, `false` or another number.
+    /// `true` or `false`.
+    Bool(bool),
+    /// Another number.
     Other,
     /// A string.
     String(String),
@@ -107,8 +109,8 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Json, E> {
-        Ok(Json::Other)
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
@@ -180,7 +182,7 @@ mod tests {
             Json::parse(br#" {"b":null,"a":[1.5,true,"x"]} "#),
             Some(Json::Object(vec![
                 ("b".into(), Json::Null),
-                ("a".into(), Json::Array(vec![Json::Other, Json::Other, Json::String("x".into())]))
+                ("a".into(), Json::Array(vec![Json::Other, Json::Bool(true), Json::String("x".into())]))
             ]))
         );
     }

@@ -6,3 +6,4 @@ pub mod json;
 pub mod undecodable;
 mod unknown;
 pub mod upload;
+pub mod webhook;

@@ -72,7 +72,8 @@ fn broken(error: &serde_json::Error) -> String {
 fn member(pointer: &str, body: &[u8]) -> String {
     let is = Json::parse(body).and_then(|json| at(&json, pointer).map(kind));
     let must = match pointer {
-        "/sans" => "an array of strings".to_owned(),
+        "/sans" | "/events" => "an array of strings".to_owned(),
+        "/enabled" => "true or false".to_owned(),
         "/priority" => format!("a whole number from 0 to {}", u16::MAX),
         "/bundle_method" => one_of(BundleMethod::ALL.iter().map(|word| word.as_str())),
         "/type" => one_of(CertificateType::ALL.iter().map(|word| word.as_str())),
@@ -93,15 +94,15 @@ fn at<'a>(json: &'a Json, pointer: &str) -> Option<&'a Json> {
     pointer.split('/').skip(1).try_fold(json, |json, step| match json {
         Json::Object(members) => members.iter().find(|(name, _)| name == step).map(|(_, value)| value),
         Json::Array(items) => items.get(step.parse::<usize>().ok()?),
-        Json::Null | Json::Whole(_) | Json::Other | Json::String(_) => None,
+        Json::Null | Json::Whole(_) | Json::Bool(_) | Json::Other | Json::String(_) => None,
     })
 }
 
 const fn kind(json: &Json) -> &'static str {
     match json {
         Json::Null => "null",
-        Json::Whole(_) => "a number",
-        Json::Other => "a number, true or false",
+        Json::Whole(_) | Json::Other => "a number",
+        Json::Bool(_) => "true or false",
         Json::String(_) => "a string",
         Json::Array(_) => "an array",
         Json::Object(_) => "an object",
@@ -149,9 +150,9 @@ mod tests {
         for (pointer, expected) in [
             ("/sans/1", "/sans/1 must be a string, and is null."),
             ("/country", "/country must be a string, and is a number."),
-            ("/state", "/state must be a string, and is a number, true or false."),
+            ("/state", "/state must be a string, and is true or false."),
             ("/locality", "/locality must be a string, and is an array."),
-            ("/priority", "/priority must be a whole number from 0 to 65535, and is a number, true or false."),
+            ("/priority", "/priority must be a whole number from 0 to 65535, and is a number."),
             ("/type", "/type must be one of sni_custom, legacy_custom."),
             ("/bundle_method", "/bundle_method must be one of ubiquitous, optimal, force."),
         ] {

@@ -97,7 +97,7 @@ fn string(value: Json) -> Result<String, ()> {
     match value {
         Json::String(text) if text.chars().all(char::is_whitespace) => Ok(String::new()),
         Json::String(text) => Ok(text),
-        Json::Null | Json::Whole(_) | Json::Other | Json::Array(_) | Json::Object(_) => Err(()),
+        Json::Null | Json::Whole(_) | Json::Bool(_) | Json::Other | Json::Array(_) | Json::Object(_) => Err(()),
     }
 }
 

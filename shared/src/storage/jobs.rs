@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     custom_csr::KeyType,
-    ids::CustomCsrId,
-    job::{GENERATE_CSR_QUEUE, GenerateCsrJob},
+    ids::{CustomCsrId, WebhookId},
+    job::{DeliverJob, GENERATE_CSR_QUEUE, GenerateCsrJob},
 };
 
 statements! {
     /// Enqueues jobs of the queue `$2`, due after `$3` microseconds by the database's clock. apalis' own statement takes the time from its caller,
     /// whose clock may be wrong. A job that is due at once is dated long back on SQLite: no clock that ever ran ahead makes it wait.
-    PUSH_JOBS {
+    pub(super) PUSH_JOBS {
         sqlite: concat!(
             "INSERT INTO Jobs (id, job, job_type, status, attempts, max_attempts, run_at, priority, metadata) \
              SELECT id, CAST(job AS BLOB), $2, 'Pending', 0, 1, \
@@ -63,6 +63,14 @@ impl NewJob {
     /// A job with a fresh ID that wakes a worker for this custom CSR.
     pub fn new(id: CustomCsrId) -> Result<Self, StoreError> {
         let job = serde_json::to_string(&GenerateCsrJob::new(id)).map_err(|error| StoreError::Internal(error.to_string()))?;
+        Ok(Self { id: Ulid::generate().to_string(), job })
+    }
+}
+
+impl NewJob {
+    /// A job with a fresh ID that wakes a worker for the deliveries of this webhook.
+    pub fn deliver(id: WebhookId) -> Result<Self, StoreError> {
+        let job = serde_json::to_string(&DeliverJob::new(id)).map_err(|error| StoreError::Internal(error.to_string()))?;
         Ok(Self { id: Ulid::generate().to_string(), job })
     }
 }

@@ -22,7 +22,7 @@ pub struct Sweep {
 pub struct Vitals {
     /// The database's time.
     pub now: Timestamp,
-    /// Workers that were seen lately.
+    /// Workers that make keys and were seen lately.
     pub workers: u64,
     /// Custom CSRs that are pending.
     pub pending: u64,
@@ -105,16 +105,18 @@ statements! {
     RELEASE_JOBS {
         sqlite: "UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL WHERE status IN ('Queued', 'Running')",
     };
-    /// The database's clock in microseconds since the Unix epoch (`now`), the workers seen within the last `$1` seconds (`workers`), the
+    /// The database's clock in microseconds since the Unix epoch (`now`), the workers that make keys seen within the last `$1` seconds (`workers`), the
     /// pending custom CSRs (`pending`) and when the oldest of them was accepted (`oldest`). `has_scopes` is asked for its failure: a database
     /// without that table, or without the right to read it, is not ready.
     VITALS {
         sqlite: "SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000000 AS now, \
-            (SELECT COUNT(*) FROM Workers WHERE last_seen > CAST(strftime('%s', 'now') AS INTEGER) - $1) AS workers, \
+            (SELECT COUNT(*) FROM Workers WHERE last_seen > CAST(strftime('%s', 'now') AS INTEGER) - $1 \
+            AND worker_type = 'generate-csr') AS workers, \
             COUNT(*) AS pending, MIN(created_at) AS oldest, EXISTS (SELECT 1 FROM scopes) AS has_scopes \
             FROM custom_csrs WHERE status = 'pending'",
         postgres: "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS now, \
-            (SELECT COUNT(*) FROM apalis.workers WHERE last_seen > now() - make_interval(secs => $1)) AS workers, \
+            (SELECT COUNT(*) FROM apalis.workers WHERE last_seen > now() - make_interval(secs => $1) \
+            AND worker_type = 'generate-csr') AS workers, \
             COUNT(*) AS pending, MIN(created_at) AS oldest, EXISTS (SELECT 1 FROM scopes) AS has_scopes \
             FROM custom_csrs WHERE status = 'pending'",
     };

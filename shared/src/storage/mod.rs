@@ -18,6 +18,7 @@ mod master_keys;
 mod scopes;
 mod sealed_records;
 mod signals;
+mod webhooks;
 
 #[cfg(test)]
 mod contract_test;
@@ -47,6 +48,7 @@ pub use self::{
     scopes::{ScopeGrant, Scopes},
     sealed_records::{Resealed, SealedRecord, SealedRecords, SealedRow},
     signals::{Changes, Signal, Signals},
+    webhooks::{Attempt, Deliveries, Due, NewWebhook, Receiver, WebhookChange, WebhookCreation, Webhooks},
 };
 
 /// The storage that everything works on.
@@ -66,6 +68,8 @@ pub trait Store:
     + KeyHolders
     + AuditStore
     + Maintenance
+    + Webhooks
+    + Deliveries
     + Send
     + Sync
 {

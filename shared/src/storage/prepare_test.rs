@@ -7,7 +7,7 @@ use super::{
     custom_csrs::{self, ACCEPT_STATEMENTS, LIST_STATEMENTS, READ_STATEMENTS},
     engine::{self, Statement},
     generation::{self, COMPLETE_STATEMENTS},
-    jobs, key_holders, key_pool, maintenance, master_keys, scopes, sealed_records,
+    jobs, key_holders, key_pool, maintenance, master_keys, scopes, sealed_records, webhooks,
 };
 use crate::testing::TestDatabase;
 
@@ -29,6 +29,8 @@ const ALL: &[&[(&str, Statement)]] = &[
     key_holders::STATEMENTS,
     audit::STATEMENTS,
     maintenance::STATEMENTS,
+    webhooks::STATEMENTS,
+    webhooks::DELIVERY_STATEMENTS,
 ];
 
 async fn prepare_all<DB: Dialect>(pool: &Pool<DB>)

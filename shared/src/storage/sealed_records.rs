@@ -85,8 +85,10 @@ struct Place {
 
 /// Every column whose records last. A new one is one line here, and its two statements; its table names the master key in `master_key_id`,
 /// which refers to `master_keys`. Pool keys are none of them: they are made anew.
-const PLACES: [Place; 1] =
-    [Place { table: "custom_csrs", column: "sealed_private_key", list: LIST_PRIVATE_KEYS, reseal: RESEAL_PRIVATE_KEYS }];
+const PLACES: [Place; 2] = [
+    Place { table: "custom_csrs", column: "sealed_private_key", list: LIST_PRIVATE_KEYS, reseal: RESEAL_PRIVATE_KEYS },
+    Place { table: "webhook_keys", column: "sealed_private_key", list: LIST_WEBHOOK_KEYS, reseal: RESEAL_WEBHOOK_KEYS },
+];
 
 /// The next `$3` records that the master key `$1` sealed, with IDs after `$2`.
 macro_rules! list_sealed_by {
@@ -130,6 +132,12 @@ statements! {
         sqlite: reseal!(sqlite "custom_csrs" "sealed_private_key" ""),
         postgres: reseal!(postgres "custom_csrs" "sealed_private_key" concat!(" AND custom_csrs.id = ANY (ARRAY(SELECT id FROM custom_csrs \
             WHERE id = ANY (", given_ids!(), ") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED))")),
+    };
+    LIST_WEBHOOK_KEYS = list_sealed_by!("webhook_keys" "sealed_private_key");
+    /// There is hardly more than one, and nobody holds them.
+    RESEAL_WEBHOOK_KEYS {
+        sqlite: reseal!(sqlite "webhook_keys" "sealed_private_key" ""),
+        postgres: reseal!(postgres "webhook_keys" "sealed_private_key" ""),
     };
     LIST_SEALED = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs \
         WHERE id > $1 AND sealed_private_key IS NOT NULL ORDER BY id LIMIT $2";

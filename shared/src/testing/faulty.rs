@@ -16,14 +16,17 @@ use crate::{
     clock::Timestamp,
     custom_certificate::CustomCertificate,
     custom_csr::CustomCsr,
-    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
+    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId, WebhookId},
     storage::{
-        Acceptance, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
-        CertificateStore, CompletionOutcome, CustomCsrs, Deletion, GeneratedCsr, Generation, Generations, IdempotencyKey, KeyHolder,
-        KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey,
-        Page, PoolAddition, PoolKey, PoolKeys, Purge, Registration, Repeat, Replacement, Resealed, Retirement, ScopeGrant, Scopes,
-        SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals,
+        Acceptance, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
+        CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, GeneratedCsr, Generation, Generations, IdempotencyKey,
+        KeyHolder, KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr,
+        NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey, PoolKeys, Purge, Receiver, Registration, Repeat, Replacement, Resealed,
+        Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep,
+        UsableCsr, Vitals, WebhookChange, WebhookCreation, Webhooks,
     },
+    webhook::{Delivery, Webhook},
+    webhook_secret::WebhookKey,
 };
 
 /// Whether a call that fails took effect all the same.
@@ -350,6 +353,73 @@ impl Maintenance for FaultyStore {
     }
     async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError> {
         self.call("vitals", self.inner.vitals(seen_within)).await
+    }
+}
+
+#[async_trait]
+impl Webhooks for FaultyStore {
+    async fn create_webhook(&self, new: &NewWebhook, actor: &Actor, now: Timestamp) -> Result<WebhookCreation, StoreError> {
+        self.call("create_webhook", self.inner.create_webhook(new, actor, now)).await
+    }
+    async fn find_webhook(&self, scope: &Scope, id: WebhookId) -> Result<Option<Webhook>, StoreError> {
+        self.call("find_webhook", self.inner.find_webhook(scope, id)).await
+    }
+    async fn list_webhooks(&self, scope: &Scope) -> Result<Vec<Webhook>, StoreError> {
+        self.call("list_webhooks", self.inner.list_webhooks(scope)).await
+    }
+    async fn edit_webhook(
+        &self,
+        scope: &Scope,
+        id: WebhookId,
+        change: &WebhookChange,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<Webhook>, StoreError> {
+        self.call("edit_webhook", self.inner.edit_webhook(scope, id, change, actor, now)).await
+    }
+    async fn delete_webhook(&self, scope: &Scope, id: WebhookId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("delete_webhook", self.inner.delete_webhook(scope, id, actor, now)).await
+    }
+    async fn ping_webhook(&self, scope: &Scope, id: WebhookId, delivery_id: &str, now: Timestamp) -> Result<Option<Delivery>, StoreError> {
+        self.call("ping_webhook", self.inner.ping_webhook(scope, id, delivery_id, now)).await
+    }
+    async fn list_deliveries(&self, scope: &Scope, id: WebhookId) -> Result<Option<Vec<Delivery>>, StoreError> {
+        self.call("list_deliveries", self.inner.list_deliveries(scope, id)).await
+    }
+    async fn find_webhook_key(&self) -> Result<Option<WebhookKey>, StoreError> {
+        self.call("find_webhook_key", self.inner.find_webhook_key()).await
+    }
+    async fn add_webhook_key(&self, key: &WebhookKey, now: Timestamp) -> Result<(), StoreError> {
+        self.call("add_webhook_key", self.inner.add_webhook_key(key, now)).await
+    }
+}
+
+#[async_trait]
+impl Deliveries for FaultyStore {
+    async fn wake_deliveries(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.call("wake_deliveries", self.inner.wake_deliveries(now)).await
+    }
+    async fn find_receiver(&self, id: WebhookId) -> Result<Option<Receiver>, StoreError> {
+        self.call("find_receiver", self.inner.find_receiver(id)).await
+    }
+    async fn take_due(&self, id: WebhookId, limit: u32, lease: Duration, now: Timestamp) -> Result<Vec<Due>, StoreError> {
+        self.call("take_due", self.inner.take_due(id, limit, lease, now)).await
+    }
+    async fn end_attempt(
+        &self,
+        webhook_id: WebhookId,
+        delivery_id: &str,
+        attempt: Attempt,
+        response_status: Option<u16>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.call("end_attempt", self.inner.end_attempt(webhook_id, delivery_id, attempt, response_status, now)).await
+    }
+    async fn tell_time(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.call("tell_time", self.inner.tell_time(now)).await
+    }
+    async fn purge_deliveries(&self) -> Result<u64, StoreError> {
+        self.call("purge_deliveries", self.inner.purge_deliveries()).await
     }
 }
 

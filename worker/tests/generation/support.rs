@@ -12,6 +12,7 @@ use shared::{
     clock::SystemClock,
     custom_csr::{CustomCsr, KeyType, Status},
     ids::{CustomCsrId, Scope},
+    outbound::{OutboundSettings, Reach},
     seal::{MasterKey, Sealer},
     storage::{Acceptance, Store, StoreError},
     testing::{TestDatabase, actor, new_custom_csr, now, zone},
@@ -63,6 +64,7 @@ impl World {
             heartbeat: Heartbeat::default(),
             key_pool_size: self.key_pool_size,
             blocked_keys: self.blocked_keys.clone(),
+            outbound: OutboundSettings { ca_pem: None, reach: Reach::Anywhere },
         };
         Workers::start(&self.test.database, config).unwrap()
     }

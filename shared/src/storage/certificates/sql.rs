@@ -102,8 +102,8 @@ statements! {
     pub(super) REPLACE_CERTIFICATE = concat!(
     "UPDATE custom_certificates SET custom_csr_id = $3, chain_pem = $4, hosts = $5, issuer = $6, signature = $7, not_after = $8, \
      not_before = $9, serial_number = $10, fingerprint_sha256 = $11, bundle_method = COALESCE($12, bundle_method), \
-     certificate_type = COALESCE($13, certificate_type), priority = COALESCE($14, priority), modified_at = $15, described_at = $15 \
-     WHERE id = $1 AND scope = $2 RETURNING ",
+     certificate_type = COALESCE($13, certificate_type), priority = COALESCE($14, priority), modified_at = $15, described_at = $15, \
+     expiry_told_until = $15 WHERE id = $1 AND scope = $2 RETURNING ",
     columns!()
     );
     pub(super) EDIT_CERTIFICATE = concat!(

@@ -10,6 +10,7 @@ mod listing;
 mod master_keys;
 mod processes;
 mod uploads;
+mod webhooks;
 
 use std::sync::Arc;
 

@@ -1,13 +1,20 @@
-//! Requests that csrd sends itself: whatever the other side does, each ends within a time, and its answer within a size.
+//! Requests that csrd sends itself, all of them through one gate: whatever the other side does, each ends within a time, its answer within a
+//! size, and it goes where it may go.
 
-use std::{error::Error, time::Duration};
+mod address;
+mod gate;
+
+use std::{error::Error, sync::Arc, time::Duration};
 
 use reqwest::{Certificate, Client, Response, StatusCode, header, redirect::Policy};
 
-pub use reqwest::Url;
+pub use self::gate::{Gate, Reach, URL_MAX_CHARS};
+pub use reqwest::{Url, header::HeaderMap};
 
-/// How long a request may take, its redirects and its answer together.
-const TIME: Duration = Duration::from_secs(10);
+/// How long fetching may take, its redirects and its answer together.
+const GET_TIME: Duration = Duration::from_secs(10);
+/// How long telling may take, until the head of the answer is there.
+const POST_TIME: Duration = Duration::from_secs(15);
 /// The largest answer that is read, in bytes.
 const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// The most redirects that are followed.
@@ -17,7 +24,18 @@ const REDIRECTS_MAX: usize = 5;
 #[derive(Debug, Clone)]
 pub struct Outbound {
     client: Client,
-    time: Duration,
+    gate: Gate,
+    get_time: Duration,
+    post_time: Duration,
+}
+
+/// How requests are sent, for a process that may never send one: whoever sends reads the system's root certificates.
+#[derive(Debug, Clone)]
+pub struct OutboundSettings {
+    /// Root certificates beside the system's, as PEM.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Where requests may go.
+    pub reach: Reach,
 }
 
 /// Why no request can be sent, or why it has no answer that counts: one line without the URL.
@@ -25,27 +43,44 @@ pub struct Outbound {
 #[error("{0}")]
 pub struct OutboundError(String);
 
+impl OutboundError {
+    /// A target is not one, for this reason of [`Gate::target`].
+    #[must_use]
+    pub fn of_target(reason: String) -> Self {
+        Self(format!("the URL {reason}"))
+    }
+
+    fn refused() -> Self {
+        Self("its host leads to an address that is not public".to_owned())
+    }
+}
+
 impl Outbound {
     /// Trusts the system's root certificates, and those of this PEM text.
     ///
     /// # Errors
     ///
     /// [`OutboundError`] if a certificate cannot be read, or if there is none at all.
-    pub fn new(ca_pem: Option<&[u8]>) -> Result<Self, OutboundError> {
+    pub fn new(ca_pem: Option<&[u8]>, reach: Reach) -> Result<Self, OutboundError> {
+        Self::through(Gate::new(reach), ca_pem)
+    }
+
+    fn through(gate: Gate, ca_pem: Option<&[u8]>) -> Result<Self, OutboundError> {
         let roots = ca_pem.map(certificates).transpose()?.unwrap_or_default();
         let client = Client::builder()
             .tls_certs_merge(roots)
-            // Followed one by one below: each is looked at.
+            .dns_resolver(Arc::new(gate.clone()))
+            // Followed one by one below, if at all: each is looked at.
             .redirect(Policy::none())
             // A proxy comes from settings or not at all.
             .no_proxy()
             .referer(false)
-            // Requests are minutes apart.
+            // An address is judged for each request.
             .pool_max_idle_per_host(0)
             .user_agent(concat!("csrd/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| OutboundError(format!("no TLS client can be made: {}", cause(&error))))?;
-        Ok(Self { client, time: TIME })
+        Ok(Self { client, gate, get_time: GET_TIME, post_time: POST_TIME })
     }
 
     /// Reads what is at this URL. Redirects lead to HTTPS on the same host only.
@@ -55,13 +90,27 @@ impl Outbound {
     /// [`OutboundError`] if there is no answer 200, not all of it in 10 s, or more than 1 MiB.
     pub async fn get(&self, url: &Url, accept: &str) -> Result<Vec<u8>, OutboundError> {
         let answer = async { whole(self.follow(url, accept).await?).await };
-        let late = |_| OutboundError(format!("no whole answer came within {} s", self.time.as_secs_f64()));
-        tokio::time::timeout(self.time, answer).await.map_err(late)?
+        let late = |_| OutboundError(format!("no whole answer came within {} s", self.get_time.as_secs_f64()));
+        tokio::time::timeout(self.get_time, answer).await.map_err(late)?
+    }
+
+    /// Posts JSON, and returns the status of the answer, whatever it is: no redirect is followed, and no more of the answer is read.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboundError`] if the request may not go there, or if there is no answer in 15 s.
+    pub async fn post(&self, url: &Url, headers: HeaderMap, json: String) -> Result<u16, OutboundError> {
+        self.gate.check_literal(url)?;
+        let request = self.client.post(url.clone()).header(header::CONTENT_TYPE, "application/json").headers(headers).body(json);
+        let late = |_| OutboundError(format!("no answer came within {} s", self.post_time.as_secs_f64()));
+        let answer = tokio::time::timeout(self.post_time, request.send()).await.map_err(late)?;
+        answer.map(|response| response.status().as_u16()).map_err(|error| OutboundError(cause(&error)))
     }
 
     async fn follow(&self, url: &Url, accept: &str) -> Result<Response, OutboundError> {
         let mut place = url.clone();
         for _ in 0..=REDIRECTS_MAX {
+            self.gate.check_literal(&place)?;
             let request = self.client.get(place.clone()).header(header::ACCEPT, accept);
             let response = request.send().await.map_err(|error| OutboundError(cause(&error)))?;
             match response.status() {
@@ -116,6 +165,11 @@ fn cause(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::IpAddr,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
@@ -132,7 +186,8 @@ mod tests {
             let (mut connection, _) = listener.accept().await.unwrap();
             serve(&mut connection, &head, &body, times, pause).await
         });
-        let outbound = Outbound { time: Duration::from_millis(if pause.is_zero() { 60_000 } else { 300 }), ..Outbound::new(None).unwrap() };
+        let time = Duration::from_millis(if pause.is_zero() { 60_000 } else { 300 });
+        let outbound = Outbound { get_time: time, ..Outbound::new(None, Reach::Anywhere).unwrap() };
         let outcome = outbound.get(&url, "application/json").await;
         server.abort();
         outcome.map(|body| body.len()).map_err(|error| error.to_string())
@@ -141,7 +196,7 @@ mod tests {
     /// The client may leave at any time.
     async fn serve(connection: &mut TcpStream, head: &str, body: &[u8], times: usize, pause: Duration) -> std::io::Result<()> {
         let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
+        while !request.windows(4).any(|end| end == b"\r\n\r\n") {
             if connection.read_buf(&mut request).await? == 0 {
                 return Ok(());
             }
@@ -209,6 +264,75 @@ mod tests {
         assert_eq!(at_once("302 Found", b"", 0).await.unwrap_err(), "the answer has the status 302");
     }
 
+    /// A server that lets clients wait for its answer, or answers this; how many connections it got.
+    async fn receiver(answer: Option<&'static str>) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    match answer {
+                        Some(head) => serve(&mut connection, head, b"x", 100_000, Duration::ZERO).await,
+                        // Until the client leaves.
+                        None => connection.read_to_end(&mut Vec::new()).await.map(drop),
+                    }
+                });
+            }
+        });
+        (address, connections)
+    }
+
+    /// Names that lead somewhere else at each look-up: the last place stays.
+    fn rebinding(reach: Reach, places: &[&str]) -> Gate {
+        let places: Vec<IpAddr> = places.iter().map(|place| place.parse().unwrap()).collect();
+        let looks = AtomicUsize::new(0);
+        Gate::with(reach, move |_| {
+            let place = places[looks.fetch_add(1, Ordering::SeqCst).min(places.len() - 1)];
+            Box::pin(async move { Ok(vec![place]) })
+        })
+    }
+
+    async fn posted(gate: Gate, url: &str) -> Result<u16, OutboundError> {
+        Outbound::through(gate, None).unwrap().post(&url.parse().unwrap(), HeaderMap::new(), "{}".to_owned()).await
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_a_private_address_on_the_second_look_is_not_connected_to() {
+        let (address, connections) = receiver(Some("200 OK")).await;
+        for private in ["127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"] {
+            let gate = rebinding(Reach::Public, &["8.8.8.8", private]);
+            let url = gate.target("https://hooks.example/").unwrap();
+            assert_eq!(gate.leads_out(&url).await, Ok(()), "the first look gives a public address");
+            let url = format!("http://hooks.example:{}/", address.port());
+            assert_eq!(posted(gate, &url).await, Err(OutboundError::refused()), "{private}");
+        }
+        for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "[64:ff9b::127.0.0.1]"] {
+            let url = format!("http://{host}:{}/", address.port());
+            assert_eq!(posted(Gate::new(Reach::Public), &url).await, Err(OutboundError::refused()), "{host}");
+        }
+        assert_eq!(posted(Gate::new(Reach::Public), &format!("http://localhost:{}/", address.port())).await, Err(OutboundError::refused()));
+        assert_eq!(connections.load(Ordering::SeqCst), 0);
+        let gate = rebinding(Reach::Anywhere, &["127.0.0.1"]);
+        assert_eq!(posted(gate, &format!("http://hooks.example:{}/", address.port())).await, Ok(200), "where it is allowed");
+    }
+
+    #[tokio::test]
+    async fn what_is_told_follows_no_redirect_and_reads_no_body_and_waits_no_longer_than_its_time() {
+        let (elsewhere, connections) = receiver(Some("200 OK")).await;
+        let head: &'static str = format!("307 Temporary Redirect\r\nLocation: http://{elsewhere}/").leak();
+        for (head, status) in [(head, 307), ("204 No Content", 204), ("200 OK\r\nContent-Length: 100000", 200), ("410 Gone", 410)] {
+            let (address, _) = receiver(Some(head)).await;
+            assert_eq!(posted(Gate::new(Reach::Anywhere), &format!("http://{address}/")).await, Ok(status));
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 0);
+        let (silent, _) = receiver(None).await;
+        let outbound = Outbound { post_time: Duration::from_millis(200), ..Outbound::new(None, Reach::Anywhere).unwrap() };
+        let late = outbound.post(&format!("http://{silent}/").parse().unwrap(), HeaderMap::new(), String::new()).await;
+        assert_eq!(late.unwrap_err().to_string(), "no answer came within 0.2 s");
+    }
+
     #[test]
     fn certificates_that_are_none_are_refused() {
         for (pem, problem) in [
@@ -217,7 +341,7 @@ mod tests {
             (b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "it is not PEM"),
             (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no TLS client can be made"),
         ] {
-            let refused = Outbound::new(Some(pem)).unwrap_err().to_string();
+            let refused = Outbound::new(Some(pem), Reach::Anywhere).unwrap_err().to_string();
             assert!(refused.starts_with(problem) && !refused.contains('\n'), "{refused}");
         }
     }

@@ -1,0 +1,198 @@
+//! Events: their types, when certificates expire, and what is told of each.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{clock::Timestamp, custom_certificate::LAST_SECOND, ids::Scope, x509::certificate::leaf_details};
+
+/// All types of events.
+pub const TYPES: [&str; 8] = [
+    "custom_csr.active",
+    "custom_csr.failed",
+    "custom_csr.stale",
+    "custom_certificate.uploaded",
+    "custom_certificate.replaced",
+    "custom_certificate.deleted",
+    EXPIRING,
+    "custom_certificate.expired",
+];
+/// What stands for all of them in a webhook.
+pub const ALL: &str = "*";
+/// A try that somebody asked for: no event, but told like one.
+pub const PING: &str = "ping";
+
+const EXPIRING: &str = "custom_certificate.expiring";
+const DAY: Duration = Duration::from_hours(24);
+
+/// An active custom CSR is stale when it has had no certificate for this long.
+pub const STALE_AFTER: Duration = Duration::from_hours(24 * 30);
+/// No certificate is told to expire earlier than this before its notAfter.
+pub const EXPIRING_WITHIN: Duration = Duration::from_hours(24 * 30);
+/// A certificate that lives as long as this is told to expire at fixed moments.
+const LONG_LIFE: Duration = Duration::from_hours(24 * 90);
+
+/// The moments at which a certificate is told to expire, and after them the one at which it is expired.
+#[must_use]
+pub fn expiry_moments(not_before: Timestamp, not_after: Timestamp) -> BTreeSet<Timestamp> {
+    let life = Duration::from_micros(not_after.micros().saturating_sub(not_before.micros()).max(0).unsigned_abs());
+    let before =
+        if life >= LONG_LIFE { [30, 14, 7, 3, 1].map(|days| DAY * days).to_vec() } else { vec![life / 3, life / 6, life / 12, DAY] };
+    before.into_iter().map(|before| not_after.minus(before)).chain([not_after.plus(LAST_SECOND)]).collect()
+}
+
+/// What a trigger of the database writes of a custom CSR.
+#[derive(Deserialize)]
+struct CsrRow {
+    id: String,
+    scope: String,
+    account_id: Option<String>,
+    status: String,
+    error: Option<String>,
+    created_at: i64,
+    updated_at: i64,
+    country: String,
+    state: String,
+    locality: String,
+    organization: String,
+    organizational_unit: Option<String>,
+    common_name: String,
+    name: Option<String>,
+    description: Option<String>,
+    sans: String,
+    key_type: String,
+    replaces: Option<String>,
+}
+
+/// What a trigger of the database writes of a custom certificate. The chain is there where an older version wrote the row.
+#[derive(Deserialize)]
+struct CertificateRow {
+    id: String,
+    scope: String,
+    custom_csr_id: String,
+    hosts: String,
+    issuer: String,
+    signature: String,
+    not_after: i64,
+    not_before: Option<i64>,
+    serial_number: Option<String>,
+    fingerprint_sha256: Option<String>,
+    bundle_method: String,
+    certificate_type: String,
+    priority: i64,
+    uploaded_at: i64,
+    modified_at: i64,
+    chain_pem: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(rename = "type")]
+    event: &'a str,
+    timestamp: String,
+    data: Value,
+}
+
+/// The body that a webhook is told of an event with: what GET shows of the resource, without its PEM. `None` if the row cannot be read.
+#[must_use]
+pub fn body(event: &str, occurred_at: Timestamp, row: &str) -> Option<String> {
+    let data = match event.split_once('.') {
+        Some(("custom_csr", _)) => csr(serde_json::from_str(row).ok()?)?,
+        Some(("custom_certificate", _)) => certificate(event, occurred_at, serde_json::from_str(row).ok()?)?,
+        _ => serde_json::from_str(row).ok()?,
+    };
+    serde_json::to_string(&Told { event, timestamp: occurred_at.rfc3339(), data }).ok()
+}
+
+fn time(micros: i64) -> String {
+    Timestamp::from_micros(micros).rfc3339()
+}
+
+fn csr(row: CsrRow) -> Option<Value> {
+    let scope = Scope::parse(&row.scope)?;
+    let zone_id = match &scope {
+        Scope::Zone(id) => Some(id.as_str()),
+        Scope::Account(_) => None,
+    };
+    let sans: Value = serde_json::from_str(&row.sans).ok()?;
+    let mut data = json!({
+        "id": row.id, "status": row.status, "error": row.error, "created_at": time(row.created_at), "updated_at": time(row.updated_at),
+        "account_tag": row.account_id, "zone_id": zone_id, "country": row.country, "state": row.state, "locality": row.locality,
+        "organization": row.organization, "organizational_unit": row.organizational_unit, "common_name": row.common_name,
+        "name": row.name, "description": row.description, "sans": sans, "key_type": row.key_type, "replaces": row.replaces,
+        // No event tells of one that has any.
+        "custom_certificate_ids": [],
+    });
+    if row.error.is_none() {
+        data.as_object_mut()?.shift_remove("error");
+    }
+    Some(data)
+}
+
+fn certificate(event: &str, now: Timestamp, row: CertificateRow) -> Option<Value> {
+    let zone = Scope::parse(&row.scope)?;
+    let not_after = Timestamp::from_micros(row.not_after);
+    let (not_before, serial_number, fingerprint) = match &row.chain_pem {
+        Some(chain) => {
+            let leaf = leaf_details(chain)?;
+            (leaf.not_before.micros(), leaf.serial_number, leaf.fingerprint_sha256)
+        }
+        None => (row.not_before?, row.serial_number?, row.fingerprint_sha256?),
+    };
+    let hosts: Value = serde_json::from_str(&row.hosts).ok()?;
+    let mut data = json!({
+        "id": row.id, "zone_id": zone.id().as_str(), "status": if now < not_after.plus(LAST_SECOND) { "active" } else { "expired" },
+        "custom_csr_id": row.custom_csr_id, "hosts": hosts, "issuer": row.issuer, "signature": row.signature,
+        "expires_on": time(row.not_after), "uploaded_on": time(row.uploaded_at), "modified_on": time(row.modified_at),
+        "bundle_method": row.bundle_method, "type": row.certificate_type, "priority": row.priority,
+        "fingerprint_sha256": fingerprint, "serial_number": serial_number, "not_before": time(not_before),
+    });
+    if event == EXPIRING {
+        let left = not_after.micros().saturating_sub(now.micros()).max(0).unsigned_abs();
+        data["days_left"] = left.div_ceil(u64::try_from(DAY.as_micros()).ok()?).into();
+    }
+    Some(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moments(days: f64) -> Vec<f64> {
+        let life = Duration::from_secs_f64(days * 86_400.0);
+        let not_after = Timestamp::from_micros(0).plus(life);
+        let before = |moment: Timestamp| (not_after.micros() - moment.micros()) as f64 / 86_400e6;
+        expiry_moments(Timestamp::from_micros(0), not_after).into_iter().map(before).collect()
+    }
+
+    #[test]
+    #[expect(clippy::float_cmp, reason = "whole days")]
+    fn a_long_life_is_told_of_at_fixed_moments_and_a_short_one_at_parts_of_it() {
+        let expired = -1.0 / 86_400.0;
+        for days in [90.0, 398.0] {
+            assert_eq!(moments(days), [30.0, 14.0, 7.0, 3.0, 1.0, expired]);
+        }
+        assert_eq!(moments(48.0), [16.0, 8.0, 4.0, 1.0, expired]);
+        assert_eq!(moments(6.0), [2.0, 1.0, 0.5, expired], "a sixth is a day: one moment");
+    }
+
+    #[test]
+    fn what_is_told_of_an_expiry_counts_the_days_that_are_left() {
+        let day = 86_400_000_000_i64;
+        let row = json!({
+            "id": "c", "scope": "zones/z", "custom_csr_id": "i", "hosts": "[\"a.b\"]", "issuer": "CA", "signature": "S",
+            "not_after": 100 * day, "not_before": 0, "serial_number": "0a", "fingerprint_sha256": "ff", "bundle_method": "force",
+            "certificate_type": "sni_custom", "priority": 7, "uploaded_at": 0, "modified_at": 0, "chain_pem": null,
+        });
+        let told =
+            |event, at| -> Value { serde_json::from_str(&body(event, Timestamp::from_micros(at), &row.to_string()).unwrap()).unwrap() };
+        assert_eq!(told(EXPIRING, 70 * day)["data"]["days_left"], 30);
+        assert_eq!(told(EXPIRING, 70 * day + 1)["data"]["days_left"], 30);
+        assert_eq!(told(EXPIRING, 99 * day)["data"]["days_left"], 1);
+        let expired = told("custom_certificate.expired", 100 * day + 1_000_000);
+        assert_eq!((&expired["data"]["status"], expired["data"].get("days_left")), (&json!("expired"), None));
+        assert_eq!(expired["timestamp"], "1970-04-11T00:00:01.000000Z");
+        assert_eq!(body(EXPIRING, Timestamp::from_micros(0), "{}"), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! Tells webhooks of events: one job for each webhook, however many deliveries wait for it, so that a slow receiver holds up nobody else's.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use shared::{
+    clock::Clock,
+    events,
+    ids::WebhookId,
+    outbound::{Gate, HeaderMap, Outbound, OutboundError, OutboundSettings},
+    seal::{SealError, Sealer},
+    storage::{Attempt, Due, Receiver, Store, StoreError},
+    webhook::PAUSES,
+    webhook_secret::{WebhookKey, WebhookSecret},
+};
+use tokio::{sync::watch, time::Instant};
+
+/// The most deliveries of one webhook that are under way at once.
+const AT_ONCE: usize = 16;
+/// A job ends after this time, and another one goes on: each is over before its worker could count as dead.
+const SLICE: Duration = Duration::from_secs(10);
+/// After this time without an end, a delivery is due again: its process was killed. An attempt takes 15 s at most.
+const LEASE: Duration = Duration::from_secs(45);
+/// Between two looks for webhooks with deliveries that are due.
+const LOOK: Duration = Duration::from_millis(500);
+/// Between two attempts to open a secret that does not open.
+const CLOSED: Duration = Duration::from_secs(10);
+
+/// Delivers.
+pub struct Deliverer {
+    /// Stores the deliveries.
+    pub store: Arc<dyn Store>,
+    /// Opens the key pairs of secrets.
+    pub sealer: Arc<Sealer>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How requests are sent.
+    pub settings: OutboundSettings,
+    /// Made for the first delivery.
+    pub outbound: OnceLock<Result<Outbound, OutboundError>>,
+    /// Changes when this process has enqueued jobs.
+    pub woken: watch::Sender<u64>,
+}
+
+impl Deliverer {
+    /// Enqueues jobs for what is due, until told to stop.
+    pub async fn wake(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(LOOK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            match self.store.wake_deliveries(self.clock.now()).await {
+                Ok(0) => {}
+                Ok(_) => self.woken.send_modify(|count| *count = count.wrapping_add(1)),
+                // A database that is away has its own warnings.
+                Err(error) => tracing::debug!(%error, "webhooks with deliveries were not looked for"),
+            }
+        }
+    }
+
+    /// Runs one job. It never fails: what is not delivered is due again.
+    pub async fn run(&self, id: WebhookId, mut stop: watch::Receiver<bool>) {
+        let receiver = match self.store.find_receiver(id).await {
+            Ok(Some(receiver)) => receiver,
+            Ok(None) => return,
+            Err(error) => return tracing::warn!(webhook_id = %id, %error, "deliveries wait for the database"),
+        };
+        let (webhook_id, scope) = (id.to_string(), receiver.scope.to_string());
+        let Ok(secret) = WebhookSecret::open(&receiver.sealed_secret, &receiver.key, &self.sealer, &webhook_id, &scope) else {
+            tracing::error!(
+                webhook_id,
+                master_key_id = receiver.key.master_key_id,
+                "the secret of a webhook does not open: its deliveries wait"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(CLOSED) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            return;
+        };
+        if let Err(error) = self.deliver_all(id, &receiver, &secret, &stop).await {
+            tracing::warn!(webhook_id, %error, "deliveries wait for the database");
+        }
+    }
+
+    async fn deliver_all(
+        &self,
+        id: WebhookId,
+        receiver: &Receiver,
+        secret: &WebhookSecret,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), StoreError> {
+        let (began, mut under_way) = (Instant::now(), FuturesUnordered::new());
+        loop {
+            let room = AT_ONCE - under_way.len();
+            if room >= AT_ONCE / 2 && began.elapsed() < SLICE && !*stop.borrow() {
+                let room = u32::try_from(room).unwrap_or_default();
+                for due in self.store.take_due(id, room, LEASE, self.clock.now()).await? {
+                    under_way.push(self.deliver(id, receiver, secret, due));
+                }
+            }
+            match under_way.next().await {
+                Some(ended) => ended?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn deliver(&self, id: WebhookId, receiver: &Receiver, secret: &WebhookSecret, due: Due) -> Result<(), StoreError> {
+        let Some(body) = events::body(&due.event, due.occurred_at, &due.data) else {
+            tracing::error!(delivery_id = due.id, event = due.event, "a delivery is given up: what it is about cannot be read");
+            return self.store.end_attempt(id, &due.id, Attempt::GivenUp, None, self.clock.now()).await;
+        };
+        let answer = self.post(&receiver.url, secret, &due.id, body).await;
+        let (status, now) = (answer.as_ref().ok().copied(), self.clock.now());
+        let attempt = match status {
+            Some(200..=299) => Attempt::Delivered,
+            Some(410) => Attempt::Gone,
+            _ => PAUSES.get(due.attempts as usize).map_or(Attempt::GivenUp, |pause| Attempt::Again(now.plus(*pause))),
+        };
+        tracing::debug!(delivery_id = due.id, webhook_id = %id, ?answer, ?attempt, "delivered or not");
+        self.store.end_attempt(id, &due.id, attempt, status, now).await
+    }
+
+    async fn post(&self, url: &str, secret: &WebhookSecret, id: &str, body: String) -> Result<u16, OutboundError> {
+        let outbound = self.outbound.get_or_init(|| Outbound::new(self.settings.ca_pem.as_deref(), self.settings.reach));
+        let outbound = outbound.as_ref().map_err(Clone::clone)?;
+        // Again as when it was registered: settings may have changed since.
+        let url = Gate::new(self.settings.reach).target(url).map_err(OutboundError::of_target)?;
+        let timestamp = self.clock.now().secs();
+        let mut headers = HeaderMap::new();
+        let signature = secret.sign(id, timestamp, &body);
+        for (name, value) in [("webhook-id", id), ("webhook-timestamp", &timestamp.to_string()), ("webhook-signature", &signature)] {
+            headers.insert(name, value.parse().map_err(|_| OutboundError::of_target("is not for headers".to_owned()))?);
+        }
+        outbound.post(&url, headers, body).await
+    }
+}
+
+/// Why there is no key pair to seal secrets of webhooks with.
+#[derive(Debug, thiserror::Error)]
+pub enum NoWebhookKey {
+    /// The database does not answer, or refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The master key that seals is not here.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// The key pair that seals secrets of webhooks; made if there is none yet.
+///
+/// # Errors
+///
+/// [`NoWebhookKey`]
+pub async fn webhook_key(store: &dyn Store, sealer: &Sealer, clock: &dyn Clock) -> Result<WebhookKey, NoWebhookKey> {
+    if let Some(key) = store.find_webhook_key().await? {
+        return Ok(key);
+    }
+    let key = WebhookKey::generate(ulid::Ulid::generate().to_string(), sealer)?;
+    store.add_webhook_key(&key, clock.now()).await?;
+    // Another process may have been faster.
+    Ok(store.find_webhook_key().await?.unwrap_or(key))
+}
