@@ -322,10 +322,10 @@ class Csrd:
             yield connection
 
 
-def run(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess:
+def run(*arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, seconds: float = 60) -> subprocess.CompletedProcess:
     """Runs the binary to its end."""
     command = [str(binary()), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(**(env or {})), cwd=cwd, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment(**(env or {})), cwd=cwd, check=False)
 
 
 def half_close(connection: socket.socket) -> None:
