@@ -1,15 +1,18 @@
 """Several master keys: the one that seals changes beside running workers, and no record and no custom CSR is lost on the way."""
 
+import base64
+import hashlib
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -176,6 +179,32 @@ def test_a_record_that_no_master_key_here_opens_is_named_everywhere_and_kept(new
     csrd.ok("keys", "reseal")
     csrd.ok("keys", "retire", old)
     assert "all 4 sealed records" in csrd.ok("keys", "check") and all(zone.get(csr_id)["csr"] for csr_id in made)
+
+
+def test_a_master_key_that_comes_while_the_database_is_away_is_not_forgotten(new_csrd):
+    csrd = new_csrd(env=HASTE | {"CSRD_LOG_LEVEL": "debug"}).start()
+    make(csrd.tenant("zone"), 1)
+
+    def rename(table: str, other: str) -> None:
+        with closing(sqlite3.connect(csrd.data_dir / "csrd.db", timeout=30)) as database:
+            # Without it, what refers to the table would follow.
+            database.execute("PRAGMA legacy_alter_table = ON")
+            database.execute(f"ALTER TABLE {table} RENAME TO {other}")
+
+    def failed_looks() -> int:
+        return csrd.log_of_this_start().count("the master keys were not compared with the database")
+
+    rename("master_keys", "away")
+    secret = os.urandom(32)
+    new = hashlib.sha256(secret).digest()[:8].hex()
+    path = csrd.data_dir / f"master-{new}.key"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(base64.b64encode(secret).decode())
+    before = failed_looks()
+    wait_until(lambda: failed_looks() >= before + 2, "it looks for master keys, and the database does not answer")
+    rename("away", "master_keys")
+    wait_until(lambda: status(csrd)[new]["workers"], "the worker has it")
+    csrd.ok("keys", "use", new)
 
 
 def test_the_credentials_of_a_systemd_unit_come_first(new_csrd, tmp_path):

@@ -247,6 +247,10 @@ impl Following {
     }
 }
 
+fn ids(keys: &[MasterKey]) -> Vec<String> {
+    keys.iter().map(MasterKey::id).collect()
+}
+
 struct Follower {
     store: Arc<dyn Store>,
     sealer: Arc<Sealer>,
@@ -277,18 +281,24 @@ impl Follower {
     }
 
     async fn look(&mut self, is_hangup: bool) -> Result<(), StoreError> {
+        // What was loaded is in place before the database is asked: while it is away, files are not forgotten.
         let held = self.reloaded(is_hangup);
+        self.hold(self.sealer.current_id(), held);
         let registered = self.store.list_master_keys().await?;
         let current = current(&registered).unwrap_or_else(|| self.sealer.current_id());
-        let ids = |keys: &[MasterKey]| keys.iter().map(MasterKey::id).collect::<Vec<_>>();
-        if current != self.sealer.current_id() || ids(&held) != ids(&self.sealer.master_keys()) {
-            tracing::info!(current, loaded = ids(&held).join(","), "the master keys changed");
-            self.sealer.replace(current.clone(), held);
-        }
+        self.hold(current.clone(), self.sealer.master_keys());
         self.tell(&registered);
         self.holder.master_key_ids = ids(&self.sealer.master_keys());
         self.holder.sealing_id = current;
         self.store.report_key_holder(&self.holder, self.lease).await
+    }
+
+    /// Seals with this one from now on, and opens with these.
+    fn hold(&self, current: String, held: Vec<MasterKey>) {
+        if current != self.sealer.current_id() || ids(&held) != ids(&self.sealer.master_keys()) {
+            tracing::info!(current, loaded = ids(&held).join(","), "the master keys changed");
+            self.sealer.replace(current, held);
+        }
     }
 
     /// The master keys that are here, loaded anew where the files changed, where one is missing, and when somebody asks for it. What cannot be
