@@ -5,8 +5,11 @@
 //!     cargo bench -p benches --bench load -- --only burst        one part
 //!     cargo bench -p benches --bench load -- --out               everything, and write the results, the plots and the tables
 //!     cargo bench -p benches --bench load -- --soak 1h --out     memory under load for an hour
+//!     cargo bench -p benches --bench load -- --soak 1h --faults  everything that tenants do, while processes die, connections are cut,
+//!                                                                the server restarts and master keys change
 //!
-//! Needs Debian's `postgresql`, and `golang-cfssl` for the comparison with cfssl. A missed target is printed; it fails nothing.
+//! Needs Debian's `postgresql`, and `golang-cfssl` for the comparison with cfssl. A missed target is printed; it fails nothing. What a soak with
+//! faults loses, makes twice or holds on to makes it fail.
 //! What was started ends with this program, on an error and on Ctrl-C too; only SIGKILL leaves processes and `csrd-load-*` directories behind.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -28,6 +31,7 @@ mod requests;
 mod rsa;
 mod scaling;
 mod service;
+mod soak;
 mod usage;
 
 use std::{
@@ -62,6 +66,9 @@ struct Args {
     /// Measure memory over this time of load, and nothing else
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     soak: Option<Duration>,
+    /// With --soak: faults all the time, and nothing may be lost by them
+    #[arg(long, requires = "soak")]
+    faults: bool,
     /// The directory for databases, on the disk that is to be measured
     #[arg(long, default_value = "/tmp")]
     dir: PathBuf,
@@ -112,12 +119,22 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let (kept, out) = (Path::new(KEPT), args.out);
     ensure!(out.as_deref() != Some(kept) || args.only.is_empty(), "--only measures a part: give --out a directory of its own");
     let mut bench = Bench::start(args.quick, args.dir).await?;
+    if let (Some(time), true) = (args.soak, args.faults) {
+        let ended = soak::run(&bench, time).await?;
+        let machine = report::machine(&bench.dir, &bench.report.versions, bench.quick).await?;
+        println!("\n{machine}\n{}", ended.table);
+        if let Some(out) = &out {
+            report::write_soak(out, "faults", &format!("{machine}\n{}", ended.table))?;
+        }
+        ensure!(ended.broken.is_empty(), "what must not be:\n{}", ended.broken.join("\n"));
+        return Ok(());
+    }
     if let Some(time) = args.soak {
         let series = memory::soak(&mut bench, time).await?;
         let machine = report::machine(&bench.dir, &bench.report.versions, bench.quick).await?;
         println!("\n{machine}\n{}", bench.report.table());
         if let Some(out) = &out {
-            bench.report.write_soak(out, &machine, &series)?;
+            report::write_soak(out, "memory", &format!("{machine}\n{}\n{series}\n", bench.report.table()))?;
         }
         return Ok(());
     }

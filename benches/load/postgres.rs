@@ -4,18 +4,22 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    sync::Mutex,
+};
 
 /// A running server. It and its directory go when this is dropped.
 pub struct Postgres {
-    server: Child,
-    pid: u32,
+    server: Mutex<Child>,
+    pid: AtomicU32,
     port: u16,
     bin: PathBuf,
     owner: Option<(u32, u32)>,
@@ -33,36 +37,58 @@ impl Postgres {
         let mut initdb = command(&bin.join("initdb"), dir.path(), owner);
         output(initdb.args(["--pgdata", "data", "--username", "csrd", "--auth", "trust", "--encoding", "UTF8", "--no-locale"])).await?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let settings = [
-            format!("port={port}"),
-            format!("unix_socket_directories={}", dir.path().display()),
-            "listen_addresses=127.0.0.1".to_owned(),
-            "max_connections=200".to_owned(),
-            "fsync=on".to_owned(),
-            // For what reads the log: see accept.rs.
-            "log_line_prefix=%p|".to_owned(),
-        ];
-        let log = fs::File::create(dir.path().join("log"))?;
-        let mut server = command(&bin.join("postgres"), dir.path(), owner);
-        server.args(["-D", "data"]).args(settings.iter().flat_map(|setting| ["-c", setting]));
-        let server = server.stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn()?;
-        let pid = server.id().context("the server ended")?;
-        let this = Self { server, pid, port, bin, owner, dir };
-        for _ in 0..300 {
-            if this.sql("postgres", "SELECT 1").await.is_ok() {
-                return Ok(this);
+        let (server, pid) = spawn(&bin, dir.path(), owner, port)?;
+        let this = Self { server: Mutex::new(server), pid: AtomicU32::new(pid), port, bin, owner, dir };
+        this.until_it_answers().await?;
+        Ok(this)
+    }
+
+    async fn until_it_answers(&self) -> anyhow::Result<()> {
+        for _ in 0..600 {
+            if self.sql("postgres", "SELECT 1").await.is_ok() {
+                return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        bail!("PostgreSQL does not start: {}", fs::read_to_string(this.log_path()).unwrap_or_default())
+        bail!("PostgreSQL does not start: {}", fs::read_to_string(self.log_path()).unwrap_or_default())
     }
 
-    pub const fn pid(&self) -> u32 {
-        self.pid
+    /// Stops the server in its fast mode, which ends all connections, and starts it again.
+    pub async fn restart(&self) -> anyhow::Result<()> {
+        self.start_after(Signal::INT).await
+    }
+
+    /// Stops the server at once, so that it has to recover from its write-ahead log.
+    pub async fn crash(&self) -> anyhow::Result<()> {
+        self.start_after(Signal::QUIT).await
+    }
+
+    async fn start_after(&self, signal: Signal) -> anyhow::Result<()> {
+        let mut server = self.server.lock().await;
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("no process ID")?;
+        rustix::process::kill_process(pid, signal)?;
+        tokio::time::timeout(Duration::from_mins(1), server.wait()).await.context("PostgreSQL does not stop")??;
+        let (started, pid) = spawn(&self.bin, self.dir.path(), self.owner, self.port)?;
+        *server = started;
+        self.pid.store(pid, Ordering::Relaxed);
+        self.until_it_answers().await
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://csrd@127.0.0.1:{}/{database}", self.port)
+        self.url_through(self.port, database)
+    }
+
+    /// The URL of a database by another port, which passes connections on.
+    pub fn url_through(&self, port: u16, database: &str) -> String {
+        format!("postgres://csrd@127.0.0.1:{port}/{database}")
     }
 
     pub fn log_path(&self) -> PathBuf {
@@ -107,17 +133,36 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // Immediate shutdown: its children end with it, and its shared memory goes.
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
             let _ = rustix::process::kill_process(pid, Signal::QUIT);
         }
         for _ in 0..100 {
-            if !matches!(self.server.try_wait(), Ok(None)) {
+            if !matches!(self.server.get_mut().try_wait(), Ok(None)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Starts the server, which appends to its log; it with its process ID.
+fn spawn(bin: &Path, dir: &Path, owner: Option<(u32, u32)>, port: u16) -> anyhow::Result<(Child, u32)> {
+    let settings = [
+        format!("port={port}"),
+        format!("unix_socket_directories={}", dir.display()),
+        "listen_addresses=127.0.0.1".to_owned(),
+        "max_connections=200".to_owned(),
+        "fsync=on".to_owned(),
+        // For what reads the log: see accept.rs.
+        "log_line_prefix=%p|".to_owned(),
+    ];
+    let log = fs::File::options().append(true).create(true).open(dir.join("log"))?;
+    let mut server = command(&bin.join("postgres"), dir, owner);
+    server.args(["-D", "data"]).args(settings.iter().flat_map(|setting| ["-c", setting]));
+    let server = server.stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn()?;
+    let pid = server.id().context("the server ended")?;
+    Ok((server, pid))
 }
 
 /// The newest version's programs.

@@ -108,14 +108,6 @@ impl Report {
         fs::write(dir.join("latency.svg"), crate::plot::spans(&self.spans))?;
         Ok(())
     }
-
-    /// Writes the memory figures of a long load.
-    pub fn write_soak(&self, dir: &Path, machine: &str, series: &str) -> anyhow::Result<()> {
-        let head = "# Memory over a long time\n\nWritten by `cargo bench -p benches --bench load -- --soak TIME --out`.";
-        fs::create_dir_all(dir)?;
-        fs::write(dir.join("SOAK.md"), format!("{head}\n\n{machine}\n{}\n{series}\n", self.table()))?;
-        Ok(())
-    }
 }
 
 impl Row {
@@ -138,6 +130,16 @@ pub fn replace_block(file: &Path, name: &str, content: &str) -> anyhow::Result<(
     let (before, after) = parts.ok_or_else(|| anyhow::anyhow!("{} lacks the marks of {name}", file.display()))?;
     fs::write(file, format!("{before}{open}{content}{close}{after}"))?;
     Ok(())
+}
+
+/// Writes one of the tables of SOAK.md, in whatever directory.
+pub fn write_soak(dir: &Path, name: &str, content: &str) -> anyhow::Result<()> {
+    let file = dir.join("SOAK.md");
+    if !file.exists() {
+        fs::create_dir_all(dir)?;
+        fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/SOAK.md"), &file)?;
+    }
+    replace_block(&file, name, content)
 }
 
 pub fn cores() -> usize {

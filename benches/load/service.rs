@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    process::ExitStatus,
     sync::Arc,
     time::Duration,
 };
@@ -76,7 +77,10 @@ impl Installation {
         let mut secret = File::options().write(true).create_new(true).mode(0o600).open(dir.path().join("jwt.secret"))?;
         secret.write_all(b"a benchmark's secret, known to all who read this")?;
         let zones = (0..zones).map(|index| format!("bench-{index}")).collect();
-        let this = Self { csrd: csrd.to_owned(), dir, server, zones };
+        // Of its own: a build meanwhile must not change what is measured.
+        let own = dir.path().join("csrd");
+        fs::copy(csrd, &own)?;
+        let this = Self { csrd: own, dir, server, zones };
         output(&mut this.command(&["migrate"])).await?;
         for zone in &this.zones {
             output(&mut this.command(&["zone", "grant", zone, "--quota", "4000000000"])).await?;
@@ -85,19 +89,36 @@ impl Installation {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.command_on_files(args);
-        if let Some((server, name)) = &self.server {
-            command.arg("--database-url").arg(server.url(name));
+        let url = self.server.as_ref().map(|(server, name)| server.url(name));
+        self.csrd(args, &self.data_dir(), url.as_deref())
+    }
+
+    /// A command of csrd on this data directory and this database.
+    pub fn csrd(&self, args: &[&str], data_dir: &Path, url: Option<&str>) -> Command {
+        let mut command = Command::new(&self.csrd);
+        // No setting from outside; a variable that csrd does not know would stop it.
+        command.env_clear().args(args).arg("--data-dir").arg(data_dir).stdin(std::process::Stdio::null());
+        if let Some(url) = url {
+            command.arg("--database-url").arg(url);
         }
         command
     }
 
-    /// One that knows of no database.
-    fn command_on_files(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.csrd);
-        // No setting from outside; a variable that csrd does not know would stop it.
-        command.env_clear().args(args).arg("--data-dir").arg(self.dir.path().join("data")).stdin(std::process::Stdio::null());
-        command
+    /// Where all files of this installation lie.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn jwt_secret(&self) -> PathBuf {
+        self.dir.path().join("jwt.secret")
+    }
+
+    pub fn zones(&self) -> &[String] {
+        &self.zones
     }
 
     pub async fn init_keys(&self) -> anyhow::Result<()> {
@@ -107,7 +128,7 @@ impl Installation {
     /// A token for all zones, signed as every token of this service.
     pub async fn token(&self) -> anyhow::Result<String> {
         let mut command = self.command(&["token", "issue", "--ttl", "48h"]);
-        command.arg("--jwt-secret-file").arg(self.dir.path().join("jwt.secret")).arg("--zone").args(&self.zones);
+        command.arg("--jwt-secret-file").arg(self.jwt_secret()).arg("--zone").args(&self.zones);
         Ok(output(&mut command).await?.trim().to_owned())
     }
 
@@ -115,7 +136,7 @@ impl Installation {
         // All clients have one address here, and one zone may have all that is pending.
         let mut command =
             self.command(&["serve", "--listen", "127.0.0.1:0", "--max-pending", "4000000000", "--max-connections-per-address", "10000"]);
-        command.arg("--jwt-secret-file").arg(self.dir.path().join("jwt.secret")).args(args);
+        command.arg("--jwt-secret-file").arg(self.jwt_secret()).args(args);
         self.start(command, "serve.log").await
     }
 
@@ -125,7 +146,8 @@ impl Installation {
         self.start(command, "worker.log").await
     }
 
-    async fn start(&self, mut command: Command, log: &str) -> anyhow::Result<Process> {
+    /// Starts a process with a log of its own, and waits until it is ready.
+    pub async fn start(&self, mut command: Command, log: &str) -> anyhow::Result<Process> {
         let log = self.dir.path().join(log);
         let file = File::create(&log)?;
         let mut child = command.stdout(file.try_clone()?).stderr(file).kill_on_drop(true).spawn()?;
@@ -223,12 +245,29 @@ impl Installation {
 
 impl Process {
     /// Stops it with SIGTERM.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.terminate().await.map(drop)
+    }
+
+    /// Stops it with SIGTERM; how it ended.
+    pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        let ended = tokio::time::timeout(Duration::from_mins(1), self.child.wait()).await;
+        Ok(ended.map_err(|_| anyhow::anyhow!("csrd does not stop"))??)
+    }
+
+    /// Ends it with SIGKILL.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("no process ID")?;
-        rustix::process::kill_process(pid, Signal::TERM)?;
-        if tokio::time::timeout(Duration::from_mins(1), self.child.wait()).await.is_err() {
-            bail!("csrd does not stop")
-        }
-        Ok(())
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    /// How it ended, if it did so by itself.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 }
