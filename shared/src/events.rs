@@ -98,8 +98,8 @@ struct Told<'a> {
 #[must_use]
 pub fn body(event: &str, occurred_at: Timestamp, row: &str) -> Option<String> {
     let data = match event.split_once('.') {
-        Some(("custom_csr", _)) => csr(serde_json::from_str(row).ok()?)?,
-        Some(("custom_certificate", _)) => certificate(event, occurred_at, serde_json::from_str(row).ok()?)?,
+        Some(("custom_csr", _)) => csr(&serde_json::from_str(row).ok()?)?,
+        Some(("custom_certificate", _)) => certificate(event, occurred_at, &serde_json::from_str(row).ok()?)?,
         _ => serde_json::from_str(row).ok()?,
     };
     serde_json::to_string(&Told { event, timestamp: occurred_at.rfc3339(), data }).ok()
@@ -109,7 +109,7 @@ fn time(micros: i64) -> String {
     Timestamp::from_micros(micros).rfc3339()
 }
 
-fn csr(row: CsrRow) -> Option<Value> {
+fn csr(row: &CsrRow) -> Option<Value> {
     let scope = Scope::parse(&row.scope)?;
     let zone_id = match &scope {
         Scope::Zone(id) => Some(id.as_str()),
@@ -130,7 +130,7 @@ fn csr(row: CsrRow) -> Option<Value> {
     Some(data)
 }
 
-fn certificate(event: &str, now: Timestamp, row: CertificateRow) -> Option<Value> {
+fn certificate(event: &str, now: Timestamp, row: &CertificateRow) -> Option<Value> {
     let zone = Scope::parse(&row.scope)?;
     let not_after = Timestamp::from_micros(row.not_after);
     let (not_before, serial_number, fingerprint) = match &row.chain_pem {
@@ -138,7 +138,7 @@ fn certificate(event: &str, now: Timestamp, row: CertificateRow) -> Option<Value
             let leaf = leaf_details(chain)?;
             (leaf.not_before.micros(), leaf.serial_number, leaf.fingerprint_sha256)
         }
-        None => (row.not_before?, row.serial_number?, row.fingerprint_sha256?),
+        None => (row.not_before?, row.serial_number.clone()?, row.fingerprint_sha256.clone()?),
     };
     let hosts: Value = serde_json::from_str(&row.hosts).ok()?;
     let mut data = json!({

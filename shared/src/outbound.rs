@@ -46,7 +46,7 @@ pub struct OutboundError(String);
 impl OutboundError {
     /// A target is not one, for this reason of [`Gate::target`].
     #[must_use]
-    pub fn of_target(reason: String) -> Self {
+    pub fn of_target(reason: &str) -> Self {
         Self(format!("the URL {reason}"))
     }
 

@@ -5,18 +5,17 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream::FuturesUnordered};
 use shared::{
     clock::Clock,
     events,
     ids::WebhookId,
     outbound::{Gate, HeaderMap, Outbound, OutboundError, OutboundSettings},
     seal::{SealError, Sealer},
-    storage::{Attempt, Due, Receiver, Store, StoreError},
+    storage::{Attempt, Due, Store, StoreError},
     webhook::PAUSES,
     webhook_secret::{WebhookKey, WebhookSecret},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 /// The most deliveries of one webhook that are under way at once.
 const AT_ONCE: usize = 16;
@@ -28,6 +27,13 @@ const LEASE: Duration = Duration::from_secs(45);
 const LOOK: Duration = Duration::from_millis(500);
 /// Between two attempts to open a secret that does not open.
 const CLOSED: Duration = Duration::from_secs(10);
+
+/// Where the deliveries of one webhook go.
+struct Target {
+    id: WebhookId,
+    url: String,
+    secret: WebhookSecret,
+}
 
 /// Delivers.
 pub struct Deliverer {
@@ -65,7 +71,7 @@ impl Deliverer {
     }
 
     /// Runs one job. It never fails: what is not delivered is due again.
-    pub async fn run(&self, id: WebhookId, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self: Arc<Self>, id: WebhookId, mut stop: watch::Receiver<bool>) {
         let receiver = match self.store.find_receiver(id).await {
             Ok(Some(receiver)) => receiver,
             Ok(None) => return,
@@ -73,71 +79,70 @@ impl Deliverer {
         };
         let (webhook_id, scope) = (id.to_string(), receiver.scope.to_string());
         let Ok(secret) = WebhookSecret::open(&receiver.sealed_secret, &receiver.key, &self.sealer, &webhook_id, &scope) else {
-            tracing::error!(
-                webhook_id,
-                master_key_id = receiver.key.master_key_id,
-                "the secret of a webhook does not open: its deliveries wait"
-            );
+            let master_key_id = receiver.key.master_key_id;
+            tracing::error!(webhook_id, master_key_id, "the secret of a webhook does not open: its deliveries wait");
             tokio::select! {
                 () = tokio::time::sleep(CLOSED) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
             return;
         };
-        if let Err(error) = self.deliver_all(id, &receiver, &secret, &stop).await {
+        if let Err(error) = self.deliver_all(Arc::new(Target { id, url: receiver.url, secret }), &stop).await {
             tracing::warn!(webhook_id, %error, "deliveries wait for the database");
         }
     }
 
-    async fn deliver_all(
-        &self,
-        id: WebhookId,
-        receiver: &Receiver,
-        secret: &WebhookSecret,
-        stop: &watch::Receiver<bool>,
-    ) -> Result<(), StoreError> {
-        let (began, mut under_way) = (Instant::now(), FuturesUnordered::new());
+    /// Delivers what is due, and what falls due meanwhile, for a while. After an error it takes no more, and those under way end.
+    ///
+    /// Each is a task of its own: one that waits here for the database would keep the others from giving their connections back.
+    async fn deliver_all(self: Arc<Self>, target: Arc<Target>, stop: &watch::Receiver<bool>) -> Result<(), StoreError> {
+        let (began, mut under_way, mut outcome) = (Instant::now(), JoinSet::new(), Ok(()));
         loop {
             let room = AT_ONCE - under_way.len();
-            if room >= AT_ONCE / 2 && began.elapsed() < SLICE && !*stop.borrow() {
+            if room >= AT_ONCE / 2 && began.elapsed() < SLICE && outcome.is_ok() && !*stop.borrow() {
                 let room = u32::try_from(room).unwrap_or_default();
-                for due in self.store.take_due(id, room, LEASE, self.clock.now()).await? {
-                    under_way.push(self.deliver(id, receiver, secret, due));
+                match self.store.take_due(target.id, room, LEASE, self.clock.now()).await {
+                    Ok(due) => due.into_iter().for_each(|due| {
+                        under_way.spawn(Arc::clone(&self).deliver(Arc::clone(&target), due));
+                    }),
+                    Err(error) => outcome = Err(error),
                 }
             }
-            match under_way.next().await {
-                Some(ended) => ended?,
-                None => return Ok(()),
+            match under_way.join_next().await {
+                None => return outcome,
+                Some(Ok(ended)) => outcome = outcome.and(ended),
+                // Its panic is in the log, and its lease ends.
+                Some(Err(_)) => {}
             }
         }
     }
 
-    async fn deliver(&self, id: WebhookId, receiver: &Receiver, secret: &WebhookSecret, due: Due) -> Result<(), StoreError> {
+    async fn deliver(self: Arc<Self>, target: Arc<Target>, due: Due) -> Result<(), StoreError> {
         let Some(body) = events::body(&due.event, due.occurred_at, &due.data) else {
             tracing::error!(delivery_id = due.id, event = due.event, "a delivery is given up: what it is about cannot be read");
-            return self.store.end_attempt(id, &due.id, Attempt::GivenUp, None, self.clock.now()).await;
+            return self.store.end_attempt(target.id, &due.id, Attempt::GivenUp, None, self.clock.now()).await;
         };
-        let answer = self.post(&receiver.url, secret, &due.id, body).await;
+        let answer = self.post(&target, &due.id, body).await;
         let (status, now) = (answer.as_ref().ok().copied(), self.clock.now());
         let attempt = match status {
             Some(200..=299) => Attempt::Delivered,
             Some(410) => Attempt::Gone,
             _ => PAUSES.get(due.attempts as usize).map_or(Attempt::GivenUp, |pause| Attempt::Again(now.plus(*pause))),
         };
-        tracing::debug!(delivery_id = due.id, webhook_id = %id, ?answer, ?attempt, "delivered or not");
-        self.store.end_attempt(id, &due.id, attempt, status, now).await
+        tracing::debug!(delivery_id = due.id, webhook_id = %target.id, ?answer, ?attempt, "an attempt ended");
+        self.store.end_attempt(target.id, &due.id, attempt, status, now).await
     }
 
-    async fn post(&self, url: &str, secret: &WebhookSecret, id: &str, body: String) -> Result<u16, OutboundError> {
+    async fn post(&self, target: &Target, id: &str, body: String) -> Result<u16, OutboundError> {
         let outbound = self.outbound.get_or_init(|| Outbound::new(self.settings.ca_pem.as_deref(), self.settings.reach));
         let outbound = outbound.as_ref().map_err(Clone::clone)?;
         // Again as when it was registered: settings may have changed since.
-        let url = Gate::new(self.settings.reach).target(url).map_err(OutboundError::of_target)?;
+        let url = Gate::new(self.settings.reach).target(&target.url).map_err(|reason| OutboundError::of_target(&reason))?;
         let timestamp = self.clock.now().secs();
         let mut headers = HeaderMap::new();
-        let signature = secret.sign(id, timestamp, &body);
+        let signature = target.secret.sign(id, timestamp, &body);
         for (name, value) in [("webhook-id", id), ("webhook-timestamp", &timestamp.to_string()), ("webhook-signature", &signature)] {
-            headers.insert(name, value.parse().map_err(|_| OutboundError::of_target("is not for headers".to_owned()))?);
+            headers.insert(name, value.parse().map_err(|_| OutboundError::of_target("is not for headers"))?);
         }
         outbound.post(&url, headers, body).await
     }

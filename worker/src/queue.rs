@@ -317,7 +317,7 @@ async fn deliver(job: DeliverJob, handler: Data<Handler<Deliverer>>) -> Result<(
     let running = Running::new(&handler);
     match job.webhook_id() {
         None => tracing::error!("a job was dropped: it names no webhook"),
-        Some(id) => handler.runner.run(id, handler.stop.clone()).await,
+        Some(id) => Arc::clone(&handler.runner).run(id, handler.stop.clone()).await,
     }
     running.finish();
     Ok(())

@@ -71,6 +71,7 @@ pub fn document(service: &OpenApiService<impl OpenApi, ()>, key_types: &KeyTypes
     document["components"]["schemas"]["KeyType"]["enum"] = key_types.words().collect();
     // It has words that `CustomCsrStatus` has too.
     name_variants(&mut document["components"]["schemas"]["CertificateStatus"], "CERTIFICATE");
+    name_variants(&mut document["components"]["schemas"]["DeliveryStatus"], "DELIVERY");
     // It has those that `KeyType` has too.
     name_variants(&mut document["components"]["schemas"]["CustomCsrKeyType"], "CUSTOM_CSR");
     for operation in operations_of(&mut document) {
