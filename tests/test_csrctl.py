@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from databases import FAIL, OnSqlite
 from harness import ROOT, Tenant, environment, wait_until
+from pages import DOCS, blocks, run_shell
 from postgres import free_port
 
 CA = Authority("CA of csrctl")
@@ -27,6 +28,11 @@ SUBJECT = [
     "--country", "US", "--state", "California", "--locality", "San Francisco", "--organization", "Acme", "--key-type", "p256v1",
 ]  # fmt: skip
 CN = "www.acme-widgets.com"
+COMMANDS = [
+    ["login"], ["create"], ["get"], ["list"], ["rename"], ["rekey"], ["delete"], ["watch"], ["upload"], ["certificates"], ["certificates", "get"],
+    ["certificates", "delete"], ["webhooks"], ["webhooks", "get"], ["webhooks", "create"], ["webhooks", "edit"], ["webhooks", "delete"],
+    ["webhooks", "ping"], ["webhooks", "deliveries"], ["quota"], ["completions"], ["man"],
+]  # fmt: skip
 
 
 def csrctl() -> Path:
@@ -343,9 +349,37 @@ def leaf_of(chain: Path) -> str:
     return pem(x509.load_pem_x509_certificates(chain.read_bytes())[0])
 
 
+def test_the_guide_runs_as_it_stands(new_csrd):
+    csrd = new_csrd()
+    csrd.data_dir = csrd.directory / "csrd-data"
+    csrd.start()
+    (csrd.directory / "bin").mkdir()
+    (csrd.directory / "bin/csrctl").symlink_to(csrctl())
+    run_shell(csrd.directory, "\n".join(blocks(DOCS / "how-to/csrctl.md", "sh")), URL=csrd.url, XDG_CONFIG_HOME=str(csrd.directory / "config"))
+    (stored,) = Certificates(Tenant(csrd, "zone", "demo", csrd.token("--zone", "demo"))).all()
+    serials = [x509.load_pem_x509_certificate((csrd.directory / name).read_bytes()).serial_number for name in ("www.crt", "renewed.crt")]
+    assert int(stored["serial_number"], 16) == serials[1] != serials[0] and len(stored["hosts"]) == 2
+
+
+def test_the_guide_names_every_command_and_option(shell):
+    text = (DOCS / "how-to/csrctl.md").read_text()
+    known = {"--help", "--version", "--zone", "--account", "--json", "--idempotency-key"}
+    for command in COMMANDS:
+        (lines,) = re.findall(rf"(?:^|  )(csrctl {' '.join(command)}(?: .*)?(?:\n  .*)*)", blocks(DOCS / "how-to/csrctl.md", "text")[0], re.MULTILINE)[:1]
+        offered = set(re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", shell.ok(*command, "--help"), re.MULTILINE))
+        assert {option for option in offered - known if option not in lines} == set(), command
+    assert known - {"--help", "--version"} <= set(re.findall(r"--[a-z-]+", text))
+
+
 def test_a_warning_stands_beside_what_was_done(ctl):
     done = ctl.run("create", "--cn", CN, "--san", "other.acme-widgets.com", *SUBJECT)
     assert done.returncode == DONE and done.stderr.startswith("csrctl: warning: --cn") and "(2000)" in done.stderr, done
+
+
+def test_a_list_of_a_zone_that_was_never_granted_says_so(shell, service):
+    shell.variables |= {"CSRD_URL": service.url, "CSRD_TOKEN": service.token("--zone", "nobody-s")}
+    done = shell.run("list")
+    assert done.returncode == DONE and done.stderr.startswith("csrctl: hint: ") and done.stderr.count("\n") == 1, done
 
 
 # Errors
@@ -403,6 +437,7 @@ def test_what_the_service_refuses_is_status_1(service, shell):
         (["login", "--url", "http://127.0.0.1"], "token"),
         (["login", "--url", "http://127.0.0.1", "--token-file", "/no/such/file"], "/no/such/file"),
         (["completions", "tcsh"], "tcsh"),
+        (["webhooks", "edit", "w"], "csrctl login"),
         (["man", "/dev/null/man"], "/dev/null/man"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -502,6 +537,17 @@ def test_an_upload_is_repeated_with_the_same_key(shell):
     assert len(asked) == 2 and asked[0] == asked[1] and asked[0][2]
 
 
+def test_what_has_no_key_is_repeated_only_where_nothing_was_done(shell):
+    webhook = {"status": 201, "result": {"id": "w"}}
+    with scripted(shell, AWAY, webhook) as asked:
+        shell.ok("webhooks", "create", "--url", "https://a.example", "--event", "*")
+    assert len(asked) == 2
+    for step in ("nothing", {"status": 500}, {"status": 503, "headers": {"x-should-retry": "false"}}):
+        with scripted(shell, step, webhook) as asked:
+            shell.fails(NOT_REACHED, "webhooks", "ping", "w")
+        assert len(asked) == 1
+
+
 def test_a_pause_that_the_service_asks_for_is_kept_to_unless_it_is_too_long(shell):
     with scripted(shell, {"status": 503, "headers": {"Retry-After": "2"}}, {"status": 200, "result": []}) as asked:
         done = subprocess.Popen([csrctl(), "list"], env=shell.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -555,9 +601,9 @@ def test_a_reader_that_left_is_no_error_and_a_full_disk_is(ctl):
 
 def test_help_lists_the_commands_and_the_exit_statuses(shell):
     printed = shell.ok("--help")
-    commands = ["login", "create", "get", "list", "delete", "rename", "rekey", "watch", "upload", "certificates", "quota", "completions", "man"]
-    for command in commands:
-        assert re.search(rf"^  {command} ", printed, re.MULTILINE) and shell.ok(command, "--help").startswith(("Usage", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+    for command in COMMANDS:
+        shown = printed if len(command) == 1 else shell.ok(command[0], "--help")
+        assert re.search(rf"^  {command[-1]} ", shown, re.MULTILINE) and f"Usage: csrctl {' '.join(command)} " in shell.ok(*command, "--help")
     assert "5 the custom CSR failed" in printed and shell.ok("--version").startswith("csrctl ")
 
 

@@ -34,7 +34,7 @@ pub struct Client {
     session: Session,
 }
 
-/// A request. Each may be repeated: a POST that makes something has an Idempotency-Key.
+/// A request. It may be repeated unless it is a POST without an Idempotency-Key.
 pub struct Request<'a> {
     method: Method,
     /// The segments of the path after the zone or account.
@@ -77,6 +77,11 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// Whether it does no more when it arrives twice.
+    fn may_repeat(&self) -> bool {
+        self.method != Method::POST || self.idempotency_key.is_some()
+    }
+
     /// The ID in the path.
     fn id(&self) -> Option<&'a str> {
         self.path.get(1).copied()
@@ -97,13 +102,12 @@ enum Attempt {
         status: StatusCode,
         pause: Option<Duration>,
         has_waited: bool,
+        /// Whether nothing was done.
+        is_undone: bool,
         envelope: Value,
     },
     /// There is no answer of csrd's; whether the request arrived.
-    Silent {
-        may_have_arrived: bool,
-        line: String,
-    },
+    Silent { may_have_arrived: bool, line: String },
 }
 
 impl Client {
@@ -135,7 +139,7 @@ impl Client {
             let pause = pauses.next();
             let pause = match attempt {
                 Attempt::Answered { status, has_waited, envelope, .. } if status.is_success() => {
-                    origin.warnings(&envelope).iter().for_each(|line| complain(line));
+                    origin.messages(&envelope).iter().for_each(|line| complain(line));
                     let [result, result_info] = ["result", "result_info"].map(|name| envelope[name].clone());
                     return Ok(Answer { result, result_info, has_waited });
                 }
@@ -144,14 +148,15 @@ impl Client {
                     let result = serde_json::json!({"id": request.id()});
                     return Ok(Answer { result, result_info: Value::Null, has_waited: false });
                 }
-                Attempt::Answered { status, pause: asked, envelope, .. } => {
-                    let pause = asked.or(pause).filter(|_| pause.is_some() && is_temporary(status));
-                    may_be_done |= status.is_server_error();
+                Attempt::Answered { status, pause: asked, is_undone, envelope, .. } => {
+                    let may_repeat = is_temporary(status) && (is_undone || request.may_repeat());
+                    let pause = asked.or(pause).filter(|_| pause.is_some() && may_repeat);
+                    may_be_done |= !is_undone;
                     pause.filter(|pause| *pause <= PAUSE_MAX).ok_or_else(|| origin.failure(status.as_u16(), &envelope))?
                 }
                 Attempt::Silent { may_have_arrived, line } => {
                     may_be_done |= may_have_arrived;
-                    pause.ok_or_else(|| Failure::new(Class::Unreachable, line))?
+                    pause.filter(|_| !may_have_arrived || request.may_repeat()).ok_or_else(|| Failure::new(Class::Unreachable, line))?
                 }
             };
             tokio::time::sleep(pause).await;
@@ -171,6 +176,8 @@ impl Client {
         let (status, headers) = (response.status(), response.headers());
         let pause = headers.get(RETRY_AFTER).and_then(|secs| secs.to_str().ok()?.trim().parse().ok()).map(Duration::from_secs);
         let has_waited = headers.contains_key("preference-applied");
+        // 503 without that header says that nothing was done; other faults say nothing.
+        let may_be_done = headers.contains_key("x-should-retry") || (status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE);
         let other = |what: &str| Attempt::Silent {
             may_have_arrived: true,
             line: format!("what answers at {shown} is no csrd, {what}, HTTP status {}: check the URL", status.as_u16()),
@@ -185,7 +192,7 @@ impl Client {
         };
         match serde_json::from_slice::<Value>(&body) {
             Ok(envelope) if envelope["success"] == status.is_success() && envelope["errors"].is_array() => {
-                Attempt::Answered { status, pause, has_waited, envelope }
+                Attempt::Answered { status, pause, has_waited, is_undone: !may_be_done, envelope }
             }
             _ => other("its answer is not in the envelope"),
         }

@@ -25,18 +25,20 @@ pub struct Origin<'a> {
 impl Origin<'_> {
     /// An answer that is no success, as an error of its class.
     pub fn failure(&self, status: u16, envelope: &Value) -> Failure {
-        let entries = |name: &str| envelope[name].as_array().cloned().unwrap_or_default();
-        let errors = entries("errors");
-        let hints = entries("messages").into_iter().filter(|entry| entry["code"] == HINT);
+        let errors = envelope["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
         let lines = errors.iter().map(|error| format!("{} ({})", self.line(error), error["code"]));
-        let lines = lines.chain(hints.map(|hint| format!("hint: {}", self.line(&hint)))).collect();
+        let lines = lines.chain(self.messages(envelope)).collect();
         Failure { class: class(status, errors.first().and_then(|error| error["code"].as_u64()).unwrap_or_default()), lines }
     }
 
-    /// The warnings in an answer.
-    pub fn warnings(&self, envelope: &Value) -> Vec<String> {
+    /// The warnings and hints in an answer.
+    pub fn messages(&self, envelope: &Value) -> Vec<String> {
         let entries = envelope["messages"].as_array().into_iter().flatten();
-        entries.map(|entry| format!("warning: {} ({})", self.line(entry), entry["code"])).collect()
+        let shown = |entry: &Value| match self.line(entry) {
+            hint if entry["code"] == HINT => format!("hint: {hint}"),
+            warning => format!("warning: {warning} ({})", entry["code"]),
+        };
+        entries.map(shown).collect()
     }
 
     fn line(&self, entry: &Value) -> String {

@@ -5,6 +5,7 @@ pub mod custom_csrs;
 pub mod login;
 pub mod quota;
 pub mod shell;
+pub mod webhooks;
 
 use std::collections::HashSet;
 
