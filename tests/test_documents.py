@@ -100,6 +100,13 @@ def test_every_word_that_a_command_offers_is_documented_and_none_that_is_not_the
     assert sorted(documented) == sorted(offered)
 
 
+def test_every_type_of_event_is_documented_and_none_that_is_not_there():
+    made = re.findall(r'"(custom_(?:csr|certificate)\.[a-z_]+)"', (ROOT / "shared/src/events.rs").read_text())
+    table = (DOCS / "how-to/webhooks.md").read_text().split("| event |")[1].split("\n\n")[0]
+    documented = [name for row in table.splitlines()[2:] for name in re.findall(r"`(custom_[a-z_.]+)`", row.split(" | ")[0])]
+    assert len(documented) >= 8 and sorted(documented) == sorted(set(made))
+
+
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
     """A service as a first start makes it, with `./csrd-data` in the directory that it was started in."""
