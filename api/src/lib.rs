@@ -8,6 +8,7 @@ pub mod document;
 pub mod grants;
 pub mod health;
 pub mod http;
+pub mod metrics;
 pub mod secret_file;
 pub mod state;
 pub mod webhooks;
@@ -15,7 +16,7 @@ pub mod webhooks;
 use std::{any::Any, sync::Arc};
 
 use poem::{
-    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Response, Route, get,
+    Endpoint, EndpointExt, IntoEndpoint, IntoResponse, PathPattern, Response, Route, get,
     middleware::{CatchPanic, PanicHandler},
 };
 use shared::codes::ErrorCode;
@@ -46,21 +47,46 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .data(Arc::clone(&state.rate_limits))
         .data(Arc::new(Intake { bytes: Arc::clone(&state.body_bytes), stopping: state.stopping.clone() }))
         .data(Arc::new(state));
-    with_middleware(routes, Site { allow: Allow::of(document::operations(), &[CANONICAL, CLIENT]), contact_url }, proxies)
+    let site = Site { allow: Allow::of(document::operations(), &[CANONICAL, CLIENT]), contact_url };
+    let templates = metrics::Templates::of(document::operations(), &[CANONICAL, CLIENT]);
+    with_middleware(routes, site, templates, proxies)
 }
 
 /// What a process without the API answers: its health.
 #[must_use]
 pub fn health_app(health: Arc<health::Health>) -> impl Endpoint<Output = Response> {
-    with_middleware(health_routes(health), Site::default(), TrustedProxies::default())
+    with_middleware(health_routes(health), Site::default(), metrics::Templates::default(), TrustedProxies::default())
 }
 
 fn health_routes(health: Arc<health::Health>) -> impl Endpoint {
     Route::new().at("/health/live", get(health::live)).at("/health/ready", get(health::ready)).data(health)
 }
 
+/// What answers those who scrape the metrics. Their requests are not among those that are counted.
+#[must_use]
+pub fn metrics_app(sources: Arc<metrics::Sources>) -> impl Endpoint<Output = Response> {
+    let routes = Route::new().at("/metrics", get(metrics::scrape)).data(sources);
+    with_envelope(routes, Site::default()).around(|endpoint, req| middleware::with_request_id(endpoint, req, TrustedProxies::default()))
+}
+
 /// Adds what every route needs, inner to outer.
-fn with_middleware<E: IntoEndpoint>(routes: E, site: Site, proxies: TrustedProxies) -> impl Endpoint<Output = Response>
+fn with_middleware<E: IntoEndpoint + 'static>(
+    routes: E,
+    site: Site,
+    templates: metrics::Templates,
+    proxies: TrustedProxies,
+) -> impl Endpoint<Output = Response>
+where
+    E::Endpoint: 'static,
+{
+    let templates = Arc::new(templates);
+    with_envelope(routes, site)
+        .around(move |endpoint, req| metrics::with_metrics(endpoint, req, Arc::clone(&templates)))
+        .around(move |endpoint, req| middleware::with_request_id(endpoint, req, proxies.clone()))
+}
+
+/// Refuses what is not sound, and puts whatever goes wrong into the envelope.
+fn with_envelope<E: IntoEndpoint + 'static>(routes: E, site: Site) -> impl Endpoint<Output = Response>
 where
     E::Endpoint: 'static,
 {
@@ -71,12 +97,20 @@ where
             let (site, uri) = (Arc::clone(&site), req.uri().clone());
             async move {
                 let outcome = endpoint.call(req).await;
-                let response = outcome.map_or_else(|error| from_framework(&error, uri.path(), &site), IntoResponse::into_response);
+                let response = outcome.map_or_else(|error| refused(&error, uri.path(), &site), IntoResponse::into_response);
                 Ok::<_, poem::Error>(response)
             }
         })
         .around(middleware::with_plain_request)
-        .around(move |endpoint, req| middleware::with_request_id(endpoint, req, proxies.clone()))
+}
+
+/// The answer to an error, which keeps the route that it came from.
+fn refused(error: &poem::Error, path: &str, site: &Site) -> Response {
+    let mut response = from_framework(error, path, site);
+    if let Some(route) = error.data::<PathPattern>() {
+        response.set_data(route.clone());
+    }
+    response
 }
 
 /// The panic hook has logged where it was; the client reads 1500.

@@ -10,6 +10,7 @@ pub mod events;
 pub mod ids;
 pub mod issue;
 pub mod job;
+pub mod metrics;
 pub mod names;
 pub mod outbound;
 pub mod printable;

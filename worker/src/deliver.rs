@@ -9,6 +9,7 @@ use shared::{
     clock::Clock,
     events,
     ids::WebhookId,
+    metrics::{self, WebhookOutcome},
     outbound::{Gate, HeaderMap, Outbound, OutboundError, OutboundSettings},
     seal::{SealError, Sealer},
     storage::{Attempt, Due, Store, StoreError},
@@ -120,6 +121,7 @@ impl Deliverer {
     async fn deliver(self: Arc<Self>, target: Arc<Target>, due: Due) -> Result<(), StoreError> {
         let Some(body) = events::body(&due.event, due.occurred_at, &due.data) else {
             tracing::error!(delivery_id = due.id, event = due.event, "a delivery is given up: what it is about cannot be read");
+            metrics::webhook_delivered(WebhookOutcome::Failed);
             return self.store.end_attempt(target.id, &due.id, Attempt::GivenUp, None, self.clock.now()).await;
         };
         let answer = self.post(&target, &due.id, body).await;
@@ -129,6 +131,11 @@ impl Deliverer {
             Some(410) => Attempt::Gone,
             _ => PAUSES.get(due.attempts as usize).map_or(Attempt::GivenUp, |pause| Attempt::Again(now.plus(*pause))),
         };
+        metrics::webhook_delivered(match attempt {
+            Attempt::Delivered => WebhookOutcome::Delivered,
+            Attempt::Again(_) => WebhookOutcome::Retried,
+            Attempt::Gone | Attempt::GivenUp => WebhookOutcome::Failed,
+        });
         tracing::debug!(delivery_id = due.id, webhook_id = %target.id, ?answer, ?attempt, "an attempt ended");
         self.store.end_attempt(target.id, &due.id, attempt, status, now).await
     }

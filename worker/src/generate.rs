@@ -7,6 +7,7 @@ use shared::{
     clock::Clock,
     custom_csr::{CustomCsr, KeyType},
     ids::CustomCsrId,
+    metrics::{self, GenerationOutcome, KeySource},
     storage::{CompletionOutcome, GeneratedCsr, Generation, PoolKey, Store, StoreError},
 };
 use tokio::time::Instant;
@@ -176,15 +177,14 @@ impl Generator {
     }
 
     async fn generate_one(&self, Generation { custom_csr, attempts, starts, job_id: _ }: Generation) -> Result<(), Deferral> {
-        let id = custom_csr.id;
+        let (id, key_type) = (custom_csr.id, custom_csr.request.key_type);
         if starts > self.limits.starts {
             let reason = format!("Generation was started {} times and never came to a result.", self.limits.starts);
-            return Ok(self.fail(id, &reason).await?);
+            return Ok(self.fail(id, key_type, &reason).await?);
         }
         if attempts >= self.limits.attempts() {
-            return Ok(self.fail(id, &format!("Generation failed {attempts} times.")).await?);
+            return Ok(self.fail(id, key_type, &format!("Generation failed {attempts} times.")).await?);
         }
-        let key_type = custom_csr.request.key_type;
         if key_type == KeyType::Rsa2048 && self.generate_from_pool(&custom_csr).await {
             return Ok(());
         }
@@ -196,6 +196,7 @@ impl Generator {
                     CompletionOutcome::KeyInUse => self.maker.failed_checks.report(Check::InUse),
                     outcome => {
                         let stored = outcome.is_completed();
+                        self.count(&custom_csr, stored);
                         tracing::info!(custom_csr_id = %id, key_type = key_type.as_str(), stored, "generated");
                         return Ok(());
                     }
@@ -205,11 +206,11 @@ impl Generator {
                     return Err(Deferral::LeftToOthers);
                 }
                 Err(error @ AttemptError::Thread(ThreadError::NoThread)) => return Err(Deferral::NoThread(error)),
-                Err(error) => return Ok(self.count_attempt(id, attempts, &error).await?),
+                Err(error) => return Ok(self.count_attempt(id, key_type, attempts, &error).await?),
             };
             // Another key, in a time of its own.
             if made == KEYS_OF_ATTEMPT {
-                return Ok(self.count_attempt(id, attempts, &AttemptError::Make(unfit.into())).await?);
+                return Ok(self.count_attempt(id, key_type, attempts, &AttemptError::Make(unfit.into())).await?);
             }
         }
     }
@@ -227,8 +228,9 @@ impl Generator {
                 return false;
             }
         };
-        let (custom_csr, leased, maker) = (custom_csr.clone(), key.clone(), Arc::clone(&self.maker));
-        let made = self.on_a_key_thread(move || maker.make_with(&custom_csr, &leased)).await;
+        let (of, leased, maker) = (custom_csr.clone(), key.clone(), Arc::clone(&self.maker));
+        let timed = move || metrics::timed_generation(of.request.key_type, KeySource::Pool, || maker.make_with(&of, &leased));
+        let made = self.on_a_key_thread(timed).await;
         let made = match made {
             Ok(made) => made,
             Err(error) => {
@@ -239,6 +241,7 @@ impl Generator {
         };
         match self.patiently(|| self.store.complete_pooled(id, &made, &key, self.clock.now())).await {
             Ok(CompletionOutcome::Completed) => {
+                self.count(custom_csr, true);
                 tracing::info!(custom_csr_id = %id, key_type = KeyType::Rsa2048.as_str(), "generated from the pool");
                 true
             }
@@ -250,6 +253,7 @@ impl Generator {
             }
             // It was unsealed, so it must not serve another custom CSR.
             Ok(CompletionOutcome::NotPending) => {
+                self.count(custom_csr, false);
                 self.discard(&key).await;
                 true
             }
@@ -271,7 +275,18 @@ impl Generator {
     /// Makes a fresh key and its CSR.
     async fn attempt(&self, custom_csr: CustomCsr) -> Result<GeneratedCsr, AttemptError> {
         let maker = Arc::clone(&self.maker);
-        self.on_a_key_thread(move || maker.make(&custom_csr)).await
+        let timed = move || metrics::timed_generation(custom_csr.request.key_type, KeySource::Fresh, || maker.make(&custom_csr));
+        self.on_a_key_thread(timed).await
+    }
+
+    /// Counts what was made: the custom CSR is active with it, or it was in vain.
+    fn count(&self, custom_csr: &CustomCsr, stored: bool) {
+        let key_type = custom_csr.request.key_type;
+        if stored {
+            metrics::became_active(key_type, custom_csr.created_at, self.clock.now());
+        } else {
+            metrics::generation_ended(key_type, GenerationOutcome::Discarded);
+        }
     }
 
     /// Everything that takes processor time runs on a key thread. No connection is held meanwhile.
@@ -282,17 +297,22 @@ impl Generator {
         Ok(self.threads.run(make).await??)
     }
 
-    async fn count_attempt(&self, id: CustomCsrId, attempts: u32, error: &AttemptError) -> Result<(), StoreError> {
+    async fn count_attempt(&self, id: CustomCsrId, key_type: KeyType, attempts: u32, error: &AttemptError) -> Result<(), StoreError> {
         tracing::warn!(custom_csr_id = %id, attempt = attempts + 1, %error, "generation failed");
         let delay = usize::try_from(attempts).ok().and_then(|done| self.limits.retry_delays.get(done));
-        match delay {
-            Some(delay) => self.patiently(|| self.store.retry_generation(id, attempts, *delay, self.clock.now())).await.map(drop),
-            None => self.fail(id, &format!("Generation failed {} times, the last time because {error}.", self.limits.attempts())).await,
-        }
+        let Some(delay) = delay else {
+            let reason = format!("Generation failed {} times, the last time because {error}.", self.limits.attempts());
+            return self.fail(id, key_type, &reason).await;
+        };
+        let retried = self.patiently(|| self.store.retry_generation(id, attempts, *delay, self.clock.now())).await?;
+        let outcome = if retried { GenerationOutcome::Retried } else { GenerationOutcome::Discarded };
+        metrics::generation_ended(key_type, outcome);
+        Ok(())
     }
 
-    async fn fail(&self, id: CustomCsrId, reason: &str) -> Result<(), StoreError> {
+    async fn fail(&self, id: CustomCsrId, key_type: KeyType, reason: &str) -> Result<(), StoreError> {
         let failed = self.patiently(|| self.store.fail_generation(id, reason, self.clock.now())).await?;
+        metrics::generation_ended(key_type, if failed { GenerationOutcome::Failed } else { GenerationOutcome::Discarded });
         tracing::error!(custom_csr_id = %id, reason, failed, "generation is given up");
         Ok(())
     }

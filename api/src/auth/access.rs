@@ -15,6 +15,7 @@ use shared::{
     codes::ErrorCode,
     ids::{Scope, TenantId},
     issue::Issue,
+    metrics,
 };
 
 use super::{
@@ -83,7 +84,10 @@ impl Access {
         let limits = req.data::<Arc<RateLimits>>().ok_or(ErrorCode::Internal)?;
         limits.check_failures(client)?;
         let headers: Vec<_> = req.headers().get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
-        let caller = authenticator.authenticate(&headers).await.inspect_err(|refusal| limits.count_failure(client, refusal.code))?;
+        let caller = authenticator.authenticate(&headers).await.inspect_err(|refusal| {
+            limits.count_failure(client, refusal.code);
+            metrics::auth_failed(refusal.code);
+        })?;
         limits.count_request(caller.subject())?;
         // A body without a length is measured while it is read.
         if declared_length(req.headers()).is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {

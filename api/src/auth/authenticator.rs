@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     future::pending,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -112,6 +113,12 @@ impl Authenticator {
     pub fn waits_for_keys(&self) -> Option<String> {
         let renewal = self.renewal.as_ref().filter(|_| self.keys().set.is_empty())?;
         Some(format!("there are no keys for tokens yet: --jwt-jwks-url: {}", renewal.problem()))
+    }
+
+    /// How long ago the keys were last fetched, if they come by URL and were.
+    #[must_use]
+    pub fn age_of_keys(&self) -> Option<Duration> {
+        self.renewal.as_ref()?.age()
     }
 
     /// Checks the values of a request's Authorization headers, in the order of the contract's table. A token that names an unknown key waits

@@ -26,6 +26,8 @@ pub(super) struct Renewal {
     answered: watch::Sender<u64>,
     /// Why there are no keys.
     problem: Mutex<String>,
+    /// When the last fetch that brought keys ended.
+    fetched: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -37,7 +39,13 @@ struct Asks {
 impl Renewal {
     pub fn new() -> Self {
         let problem = "their JWK set is being fetched".to_owned();
-        Self { asks: Mutex::default(), asked: Notify::new(), answered: watch::Sender::new(0), problem: Mutex::new(problem) }
+        Self {
+            asks: Mutex::default(),
+            asked: Notify::new(),
+            answered: watch::Sender::new(0),
+            problem: Mutex::new(problem),
+            fetched: Mutex::default(),
+        }
     }
 
     /// Asks for a fetch, unless one was asked for a moment ago, and waits until that one has ended. A request that goes away takes nothing
@@ -69,8 +77,9 @@ impl Renewal {
 
     /// A fetch has ended that answers this ask, well or with a problem.
     pub fn answer(&self, number: u64, problem: Option<&str>) {
-        if let Some(problem) = problem {
-            problem.clone_into(&mut self.problem.lock().unwrap_or_else(PoisonError::into_inner));
+        match problem {
+            Some(problem) => problem.clone_into(&mut self.problem.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now()),
         }
         self.answered.send_replace(number);
     }
@@ -78,6 +87,11 @@ impl Renewal {
     /// Why there are no keys, if there are none.
     pub fn problem(&self) -> String {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long ago a fetch last brought keys, whether they were new or not.
+    pub fn age(&self) -> Option<Duration> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
 
     fn asks(&self) -> MutexGuard<'_, Asks> {
@@ -118,12 +132,14 @@ mod tests {
     async fn all_who_ask_wait_for_one_fetch_that_begins_later_and_nobody_asks_again_soon() {
         let (renewal, moment) = (Renewal::new(), Duration::ZERO);
         let earlier = renewal.number();
+        assert_eq!(renewal.age(), None);
         let mut asking = pin!(async { tokio::join!(renewal.ask(), renewal.ask()) });
         assert!(timeout(moment, &mut asking).await.is_err());
         renewal.asked().await;
         renewal.answer(earlier, None);
         assert!(timeout(moment, &mut asking).await.is_err(), "a fetch that began before may have missed the key");
         assert_eq!(renewal.number(), 1);
+        assert!(renewal.age().is_some());
         renewal.answer(1, Some("refused"));
         asking.await;
         assert_eq!(renewal.problem(), "refused");

@@ -47,12 +47,17 @@ enum LogFormat {
     Json,
 }
 
-/// The target of the line that names the address.
+/// The target of the lines that name addresses.
 const LISTENING: &str = "csrd_listening";
 
 /// Names the address that requests are taken on, such as `http://127.0.0.1:8080`.
 pub fn listening(base: &str) {
     tracing::info!(target: LISTENING, "listening on {base}");
+}
+
+/// Names the URL of the metrics.
+pub fn metrics_at(url: &str) {
+    tracing::info!(target: LISTENING, "metrics at {url}");
 }
 
 /// Starts the log. A panic leaves one line too, with its place but without its text: nobody knows what that holds.

@@ -16,6 +16,7 @@ mod listing;
 mod log;
 mod man;
 mod master_keys;
+mod metrics;
 mod openapi;
 mod outbound;
 mod process;

@@ -9,6 +9,7 @@ use api::{
         server::{self, Options},
         tls::Tls,
     },
+    metrics::Sources,
     secret_file::{self, Content},
     state::{AppState, MAX_WAITING, Waiting},
 };
@@ -33,6 +34,7 @@ use super::{
     limits::LimitArgs,
     log,
     master_keys::{self, Following, IfMissing},
+    metrics::{MetricsArgs, MetricsListener},
     outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
@@ -85,6 +87,8 @@ pub struct ServeArgs {
     jwt: JwtArgs,
     #[command(flatten)]
     outbound: OutboundArgs,
+    #[command(flatten)]
+    metrics: MetricsArgs,
     #[command(flatten)]
     log: log::LogArgs,
 }
@@ -140,10 +144,13 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     }
     let listener = TcpListener::bind(listen).await.map_err(|error| bad_setting(format!("--listen: {listen}: {error}")))?;
     let address = listener.local_addr()?;
+    let Some(metrics) = unless_stopped(&mut stop_signal, Box::pin(args.metrics.listen())).await else { return Ok(ExitCode::SUCCESS) };
+    let metrics = metrics?;
 
     let opening = args.database.open_for(args.process.access(), args.new.new_database);
     let Some(database) = unless_stopped(&mut stop_signal, opening).await else { return Ok(ExitCode::SUCCESS) };
     let database = database?;
+    let database = if metrics.is_some() { MetricsListener::measure(database) } else { database };
     let (authenticator, welcome) = if let Some(configured) = configured {
         if args.jwt.lacks_audience() {
             tracing::warn!("--jwt-audience is not set: any token that these keys signed is accepted, an ID token too");
@@ -164,6 +171,10 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let health = args.process.health(&database).with_workers(workers.as_ref()).with_authenticator(Arc::clone(&authenticator));
     let health = Arc::new(health.with_master_keys(following.as_ref().map(Following::state)));
     let watched = args.process.watch(&health);
+    let scraped = metrics.map(|metrics| {
+        let sources = Sources::new(&database, args.process.key_pool_size).with_workers(workers.as_ref());
+        metrics.serve(sources.with_authenticator(Arc::clone(&authenticator)))
+    });
     let reloading = match provider {
         Some((url, outbound)) => tokio::spawn(hangups.refetch(Arc::clone(&authenticator), url, outbound, args.jwt.jwt_jwks_refresh)),
         None => tokio::spawn(hangups.reload(Arc::clone(&authenticator), source)),
@@ -210,6 +221,9 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let nothing_cut =
         run(listener, args.connections.options(tls, args.limits.trusted_proxies()), state, workers, (stop_signal, stop), &end).await;
     watched.abort();
+    if let Some(scraped) = scraped {
+        scraped.abort();
+    }
     reloading.abort();
     if let Some(reloading) = reloading_tls {
         reloading.abort();

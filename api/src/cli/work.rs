@@ -2,7 +2,10 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use api::http::server::{self, Options};
+use api::{
+    http::server::{self, Options},
+    metrics::Sources,
+};
 use clap::Args;
 use shared::{clock::SystemClock, storage::Location};
 use tokio::net::TcpListener;
@@ -12,6 +15,7 @@ use super::{
     database::DatabaseArgs,
     log,
     master_keys::{self, Following, IfMissing},
+    metrics::{MetricsArgs, MetricsListener},
     outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
@@ -36,6 +40,7 @@ pub struct WorkerArgs {
     process: ProcessArgs,
     #[command(flatten)]
     outbound: OutboundArgs,
+    metrics: MetricsArgs,
     #[command(flatten)]
     log: log::LogArgs,
 }
@@ -68,10 +73,13 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
+    let Some(metrics) = unless_stopped(&mut stop, Box::pin(args.metrics.listen())).await else { return Ok(ExitCode::SUCCESS) };
+    let metrics = metrics?;
     let Some(database) = unless_stopped(&mut stop, args.database.open_for(args.process.access(), false)).await else {
         return Ok(ExitCode::SUCCESS);
     };
     let database = database?;
+    let database = if metrics.is_some() { MetricsListener::measure(database) } else { database };
     let data_dir = &args.database.data_dir;
     let sealer = Arc::new(master_keys::sealer(data_dir, &*database.store, IfMissing::Refuse).await?);
     // Processes without a master key seal the secrets of webhooks with it.
@@ -93,6 +101,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let health = args.process.health(&database).with_workers(Some(&workers)).with_master_keys(Some(following.state()));
     let health = Arc::new(health);
     let watched = args.process.watch(&health);
+    let scraped = metrics.map(|metrics| metrics.serve(Sources::new(&database, args.process.key_pool_size).with_workers(Some(&workers))));
     let mut is_sound = true;
     let stop = async {
         is_sound = stop_or_fault(stop, &*database.store).await;
@@ -108,6 +117,9 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     }
     let finished = drain(workers, &*database.store, &end).await;
     watched.abort();
+    if let Some(scraped) = scraped {
+        scraped.abort();
+    }
     Following::end(Some(following)).await;
     end.close(database).await;
     Ok(exit_code(finished && is_sound))

@@ -7,6 +7,7 @@ use shared::{
     custom_csr::CustomCsr,
     ids::{CustomCsrId, Scope},
     issue::Issue,
+    metrics,
     storage::{Acceptance, Changes, IdempotencyKey, NewCustomCsr},
 };
 
@@ -81,7 +82,10 @@ pub async fn accept(
     let accepting = state.store.accept_custom_csr(&new, access.actor(), now);
     let mut is_replayed = false;
     let csr = match deadline.write(accepting).await? {
-        Acceptance::Accepted(csr) => *csr,
+        Acceptance::Accepted(csr) => {
+            metrics::custom_csr_accepted(csr.request.key_type);
+            *csr
+        }
         Acceptance::Replayed(id) => {
             find::check_grant(state, deadline, scope).await?;
             is_replayed = true;

@@ -74,8 +74,8 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request, pr
         let status = response.status().as_u16();
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let Told { codes, cause } = response.extensions_mut().remove().unwrap_or_default();
-        // A probe comes every few seconds.
-        if path.starts_with("/health/") {
+        // A probe or a scrape comes every few seconds.
+        if path.starts_with("/health/") || (path == "/metrics" && codes.is_none()) {
             tracing::debug!(%method, path, status, micros, codes, reason = cause, "answered");
         } else if let Some(codes) = codes {
             let Presented { subject, key_id } = authorization.map(|value| Presented::read(value.as_bytes())).unwrap_or_default();

@@ -16,3 +16,20 @@ pub enum StoreError {
     #[error("the database refused a statement: {0}")]
     Internal(String),
 }
+
+impl StoreError {
+    /// The word for each kind of error, in metrics.
+    pub const KINDS: [&'static str; 4] = ["unavailable", "ambiguous", "corrupt", "internal"];
+
+    /// Which kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        let [unavailable, ambiguous, corrupt, internal] = Self::KINDS;
+        match self {
+            Self::Unavailable(_) => unavailable,
+            Self::Ambiguous(_) => ambiguous,
+            Self::Corrupt(_) => corrupt,
+            Self::Internal(_) => internal,
+        }
+    }
+}

@@ -3,18 +3,21 @@
 //! One file a subject: its trait, its types, its statements, its rows and its implementation. Below them, `engine` runs SQL on either
 //! database. Each method is one transaction: what it writes is written together or not at all. Times come from the caller.
 
+mod around;
 mod audit;
 mod certificates;
 mod custom_csrs;
 mod database;
 mod engine;
 mod error;
+mod figures;
 mod generation;
 mod jobs;
 mod key_holders;
 mod key_pool;
 mod maintenance;
 mod master_keys;
+mod measured;
 mod scopes;
 mod sealed_records;
 mod signals;
@@ -28,6 +31,7 @@ mod prepare_test;
 use async_trait::async_trait;
 
 pub use self::{
+    around::{Around, AroundStore},
     audit::{AuditQuery, AuditRun, AuditStore},
     certificates::{
         CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal, CertificateStore, Export, MAX_CERTIFICATES_OF_CSR,
@@ -38,13 +42,15 @@ pub use self::{
         NewCustomCsr, Order, Page,
     },
     database::{Database, SqlStore},
-    engine::{Access, CopyError, Dialect, Location, Migrate, OpenError, Queue},
+    engine::{Access, CopyError, Dialect, Location, Migrate, OpenError, PoolUse, Queue},
     error::StoreError,
+    figures::{FigureStore, Figures},
     generation::{CompletionOutcome, GeneratedCsr, Generation, Generations},
     key_holders::{KeyHolder, KeyHolders},
     key_pool::{NewPoolKey, PoolAddition, PoolKey, PoolKeys},
     maintenance::{Maintenance, Purge, Sweep, Vitals},
     master_keys::{MasterKeyRow, MasterKeyUse, MasterKeys, Registration, Retirement},
+    measured::{ABANDONED, measured},
     scopes::{ScopeGrant, Scopes},
     sealed_records::{Resealed, SealedRecord, SealedRecords, SealedRow},
     signals::{Changes, Signal, Signals},
@@ -70,6 +76,7 @@ pub trait Store:
     + Maintenance
     + Webhooks
     + Deliveries
+    + FigureStore
     + Send
     + Sync
 {

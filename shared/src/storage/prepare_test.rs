@@ -6,6 +6,7 @@ use super::{
     Dialect, Queue, audit, certificates,
     custom_csrs::{self, ACCEPT_STATEMENTS, LIST_STATEMENTS, READ_STATEMENTS},
     engine::{self, Statement},
+    figures,
     generation::{self, COMPLETE_STATEMENTS},
     jobs, key_holders, key_pool, maintenance, master_keys, scopes, sealed_records, webhooks,
 };
@@ -31,6 +32,7 @@ const ALL: &[&[(&str, Statement)]] = &[
     maintenance::STATEMENTS,
     webhooks::STATEMENTS,
     webhooks::DELIVERY_STATEMENTS,
+    figures::STATEMENTS,
 ];
 
 async fn prepare_all<DB: Dialect>(pool: &Pool<DB>)

@@ -3,31 +3,10 @@
 use std::{
     collections::HashMap,
     future::Future,
-    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
-use async_trait::async_trait;
-
-use crate::{
-    audit::{Actor, NewEntry},
-    bodies::edit::Edit,
-    clock::Timestamp,
-    custom_certificate::CustomCertificate,
-    custom_csr::CustomCsr,
-    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId, WebhookId},
-    storage::{
-        Acceptance, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
-        CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, GeneratedCsr, Generation, Generations, IdempotencyKey,
-        KeyHolder, KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr,
-        NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey, PoolKeys, Purge, Receiver, Registration, Repeat, Replacement, Resealed,
-        Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep,
-        UsableCsr, Vitals, WebhookChange, WebhookCreation, Webhooks,
-    },
-    webhook::{Delivery, Webhook},
-    webhook_secret::WebhookKey,
-};
+use crate::storage::{Around, AroundStore, Store, StoreError};
 
 /// Whether a call that fails took effect all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +36,11 @@ pub struct Fault {
 type Meanwhile = (&'static str, Box<dyn Fn() + Send + Sync>);
 
 /// A store whose calls fail as its faults say, and reach another store otherwise.
-pub struct FaultyStore {
-    inner: Arc<dyn Store>,
-    faults: Vec<Fault>,
+pub type FaultyStore = AroundStore<Faults>;
+
+/// Which calls fail, and how many there were.
+pub struct Faults {
+    planned: Vec<Fault>,
     meanwhile: Option<Meanwhile>,
     calls: Mutex<HashMap<&'static str, u32>>,
 }
@@ -68,22 +49,28 @@ impl FaultyStore {
     /// This store, with these faults.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, faults: Vec<Fault>) -> Self {
-        Self { inner, faults, meanwhile: None, calls: Mutex::default() }
+        Self::with(inner, Faults { planned: faults, meanwhile: None, calls: Mutex::default() })
     }
 
     /// Without a fault: this happens whenever the method is called, as if another process did it at that moment.
     #[must_use]
     pub fn meanwhile(inner: Arc<dyn Store>, method: &'static str, happens: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { inner, faults: Vec::new(), meanwhile: Some((method, Box::new(happens))), calls: Mutex::default() }
+        Self::with(inner, Faults { planned: Vec::new(), meanwhile: Some((method, Box::new(happens))), calls: Mutex::default() })
     }
 
     /// How often a method was called.
     #[must_use]
     pub fn calls_of(&self, method: &str) -> u32 {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).get(method).copied().unwrap_or_default()
+        self.around.calls.lock().unwrap_or_else(PoisonError::into_inner).get(method).copied().unwrap_or_default()
     }
+}
 
-    async fn call<T>(&self, method: &'static str, inner: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+impl Around for Faults {
+    async fn call<T: Send>(
+        &self,
+        method: &'static str,
+        inner: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
         if let Some((_, happens)) = self.meanwhile.as_ref().filter(|(when, _)| *when == method) {
             happens();
         }
@@ -93,8 +80,10 @@ impl FaultyStore {
             *call += 1;
             *call - 1
         };
-        let fault =
-            self.faults.iter().find(|fault| fault.method == method && (fault.from..fault.from.saturating_add(fault.calls)).contains(&call));
+        let fault = self
+            .planned
+            .iter()
+            .find(|fault| fault.method == method && (fault.from..fault.from.saturating_add(fault.calls)).contains(&call));
         match fault {
             None => inner.await,
             Some(Fault { when: When::Before, error, .. }) => Err(error.clone()),
@@ -103,345 +92,5 @@ impl FaultyStore {
                 Err(error.clone())
             }
         }
-    }
-}
-
-#[async_trait]
-impl CertificateStore for FaultyStore {
-    async fn find_usable_csr(
-        &self,
-        zone: &Scope,
-        id: CustomCsrId,
-        present: Option<CustomCertificateId>,
-    ) -> Result<Option<UsableCsr>, StoreError> {
-        self.call("find_usable_csr", self.inner.find_usable_csr(zone, id, present)).await
-    }
-    async fn find_usable_csr_by_key(&self, zone: &Scope, spki_sha256: &[u8; 32]) -> Result<Option<UsableCsr>, StoreError> {
-        self.call("find_usable_csr_by_key", self.inner.find_usable_csr_by_key(zone, spki_sha256)).await
-    }
-    async fn check_certificate(&self, new: &NewCertificate) -> Result<Option<CertificateRefusal>, StoreError> {
-        self.call("check_certificate", self.inner.check_certificate(new)).await
-    }
-    async fn check_replacement(
-        &self,
-        zone: &Scope,
-        id: CustomCertificateId,
-        chain: &NewChain,
-    ) -> Result<Option<CertificateRefusal>, StoreError> {
-        self.call("check_replacement", self.inner.check_replacement(zone, id, chain)).await
-    }
-    async fn find_upload(&self, zone: &Scope, key: &IdempotencyKey, now: Timestamp) -> Result<Option<Repeat>, StoreError> {
-        self.call("find_upload", self.inner.find_upload(zone, key, now)).await
-    }
-    async fn accept_certificate(
-        &self,
-        new: &NewCertificate,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<Option<CertificateRefusal>, StoreError> {
-        self.call("accept_certificate", self.inner.accept_certificate(new, actor, now)).await
-    }
-    async fn replace_certificate(
-        &self,
-        zone: &Scope,
-        id: CustomCertificateId,
-        change: &CertificateChange,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<Replacement, StoreError> {
-        self.call("replace_certificate", self.inner.replace_certificate(zone, id, change, actor, now)).await
-    }
-    async fn find_certificate(&self, scope: &Scope, id: CustomCertificateId) -> Result<Option<CustomCertificate>, StoreError> {
-        self.call("find_certificate", self.inner.find_certificate(scope, id)).await
-    }
-    async fn list_certificates(&self, scope: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError> {
-        self.call("list_certificates", self.inner.list_certificates(scope, query)).await
-    }
-    async fn delete_certificate(&self, scope: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
-        self.call("delete_certificate", self.inner.delete_certificate(scope, id, actor, now)).await
-    }
-    async fn list_all_certificates(&self, after: Option<CustomCertificateId>, limit: u32) -> Result<Vec<CustomCertificate>, StoreError> {
-        self.call("list_all_certificates", self.inner.list_all_certificates(after, limit)).await
-    }
-    async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError> {
-        self.call("start_export", self.inner.start_export(id, actor, now)).await
-    }
-}
-
-#[async_trait]
-impl AuditStore for FaultyStore {
-    async fn record_entries(&self, entries: &[NewEntry], actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
-        self.call("record_entries", self.inner.record_entries(entries, actor, now)).await
-    }
-    async fn read_audit<'a>(&'a self, query: AuditQuery) -> Result<Box<dyn AuditRun + 'a>, StoreError> {
-        self.call("read_audit", self.inner.read_audit(query)).await
-    }
-    async fn delete_archived(
-        &self,
-        numbers: RangeInclusive<i64>,
-        entry: Option<&NewEntry>,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
-        self.call("delete_archived", self.inner.delete_archived(numbers, entry, actor, now)).await
-    }
-}
-
-#[async_trait]
-impl PoolKeys for FaultyStore {
-    async fn add_pool_key(&self, key: &NewPoolKey, size: u32, now: Timestamp) -> Result<PoolAddition, StoreError> {
-        self.call("add_pool_key", self.inner.add_pool_key(key, size, now)).await
-    }
-    async fn count_pool_keys(&self) -> Result<u64, StoreError> {
-        self.call("count_pool_keys", self.inner.count_pool_keys()).await
-    }
-    async fn lease_pool_key(&self, master_key_id: &str, lease: Duration) -> Result<Option<PoolKey>, StoreError> {
-        self.call("lease_pool_key", self.inner.lease_pool_key(master_key_id, lease)).await
-    }
-    async fn discard_pool_key(&self, key: &PoolKey) -> Result<(), StoreError> {
-        self.call("discard_pool_key", self.inner.discard_pool_key(key)).await
-    }
-    async fn empty_pool(&self) -> Result<u64, StoreError> {
-        self.call("empty_pool", self.inner.empty_pool()).await
-    }
-}
-
-#[async_trait]
-impl Scopes for FaultyStore {
-    async fn grant_scope(
-        &self,
-        scope: &Scope,
-        account: Option<&TenantId>,
-        quota: Option<u32>,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.call("grant_scope", self.inner.grant_scope(scope, account, quota, actor, now)).await
-    }
-    async fn revoke_scope(&self, scope: &Scope, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
-        self.call("revoke_scope", self.inner.revoke_scope(scope, actor, now)).await
-    }
-    async fn list_scopes(&self, kind: &str) -> Result<Vec<ScopeGrant>, StoreError> {
-        self.call("list_scopes", self.inner.list_scopes(kind)).await
-    }
-    async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError> {
-        self.call("find_scope", self.inner.find_scope(scope)).await
-    }
-}
-
-#[async_trait]
-impl CustomCsrs for FaultyStore {
-    async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
-        self.call("accept_custom_csr", self.inner.accept_custom_csr(new, actor, now)).await
-    }
-    async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError> {
-        self.call("find_custom_csr", self.inner.find_custom_csr(scope, id)).await
-    }
-    async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {
-        self.call("list_custom_csrs", self.inner.list_custom_csrs(scope, query)).await
-    }
-    async fn edit_custom_csr(
-        &self,
-        scope: &Scope,
-        id: CustomCsrId,
-        edit: &Edit,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<Option<CustomCsr>, StoreError> {
-        self.call("edit_custom_csr", self.inner.edit_custom_csr(scope, id, edit, actor, now)).await
-    }
-    async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError> {
-        self.call("delete_custom_csr", self.inner.delete_custom_csr(scope, id, actor, now)).await
-    }
-}
-
-#[async_trait]
-impl Generations for FaultyStore {
-    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
-        self.call("start_generation", self.inner.start_generation(id)).await
-    }
-    async fn give_others_back(&self, first: &Generation) -> Result<(), StoreError> {
-        self.call("give_others_back", self.inner.give_others_back(first)).await
-    }
-    async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
-        self.call("start_others", self.inner.start_others(first, limit)).await
-    }
-    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<CompletionOutcome, StoreError> {
-        self.call("complete_generation", self.inner.complete_generation(id, made, now)).await
-    }
-    async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
-        self.call("retry_generation", self.inner.retry_generation(id, attempts, delay, now)).await
-    }
-    async fn fail_generation(&self, id: CustomCsrId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
-        self.call("fail_generation", self.inner.fail_generation(id, reason, now)).await
-    }
-    async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError> {
-        self.call("forget_start", self.inner.forget_start(id)).await
-    }
-    async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError> {
-        self.call("defer_generation", self.inner.defer_generation(id, delay)).await
-    }
-    async fn complete_pooled(
-        &self,
-        id: CustomCsrId,
-        made: &GeneratedCsr,
-        key: &PoolKey,
-        now: Timestamp,
-    ) -> Result<CompletionOutcome, StoreError> {
-        self.call("complete_pooled", self.inner.complete_pooled(id, made, key, now)).await
-    }
-}
-
-#[async_trait]
-impl MasterKeys for FaultyStore {
-    async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError> {
-        self.call("list_master_keys", self.inner.list_master_keys()).await
-    }
-    async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<Registration, StoreError> {
-        self.call("register_master_key", self.inner.register_master_key(id, now)).await
-    }
-    async fn count_sealed(&self) -> Result<Vec<MasterKeyUse>, StoreError> {
-        self.call("count_sealed", self.inner.count_sealed()).await
-    }
-    async fn use_master_key(&self, id: &str, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
-        self.call("use_master_key", self.inner.use_master_key(id, actor, now)).await
-    }
-    async fn retire_master_key(&self, id: &str, actor: &Actor, now: Timestamp) -> Result<Retirement, StoreError> {
-        self.call("retire_master_key", self.inner.retire_master_key(id, actor, now)).await
-    }
-    async fn list_retired(&self) -> Result<Vec<String>, StoreError> {
-        self.call("list_retired", self.inner.list_retired()).await
-    }
-}
-
-#[async_trait]
-impl SealedRecords for FaultyStore {
-    async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
-        self.call("list_sealed", self.inner.list_sealed(after, limit)).await
-    }
-    async fn list_sealed_by(&self, master_key_id: &str, after: Option<&SealedRecord>, limit: u32) -> Result<Vec<SealedRecord>, StoreError> {
-        self.call("list_sealed_by", self.inner.list_sealed_by(master_key_id, after, limit)).await
-    }
-    async fn reseal(&self, records: &[Resealed]) -> Result<u64, StoreError> {
-        self.call("reseal", self.inner.reseal(records)).await
-    }
-}
-
-#[async_trait]
-impl KeyHolders for FaultyStore {
-    async fn report_key_holder(&self, holder: &KeyHolder, lease: Duration) -> Result<(), StoreError> {
-        self.call("report_key_holder", self.inner.report_key_holder(holder, lease)).await
-    }
-    async fn list_key_holders(&self) -> Result<Vec<KeyHolder>, StoreError> {
-        self.call("list_key_holders", self.inner.list_key_holders()).await
-    }
-    async fn list_silent_workers(&self, seen_within: Duration) -> Result<Vec<String>, StoreError> {
-        self.call("list_silent_workers", self.inner.list_silent_workers(seen_within)).await
-    }
-}
-
-#[async_trait]
-impl Maintenance for FaultyStore {
-    async fn sweep(&self) -> Result<Sweep, StoreError> {
-        self.call("sweep", self.inner.sweep()).await
-    }
-    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
-        self.call("purge", self.inner.purge(ended_before, seen_before, now)).await
-    }
-    async fn release_jobs(&self) -> Result<u64, StoreError> {
-        self.call("release_jobs", self.inner.release_jobs()).await
-    }
-    async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError> {
-        self.call("vitals", self.inner.vitals(seen_within)).await
-    }
-}
-
-#[async_trait]
-impl Webhooks for FaultyStore {
-    async fn create_webhook(&self, new: &NewWebhook, actor: &Actor, now: Timestamp) -> Result<WebhookCreation, StoreError> {
-        self.call("create_webhook", self.inner.create_webhook(new, actor, now)).await
-    }
-    async fn find_webhook(&self, scope: &Scope, id: WebhookId) -> Result<Option<Webhook>, StoreError> {
-        self.call("find_webhook", self.inner.find_webhook(scope, id)).await
-    }
-    async fn list_webhooks(&self, scope: &Scope) -> Result<Vec<Webhook>, StoreError> {
-        self.call("list_webhooks", self.inner.list_webhooks(scope)).await
-    }
-    async fn edit_webhook(
-        &self,
-        scope: &Scope,
-        id: WebhookId,
-        change: &WebhookChange,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<Option<Webhook>, StoreError> {
-        self.call("edit_webhook", self.inner.edit_webhook(scope, id, change, actor, now)).await
-    }
-    async fn delete_webhook(&self, scope: &Scope, id: WebhookId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
-        self.call("delete_webhook", self.inner.delete_webhook(scope, id, actor, now)).await
-    }
-    async fn ping_webhook(&self, scope: &Scope, id: WebhookId, delivery_id: &str, now: Timestamp) -> Result<Option<Delivery>, StoreError> {
-        self.call("ping_webhook", self.inner.ping_webhook(scope, id, delivery_id, now)).await
-    }
-    async fn list_deliveries(&self, scope: &Scope, id: WebhookId) -> Result<Option<Vec<Delivery>>, StoreError> {
-        self.call("list_deliveries", self.inner.list_deliveries(scope, id)).await
-    }
-    async fn find_webhook_key(&self) -> Result<Option<WebhookKey>, StoreError> {
-        self.call("find_webhook_key", self.inner.find_webhook_key()).await
-    }
-    async fn add_webhook_key(&self, key: &WebhookKey, now: Timestamp) -> Result<(), StoreError> {
-        self.call("add_webhook_key", self.inner.add_webhook_key(key, now)).await
-    }
-}
-
-#[async_trait]
-impl Deliveries for FaultyStore {
-    async fn wake_deliveries(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.call("wake_deliveries", self.inner.wake_deliveries(now)).await
-    }
-    async fn find_receiver(&self, id: WebhookId) -> Result<Option<Receiver>, StoreError> {
-        self.call("find_receiver", self.inner.find_receiver(id)).await
-    }
-    async fn take_due(&self, id: WebhookId, limit: u32, lease: Duration, now: Timestamp) -> Result<Vec<Due>, StoreError> {
-        self.call("take_due", self.inner.take_due(id, limit, lease, now)).await
-    }
-    async fn end_attempt(
-        &self,
-        webhook_id: WebhookId,
-        delivery_id: &str,
-        attempt: Attempt,
-        response_status: Option<u16>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.call("end_attempt", self.inner.end_attempt(webhook_id, delivery_id, attempt, response_status, now)).await
-    }
-    async fn tell_time(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.call("tell_time", self.inner.tell_time(now)).await
-    }
-    async fn purge_deliveries(&self) -> Result<u64, StoreError> {
-        self.call("purge_deliveries", self.inner.purge_deliveries()).await
-    }
-}
-
-#[async_trait]
-impl Store for FaultyStore {
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.call("ping", self.inner.ping()).await
-    }
-
-    fn moved(&self) -> Option<String> {
-        self.inner.moved()
-    }
-
-    async fn failed(&self) {
-        self.inner.failed().await;
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
-
-    fn signals(&self) -> &Signals {
-        self.inner.signals()
     }
 }

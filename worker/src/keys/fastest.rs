@@ -8,6 +8,9 @@ use super::aws_lc::AwsLc;
 use super::openssl_rsa::{self, OpenSslRsa};
 use super::{KeyGenerator, KeygenError};
 
+/// The library that makes RSA keys in this build.
+pub const RSA_LIBRARY: &str = if cfg!(feature = "openssl-rsa") { "openssl" } else { "aws-lc" };
+
 /// Returns the fastest key generator of this build.
 #[must_use]
 pub fn key_generator() -> Arc<dyn KeyGenerator> {

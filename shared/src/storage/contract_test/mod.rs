@@ -4,6 +4,7 @@ mod accepting;
 mod auditing;
 mod batches;
 mod certificates;
+mod figures;
 mod generating;
 mod key_pool;
 mod listing;

@@ -13,6 +13,9 @@ use super::{Statement, Value};
 
 /// A database that [`super::Sql`] runs on.
 pub trait Dialect: Database {
+    /// Whether writes have a pool of connections of their own.
+    const WRITES_APART: bool;
+
     /// The words of a statement; none where this database does not need it.
     fn words(statement: Statement) -> Option<&'static str>;
 
@@ -119,6 +122,8 @@ bind!(sqlx::sqlite::SqliteArguments);
 bind!(sqlx::postgres::PgArguments);
 
 impl Dialect for Sqlite {
+    const WRITES_APART: bool = true;
+
     fn words(statement: Statement) -> Option<&'static str> {
         statement.sqlite
     }
@@ -147,6 +152,8 @@ impl Dialect for Sqlite {
 }
 
 impl Dialect for Postgres {
+    const WRITES_APART: bool = false;
+
     fn words(statement: Statement) -> Option<&'static str> {
         statement.postgres
     }

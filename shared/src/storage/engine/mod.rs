@@ -32,4 +32,5 @@ pub(super) use self::{
 pub use self::{
     dialect::Dialect,
     open::{Access, CopyError, Location, Migrate, OpenError, Queue},
+    pool::PoolUse,
 };

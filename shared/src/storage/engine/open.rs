@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use sqlx::{PgPool, Pool, SqlitePool, postgres::PgConnectOptions};
 
+use super::pool::PoolUse;
+
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -100,6 +102,15 @@ pub enum Queue {
 }
 
 impl Queue {
+    /// How many connections there are.
+    #[must_use]
+    pub fn pool(&self) -> PoolUse {
+        match self {
+            Self::Sqlite(pool) => PoolUse::of("queue", pool),
+            Self::Postgres(pool) => PoolUse::of("queue", pool),
+        }
+    }
+
     /// The same with connections of its own: those of the old one may be dead without a word.
     #[must_use]
     pub fn renewed(&self) -> Self {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{
-    Connection,
+    Connection, Pool,
     pool::{PoolConnectionMetadata, PoolOptions},
 };
 
@@ -43,4 +43,24 @@ async fn is_usable<DB: sqlx::Database>(connection: &mut DB::Connection, metadata
     // On SQLite, a COMMIT that finds the disk full rolls back by itself. sqlx's own ROLLBACK then fails, and the connection counts as
     // within a transaction for ever: it is closed instead of used again.
     Ok(!connection.is_in_transaction())
+}
+
+/// How many connections a pool has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Which pool.
+    pub pool: &'static str,
+    /// Connections that wait for work.
+    pub idle: u64,
+    /// Connections that work.
+    pub busy: u64,
+}
+
+impl PoolUse {
+    /// Of this pool, now.
+    pub(in crate::storage) fn of<DB: sqlx::Database>(name: &'static str, pool: &Pool<DB>) -> Self {
+        // One that leaves between the two numbers is no reason to count below nothing.
+        let (all, idle) = (u64::from(pool.size()), pool.num_idle() as u64);
+        Self { pool: name, idle, busy: all.saturating_sub(idle) }
+    }
 }

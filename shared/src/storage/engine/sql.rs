@@ -5,7 +5,11 @@ use std::{future::Future, time::Duration};
 use sqlx::Pool;
 use tokio::time::Instant;
 
-use super::{Dialect, Lent, Opened, Statement, Value, pool::FRESH, statement::statements};
+use super::{
+    Dialect, Lent, Opened, Statement, Value,
+    pool::{FRESH, PoolUse},
+    statement::statements,
+};
 use crate::storage::StoreError;
 
 statements! {
@@ -54,6 +58,15 @@ impl<DB: Dialect> Sql<DB> {
     /// How many may write.
     pub fn writing_lanes(&self) -> usize {
         lanes(&self.write)
+    }
+
+    /// How many connections each pool has.
+    pub fn pools(&self) -> Vec<PoolUse> {
+        if DB::WRITES_APART {
+            vec![PoolUse::of("read", &self.read), PoolUse::of("write", &self.write)]
+        } else {
+            vec![PoolUse::of("store", &self.write)]
+        }
     }
 
     /// Begins a transaction that will write.

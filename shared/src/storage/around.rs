@@ -1,0 +1,399 @@
+//! A store around another one, with something around each of its operations.
+
+use std::{future::Future, ops::RangeInclusive, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{
+    Acceptance, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
+    CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, FigureStore, Figures, GeneratedCsr, Generation,
+    Generations, IdempotencyKey, KeyHolder, KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate,
+    NewChain, NewCustomCsr, NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey, PoolKeys, PoolUse, Purge, Receiver, Registration, Repeat,
+    Replacement, Resealed, Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store,
+    StoreError, Sweep, UsableCsr, Vitals, WebhookChange, WebhookCreation, Webhooks,
+};
+use crate::{
+    audit::{Actor, NewEntry},
+    bodies::edit::Edit,
+    clock::Timestamp,
+    custom_certificate::CustomCertificate,
+    custom_csr::CustomCsr,
+    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId, WebhookId},
+    webhook::{Delivery, Webhook},
+    webhook_secret::WebhookKey,
+};
+
+/// What is done around every operation of a store.
+pub trait Around: Send + Sync + 'static {
+    /// Runs an operation, or answers in its place. Its name is that of the store's method.
+    fn call<T: Send>(
+        &self,
+        operation: &'static str,
+        inner: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send;
+}
+
+/// A store around another one.
+pub struct AroundStore<A> {
+    inner: Arc<dyn Store>,
+    pub(crate) around: A,
+}
+
+impl<A: Around> AroundStore<A> {
+    /// This store, with this around each operation.
+    #[must_use]
+    pub fn with(inner: Arc<dyn Store>, around: A) -> Self {
+        Self { inner, around }
+    }
+}
+
+#[async_trait]
+impl<A: Around> CertificateStore for AroundStore<A> {
+    async fn find_usable_csr(
+        &self,
+        zone: &Scope,
+        id: CustomCsrId,
+        present: Option<CustomCertificateId>,
+    ) -> Result<Option<UsableCsr>, StoreError> {
+        self.around.call("find_usable_csr", self.inner.find_usable_csr(zone, id, present)).await
+    }
+    async fn find_usable_csr_by_key(&self, zone: &Scope, spki_sha256: &[u8; 32]) -> Result<Option<UsableCsr>, StoreError> {
+        self.around.call("find_usable_csr_by_key", self.inner.find_usable_csr_by_key(zone, spki_sha256)).await
+    }
+    async fn check_certificate(&self, new: &NewCertificate) -> Result<Option<CertificateRefusal>, StoreError> {
+        self.around.call("check_certificate", self.inner.check_certificate(new)).await
+    }
+    async fn check_replacement(
+        &self,
+        zone: &Scope,
+        id: CustomCertificateId,
+        chain: &NewChain,
+    ) -> Result<Option<CertificateRefusal>, StoreError> {
+        self.around.call("check_replacement", self.inner.check_replacement(zone, id, chain)).await
+    }
+    async fn find_upload(&self, zone: &Scope, key: &IdempotencyKey, now: Timestamp) -> Result<Option<Repeat>, StoreError> {
+        self.around.call("find_upload", self.inner.find_upload(zone, key, now)).await
+    }
+    async fn accept_certificate(
+        &self,
+        new: &NewCertificate,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<CertificateRefusal>, StoreError> {
+        self.around.call("accept_certificate", self.inner.accept_certificate(new, actor, now)).await
+    }
+    async fn replace_certificate(
+        &self,
+        zone: &Scope,
+        id: CustomCertificateId,
+        change: &CertificateChange,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Replacement, StoreError> {
+        self.around.call("replace_certificate", self.inner.replace_certificate(zone, id, change, actor, now)).await
+    }
+    async fn find_certificate(&self, scope: &Scope, id: CustomCertificateId) -> Result<Option<CustomCertificate>, StoreError> {
+        self.around.call("find_certificate", self.inner.find_certificate(scope, id)).await
+    }
+    async fn list_certificates(&self, scope: &Scope, query: &CertificateQuery) -> Result<CertificatePage, StoreError> {
+        self.around.call("list_certificates", self.inner.list_certificates(scope, query)).await
+    }
+    async fn delete_certificate(&self, scope: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.around.call("delete_certificate", self.inner.delete_certificate(scope, id, actor, now)).await
+    }
+    async fn list_all_certificates(&self, after: Option<CustomCertificateId>, limit: u32) -> Result<Vec<CustomCertificate>, StoreError> {
+        self.around.call("list_all_certificates", self.inner.list_all_certificates(after, limit)).await
+    }
+    async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError> {
+        self.around.call("start_export", self.inner.start_export(id, actor, now)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> AuditStore for AroundStore<A> {
+    async fn record_entries(&self, entries: &[NewEntry], actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
+        self.around.call("record_entries", self.inner.record_entries(entries, actor, now)).await
+    }
+    async fn read_audit<'a>(&'a self, query: AuditQuery) -> Result<Box<dyn AuditRun + 'a>, StoreError> {
+        self.around.call("read_audit", self.inner.read_audit(query)).await
+    }
+    async fn delete_archived(
+        &self,
+        numbers: RangeInclusive<i64>,
+        entry: Option<&NewEntry>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.around.call("delete_archived", self.inner.delete_archived(numbers, entry, actor, now)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> PoolKeys for AroundStore<A> {
+    async fn add_pool_key(&self, key: &NewPoolKey, size: u32, now: Timestamp) -> Result<PoolAddition, StoreError> {
+        self.around.call("add_pool_key", self.inner.add_pool_key(key, size, now)).await
+    }
+    async fn count_pool_keys(&self) -> Result<u64, StoreError> {
+        self.around.call("count_pool_keys", self.inner.count_pool_keys()).await
+    }
+    async fn lease_pool_key(&self, master_key_id: &str, lease: Duration) -> Result<Option<PoolKey>, StoreError> {
+        self.around.call("lease_pool_key", self.inner.lease_pool_key(master_key_id, lease)).await
+    }
+    async fn discard_pool_key(&self, key: &PoolKey) -> Result<(), StoreError> {
+        self.around.call("discard_pool_key", self.inner.discard_pool_key(key)).await
+    }
+    async fn empty_pool(&self) -> Result<u64, StoreError> {
+        self.around.call("empty_pool", self.inner.empty_pool()).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> Scopes for AroundStore<A> {
+    async fn grant_scope(
+        &self,
+        scope: &Scope,
+        account: Option<&TenantId>,
+        quota: Option<u32>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.around.call("grant_scope", self.inner.grant_scope(scope, account, quota, actor, now)).await
+    }
+    async fn revoke_scope(&self, scope: &Scope, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.around.call("revoke_scope", self.inner.revoke_scope(scope, actor, now)).await
+    }
+    async fn list_scopes(&self, kind: &str) -> Result<Vec<ScopeGrant>, StoreError> {
+        self.around.call("list_scopes", self.inner.list_scopes(kind)).await
+    }
+    async fn find_scope(&self, scope: &Scope) -> Result<Option<ScopeGrant>, StoreError> {
+        self.around.call("find_scope", self.inner.find_scope(scope)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> CustomCsrs for AroundStore<A> {
+    async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
+        self.around.call("accept_custom_csr", self.inner.accept_custom_csr(new, actor, now)).await
+    }
+    async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError> {
+        self.around.call("find_custom_csr", self.inner.find_custom_csr(scope, id)).await
+    }
+    async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError> {
+        self.around.call("list_custom_csrs", self.inner.list_custom_csrs(scope, query)).await
+    }
+    async fn edit_custom_csr(
+        &self,
+        scope: &Scope,
+        id: CustomCsrId,
+        edit: &Edit,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<CustomCsr>, StoreError> {
+        self.around.call("edit_custom_csr", self.inner.edit_custom_csr(scope, id, edit, actor, now)).await
+    }
+    async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError> {
+        self.around.call("delete_custom_csr", self.inner.delete_custom_csr(scope, id, actor, now)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> Generations for AroundStore<A> {
+    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
+        self.around.call("start_generation", self.inner.start_generation(id)).await
+    }
+    async fn give_others_back(&self, first: &Generation) -> Result<(), StoreError> {
+        self.around.call("give_others_back", self.inner.give_others_back(first)).await
+    }
+    async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
+        self.around.call("start_others", self.inner.start_others(first, limit)).await
+    }
+    async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<CompletionOutcome, StoreError> {
+        self.around.call("complete_generation", self.inner.complete_generation(id, made, now)).await
+    }
+    async fn retry_generation(&self, id: CustomCsrId, attempts: u32, delay: Duration, now: Timestamp) -> Result<bool, StoreError> {
+        self.around.call("retry_generation", self.inner.retry_generation(id, attempts, delay, now)).await
+    }
+    async fn fail_generation(&self, id: CustomCsrId, reason: &str, now: Timestamp) -> Result<bool, StoreError> {
+        self.around.call("fail_generation", self.inner.fail_generation(id, reason, now)).await
+    }
+    async fn forget_start(&self, id: CustomCsrId) -> Result<(), StoreError> {
+        self.around.call("forget_start", self.inner.forget_start(id)).await
+    }
+    async fn defer_generation(&self, id: CustomCsrId, delay: Duration) -> Result<bool, StoreError> {
+        self.around.call("defer_generation", self.inner.defer_generation(id, delay)).await
+    }
+    async fn complete_pooled(
+        &self,
+        id: CustomCsrId,
+        made: &GeneratedCsr,
+        key: &PoolKey,
+        now: Timestamp,
+    ) -> Result<CompletionOutcome, StoreError> {
+        self.around.call("complete_pooled", self.inner.complete_pooled(id, made, key, now)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> MasterKeys for AroundStore<A> {
+    async fn list_master_keys(&self) -> Result<Vec<MasterKeyRow>, StoreError> {
+        self.around.call("list_master_keys", self.inner.list_master_keys()).await
+    }
+    async fn register_master_key(&self, id: &str, now: Timestamp) -> Result<Registration, StoreError> {
+        self.around.call("register_master_key", self.inner.register_master_key(id, now)).await
+    }
+    async fn count_sealed(&self) -> Result<Vec<MasterKeyUse>, StoreError> {
+        self.around.call("count_sealed", self.inner.count_sealed()).await
+    }
+    async fn use_master_key(&self, id: &str, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.around.call("use_master_key", self.inner.use_master_key(id, actor, now)).await
+    }
+    async fn retire_master_key(&self, id: &str, actor: &Actor, now: Timestamp) -> Result<Retirement, StoreError> {
+        self.around.call("retire_master_key", self.inner.retire_master_key(id, actor, now)).await
+    }
+    async fn list_retired(&self) -> Result<Vec<String>, StoreError> {
+        self.around.call("list_retired", self.inner.list_retired()).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> SealedRecords for AroundStore<A> {
+    async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError> {
+        self.around.call("list_sealed", self.inner.list_sealed(after, limit)).await
+    }
+    async fn list_sealed_by(&self, master_key_id: &str, after: Option<&SealedRecord>, limit: u32) -> Result<Vec<SealedRecord>, StoreError> {
+        self.around.call("list_sealed_by", self.inner.list_sealed_by(master_key_id, after, limit)).await
+    }
+    async fn reseal(&self, records: &[Resealed]) -> Result<u64, StoreError> {
+        self.around.call("reseal", self.inner.reseal(records)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> KeyHolders for AroundStore<A> {
+    async fn report_key_holder(&self, holder: &KeyHolder, lease: Duration) -> Result<(), StoreError> {
+        self.around.call("report_key_holder", self.inner.report_key_holder(holder, lease)).await
+    }
+    async fn list_key_holders(&self) -> Result<Vec<KeyHolder>, StoreError> {
+        self.around.call("list_key_holders", self.inner.list_key_holders()).await
+    }
+    async fn list_silent_workers(&self, seen_within: Duration) -> Result<Vec<String>, StoreError> {
+        self.around.call("list_silent_workers", self.inner.list_silent_workers(seen_within)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> Maintenance for AroundStore<A> {
+    async fn sweep(&self) -> Result<Sweep, StoreError> {
+        self.around.call("sweep", self.inner.sweep()).await
+    }
+    async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError> {
+        self.around.call("purge", self.inner.purge(ended_before, seen_before, now)).await
+    }
+    async fn release_jobs(&self) -> Result<u64, StoreError> {
+        self.around.call("release_jobs", self.inner.release_jobs()).await
+    }
+    async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError> {
+        self.around.call("vitals", self.inner.vitals(seen_within)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> Webhooks for AroundStore<A> {
+    async fn create_webhook(&self, new: &NewWebhook, actor: &Actor, now: Timestamp) -> Result<WebhookCreation, StoreError> {
+        self.around.call("create_webhook", self.inner.create_webhook(new, actor, now)).await
+    }
+    async fn find_webhook(&self, scope: &Scope, id: WebhookId) -> Result<Option<Webhook>, StoreError> {
+        self.around.call("find_webhook", self.inner.find_webhook(scope, id)).await
+    }
+    async fn list_webhooks(&self, scope: &Scope) -> Result<Vec<Webhook>, StoreError> {
+        self.around.call("list_webhooks", self.inner.list_webhooks(scope)).await
+    }
+    async fn edit_webhook(
+        &self,
+        scope: &Scope,
+        id: WebhookId,
+        change: &WebhookChange,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<Webhook>, StoreError> {
+        self.around.call("edit_webhook", self.inner.edit_webhook(scope, id, change, actor, now)).await
+    }
+    async fn delete_webhook(&self, scope: &Scope, id: WebhookId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.around.call("delete_webhook", self.inner.delete_webhook(scope, id, actor, now)).await
+    }
+    async fn ping_webhook(&self, scope: &Scope, id: WebhookId, delivery_id: &str, now: Timestamp) -> Result<Option<Delivery>, StoreError> {
+        self.around.call("ping_webhook", self.inner.ping_webhook(scope, id, delivery_id, now)).await
+    }
+    async fn list_deliveries(&self, scope: &Scope, id: WebhookId) -> Result<Option<Vec<Delivery>>, StoreError> {
+        self.around.call("list_deliveries", self.inner.list_deliveries(scope, id)).await
+    }
+    async fn find_webhook_key(&self) -> Result<Option<WebhookKey>, StoreError> {
+        self.around.call("find_webhook_key", self.inner.find_webhook_key()).await
+    }
+    async fn add_webhook_key(&self, key: &WebhookKey, now: Timestamp) -> Result<(), StoreError> {
+        self.around.call("add_webhook_key", self.inner.add_webhook_key(key, now)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> Deliveries for AroundStore<A> {
+    async fn wake_deliveries(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.around.call("wake_deliveries", self.inner.wake_deliveries(now)).await
+    }
+    async fn find_receiver(&self, id: WebhookId) -> Result<Option<Receiver>, StoreError> {
+        self.around.call("find_receiver", self.inner.find_receiver(id)).await
+    }
+    async fn take_due(&self, id: WebhookId, limit: u32, lease: Duration, now: Timestamp) -> Result<Vec<Due>, StoreError> {
+        self.around.call("take_due", self.inner.take_due(id, limit, lease, now)).await
+    }
+    async fn end_attempt(
+        &self,
+        webhook_id: WebhookId,
+        delivery_id: &str,
+        attempt: Attempt,
+        response_status: Option<u16>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.around.call("end_attempt", self.inner.end_attempt(webhook_id, delivery_id, attempt, response_status, now)).await
+    }
+    async fn tell_time(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.around.call("tell_time", self.inner.tell_time(now)).await
+    }
+    async fn purge_deliveries(&self) -> Result<u64, StoreError> {
+        self.around.call("purge_deliveries", self.inner.purge_deliveries()).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> FigureStore for AroundStore<A> {
+    async fn figures(&self) -> Result<Figures, StoreError> {
+        self.around.call("figures", self.inner.figures()).await
+    }
+
+    fn pools(&self) -> Vec<PoolUse> {
+        self.inner.pools()
+    }
+}
+
+#[async_trait]
+impl<A: Around> Store for AroundStore<A> {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.around.call("ping", self.inner.ping()).await
+    }
+
+    fn moved(&self) -> Option<String> {
+        self.inner.moved()
+    }
+
+    async fn failed(&self) {
+        self.inner.failed().await;
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+
+    fn signals(&self) -> &Signals {
+        self.inner.signals()
+    }
+}

@@ -1,0 +1,82 @@
+//! A store whose operations are measured.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{Around, AroundStore, Store, StoreError};
+use crate::metrics::metrics;
+
+/// The same store, with every operation in the metrics.
+#[must_use]
+pub fn measured(store: Arc<dyn Store>) -> Arc<dyn Store> {
+    Arc::new(AroundStore::with(store, Measuring))
+}
+
+struct Measuring;
+
+impl Around for Measuring {
+    async fn call<T: Send>(
+        &self,
+        operation: &'static str,
+        inner: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let mut call = Call { operation, began: Instant::now(), error: Some(ABANDONED) };
+        let done = inner.await;
+        call.error = done.as_ref().err().map(StoreError::kind);
+        done
+    }
+}
+
+/// What an operation ends with whose caller did not wait for it: its time was over, or a client left.
+pub const ABANDONED: &str = "abandoned";
+
+/// An operation, which counts when it is dropped, whether it came to its end or not.
+struct Call {
+    operation: &'static str,
+    began: Instant,
+    error: Option<&'static str>,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(metrics) = metrics() {
+            metrics.store_called(self.operation, self.began.elapsed(), self.error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        metrics,
+        testing::{
+            TestDatabase,
+            faulty::{Fault, FaultyStore, When},
+        },
+    };
+
+    #[tokio::test]
+    async fn an_operation_counts_with_its_error_whether_its_caller_waits_or_not() {
+        let test = TestDatabase::new().await;
+        let error = StoreError::Unavailable("by a test".into());
+        let fault = Fault { method: "ping", from: 1, calls: 1, when: When::Before, error };
+        let store = measured(Arc::new(FaultyStore::new(Arc::clone(&test.database.store), vec![fault])));
+        let metrics = metrics::begin();
+        assert!(store.ping().await.is_ok());
+        assert!(store.ping().await.is_err());
+        assert!(tokio::time::timeout(Duration::ZERO, store.vitals(Duration::ZERO)).await.is_err());
+        let served = metrics.open_metrics();
+        for line in [
+            "csrd_store_duration_seconds_count{operation=\"ping\"} 2\n",
+            "csrd_store_errors_total{operation=\"ping\",kind=\"unavailable\"} 1\n",
+            "csrd_store_errors_total{operation=\"ping\",kind=\"abandoned\"} 0\n",
+            "csrd_store_errors_total{operation=\"vitals\",kind=\"abandoned\"} 1\n",
+        ] {
+            assert!(served.contains(line), "{line}{served}");
+        }
+    }
+}
