@@ -8,6 +8,7 @@ mod completions;
 mod data_dir;
 mod database;
 mod demo;
+mod erase;
 mod export;
 mod jwt;
 mod keys;
@@ -64,6 +65,8 @@ enum Action {
     Migrate(database::MigrateArgs),
     /// Copy a live SQLite database to a file
     Backup(backup::BackupArgs),
+    /// Destroy everything of a zone or an account for ever, and print a receipt
+    Erase(erase::EraseArgs),
     /// Print the OpenAPI document (YAML)
     Openapi,
     /// Make, check or change the master key, which seals the private keys
@@ -209,6 +212,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Action::Token(action) => run_async(token::run(action)),
         Action::Certificate(action) => run_async(certificate::run(action)),
         Action::Audit(args) => run_async(audit::audit(args)),
+        Action::Erase(args) => run_async(erase::erase(args)),
     }
 }
 
