@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,9 +19,9 @@ from ca import Authority, Certificates, active, pem
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from databases import FAIL, OnSqlite
-from harness import ROOT, Tenant, environment, wait_until
+from harness import ROOT, Tenant, environment
 from pages import DOCS, blocks, run_shell
-from postgres import free_port
+from tls import Pair
 
 CA = Authority("CA of csrctl")
 DONE, REFUSED, WRONG_USE, NOT_REACHED, NOT_ALLOWED, NOT_MADE = range(6)
@@ -28,6 +29,8 @@ SUBJECT = [
     "--country", "US", "--state", "California", "--locality", "San Francisco", "--organization", "Acme", "--key-type", "p256v1",
 ]  # fmt: skip
 CN = "www.acme-widgets.com"
+# Nobody listens on port 1.
+NOBODY = "http://127.0.0.1:1"
 COMMANDS = [
     ["login"], ["create"], ["get"], ["list"], ["rename"], ["rekey"], ["delete"], ["watch"], ["upload"], ["certificates"], ["certificates", "get"],
     ["certificates", "delete"], ["webhooks"], ["webhooks", "get"], ["webhooks", "create"], ["webhooks", "edit"], ["webhooks", "delete"],
@@ -134,7 +137,7 @@ def test_the_variables_win_over_the_login(ctl, service):
     ctl.variables["CSRD_TOKEN"] = other.token
     ctl.ok("create", "--cn", CN, *SUBJECT)
     assert other.total() == 1
-    ctl.variables["CSRD_URL"] = f"http://127.0.0.1:{free_port()}"
+    ctl.variables["CSRD_URL"] = NOBODY
     ctl.fails(NOT_REACHED, "list")
 
 
@@ -169,6 +172,23 @@ def test_an_account_is_asked_for_in_the_same_way(shell, service):
     assert shell.json("certificates") == []
     (line,) = shell.fails(WRONG_USE, "upload", csrctl())
     assert "--zone" in line
+
+
+def test_the_certificate_of_a_service_is_checked_against_the_roots(new_csrd, shell):
+    pair = Pair(shell.directory / "tls")
+    csrd = new_csrd(*pair.arguments(), "--workers", "0", tls=pair.trusted()).start()
+    shell.ok("login", "--url", csrd.url, stdin=csrd.tenant().token.encode())
+    shell.variables["SSL_CERT_FILE"] = str(pair.cert)
+    assert shell.json("list") == []
+    (other := shell.directory / "other.pem").write_text(CA.pem)
+    shell.variables["SSL_CERT_FILE"] = str(other)
+    (line,) = shell.fails(NOT_REACHED, "list")
+    assert "certificate" in line
+
+
+def test_a_login_over_plain_http_to_elsewhere_is_warned_of(shell):
+    done = shell.run("login", "--url", "http://csr.platform.example", stdin=b"a.b.c")
+    assert done.returncode == DONE and done.stderr.startswith("csrctl: warning: ") and "https" in done.stderr
 
 
 # Custom CSRs
@@ -382,6 +402,40 @@ def test_a_list_of_a_zone_that_was_never_granted_says_so(shell, service):
     assert done.returncode == DONE and done.stderr.startswith("csrctl: hint: ") and done.stderr.count("\n") == 1, done
 
 
+# Webhooks
+
+
+def test_webhooks_are_made_changed_tried_and_deleted(new_csrd, shell):
+    csrd = new_csrd("--outbound-allow-private").start()
+    shell.ok("login", "--url", csrd.url, stdin=csrd.tenant().token.encode())
+    url = "https://127.0.0.1:1/hook"
+    (made,) = shell.json("webhooks", "create", "--url", url, "--event", "custom_csr.active", "--event", "custom_csr.failed")
+    assert made["secret"].startswith("whsec_") and made["events"] == ["custom_csr.active", "custom_csr.failed"] and made["enabled"] is True
+    shown = shell.ok("webhooks", "get", made["id"])
+    assert url in shown and "custom_csr.active,custom_csr.failed" in shown and "whsec_" not in shown
+    (changed,) = shell.json("webhooks", "edit", made["id"], "--event", "*", "--description", "ours", "--disable")
+    assert (changed["events"], changed["description"], changed["enabled"], changed["url"]) == (["*"], "ours", False, url)
+    (changed,) = shell.json("webhooks", "edit", made["id"], "--description", "", "--enable")
+    assert (changed["events"], changed["description"], changed["enabled"]) == (["*"], None, True)
+    (delivery,) = shell.json("webhooks", "ping", made["id"])
+    assert delivery["event"] == "ping"
+    header, row = shell.ok("webhooks", "deliveries", made["id"]).splitlines()
+    assert header.split() == ["ID", "EVENT", "STATUS", "ATTEMPTS", "RESPONSE_STATUS", "NEXT_ATTEMPT_AT"] and row.split()[0] == delivery["id"]
+    (line,) = shell.fails(WRONG_USE, "webhooks", "edit", made["id"])
+    assert "--enable" in line
+    header, row = shell.ok("webhooks").splitlines()
+    assert header.split() == ["ID", "ENABLED", "URL", "EVENTS", "DISABLED_REASON"] and row.split() == [made["id"], "true", url, "*", "-"]
+    assert shell.ok("webhooks", "delete", made["id"]) == f"deleted {made['id']}\n" and shell.json("webhooks") == []
+
+
+def test_an_error_of_a_webhook_names_its_option(ctl):
+    lines = ctl.fails(REFUSED, "webhooks", "create", "--url", "http://a.example", "--event", "*", "--event", "custom_csr.born")
+    assert lines[0].startswith("--url: ") and lines[1].startswith("--event custom_csr.born: ")
+    lines = ctl.fails(REFUSED, "webhooks", "create")
+    assert lines[0].startswith("--url: ") and lines[1].startswith("--event: ")
+    assert "(1493)" in ctl.fails(REFUSED, "webhooks", "get", "0190aaaa-aaaa-7aaa-8aaa-aaaaaaaaaaaa")[0]
+
+
 # Errors
 
 
@@ -453,7 +507,7 @@ def test_a_file_that_is_not_there_is_wrong_use(ctl):
 
 
 def test_a_service_that_is_not_there_is_status_3_and_a_create_says_how_it_is_repeated(shell, zone):
-    shell.variables |= {"CSRD_URL": f"http://127.0.0.1:{free_port()}", "CSRD_TOKEN": zone.token}
+    shell.variables |= {"CSRD_URL": NOBODY, "CSRD_TOKEN": zone.token}
     (line,) = shell.fails(NOT_REACHED, "list")
     assert "cannot be reached" in line and "refused" in line and zone.token not in line
     line, advice = shell.fails(NOT_REACHED, "create", "--cn", CN, *SUBJECT)
@@ -477,6 +531,14 @@ def test_a_token_that_is_not_accepted_or_not_allowed_is_status_4(shell, service,
 # Repeating
 
 
+class Asked(list):
+    """The requests, and when each came."""
+
+    def __init__(self):
+        super().__init__()
+        self.times: list[float] = []
+
+
 class Scripted(BaseHTTPRequestHandler):
     """Answers as the script of its server says, one step a request; keeps what was asked for."""
 
@@ -484,6 +546,7 @@ class Scripted(BaseHTTPRequestHandler):
 
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.times.append(time.monotonic())
         self.server.asked.append((self.command, self.path, self.headers.get("Idempotency-Key"), body))
         step = self.server.script.pop(0) if self.server.script else {"status": 500}
         self.close_connection = True
@@ -508,7 +571,7 @@ class Scripted(BaseHTTPRequestHandler):
 def scripted(shell: Ctl, *script):
     """A service that answers as told, and whose shell it is that asks it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
-    server.script, server.asked = list(script), []
+    server.script, server.asked = list(script), Asked()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     shell.variables |= {"CSRD_URL": f"http://127.0.0.1:{server.server_port}", "CSRD_TOKEN": "a.b.c", "CSRD_ZONE": "z"}
     try:
@@ -550,11 +613,8 @@ def test_what_has_no_key_is_repeated_only_where_nothing_was_done(shell):
 
 def test_a_pause_that_the_service_asks_for_is_kept_to_unless_it_is_too_long(shell):
     with scripted(shell, {"status": 503, "headers": {"Retry-After": "2"}}, {"status": 200, "result": []}) as asked:
-        done = subprocess.Popen([csrctl(), "list"], env=shell.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(lambda: len(asked) == 1, "it has asked")
-        with pytest.raises(subprocess.TimeoutExpired):
-            done.wait(1)
-        assert done.wait(60) == DONE and len(asked) == 2
+        shell.ok("list")
+    assert len(asked) == 2 and asked.times[1] - asked.times[0] >= 2
     with scripted(shell, {"status": 429, "code": 1470, "headers": {"Retry-After": "86400"}}) as asked:
         shell.fails(REFUSED, "list")
     assert len(asked) == 1
@@ -577,12 +637,13 @@ def test_a_delete_whose_answer_was_lost_has_deleted(shell):
 def test_what_is_no_csrd_is_not_reached_and_gets_no_token_elsewhere(shell):
     with scripted(shell) as elsewhere:
         place = shell.variables["CSRD_URL"]
-        with scripted(shell, *[{"status": 307, "headers": {"Location": place + "/api/v4/zones/z/custom_csrs"}}] * 4):
+        with scripted(shell, {"status": 307, "headers": {"Location": place + "/api/v4/zones/z/custom_csrs"}}):
             assert "it redirects" in shell.fails(NOT_REACHED, "list")[0]
     assert elsewhere == []
-    for status in (200, 404, 502):
-        with scripted(shell, *[{"status": status, "text": "<html>"}] * 4):
+    for status, times in [(200, 1), (404, 1), (502, 4)]:
+        with scripted(shell, *[{"status": status, "text": "<html>"}] * 4) as asked:
             assert "no csrd" in shell.fails(NOT_REACHED, "list")[0]
+        assert len(asked) == times
 
 
 # What is printed

@@ -53,6 +53,14 @@ def test_a_list_of_grants_is_a_table_for_people_and_lines_for_scripts(csrd):
     assert on_a_terminal(csrd, "zone", "list", "--json") == csrd.ok("zone", "list", "--json").splitlines()
 
 
+def test_the_master_keys_are_a_table_for_people_and_lines_for_scripts(csrd):
+    (row,) = rows(csrd.ok("keys", "status", "--json"))
+    assert set(row) == {"id", "current", "sealed_records", "pool_keys", "workers"} and row["current"] is True
+    header, line = on_a_terminal(csrd, "keys", "status")
+    assert header.split() == ["ID", "CURRENT", "SEALED_RECORDS", "POOL_KEYS", "WORKERS"] and line.startswith(f"{row['id']}  true     ")
+    assert csrd.ok("keys", "status").startswith(f"{row['id']}\tcurrent=true\tsealed_records=")
+
+
 def test_an_empty_list_has_its_header_on_a_terminal_and_nothing_elsewhere(new_csrd):
     csrd = new_csrd()
     csrd.ok("migrate")

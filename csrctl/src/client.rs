@@ -106,8 +106,8 @@ enum Attempt {
         is_undone: bool,
         envelope: Value,
     },
-    /// There is no answer of csrd's; whether the request arrived.
-    Silent { may_have_arrived: bool, line: String },
+    /// There is no answer of csrd's: whether the request may have arrived, and whether there may be one next time.
+    Silent { may_have_arrived: bool, is_temporary: bool, line: String },
 }
 
 impl Client {
@@ -154,9 +154,10 @@ impl Client {
                     may_be_done |= !is_undone;
                     pause.filter(|pause| *pause <= PAUSE_MAX).ok_or_else(|| origin.failure(status.as_u16(), &envelope))?
                 }
-                Attempt::Silent { may_have_arrived, line } => {
+                Attempt::Silent { may_have_arrived, is_temporary, line } => {
                     may_be_done |= may_have_arrived;
-                    pause.filter(|_| !may_have_arrived || request.may_repeat()).ok_or_else(|| Failure::new(Class::Unreachable, line))?
+                    let may_repeat = is_temporary && (!may_have_arrived || request.may_repeat());
+                    pause.filter(|_| may_repeat).ok_or_else(|| Failure::new(Class::Unreachable, line))?
                 }
             };
             tokio::time::sleep(pause).await;
@@ -167,6 +168,7 @@ impl Client {
         let shown = self.session.url.origin().ascii_serialization();
         let silent = |error: &reqwest::Error| Attempt::Silent {
             may_have_arrived: !error.is_connect(),
+            is_temporary: true,
             line: format!("{shown} cannot be reached: {}", cause(error)),
         };
         let response = match self.build(request).send().await {
@@ -180,6 +182,7 @@ impl Client {
         let may_be_done = headers.contains_key("x-should-retry") || (status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE);
         let other = |what: &str| Attempt::Silent {
             may_have_arrived: true,
+            is_temporary: is_temporary(status),
             line: format!("what answers at {shown} is no csrd, {what}, HTTP status {}: check the URL", status.as_u16()),
         };
         if status.is_redirection() {

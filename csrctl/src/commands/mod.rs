@@ -61,7 +61,7 @@ pub async fn list(
     if form == Form::Table { print_table(&objects, members) } else { Ok(()) }
 }
 
-/// Deletes what has these IDs. One that cannot be deleted keeps none of the others; the gravest error counts.
+/// Deletes what has these IDs. One that cannot be deleted keeps none of the others.
 pub async fn delete(client: &Client, form: Form, collection: &'static str, ids: &[String]) -> Result<(), Failure> {
     let mut failures: Vec<Failure> = Vec::new();
     for id in ids {
