@@ -40,6 +40,7 @@ pub struct WorkerArgs {
     process: ProcessArgs,
     #[command(flatten)]
     outbound: OutboundArgs,
+    #[command(flatten)]
     metrics: MetricsArgs,
     #[command(flatten)]
     log: log::LogArgs,
