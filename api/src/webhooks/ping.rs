@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem::web::Data;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Serialize;
 use shared::{codes::ErrorCode, ids::WebhookId};
 
@@ -23,6 +23,14 @@ use crate::{
 envelopes! {
     /// One delivery.
     DeliveryResponse(DeliveryDto) {}
+}
+
+/// What a ping answers.
+#[derive(ApiResponse)]
+pub enum Pinged {
+    /// Its delivery, which is pending.
+    #[oai(status = 201)]
+    Recorded(Json<DeliveryResponse>),
 }
 
 /// The operation.
@@ -47,12 +55,12 @@ impl Ping {
         state: Data<&Arc<AppState>>,
         access: Access,
         #[oai(name = "webhook_id")] id: Path<WebhookId>,
-    ) -> Result<Json<DeliveryResponse>, Failure<Ping>> {
+    ) -> Result<Pinged, Failure<Ping>> {
         let (scope, id) = (access.scope(WebhooksWrite)?, id.id()?);
         let now = state.clock.now();
         let delivery_id = WebhookId::new(now).to_string().replace('-', "");
         let pinging = state.store.ping_webhook(scope, id, &delivery_id, now);
         let delivery = Deadline::default().write(pinging).await?.ok_or(ErrorCode::WebhookNotFound)?;
-        Ok(Json(DeliveryResponse::new(delivery.into(), Vec::new())))
+        Ok(Pinged::Recorded(Json(DeliveryResponse::new(delivery.into(), Vec::new()))))
     }
 }

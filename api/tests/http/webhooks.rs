@@ -110,7 +110,8 @@ async fn webhooks_have_permissions_of_their_own_and_tenants_never_meet() {
         assert_eq!(ask(Method::GET, &one, scope).await, read, "{scope}");
         assert_eq!(ask(Method::GET, &format!("{one}/deliveries"), scope).await, read, "{scope}");
         assert_eq!(ask(Method::PATCH, &one, scope).await, write, "{scope}");
-        assert_eq!(ask(Method::POST, &format!("{one}/ping"), scope).await, write, "{scope}");
+        let pinged = if write == 200 { 201 } else { write };
+        assert_eq!(ask(Method::POST, &format!("{one}/ping"), scope).await, pinged, "{scope}");
     }
     assert_eq!(ask(Method::GET, &format!("/api/v4/zones/y/webhooks/{id}"), "webhooks:write").await, 404);
     assert_eq!(ask(Method::DELETE, &format!("/api/v4/zones/y/webhooks/{id}"), "webhooks:write").await, 404);
