@@ -83,11 +83,11 @@ impl Postgres {
     }
 
     pub fn url(&self, database: &str) -> String {
-        self.url_through(self.port, database)
+        Self::url_through(self.port, database)
     }
 
     /// The URL of a database by another port, which passes connections on.
-    pub fn url_through(&self, port: u16, database: &str) -> String {
+    pub fn url_through(port: u16, database: &str) -> String {
         format!("postgres://csrd@127.0.0.1:{port}/{database}")
     }
 

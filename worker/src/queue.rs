@@ -261,7 +261,7 @@ impl<R> Clone for Handler<R> {
 
 /// Counts a running job. One that is dropped before its end was cut off: its worker ended, as it does when the database is gone.
 struct Running {
-    running: watch::Sender<usize>,
+    count: watch::Sender<usize>,
     cut: watch::Sender<bool>,
     is_finished: bool,
 }
@@ -269,7 +269,7 @@ struct Running {
 impl Running {
     fn new<R>(handler: &Handler<R>) -> Self {
         handler.running.send_modify(|count| *count += 1);
-        Self { running: handler.running.clone(), cut: handler.cut.clone(), is_finished: false }
+        Self { count: handler.running.clone(), cut: handler.cut.clone(), is_finished: false }
     }
 
     fn finish(mut self) {
@@ -284,7 +284,7 @@ impl Drop for Running {
             self.cut.send_replace(true);
         }
         // Last: whoever waits for none to run asks then whether one was cut off.
-        self.running.send_modify(|count| *count -= 1);
+        self.count.send_modify(|count| *count -= 1);
     }
 }
 

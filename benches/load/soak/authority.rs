@@ -88,5 +88,5 @@ fn sha256(bytes: &[u8]) -> Hash {
 
 /// As the service writes hashes.
 pub fn hex(hash: Hash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

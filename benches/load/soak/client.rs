@@ -149,9 +149,9 @@ impl Client {
                 }
                 "failed" => {
                     self.shared.ledger().failed(id);
-                    return Err(self.unexpected(format!("the custom CSR {id} failed: {answer}")));
+                    return Err(self.unexpected(&format!("the custom CSR {id} failed: {answer}")));
                 }
-                _ if Instant::now() > give_up => return Err(self.unexpected(format!("the custom CSR {id} is pending for {PATIENCE:?}"))),
+                _ if Instant::now() > give_up => return Err(self.unexpected(&format!("the custom CSR {id} is pending for {PATIENCE:?}"))),
                 _ => {}
             }
         }
@@ -159,7 +159,7 @@ impl Client {
 
     fn key_of(&self, id: &str, answer: &Value) -> Result<PublicKey, Unexpected> {
         let csr = self.text(answer, "/result/csr")?;
-        PublicKey::of_csr(&csr).map_err(|error| self.unexpected(format!("the custom CSR {id}: {error:#}")))
+        PublicKey::of_csr(&csr).map_err(|error| self.unexpected(&format!("the custom CSR {id}: {error:#}")))
     }
 
     /// The newest of a zone; what was just accepted is among them.
@@ -170,11 +170,11 @@ impl Client {
         if rows.iter().any(|row| row["id"] == id) {
             return Ok(());
         }
-        Err(self.unexpected(format!("the custom CSR {id} is in no list of {zone}: {answer}")))
+        Err(self.unexpected(&format!("the custom CSR {id} is in no list of {zone}: {answer}")))
     }
 
     fn issue(&self, key: &PublicKey, host: &str) -> Result<Leaf, Unexpected> {
-        self.shared.authority.issue(key, &[host.to_owned()]).map_err(|error| self.unexpected(format!("the CA signs nothing: {error:#}")))
+        self.shared.authority.issue(key, &[host.to_owned()]).map_err(|error| self.unexpected(&format!("the CA signs nothing: {error:#}")))
     }
 
     async fn upload(&mut self, zone: &str, csr: &str, key: &PublicKey, host: &str) -> Result<String, Unexpected> {
@@ -204,7 +204,7 @@ impl Client {
         if is_as_stored {
             Ok(())
         } else {
-            Err(self.unexpected(format!("the certificate {id} is not the last one that was stored: {answer}")))
+            Err(self.unexpected(&format!("the certificate {id} is not the last one that was stored: {answer}")))
         }
     }
 
@@ -237,16 +237,16 @@ impl Client {
         if before == Some(Fate::Active(key)) {
             Ok(())
         } else {
-            Err(self.unexpected(format!("the custom CSR {id} has another key than before")))
+            Err(self.unexpected(&format!("the custom CSR {id} has another key than before")))
         }
     }
 
     fn text(&self, answer: &Value, pointer: &str) -> Result<String, Unexpected> {
         let text = answer.pointer(pointer).and_then(Value::as_str);
-        text.map(str::to_owned).ok_or_else(|| self.unexpected(format!("no {pointer} in {answer}")))
+        text.map(str::to_owned).ok_or_else(|| self.unexpected(&format!("no {pointer} in {answer}")))
     }
 
-    fn unexpected(&self, what: String) -> Unexpected {
+    fn unexpected(&self, what: &str) -> Unexpected {
         self.shared.ledger().unexpected(format!("client {}: {what}", self.number));
         Unexpected
     }
@@ -293,11 +293,11 @@ impl Client {
                 Answer::Status(_, envelope) if may_be_done && code.is_some() && code == purpose.done_before => return Ok(envelope),
                 Answer::Status(503, _) if code == Some(1471) => {}
                 Answer::None(_) if !said.contains("none within") => {}
-                Answer::Status(_, envelope) => return Err(self.unexpected(format!("{method} {path}: {said}: {envelope}"))),
-                Answer::None(_) => return Err(self.unexpected(format!("{method} {path}: {said}"))),
+                Answer::Status(_, envelope) => return Err(self.unexpected(&format!("{method} {path}: {said}: {envelope}"))),
+                Answer::None(_) => return Err(self.unexpected(&format!("{method} {path}: {said}"))),
             }
             if Instant::now() > give_up {
-                return Err(self.unexpected(format!("{method} {path}: {said} for {PATIENCE:?} ({status:?})")));
+                return Err(self.unexpected(&format!("{method} {path}: {said} for {PATIENCE:?} ({status:?})")));
             }
             // The other API process may be well.
             (may_be_done, self.connection, self.api) = (true, None, self.api + 1);

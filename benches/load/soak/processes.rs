@@ -16,6 +16,7 @@ use tokio::{process::Command, time::Instant};
 use super::{locked, proxy::Proxy};
 use crate::{
     numbers::mib,
+    postgres::Postgres,
     service::{Installation, Process},
     usage,
 };
@@ -70,7 +71,7 @@ impl Fleet {
     pub async fn new(installation: Installation) -> anyhow::Result<Self> {
         let (server, database) = installation.server()?;
         let proxy = Proxy::start(server.port()).await?;
-        let url = server.url_through(proxy.port, database);
+        let url = Postgres::url_through(proxy.port, database);
         for index in WORKERS {
             fs::DirBuilder::new().mode(0o700).create(installation.dir().join(NAMES[index]))?;
         }

@@ -39,6 +39,7 @@ struct Verdict {
 }
 
 impl Verdict {
+    #[expect(clippy::needless_pass_by_value, reason = "figures of all types are given as they are")]
     fn say(&mut self, what: &str, figure: impl ToString) {
         self.lines.push((what.to_owned(), figure.to_string()));
     }
