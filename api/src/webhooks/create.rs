@@ -70,7 +70,7 @@ pub struct Create;
 
 impl Operation for Create {
     const ERRORS: &'static [(u16, &'static str)] = &[
-        (400, "The request is wrong: 1400 to 1402, 1461, 1462, 1490, 1491. Several faults are reported together."),
+        (400, "The request is wrong: 1400 to 1402, 1490, 1491, 1461, 1462. Several faults are reported together."),
         (403, "No access: 1404."),
         (404, "No such route: 7000."),
         (409, "There are as many webhooks as there may be: 1494."),

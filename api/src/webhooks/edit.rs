@@ -52,7 +52,7 @@ pub struct Edit;
 
 impl Operation for Edit {
     const ERRORS: &'static [(u16, &'static str)] = &[
-        (400, "The request is wrong: 1400 to 1402, 1461, 1462, 1490 to 1492. Several faults are reported together."),
+        (400, "The request is wrong: 1400 to 1402, 1490 to 1492, 1461, 1462. Several faults are reported together."),
         (403, "No access: 1404."),
         (404, "No such webhook in this scope (1493), or no such route (7000)."),
         (415, "The body is compressed: 1468."),
