@@ -86,6 +86,10 @@ pub async fn erase(args: EraseArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     store.revoke_scope(&scope, &actor, SystemClock.now()).await?;
+    // With what they were told, and before there is more to tell.
+    for webhook in store.list_webhooks(&scope).await? {
+        store.delete_webhook(&scope, webhook.id, &actor, SystemClock.now()).await?;
+    }
     let mut erased = Erased::default();
     let is_done = erased.all_of(store, &scope, &actor).await;
     opened.close().await;
