@@ -26,6 +26,7 @@ use crate::http::{
     allow::Allow,
     body::Intake,
     client::TrustedProxies,
+    cors::{Origins, with_cors},
     error::{ApiError, Site, from_framework},
     middleware,
     prefix::{CANONICAL, CLIENT, Prefix},
@@ -35,7 +36,7 @@ use crate::http::{
 #[must_use]
 pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
     let (health, contact_url) = (Arc::clone(&state.health), state.contact_url.clone());
-    let proxies = state.trusted_proxies.clone();
+    let (proxies, origins) = (state.trusted_proxies.clone(), state.cors_origins.clone());
     let service = document::service();
     let docs = docs::routes(&service, state.validator.key_types());
     let service = Arc::new(service.map_to_response());
@@ -49,13 +50,13 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .data(Arc::new(state));
     let site = Site { allow: Allow::of(document::operations(), &[CANONICAL, CLIENT]), contact_url };
     let templates = metrics::Templates::of(document::operations(), &[CANONICAL, CLIENT]);
-    with_middleware(routes, site, templates, proxies)
+    with_middleware(routes, site, templates, proxies, origins)
 }
 
 /// What a process without the API answers: its health.
 #[must_use]
 pub fn health_app(health: Arc<health::Health>) -> impl Endpoint<Output = Response> {
-    with_middleware(health_routes(health), Site::default(), metrics::Templates::default(), TrustedProxies::default())
+    with_middleware(health_routes(health), Site::default(), metrics::Templates::default(), TrustedProxies::default(), Origins::default())
 }
 
 fn health_routes(health: Arc<health::Health>) -> impl Endpoint {
@@ -75,12 +76,14 @@ fn with_middleware<E: IntoEndpoint + 'static>(
     site: Site,
     templates: metrics::Templates,
     proxies: TrustedProxies,
+    origins: Origins,
 ) -> impl Endpoint<Output = Response>
 where
     E::Endpoint: 'static,
 {
     let templates = Arc::new(templates);
     with_envelope(routes, site)
+        .around(move |endpoint, req| with_cors(endpoint, req, origins.clone()))
         .around(move |endpoint, req| metrics::with_metrics(endpoint, req, Arc::clone(&templates)))
         .around(move |endpoint, req| middleware::with_request_id(endpoint, req, proxies.clone()))
 }

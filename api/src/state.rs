@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use crate::{
     auth::authenticator::Authenticator,
     health::Health,
-    http::{client::TrustedProxies, rate_limit::RateLimits},
+    http::{client::TrustedProxies, cors::Origins, rate_limit::RateLimits},
 };
 
 /// Requests that may wait at the same time; more are answered without waiting.
@@ -96,6 +96,8 @@ pub struct AppState {
     pub trusted_proxies: TrustedProxies,
     /// Where tenants ask for access and quotas.
     pub contact_url: Option<String>,
+    /// The origins whose pages may ask from a browser.
+    pub cors_origins: Origins,
     /// Where webhooks may lead.
     pub gate: Gate,
     /// Makes the first key pair for the secrets of webhooks, or `None` in a process that has no master key.

@@ -14,6 +14,7 @@ use api::{
     state::{AppState, MAX_WAITING, Waiting},
 };
 use clap::{Args, builder::BoolishValueParser};
+use poem::http::HeaderValue;
 use shared::{
     bodies::create::Validator,
     clock::SystemClock,
@@ -38,7 +39,7 @@ use super::{
     outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
-    settings::web_url,
+    settings::{origin, web_url},
     signals,
     tls::{self, TlsArgs},
     work,
@@ -83,6 +84,9 @@ pub struct ServeArgs {
     /// Where tenants ask for access or a larger quota: an http or https URL, with which the hints of 1403, 1404 and 1465 end
     #[arg(long, env = "CSRD_CONTACT_URL", hide_env_values = true, value_name = "URL", value_parser = web_url)]
     contact_url: Option<String>,
+    /// An origin whose pages may ask from a browser, such as https://app.example; repeatable. Without it, none may
+    #[arg(long, env = "CSRD_CORS_ORIGIN", hide_env_values = true, value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
+    cors_origin: Vec<HeaderValue>,
     #[command(flatten)]
     jwt: JwtArgs,
     #[command(flatten)]
@@ -195,6 +199,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         rate_limits: args.limits.rate_limits(),
         trusted_proxies: args.limits.trusted_proxies(),
         contact_url: args.contact_url,
+        cors_origins: args.cors_origin.into_iter().collect(),
         gate: Gate::new(args.outbound.reach()),
         sealer,
         stopping,

@@ -11,8 +11,9 @@ use std::{
 };
 
 use clap::Command;
-use poem::http::Uri;
+use poem::http::{HeaderValue, Uri};
 use shared::{custom_csr::KeyType, printable::escape};
+use url::Url;
 
 /// How long the last words of a process wait for their reader.
 const READER_TIME: Duration = Duration::from_secs(1);
@@ -97,6 +98,19 @@ pub fn web_url(text: &str) -> Result<String, String> {
     if is_web && is_public { Ok(text.to_owned()) } else { Err(expected()) }
 }
 
+/// Reads an origin as browsers send it, so that it equals theirs byte for byte: lower case, without the port that its scheme has anyway.
+pub fn origin(text: &str) -> Result<HeaderValue, String> {
+    let expected =
+        || "write the scheme, host and port of a site and nothing else, such as https://app.example or http://localhost:3000".to_owned();
+    if text.trim() == "*" {
+        return Err("it allows every site; name those that need the API, such as https://app.example".to_owned());
+    }
+    let (scheme, rest) = text.trim().split_once("://").ok_or_else(expected)?;
+    let url = Url::parse(&format!("{scheme}://{rest}")).map_err(|_| expected())?;
+    let is_site = matches!(url.scheme(), "http" | "https") && !rest.contains(['/', '\\', '?', '#', '@', '*']);
+    if is_site { HeaderValue::try_from(url.origin().ascii_serialization()).map_err(|_| expected()) } else { Err(expected()) }
+}
+
 /// Standard output. Whoever reads it may stop at any time, as `head` does; what cannot be written otherwise is an error.
 pub struct Output {
     is_closed: bool,
@@ -173,6 +187,38 @@ mod tests {
             ["", "platform.example", "/help", "ftp://a.example", "mailto:a@b.example", "https://", "https://a b", "https://u:p@a.example"]
         {
             assert!(super::web_url(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_read_as_browsers_send_it() {
+        for (text, sent) in [
+            ("https://app.example", "https://app.example"),
+            (" https://app.example", "https://app.example"),
+            ("HTTPS://App.Example:443", "https://app.example"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("http://[::1]:80", "http://[::1]"),
+            ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ] {
+            assert_eq!(super::origin(text).unwrap(), sent, "{text}");
+        }
+        for other in [
+            "",
+            "*",
+            "null",
+            "app.example",
+            "https://",
+            "https://*.example",
+            "https://app.example/",
+            "https://app.example/path",
+            "https://app.example?q",
+            "https://u:p@app.example",
+            "ftp://app.example",
+            "https://a b",
+            "https://a\\b",
+            "https://app.example:99999",
+        ] {
+            assert!(super::origin(other).is_err(), "{other}");
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     auth::{access::Access, caller::Permission::CustomCertificatesRead},
     http::{
         deadline::Deadline,
+        etag::{IfNoneMatch, Tagged},
         failure::{Failure, Operation},
         path::Path,
         payload::Json,
@@ -49,9 +50,10 @@ impl Get {
         state: Data<&Arc<AppState>>,
         access: Access,
         #[oai(name = "custom_certificate_id")] id: Path<CustomCertificateId>,
-    ) -> Result<Json<CustomCertificateResponse>, Failure<Get>> {
+        #[oai(name = "If-None-Match")] known: IfNoneMatch,
+    ) -> Result<Tagged<Json<CustomCertificateResponse>>, Failure<Get>> {
         let (scope, id) = (access.scope(CustomCertificatesRead)?, id.id()?);
         let certificate = custom_certificate(&state, Deadline::default(), scope, id).await?;
-        Ok(CustomCertificateResponse::of(certificate, state.clock.now(), &[]))
+        Ok(Tagged::unless(&known, CustomCertificateResponse::of(certificate, state.clock.now(), &[])).await?)
     }
 }

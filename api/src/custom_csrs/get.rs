@@ -31,6 +31,7 @@ use crate::{
         accept,
         deadline::Deadline,
         error::ApiError,
+        etag::{IfNoneMatch, Tagged},
         failure::{Failure, Operation},
         path::Path,
         payload::Json,
@@ -157,18 +158,19 @@ impl Get {
         access: Access,
         #[oai(name = "custom_csr_id")] id: Path<CustomCsrId>,
         #[oai(name = "Prefer")] prefer: Prefer,
+        #[oai(name = "If-None-Match")] known: IfNoneMatch,
         headers: &HeaderMap,
-    ) -> Result<Found, Failure<Get>> {
+    ) -> Result<Tagged<Found>, Failure<Get>> {
         let (state, deadline) = (state.0, Deadline::default());
         let (scope, id) = (access.scope(CustomCsrsRead)?, id.id()?);
         let Some(secs) = prefer.secs() else {
             let csr = find::custom_csr(state, deadline, scope, id).await?;
-            return Ok(Found::Found(content(csr, headers)?, None));
+            return Ok(Tagged::unless(&known, Found::Found(content(csr, headers)?, None)).await?);
         };
         let changes = state.store.signals().changes_of(id);
         let csr = find::custom_csr(state, deadline, scope, id).await?;
         let Waited { custom_csr, applied_secs } = wait::until_not_pending(state, csr, changes, access.subject(), secs, deadline).await;
         let csr = custom_csr.ok_or(ErrorCode::CustomCsrNotFound)?;
-        Ok(Found::Found(content(csr, headers)?, applied_secs.map(wait::applied)))
+        Ok(Tagged::unless(&known, Found::Found(content(csr, headers)?, applied_secs.map(wait::applied))).await?)
     }
 }

@@ -77,6 +77,10 @@ pub fn add(operation: &mut Value) {
         operation["requestBody"]["content"]["application/json"]["example"] = sent;
     }
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        // 304 has no body.
+        if status.starts_with('3') {
+            continue;
+        }
         let example = if status.starts_with('2') { answer(scope, name, status) } else { error(scope, response) };
         let json = &mut response["content"]["application/json"];
         match (example, name) {

@@ -39,5 +39,8 @@ pub fn add(status: &str, response: &mut Value) {
 fn title_case(name: &str) -> String {
     let word =
         |word: &str| word.chars().enumerate().map(|(i, c)| if i == 0 { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect();
+    if name.eq_ignore_ascii_case("ETag") {
+        return "ETag".to_owned();
+    }
     name.split('-').map(word).collect::<Vec<String>>().join("-")
 }

@@ -4,7 +4,9 @@
 
 mod access;
 mod codes;
+mod cors;
 mod document;
+mod etag;
 mod hints;
 mod limits;
 mod listing;

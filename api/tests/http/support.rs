@@ -8,7 +8,7 @@ use api::{
         signing::{Secret, TokenRequest, issue},
     },
     health::Health,
-    http::{client::TrustedProxies, server},
+    http::{client::TrustedProxies, cors::Origins, server},
     state::{AppState, Waiting},
 };
 use reqwest::{Method, Response, header::HeaderMap};
@@ -175,6 +175,7 @@ impl Api {
             rate_limits: Arc::default(),
             trusted_proxies: TrustedProxies::default(),
             contact_url: Some(CONTACT_URL.into()),
+            cors_origins: Origins::default(),
             gate: Gate::new(Reach::Public),
             sealer: None,
             stopping: stopping.subscribe(),
