@@ -42,12 +42,13 @@ pub fn check(body: &[u8]) {
     body.check_upload();
 }
 
-/// JSON that reads as this: of a number that is not small and whole, and of a truth, only the kind is known.
+/// JSON that reads as this: of a number that is not small and whole, only the kind is known.
 fn written(json: &Json) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Whole(number) => json!(number),
-        Json::Other => json!(true),
+        Json::Bool(value) => json!(value),
+        Json::Other => json!(-1),
         Json::String(text) => json!(text),
         Json::Array(items) => items.iter().map(written).collect(),
         Json::Object(members) => Value::Object(members.iter().map(|(name, value)| (name.clone(), written(value))).collect()),
@@ -156,7 +157,7 @@ impl Body<'_> {
         let found = steps.iter().try_fold(json, |json, step| match json {
             Json::Object(members) => members.iter().find(|(name, _)| name == step).map(|(_, value)| value),
             Json::Array(items) => items.get(step.parse::<usize>().ok()?),
-            Json::Null | Json::Whole(_) | Json::Other | Json::String(_) => None,
+            Json::Null | Json::Whole(_) | Json::Bool(_) | Json::Other | Json::String(_) => None,
         });
         let may_be_missing = matches!(
             issue.code,

@@ -2,13 +2,10 @@
 
 use std::cell::OnceCell;
 
-use api::{
-    auth::{Authenticator, KeyError, KeySource},
-    outbound::Url,
-};
+use api::auth::{Authenticator, KeyError, KeySource};
 use futures::FutureExt;
 use serde_json::{Value, json};
-use shared::codes::ErrorCode;
+use shared::{codes::ErrorCode, outbound::Url};
 use tokio::runtime::Runtime;
 
 use super::{
