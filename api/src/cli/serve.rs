@@ -1,6 +1,6 @@
 //! `csrd serve`.
 
-use std::{future::Future, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use api::{
     auth::{Authenticator, JwtSettings, KeySource},
@@ -84,7 +84,7 @@ pub struct ServeArgs {
     /// Where tenants ask for access or a larger quota: an http or https URL, with which the hints of 1403, 1404 and 1465 end
     #[arg(long, env = "CSRD_CONTACT_URL", hide_env_values = true, value_name = "URL", value_parser = web_url)]
     contact_url: Option<String>,
-    /// An origin whose pages may ask from a browser, such as https://app.example; repeatable. Without it, none may
+    /// An origin whose pages may ask from a browser: scheme and host, with the port if it is not the usual one; repeatable. Without it, none may
     #[arg(long, env = "CSRD_CORS_ORIGIN", hide_env_values = true, value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
     cors_origin: Vec<HeaderValue>,
     #[command(flatten)]
@@ -183,7 +183,9 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         Some((url, outbound)) => tokio::spawn(hangups.refetch(Arc::clone(&authenticator), url, outbound, args.jwt.jwt_jwks_refresh)),
         None => tokio::spawn(hangups.reload(Arc::clone(&authenticator), source)),
     };
-    let reloading_tls = tls.clone().map(|tls| Ok::<_, std::io::Error>(tokio::spawn(tls::reload(tls, tls::hangups()?)))).transpose()?;
+    let reloading_tls =
+        tls.clone().map(|tls| Ok::<_, std::io::Error>(tokio::spawn(tls::reload(tls, tls::hangups()?)).abort_handle())).transpose()?;
+    log_start(&args, address, welcome.is_some())?;
     let (stop, stopping) = watch::channel(false);
     let state = AppState {
         store: Arc::clone(&database.store),
@@ -204,6 +206,25 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         sealer,
         stopping,
     };
+    let base = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+    log::listening(&base);
+    if let Some((settings, is_new)) = welcome {
+        demo::print_welcome(&base, &settings, is_new, &*database.store).await?;
+    }
+    let end = End::new(args.process.shutdown_timeout);
+    let nothing_cut =
+        run(listener, args.connections.options(tls, args.limits.trusted_proxies()), state, workers, (stop_signal, stop), &end).await;
+    let scraped = scraped.map(|task| task.abort_handle());
+    for task in [watched.abort_handle(), reloading.abort_handle()].into_iter().chain(scraped).chain(reloading_tls) {
+        task.abort();
+    }
+    Following::end(following).await;
+    end.close(database).await;
+    Ok(exit_code(nothing_cut))
+}
+
+/// Says in the log with what the process starts.
+fn log_start(args: &ServeArgs, address: SocketAddr, is_demo: bool) -> anyhow::Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data_dir = %args.database.data_dir.display(),
@@ -214,28 +235,10 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         tokens = args.jwt.verified_by(),
         "starting"
     );
-    if welcome.is_some() {
+    if is_demo {
         tracing::warn!("the demo identity is accepted: whoever reads signing.key in the data directory can sign tokens for the demo zone");
     }
-    let base = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
-    log::listening(&base);
-    if let Some((settings, is_new)) = welcome {
-        demo::print_welcome(&base, &settings, is_new, &*database.store).await?;
-    }
-    let end = End::new(args.process.shutdown_timeout);
-    let nothing_cut =
-        run(listener, args.connections.options(tls, args.limits.trusted_proxies()), state, workers, (stop_signal, stop), &end).await;
-    watched.abort();
-    if let Some(scraped) = scraped {
-        scraped.abort();
-    }
-    reloading.abort();
-    if let Some(reloading) = reloading_tls {
-        reloading.abort();
-    }
-    Following::end(following).await;
-    end.close(database).await;
-    Ok(exit_code(nothing_cut))
+    Ok(())
 }
 
 async fn run(

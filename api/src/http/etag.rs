@@ -11,7 +11,7 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions,
     registry::{MetaHeader, MetaParamIn, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
 };
-use shared::codes::ErrorCode;
+use shared::{codes::ErrorCode, printable::hex};
 
 use super::error::ApiError;
 
@@ -86,7 +86,7 @@ impl<R: IntoResponse> Tagged<R> {
     pub async fn unless(known: &IfNoneMatch, answer: R) -> Result<Self, ApiError> {
         let (mut parts, body) = answer.into_response().into_parts();
         let body = body.into_bytes().await.map_err(|_| ErrorCode::Internal)?;
-        let tag: String = digest(&SHA256, &body).as_ref().iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let tag = hex(&digest(&SHA256, &body).as_ref()[..TAG_BYTES]);
         let tag = format!("\"{tag}\"");
         let is_known = known.names(&tag);
         parts.headers.insert(header::ETAG, HeaderValue::try_from(tag).map_err(|_| ErrorCode::Internal)?);
