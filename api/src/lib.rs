@@ -86,6 +86,8 @@ where
         .around(move |endpoint, req| with_cors(endpoint, req, origins.clone()))
         .around(move |endpoint, req| metrics::with_metrics(endpoint, req, Arc::clone(&templates)))
         .around(move |endpoint, req| middleware::with_request_id(endpoint, req, proxies.clone()))
+        // Its type has hundreds of parts, too many for those who name it.
+        .boxed()
 }
 
 /// Refuses what is not sound, and puts whatever goes wrong into the envelope.

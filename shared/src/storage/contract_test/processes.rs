@@ -8,6 +8,7 @@ use std::{
 use super::{accept, database, generated, granted, query};
 use crate::{
     custom_csr::KeyType,
+    job::GENERATE_CSR_QUEUE,
     storage::{Acceptance, Access, Database, Dialect, Migrate, OpenError, Queue, StoreError},
     testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
@@ -206,9 +207,12 @@ async fn the_vitals_count_what_is_pending_and_workers_that_were_seen() {
     assert_eq!(vitals.pending, 1);
     assert!(vitals.oldest_pending_secs.unwrap() < 10);
     let time = if test.is_postgres() { "now()" } else { "CAST(strftime('%s', 'now') AS INTEGER)" };
-    test.execute(&format!("INSERT INTO {{workers}} (id, worker_type, storage_name, layers, last_seen) VALUES ('w', 'x', 'y', '', {time})"))
-        .await;
-    assert_eq!(store.vitals(seen).await.unwrap().workers, 1);
+    // One that delivers to webhooks makes no keys.
+    for (id, queue, workers) in [("v", "deliver", 0), ("w", GENERATE_CSR_QUEUE, 1)] {
+        let row = format!("('{id}', '{queue}', 'y', '', {time})");
+        test.execute(&format!("INSERT INTO {{workers}} (id, worker_type, storage_name, layers, last_seen) VALUES {row}")).await;
+        assert_eq!(store.vitals(seen).await.unwrap().workers, workers, "{queue}");
+    }
 }
 
 #[tokio::test]
