@@ -307,7 +307,7 @@ def gate(cluster):
         gate.close()
 
 
-@pytest.mark.parametrize("records", [1_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("records", [1_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_sealing_anew_is_killed_five_times_while_the_api_serves_and_every_record_opens_afterwards(new_cluster, record_property, records):  # noqa: F811
     cluster = new_cluster(apis=1, workers=2)
     zone = cluster.apis[0].tenant("zone", quota=2 * records)
