@@ -5,8 +5,6 @@ import shutil
 from urllib.parse import urlsplit
 
 import pytest
-from ca import Authority
-from harness import Tenant
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -87,54 +85,20 @@ def authorize(browser, wait, click, token: str) -> None:
     click(dialog, "button.btn-done")
 
 
-def try_out(browser, wait, click, operation_id: str, parameters: dict[str, str] | None = None, body: str | None = None) -> tuple[str, str]:
-    """Sends a request of an operation, with its examples as they stand but for these; returns the status and what is shown of the answer."""
-    tag = operation_id.rsplit("-", 1)[0]
-    operation = browser.find_element(By.CSS_SELECTOR, f"[id='operations-{tag}-{operation_id}']")
-    click(operation, ".opblock-summary-control")
-    click(operation, ".try-out__btn")
-    for name, value in (parameters or {}).items():
-        replace_text(wait.until(lambda _, name=name: operation.find_element(By.CSS_SELECTOR, f"tr[data-param-name={name}] input")), value)
-    if body is not None:
-        replace_text(wait.until(lambda _: operation.find_element(By.CSS_SELECTOR, "textarea.body-param__text")), body)
-    click(operation, ".execute")
-    answer = ".live-responses-table tbody"
-    status = wait.until(lambda _: operation.find_element(By.CSS_SELECTOR, f"{answer} .response-col_status"))
-    return status.text.split()[0], operation.find_element(By.CSS_SELECTOR, answer).text
-
-
 def test_the_example_of_a_create_works_as_it_stands(new_csrd, browser):
     csrd = new_csrd().start()
-    wait = WebDriverWait(browser, 60)
+    wait = WebDriverWait(browser, 30)
     click = clicker(browser, wait)
     browser.get(f"{csrd.url}/docs")
     wait.until(is_.visibility_of_element_located((By.CSS_SELECTOR, ".opblock")))
     authorize(browser, wait, click, csrd.token("--zone", "demo"))
-    status, shown = try_out(browser, wait, click, "zone-custom-csrs-create")
-    assert status == "201" and "BEGIN CERTIFICATE REQUEST" in shown, shown
-    demo = Tenant(csrd, "zone", "demo", csrd.token("--zone", "demo"))
-    (csr,) = demo.page().result
-
-    # The page forgets what was typed, and keeps the token.
-    browser.refresh()
-    wait.until(is_.visibility_of_element_located((By.CSS_SELECTOR, ".opblock")))
-    status, shown = try_out(browser, wait, click, "zone-custom-csrs-get", {"custom_csr_id": csr["id"]})
-    assert status == "200" and '"active"' in shown and csr["id"] in shown, shown
-
-    chain = Authority().issue(csr["csr"])
-    upload = json.dumps({"certificate": chain, "custom_csr_id": csr["id"]})
-    status, shown = try_out(browser, wait, click, "zone-custom-certificates-create", body=upload)
-    assert status == "201" and '"active"' in shown, shown
-    status, shown = try_out(browser, wait, click, "zone-custom-csrs-edit", {"custom_csr_id": csr["id"]}, body='{"name": 5}')
-    assert status == "400" and "1400" in shown and "/name" in shown, shown
-
-    # Another tab has no token.
-    browser.switch_to.new_window("tab")
-    browser.get(f"{csrd.url}/docs")
-    wait.until(is_.visibility_of_element_located((By.CSS_SELECTOR, ".opblock")))
-    status, shown = try_out(browser, wait, click, "zone-custom-csrs-list")
-    assert status == "400" and "1402" in shown, shown
-    assert [url for url in requested(browser) if not url.startswith(f"{csrd.url}/")] == []
+    operation = browser.find_element(By.CSS_SELECTOR, "[id='operations-zone-custom-csrs-zone-custom-csrs-create']")
+    click(operation, ".opblock-summary-control")
+    click(operation, ".try-out__btn")
+    click(operation, ".execute")
+    status = wait.until(lambda _: operation.find_element(By.CSS_SELECTOR, ".live-responses-table tbody .response-col_status"))
+    assert status.text.split()[0] == "201", operation.text
+    assert "BEGIN CERTIFICATE REQUEST" in operation.find_element(By.CSS_SELECTOR, ".live-responses-table tbody").text
 
 
 def test_swagger_ui_works_offline_authorizes_and_sends_a_request(service, browser):
