@@ -1,14 +1,10 @@
 """PostgreSQL as operators set it up: TLS, roles, the demo identity."""
 
-import re
-import shlex
 import subprocess
-import sys
 
 import pytest
-from harness import Tenant, binary, run, wait_until
+from harness import run, wait_until
 from postgres import Postgres
-from test_documents import OPERATIONS, blocks, run_shell, run_there
 from test_faults import Api, new_cluster, postgres  # noqa: F401
 
 
@@ -76,34 +72,6 @@ def test_a_server_that_does_not_prove_who_it_is_is_refused(tls_postgres, certifi
     assert done.returncode == 1 and done.stdout == "", done
     refused = ("csrd: the database server refuses: ", f"csrd: the database server {host}:{tls_postgres.port} cannot be reached: ")
     assert done.stderr.startswith(refused) and done.stderr.count("\n") == 1, done
-
-
-def test_many_processes_run_by_the_documented_steps_with_the_documented_roles(postgres, new_api, tmp_path):  # noqa: F811
-    def placed(text: str) -> str:
-        text = text.replace("db.example.net", f"127.0.0.1:{postgres.port}").replace("0.0.0.0:8080", "127.0.0.1:0").replace("/etc/csrd", f"{tmp_path}")
-        return text.replace("/var/lib/csrd", f"{tmp_path}/keys").replace("127.0.0.1:8081", "127.0.0.1:0")
-
-    (roles,), (jwks,) = (blocks(OPERATIONS, language) for language in ("sql", "python"))
-    (once,) = [block for block in blocks(OPERATIONS, "sh") if "csrd migrate" in block]
-    as_superuser = ("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", postgres.url("postgres"), "-f", "roles.sql")
-    (tmp_path / "roles.sql").write_text(roles)
-    run_there(tmp_path, *as_superuser)
-    early = run("serve", "--listen", "127.0.0.1:0", "--data-dir", tmp_path / "early", "--database-url", postgres.url("csrd", role="csrd_service"))
-    assert early.returncode == 1 and "permission denied" in early.stderr, early
-
-    run_shell(tmp_path, placed(once))
-    token = run_there(tmp_path, sys.executable, "-c", jwks).strip()
-    worker, serve = (new_api(name) for name in ("worker", "serve"))
-    for process in (worker, serve):
-        (line,) = re.findall(rf"^csrd {process.directory.name} .*", "\n".join(blocks(OPERATIONS, "text")[1:]), re.MULTILINE)
-        process.spawn(binary(), *shlex.split(placed(line))[1:])
-    serve.wait_listening()
-    tenant = Tenant(serve, "zone", "demo", token)
-    made = [tenant.create(key_type=key_type)["id"] for key_type in ("rsa2048", "p256v1")]
-    assert {tenant.wait_active(csr_id)["id"] for csr_id in made} == set(made)
-    assert tenant.request("DELETE", f"/{made[0]}").status == 200
-    run_shell(tmp_path, placed("csrd keys check --data-dir /var/lib/csrd --database-url postgres://csrd_service@db.example.net/csrd"))
-    assert "permission denied" not in serve.log() + worker.log()
 
 
 def test_the_demo_identity_is_made_in_an_empty_data_directory_whoever_sealed_on_the_database(postgres, new_cluster, new_api):  # noqa: F811

@@ -19,7 +19,7 @@ use shared::{
 };
 use worker::NoWebhookKey;
 
-use super::dto::{TAG, WebhookDto, WebhookResponse};
+use super::dto::{EventType, TAG, WebhookDto, WebhookResponse};
 use crate::{
     auth::{access::Access, caller::Permission::WebhooksWrite},
     grants,
@@ -43,7 +43,7 @@ pub struct WebhookInput {
     pub url: String,
     /// The types of events, or `*` for all.
     #[oai(validator(min_items = 1))]
-    pub events: Vec<String>,
+    pub events: Vec<EventType>,
     /// Your own description.
     #[oai(nullable, validator(max_length = 1024, pattern = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"))]
     pub description: Option<String>,

@@ -1,9 +1,17 @@
 //! Webhooks and deliveries on the wire.
 
-use poem_openapi::{Enum, Object, registry::MetaSchema};
+use std::borrow::Cow;
+
+use poem_openapi::{
+    Enum, Object,
+    registry::{MetaSchema, MetaSchemaRef},
+    types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
+};
 use serde::Serialize;
+use serde_json::Value;
 use shared::{
     codes::ErrorCode,
+    events,
     ids::{Scope, WebhookId},
     webhook::{self, Delivery, Webhook},
 };
@@ -28,6 +36,45 @@ impl PathId for WebhookId {
 
     fn schema() -> MetaSchema {
         MetaSchema { description: Some("The webhook's ID."), ..MetaSchema::new_with_format("string", "uuid") }
+    }
+}
+
+/// A type of events, or `*`, as requests have it. The document says so by a pattern: generators make no good name of `*` in an enum.
+#[derive(Debug)]
+pub struct EventType(pub String);
+
+impl Type for EventType {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "string_event_type".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        let types = events::TYPES.join("|").replace('.', r"\.");
+        MetaSchemaRef::Inline(Box::new(MetaSchema { pattern: Some(format!(r"^(\*|{types})$")), ..MetaSchema::new("string") }))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ToJSON for EventType {
+    fn to_json(&self) -> Option<Value> {
+        Some(self.0.clone().into())
+    }
+}
+
+impl ParseFromJSON for EventType {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        String::parse_from_json(value).map(Self).map_err(ParseError::propagate)
     }
 }
 

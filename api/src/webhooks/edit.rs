@@ -13,7 +13,7 @@ use shared::{
 
 use super::{
     create::checked,
-    dto::{TAG, WebhookResponse},
+    dto::{EventType, TAG, WebhookResponse},
 };
 use crate::{
     auth::{access::Access, caller::Permission::WebhooksWrite},
@@ -38,7 +38,7 @@ pub struct WebhookEditInput {
     pub url: Option<String>,
     /// The types of events, or `*` for all.
     #[oai(nullable, validator(min_items = 1))]
-    pub events: Option<Vec<String>>,
+    pub events: Option<Vec<EventType>>,
     /// Your own description.
     #[oai(nullable, validator(max_length = 1024, pattern = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"))]
     pub description: Option<String>,
