@@ -85,8 +85,3 @@ fn sha256(bytes: &[u8]) -> Hash {
     hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
     hash
 }
-
-/// As the service writes hashes.
-pub fn hex(hash: Hash) -> String {
-    hash.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}

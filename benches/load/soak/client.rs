@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
+use shared::printable::hex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     Shared,
-    authority::{Leaf, PublicKey, hex},
+    authority::{Leaf, PublicKey},
     ledger::Fate,
 };
 use crate::http::{Connection, request, unchunked};
@@ -199,7 +200,7 @@ impl Client {
         let answer = self.ask(Purpose::READ, "GET", &format!("/zones/{zone}/custom_certificates/{id}"), &[], None).await?;
         let expected = self.shared.ledger().certificates.get(id).cloned();
         let is_as_stored = expected.is_some_and(|stored| {
-            answer["result"]["custom_csr_id"] == stored.custom_csr_id && answer["result"]["fingerprint_sha256"] == hex(stored.fingerprint)
+            answer["result"]["custom_csr_id"] == stored.custom_csr_id && answer["result"]["fingerprint_sha256"] == hex(&stored.fingerprint)
         });
         if is_as_stored {
             Ok(())

@@ -4,9 +4,11 @@ use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
 use sqlx::{Connection, PgConnection, Row};
 
+use shared::printable::hex;
+
 use super::{
     Ended, Shared,
-    authority::{PublicKey, hex},
+    authority::PublicKey,
     ledger::{Fate, Ledger},
     processes::{Fleet, Look, STEADY, Seen},
 };
@@ -164,7 +166,7 @@ fn compare_csrs(ledger: &mut Ledger, rows: &HashMap<String, Found>, verdict: &mu
 
 fn compare_certificates(ledger: &Ledger, rows: &HashMap<String, (String, String)>, verdict: &mut Verdict) {
     let is_there = |(id, stored): &(&String, &super::ledger::Stored)| {
-        rows.get(*id).is_some_and(|(csr, fingerprint)| *csr == stored.custom_csr_id && *fingerprint == hex(stored.fingerprint))
+        rows.get(*id).is_some_and(|(csr, fingerprint)| *csr == stored.custom_csr_id && *fingerprint == hex(&stored.fingerprint))
     };
     let there = ledger.certificates.iter().filter(is_there).count();
     let untold = rows.keys().filter(|id| !ledger.certificates.contains_key(*id)).count();
