@@ -16,6 +16,7 @@ use crate::{
         deadline::Deadline,
         etag::{IfNoneMatch, Tagged},
         failure::{Failure, Operation},
+        header::Header,
         path::Path,
         payload::Json,
         worded::AccountWords,
@@ -50,7 +51,7 @@ impl Get {
         state: Data<&Arc<AppState>>,
         access: Access,
         #[oai(name = "custom_certificate_id")] id: Path<CustomCertificateId>,
-        #[oai(name = "If-None-Match")] known: IfNoneMatch,
+        #[oai(name = "If-None-Match")] Header(known): Header<IfNoneMatch>,
     ) -> Result<Tagged<Json<CustomCertificateResponse>>, Failure<Get>> {
         let (scope, id) = (access.scope(CustomCertificatesRead)?, id.id()?);
         let certificate = custom_certificate(&state, Deadline::default(), scope, id).await?;

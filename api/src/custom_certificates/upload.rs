@@ -28,6 +28,7 @@ use crate::{
         deadline::Deadline,
         error::ApiError,
         failure::{Failure, Operation},
+        header::Header,
         idempotency::IdempotencyHeader,
         payload::Json,
         types::Uuid,
@@ -110,7 +111,7 @@ impl Upload {
         access: Access,
         body: Body<CustomCertificateInput>,
         dry_run: DryRun,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyHeader,
+        #[oai(name = "Idempotency-Key")] Header(key): Header<IdempotencyHeader>,
     ) -> Result<Uploaded, Failure<Upload>> {
         let (state, deadline, now) = (state.0, Deadline::default(), state.clock.now());
         let matcher = Matcher::new(state, deadline, now);

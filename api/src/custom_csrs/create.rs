@@ -22,6 +22,7 @@ use crate::{
         deadline::Deadline,
         error::ApiError,
         failure::{Failure, Operation},
+        header::Header,
         idempotency::IdempotencyHeader,
     },
     state::AppState,
@@ -96,8 +97,8 @@ impl Create {
         state: Data<&Arc<AppState>>,
         access: Access,
         body: Body<CustomCsrInput>,
-        #[oai(name = "Prefer")] prefer: Prefer,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyHeader,
+        #[oai(name = "Prefer")] Header(prefer): Header<Prefer>,
+        #[oai(name = "Idempotency-Key")] Header(key): Header<IdempotencyHeader>,
     ) -> Result<Created, Failure<Create>> {
         let (state, deadline) = (state.0, Deadline::default());
         let scope = access.scope(CustomCsrsWrite)?;

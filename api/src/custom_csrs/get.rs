@@ -33,6 +33,7 @@ use crate::{
         error::ApiError,
         etag::{IfNoneMatch, Tagged},
         failure::{Failure, Operation},
+        header::Header,
         path::Path,
         payload::Json,
     },
@@ -157,8 +158,8 @@ impl Get {
         state: Data<&Arc<AppState>>,
         access: Access,
         #[oai(name = "custom_csr_id")] id: Path<CustomCsrId>,
-        #[oai(name = "Prefer")] prefer: Prefer,
-        #[oai(name = "If-None-Match")] known: IfNoneMatch,
+        #[oai(name = "Prefer")] Header(prefer): Header<Prefer>,
+        #[oai(name = "If-None-Match")] Header(known): Header<IfNoneMatch>,
         headers: &HeaderMap,
     ) -> Result<Tagged<Found>, Failure<Get>> {
         let (state, deadline) = (state.0, Deadline::default());

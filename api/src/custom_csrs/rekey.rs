@@ -19,6 +19,7 @@ use crate::{
         body::OptionalBody,
         deadline::Deadline,
         failure::{Failure, Operation},
+        header::Header,
         idempotency::IdempotencyHeader,
         path::Path,
     },
@@ -70,8 +71,8 @@ impl Rekey {
         access: Access,
         #[oai(name = "custom_csr_id")] id: Path<CustomCsrId>,
         body: OptionalBody<CustomCsrRekeyInput>,
-        #[oai(name = "Prefer")] prefer: Prefer,
-        #[oai(name = "Idempotency-Key")] key: IdempotencyHeader,
+        #[oai(name = "Prefer")] Header(prefer): Header<Prefer>,
+        #[oai(name = "Idempotency-Key")] Header(key): Header<IdempotencyHeader>,
     ) -> Result<Created, Failure<Rekey>> {
         let (state, deadline) = (state.0, Deadline::default());
         let scope = access.scope(CustomCsrsWrite)?;

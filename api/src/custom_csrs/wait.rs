@@ -2,21 +2,18 @@
 
 use std::time::Duration;
 
-use poem::{
-    Request, RequestBody,
-    http::{HeaderMap, HeaderName},
-};
-use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ExtractParamOptions,
-    registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
-};
+use poem::http::{HeaderMap, HeaderName};
+use poem_openapi::registry::MetaSchema;
 use shared::{
     custom_csr::{CustomCsr, Status},
     storage::Changes,
 };
 use tokio::time::Instant;
 
-use crate::{http::deadline::Deadline, state::AppState};
+use crate::{
+    http::{deadline::Deadline, header::HeaderParameter},
+    state::AppState,
+};
 
 /// The header.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -39,26 +36,14 @@ impl Prefer {
     }
 }
 
-impl<'a> ApiExtractor<'a> for Prefer {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn param_in() -> Option<MetaParamIn> {
-        Some(MetaParamIn::Header)
-    }
-
-    fn param_schema_ref() -> Option<MetaSchemaRef> {
+impl HeaderParameter for Prefer {
+    fn schema() -> MetaSchema {
         let description = "`wait=N` (RFC 7240): answer when the status is no longer `pending`, or after N seconds, at most 30.";
-        Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
-            description: Some(description),
-            example: Some("wait=10".into()),
-            ..MetaSchema::new("string")
-        })))
+        MetaSchema { description: Some(description), example: Some("wait=10".into()), ..MetaSchema::new("string") }
     }
 
-    async fn from_request(req: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
-        Ok(Self(preferred_secs(req.headers())))
+    fn read(headers: &HeaderMap) -> Self {
+        Self(preferred_secs(headers))
     }
 }
 

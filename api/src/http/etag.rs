@@ -4,16 +4,16 @@ use std::marker::PhantomData;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use poem::{
-    Body, IntoResponse, Request, RequestBody, Response,
+    Body, IntoResponse, Response,
     http::{HeaderMap, HeaderValue, StatusCode, header},
 };
 use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions,
-    registry::{MetaHeader, MetaParamIn, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
+    ApiResponse,
+    registry::{MetaHeader, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
 };
 use shared::{codes::ErrorCode, printable::hex};
 
-use super::error::ApiError;
+use super::{error::ApiError, header::HeaderParameter};
 
 /// How many bytes of the hash of an answer its tag has.
 const TAG_BYTES: usize = 16;
@@ -23,11 +23,6 @@ const TAG_BYTES: usize = 16;
 pub struct IfNoneMatch(Vec<String>);
 
 impl IfNoneMatch {
-    fn of(headers: &HeaderMap) -> Self {
-        let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        Self(values.flat_map(opaque_tags).map(str::to_owned).collect())
-    }
-
     /// Whether it names this tag, by the weak comparison.
     fn names(&self, tag: &str) -> bool {
         self.0.iter().any(|named| named == "*" || named == tag)
@@ -51,26 +46,19 @@ fn opaque_tags(list: &str) -> Vec<&str> {
     }
 }
 
-impl<'a> ApiExtractor<'a> for IfNoneMatch {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn param_in() -> Option<MetaParamIn> {
-        Some(MetaParamIn::Header)
-    }
-
-    fn param_schema_ref() -> Option<MetaSchemaRef> {
+impl HeaderParameter for IfNoneMatch {
+    fn schema() -> MetaSchema {
         let description = "The `ETag` of an answer that the client has (RFC 9110): 304 without a body if it is still the same.";
-        Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
+        MetaSchema {
             description: Some(description),
             example: Some("\"6c1fdd0b94f7ad2e5a3c08e1b72f4d96\"".into()),
             ..MetaSchema::new("string")
-        })))
+        }
     }
 
-    async fn from_request(req: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
-        Ok(Self::of(req.headers()))
+    fn read(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        Self(values.flat_map(opaque_tags).map(str::to_owned).collect())
     }
 }
 
@@ -142,7 +130,7 @@ mod tests {
         for value in values {
             headers.append(header::IF_NONE_MATCH, HeaderValue::from_static(value));
         }
-        IfNoneMatch::of(&headers).names(tag)
+        IfNoneMatch::read(&headers).names(tag)
     }
 
     #[test]

@@ -1,19 +1,15 @@
 //! `Idempotency-Key`: a POST that may be repeated without making anything twice.
 
 use aws_lc_rs::digest;
-use poem::{
-    Request, RequestBody,
-    http::{HeaderMap, HeaderName},
-};
-use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ExtractParamOptions,
-    registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
-};
+use poem::http::{HeaderMap, HeaderName};
+use poem_openapi::registry::MetaSchema;
 use shared::{
     codes::ErrorCode,
     issue::{Input, Issue},
     storage::IdempotencyKey,
 };
+
+use super::header::HeaderParameter;
 
 /// The header.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -25,18 +21,6 @@ const KEY_MAX_CHARS: usize = 255;
 pub struct IdempotencyHeader(Result<Option<Vec<u8>>, Issue>);
 
 impl IdempotencyHeader {
-    fn read(headers: &HeaderMap) -> Self {
-        let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
-        let Some(key) = keys.next() else { return Self(Ok(None)) };
-        let key = key.as_bytes();
-        if !(1..=KEY_MAX_CHARS).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) || keys.next().is_some() {
-            let reason = format!("header Idempotency-Key must be one of 1 to {KEY_MAX_CHARS} visible ASCII characters");
-            let hint = "Idempotency-Key may be sent once, with 1 to 255 characters from ! to ~.";
-            return Self(Err(Issue::of(ErrorCode::ParameterOutOfRange, Input::Header("Idempotency-Key")).because(reason).hinting(hint)));
-        }
-        Self(Ok(Some(key.to_vec())))
-    }
-
     /// What is remembered of the key, for this token subject and this body; `None` if the request has no key.
     ///
     /// # Errors
@@ -50,28 +34,28 @@ impl IdempotencyHeader {
     }
 }
 
-impl<'a> ApiExtractor<'a> for IdempotencyHeader {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn param_in() -> Option<MetaParamIn> {
-        Some(MetaParamIn::Header)
-    }
-
-    fn param_schema_ref() -> Option<MetaSchemaRef> {
+impl HeaderParameter for IdempotencyHeader {
+    fn schema() -> MetaSchema {
         let description = "Makes the request safe to repeat for 24 hours: the same key with the same body makes nothing new, and answers with what it made before.";
-        Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
+        MetaSchema {
             description: Some(description),
             min_length: Some(1),
             max_length: Some(KEY_MAX_CHARS),
             pattern: Some("^[!-~]+$".to_owned()),
             ..MetaSchema::new("string")
-        })))
+        }
     }
 
-    async fn from_request(req: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
-        Ok(Self::read(req.headers()))
+    fn read(headers: &HeaderMap) -> Self {
+        let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(key) = keys.next() else { return Self(Ok(None)) };
+        let key = key.as_bytes();
+        if !(1..=KEY_MAX_CHARS).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) || keys.next().is_some() {
+            let reason = format!("header Idempotency-Key must be one of 1 to {KEY_MAX_CHARS} visible ASCII characters");
+            let hint = "Idempotency-Key may be sent once, with 1 to 255 characters from ! to ~.";
+            return Self(Err(Issue::of(ErrorCode::ParameterOutOfRange, Input::Header("Idempotency-Key")).because(reason).hinting(hint)));
+        }
+        Self(Ok(Some(key.to_vec())))
     }
 }
 

@@ -1,0 +1,37 @@
+//! Request headers that operations read: how the document shows each, and how it is read.
+
+use poem::{Request, RequestBody, http::HeaderMap};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
+};
+
+/// A header of a request. One that is malformed is a value too: what that means is for the operation to say.
+pub trait HeaderParameter: Send {
+    /// How the document shows it. Its description becomes the parameter's.
+    fn schema() -> MetaSchema;
+
+    /// What the headers say.
+    fn read(headers: &HeaderMap) -> Self;
+}
+
+/// What a request says in a header.
+pub struct Header<H>(pub H);
+
+impl<'a, H: HeaderParameter> ApiExtractor<'a> for Header<H> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Header)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        Some(MetaSchemaRef::Inline(Box::new(H::schema())))
+    }
+
+    async fn from_request(req: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
+        Ok(Self(H::read(req.headers())))
+    }
+}
