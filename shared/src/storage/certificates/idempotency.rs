@@ -48,9 +48,8 @@ impl<DB: Dialect> Sql<DB> {
     ) -> Result<Option<CertificateRefusal>, StoreError> {
         let Some(key) = &new.idempotency_key else { return Ok(None) };
         let zone = new.zone.to_string();
-        let counted = self.fetch(tx, COUNT_KEYS, values![zone.clone(), i64::from(IDEMPOTENCY_KEYS_MAX)]).await?;
-        let counted = counted.first().map(|row| Reader::<DB>(row).count("total")).transpose()?.unwrap_or_default();
-        if counted >= IDEMPOTENCY_KEYS_MAX {
+        let most = i64::from(IDEMPOTENCY_KEYS_MAX);
+        if self.total(tx, COUNT_KEYS, values![zone.clone(), most]).await? >= most {
             return Ok(Some(CertificateRefusal::TooManyKeys));
         }
         let values = values![

@@ -213,8 +213,7 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
             query.host.as_deref().map(with_host).transpose()?,
             query.expires_before.map(Timestamp::micros),
         ];
-        let count = self.sql.fetch(&mut tx, seen_by(scope).count, filter.clone()).await?;
-        let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default().unsigned_abs();
+        let total = self.sql.total(&mut tx, seen_by(scope).count, filter.clone()).await?.unsigned_abs();
         let offset = i64::from(query.page.saturating_sub(1)) * i64::from(query.per_page);
         filter.extend(values![i64::from(query.per_page), offset]);
         let rows = self.sql.fetch(&mut tx, seen_by(scope).page, filter).await?;

@@ -126,8 +126,7 @@ impl<DB: Dialect> Sql<DB> {
         // Without a filter all of the scope's rows count, and their number is kept.
         let (count, values) =
             if query.is_filtered() { (COUNT_CUSTOM_CSRS, filter.clone()) } else { (COUNT_OF_SCOPE, values![scope.to_string()]) };
-        let count = self.fetch(&mut tx, count, values).await?;
-        let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default();
+        let total = self.total(&mut tx, count, values).await?;
         let Some(cut) = Cut::of(query, total) else { return Ok(Page { rows: Vec::new(), total: total.unsigned_abs() }) };
         filter.extend(values![cut.limit, cut.offset]);
         let rows = self.fetch(&mut tx, page_statement(query.order, cut.direction), filter).await?;

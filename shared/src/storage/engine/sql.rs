@@ -6,7 +6,7 @@ use sqlx::Pool;
 use tokio::time::Instant;
 
 use super::{
-    Dialect, Lent, Opened, Statement, Value,
+    Dialect, Lent, Opened, Reader, Statement, Value,
     pool::{FRESH, PoolUse},
     statement::statements,
 };
@@ -117,6 +117,12 @@ impl<DB: Dialect> Sql<DB> {
         let mut connection = lent(&self.write).await?;
         let done = self.in_time(DB::fetch(connection.for_statement()?, statement, values)).await;
         committed(&mut connection, done)
+    }
+
+    /// Runs a statement that counts within a transaction; its `total`.
+    pub async fn total(&self, tx: &mut Lent<DB>, statement: Statement, values: Vec<Value>) -> Result<i64, StoreError> {
+        let rows = self.fetch(tx, statement, values).await?;
+        Ok(rows.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default())
     }
 
     /// Runs a statement within a transaction; its rows.

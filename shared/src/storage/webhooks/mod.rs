@@ -212,9 +212,7 @@ impl<DB: Dialect> Webhooks for SqlStore<DB> {
         if self.sql.execute(&mut tx, LOCK_GRANTED_SCOPE, values![scope.clone()]).await? == 0 {
             return Ok(WebhookCreation::NotGranted);
         }
-        let count = self.sql.fetch(&mut tx, COUNT_WEBHOOKS, values![scope.clone()]).await?;
-        let total = count.first().map(|row| Reader::<DB>(row).int("total")).transpose()?.unwrap_or_default();
-        if total >= i64::from(WEBHOOKS_MAX) {
+        if self.sql.total(&mut tx, COUNT_WEBHOOKS, values![scope.clone()]).await? >= i64::from(WEBHOOKS_MAX) {
             return Ok(WebhookCreation::TooMany);
         }
         let values = values![
