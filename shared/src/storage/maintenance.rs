@@ -123,15 +123,15 @@ statements! {
 }
 
 impl<DB: Dialect> Sql<DB> {
-    /// Deletes in batches what is older than `before`, in what the statement counts in; the number of rows.
-    async fn purge_batches(&self, statement: Statement, before: i64) -> Result<u64, StoreError> {
+    /// Deletes in batches what the statement says for `bound`, such as what is older; the number of rows. One process at a time does.
+    pub(super) async fn purge_batches(&self, statement: Statement, bound: i64) -> Result<u64, StoreError> {
         let mut purged = 0;
         loop {
             let mut tx = self.begin_write().await?;
             if !self.may_sweep(&mut tx).await? {
                 return Ok(purged);
             }
-            let deleted = self.execute(&mut tx, statement, values![before, i64::try_from(PURGE_BATCH).unwrap_or(i64::MAX)]).await?;
+            let deleted = self.execute(&mut tx, statement, values![bound, i64::try_from(PURGE_BATCH).unwrap_or(i64::MAX)]).await?;
             self.commit(tx).await?;
             purged += deleted;
             if deleted < PURGE_BATCH {

@@ -292,13 +292,6 @@ impl<DB: Dialect> Deliveries for SqlStore<DB> {
     }
 
     async fn purge_deliveries(&self) -> Result<u64, StoreError> {
-        let mut purged = 0;
-        loop {
-            let deleted = self.sql.write(PURGE_DELIVERIES, values![i64::from(DELIVERIES_SHOWN), BATCH]).await?;
-            purged += deleted;
-            if deleted < BATCH.unsigned_abs() {
-                return Ok(purged);
-            }
-        }
+        self.sql.purge_batches(PURGE_DELIVERIES, i64::from(DELIVERIES_SHOWN)).await
     }
 }
