@@ -49,8 +49,8 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .data(Arc::new(Intake { bytes: Arc::clone(&state.body_bytes), stopping: state.stopping.clone() }))
         .data(Arc::new(state));
     let site = Site { allow: Allow::of(document::operations(), &[CANONICAL, CLIENT]), contact_url };
-    let templates = metrics::Templates::of(document::operations(), &[CANONICAL, CLIENT]);
-    with_middleware(routes, site, templates, proxies, origins)
+    let counted = shared::metrics::metrics().map(|_| metrics::Templates::of(document::operations(), &[CANONICAL, CLIENT]));
+    with_middleware(routes, site, counted.unwrap_or_default(), proxies, origins)
 }
 
 /// What a process without the API answers: its health.
