@@ -1,8 +1,6 @@
 //! What must hold for any input, one function `check` for each fuzz target: it panics where it does not hold.
 
 #![forbid(unsafe_code)]
-// The server with all its layers is one deep type.
-#![recursion_limit = "512"]
 
 use std::{cell::OnceCell, thread::LocalKey};
 
