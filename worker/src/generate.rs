@@ -1,6 +1,6 @@
 //! Makes the private key and the CSR of one pending custom CSR.
 
-use std::{fmt::Display, future::Future, iter::once, sync::Arc, time::Duration};
+use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use shared::{
@@ -114,39 +114,22 @@ impl Generator {
     /// sweep finds the row again.
     pub async fn run(&self, id: CustomCsrId) {
         match self.patiently(|| self.start(id)).await {
-            Ok(None) => tracing::debug!(custom_csr_id = %id, "nothing to do: deleted, or no longer pending"),
-            Ok(Some(first)) => {
-                let others = self.others(&first).await;
-                // Each row runs by itself, so that one that hangs or fails delays no other. The store commits their results together.
-                drop(join_all(once(first).chain(others).map(|generation| self.generate(generation))).await);
-            }
+            Ok(started) if started.is_empty() => tracing::debug!(custom_csr_id = %id, "nothing to do: deleted, or no longer pending"),
+            // Each row runs by itself, so that one that hangs or fails delays no other. The store commits their results together.
+            Ok(started) => drop(join_all(started.into_iter().map(|generation| self.generate(generation))).await),
             // The job ends here, and the sweep finds the row.
             Err(error) => self.troubles.report(id, &error),
         }
     }
 
-    /// Starts a row. If the answer is an error, but the start may have been counted, it is taken back.
-    async fn start(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
-        let started = self.store.start_generation(id).await;
+    /// Starts a row, and others beside it. If the answer is an error, but the start may have been counted, it is taken back; the sweep finds
+    /// the others.
+    async fn start(&self, id: CustomCsrId) -> Result<Vec<Generation>, StoreError> {
+        let started = self.store.start_generations(id, batch).await;
         if let Err(StoreError::Ambiguous(_) | StoreError::Corrupt(_) | StoreError::Internal(_)) = &started {
             let _ = self.store.forget_start(id).await;
         }
         started
-    }
-
-    /// Starts other rows beside this one. An error starts none: each gets a job of its own, or the sweep finds it.
-    async fn others(&self, first: &Generation) -> Vec<Generation> {
-        let limit = batch(first.custom_csr.request.key_type) - 1;
-        match self.store.start_others(first, limit).await {
-            Ok(others) => others,
-            Err(error) => {
-                tracing::debug!(%error, "a row is started alone");
-                if let Err(error) = self.store.give_others_back(first).await {
-                    tracing::debug!(%error, "rows that share its job wait for the sweep");
-                }
-                Vec::new()
-            }
-        }
     }
 
     /// Takes the start of a row back, whatever the error was, and tries the row again after a pause, which grows with each error.

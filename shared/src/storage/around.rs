@@ -17,7 +17,7 @@ use crate::{
     bodies::edit::Edit,
     clock::Timestamp,
     custom_certificate::CustomCertificate,
-    custom_csr::CustomCsr,
+    custom_csr::{CustomCsr, KeyType},
     ids::{CustomCertificateId, CustomCsrId, Scope, TenantId, WebhookId},
     webhook::{Delivery, Webhook},
     webhook_secret::WebhookKey,
@@ -198,14 +198,8 @@ impl<A: Around> CustomCsrs for AroundStore<A> {
 
 #[async_trait]
 impl<A: Around> Generations for AroundStore<A> {
-    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
-        self.around.call("start_generation", self.inner.start_generation(id)).await
-    }
-    async fn give_others_back(&self, first: &Generation) -> Result<(), StoreError> {
-        self.around.call("give_others_back", self.inner.give_others_back(first)).await
-    }
-    async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
-        self.around.call("start_others", self.inner.start_others(first, limit)).await
+    async fn start_generations(&self, id: CustomCsrId, most: fn(KeyType) -> u32) -> Result<Vec<Generation>, StoreError> {
+        self.around.call("start_generations", self.inner.start_generations(id, most)).await
     }
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<CompletionOutcome, StoreError> {
         self.around.call("complete_generation", self.inner.complete_generation(id, made, now)).await

@@ -56,8 +56,7 @@ async fn every_row_becomes_active(fault: Fault) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_error_of_any_class_in_any_call_of_a_worker_costs_a_row() {
     let methods = [
-        "start_generation",
-        "start_others",
+        "start_generations",
         "complete_generation",
         "lease_pool_key",
         "complete_pooled",
@@ -85,9 +84,9 @@ async fn no_error_of_any_class_in_any_call_of_a_worker_costs_a_row() {
 }
 
 #[tokio::test]
-async fn rows_that_share_a_job_do_not_wait_for_the_sweep_if_they_cannot_be_started_together() {
+async fn rows_that_share_a_job_do_not_wait_for_the_sweep_if_they_cannot_be_started_at_once() {
     let error = StoreError::Unavailable("a lock did not come".into());
-    let fault = Fault { method: "start_others", from: 0, calls: 1, when: When::Before, error };
+    let fault = Fault { method: "start_generations", from: 0, calls: 1, when: When::Before, error };
     let (world, _) = with_faults(vec![fault], 0).await;
     let mut ids = Vec::new();
     for _ in 0..3 {

@@ -189,11 +189,9 @@ async fn sealed_records_are_listed_in_batches_by_id_and_rows_without_one_are_lef
     assert!(first.iter().all(|row| row.master_key_id == MASTER_KEY));
 }
 
-/// As a worker does: the row of a job, and up to `limit` others.
-async fn start_with_others(store: &dyn Store, id: CustomCsrId, limit: u32) -> Vec<Generation> {
-    let first = start(store, id).await.unwrap();
-    let others = store.start_others(&first, limit).await.unwrap();
-    std::iter::once(first).chain(others).collect()
+/// As a worker does: the row of a job, and others.
+async fn start_with_others(store: &dyn Store, id: CustomCsrId, most: fn(KeyType) -> u32) -> Vec<Generation> {
+    store.start_generations(id, most).await.unwrap()
 }
 
 #[tokio::test]
@@ -208,23 +206,23 @@ async fn one_job_takes_what_else_waits_for_a_key_of_its_type_and_stands_for_it()
     let other_rsa = accept_new(&*store, &new_custom_csr(&scope, KeyType::Rsa2048)).await;
     let later = accept(&*store, &scope).await;
     assert!(store.retry_generation(later, 0, Duration::from_hours(1), now()).await.unwrap());
-    let begun: Vec<_> = start_with_others(&*store, ids[0], 3).await.iter().map(|started| started.custom_csr.id).collect();
+    let begun: Vec<_> = start_with_others(&*store, ids[0], |_| 4).await.iter().map(|started| started.custom_csr.id).collect();
     assert_eq!(begun.len(), 4, "no more than asked for");
     assert_eq!(begun[0], ids[0], "the job's own row first");
     // Of nine jobs and that of the first attempt of the one that waits, three went to the one that took them.
     assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 7);
     assert_eq!(store.sweep().await.unwrap().requeued, 0, "while that job lives, nothing is lost");
-    let rest = start_with_others(&*store, *ids.iter().find(|id| !begun.contains(id)).unwrap(), 64).await;
+    let rest = start_with_others(&*store, *ids.iter().find(|id| !begun.contains(id)).unwrap(), |_| 65).await;
     assert_eq!(rest.len(), 2, "neither what is begun, nor what is to wait, nor RSA");
-    let both: Vec<_> = start_with_others(&*store, rsa, 64).await.iter().map(|started| started.custom_csr.id).collect();
+    let both: Vec<_> = start_with_others(&*store, rsa, |_| 65).await.iter().map(|started| started.custom_csr.id).collect();
     assert_eq!(both, [rsa, other_rsa]);
 
     // The worker dies. Whoever runs the job again gets its row alone, and the two that were begun with it and are not done get jobs again.
     assert!(store.complete_generation(begun[1], &generated(1), now()).await.unwrap().is_completed());
-    let again = start_with_others(&*store, ids[0], 64).await;
+    let again = start_with_others(&*store, ids[0], |_| 65).await;
     assert_eq!(again.iter().map(|started| (started.custom_csr.id, started.starts)).collect::<Vec<_>>(), [(ids[0], 2)]);
     assert_eq!(test.number("SELECT COUNT(*) FROM {jobs}").await, 7 - 2 + 2, "less the two that were taken");
-    let alone = start_with_others(&*store, begun[2], 64).await;
+    let alone = start_with_others(&*store, begun[2], |_| 65).await;
     assert_eq!(alone.iter().map(|started| started.starts).collect::<Vec<_>>(), [2]);
     // And where the jobs themselves are gone, the sweep finds all rows.
     test.execute("DELETE FROM {jobs}").await;
@@ -248,7 +246,7 @@ async fn workers_that_take_at_once_never_take_the_same_row() {
     let mut tasks = tokio::task::JoinSet::new();
     for id in workers {
         let store = Arc::clone(&store);
-        tasks.spawn(async move { start_with_others(&*store, id, 30).await });
+        tasks.spawn(async move { start_with_others(&*store, id, |_| 31).await });
     }
     let started: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
     assert_eq!(started.len(), started.iter().map(|started| started.custom_csr.id).collect::<HashSet<_>>().len());
@@ -319,8 +317,8 @@ async fn sharing(test: &TestDatabase, store: &dyn Store, scope: &Scope) -> Vec<C
     ids
 }
 
-async fn ids_of_started(store: &dyn Store, id: CustomCsrId, limit: u32) -> Vec<CustomCsrId> {
-    let mut ids: Vec<_> = start_with_others(store, id, limit).await.iter().map(|started| started.custom_csr.id).collect();
+async fn ids_of_started(store: &dyn Store, id: CustomCsrId, most: fn(KeyType) -> u32) -> Vec<CustomCsrId> {
+    let mut ids: Vec<_> = start_with_others(store, id, most).await.iter().map(|started| started.custom_csr.id).collect();
     ids.sort_unstable();
     ids
 }
@@ -330,11 +328,11 @@ async fn a_shared_job_starts_all_its_rows_once_before_those_of_other_jobs() {
     let (test, store) = database().await;
     let scope = granted(&*store, 20).await;
     let ids = sharing(&test, &*store, &scope).await;
-    assert_eq!(ids_of_started(&*store, ids[0], 2).await, ids[..3]);
+    assert_eq!(ids_of_started(&*store, ids[0], |_| 3).await, ids[..3]);
     assert_eq!(test.number(JOBS).await, 2, "that of the fourth is untouched");
-    assert_eq!(ids_of_started(&*store, ids[3], 63).await, ids[3..]);
+    assert_eq!(ids_of_started(&*store, ids[3], |_| 64).await, ids[3..]);
     // The first kills its worker: it stays alone, and the others have jobs again.
-    assert_eq!(ids_of_started(&*store, ids[0], 63).await, ids[..1]);
+    assert_eq!(ids_of_started(&*store, ids[0], |_| 64).await, ids[..1]);
     assert_eq!(test.number(JOBS).await, 4);
 }
 
@@ -343,7 +341,7 @@ async fn a_shared_job_that_another_takes_brings_all_its_rows() {
     let (test, store) = database().await;
     let scope = granted(&*store, 20).await;
     let ids = sharing(&test, &*store, &scope).await;
-    assert_eq!(ids_of_started(&*store, ids[3], 63).await, ids);
+    assert_eq!(ids_of_started(&*store, ids[3], |_| 64).await, ids);
     assert_eq!(test.number(JOBS).await, 1);
     assert_eq!(store.sweep().await.unwrap().requeued, 0, "that job stands for them");
 }
@@ -361,7 +359,7 @@ async fn rows_that_share_a_job_outlive_its_own_row() {
         assert_eq!(store.delete_custom_csr(&scope, ids[0], &actor(), now()).await.unwrap(), Deletion::Deleted);
         assert_eq!(test.number(JOBS).await, 3, "each of the other two has a job of its own");
         assert_eq!(store.sweep().await.unwrap().requeued, 0);
-        assert_eq!(ids_of_started(&*store, ids[1], 63).await, ids[1..]);
+        assert_eq!(ids_of_started(&*store, ids[1], |_| 64).await, ids[1..]);
     }
 }
 
@@ -375,5 +373,5 @@ async fn a_shared_job_that_is_given_back_before_its_rows_are_started_leaves_each
     test.execute("UPDATE {jobs} SET status = 'Done' WHERE id NOT IN (SELECT job_id FROM custom_csrs)").await;
     assert_eq!(test.number(JOBS).await, 4);
     assert_eq!(store.sweep().await.unwrap().requeued, 0);
-    assert_eq!(ids_of_started(&*store, ids[1], 63).await, ids);
+    assert_eq!(ids_of_started(&*store, ids[1], |_| 64).await, ids);
 }

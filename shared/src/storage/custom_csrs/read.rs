@@ -8,7 +8,7 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope},
     storage::{
         Dialect, StoreError,
-        engine::{Failure, Kept, Outcome, Reader, Sql, Work, given_rows, statements, values},
+        engine::{Failure, Kept, Outcome, Reader, Sql, Work, given, given_rows, statements, values},
     },
 };
 
@@ -42,10 +42,18 @@ macro_rules! is_pending {
 pub(in crate::storage) use {columns, columns_with_certificates, is_pending};
 
 statements! {
-    /// Those that exist of these pairs: an ID is looked for in its own scope only.
-    FIND_CUSTOM_CSRS(id TEXT, scope TEXT) = concat!(
-        "SELECT ", columns_with_certificates!(), " FROM custom_csrs WHERE (id, scope) IN (SELECT given.id, given.scope FROM "
-    ), ")";
+    /// Those that exist of these pairs: an ID is looked for in its own scope only. On PostgreSQL, a plan that was made while the table was all but
+    /// empty is kept: looking them up one by one, by their ID, is right for a table of any size.
+    FIND_CUSTOM_CSRS {
+        sqlite: concat!(
+            "SELECT ", columns_with_certificates!(), " FROM custom_csrs WHERE (id, scope) IN (SELECT given.id, given.scope FROM ",
+            given!(sqlite id TEXT, scope TEXT), ")"
+        ),
+        postgres: concat!(
+            "SELECT found.* FROM (SELECT DISTINCT id, scope FROM ", given!(postgres id TEXT, scope TEXT), ") AS given CROSS JOIN LATERAL (SELECT ",
+            columns_with_certificates!(), " FROM custom_csrs WHERE custom_csrs.id = given.id AND custom_csrs.scope || '' = given.scope OFFSET 0) AS found"
+        ),
+    };
 }
 
 impl<DB: Dialect> Reader<'_, DB> {

@@ -2,7 +2,7 @@
 
 mod complete;
 
-use std::time::Duration;
+use std::{iter::once, time::Duration};
 
 use async_trait::async_trait;
 
@@ -16,7 +16,11 @@ use super::{
     engine::{Lent, Reader, Sql, Statement, Value, given_rows, statements, values},
     jobs::{self, NewJob, WAITING_BESIDE},
 };
-use crate::{clock::Timestamp, custom_csr::CustomCsr, ids::CustomCsrId};
+use crate::{
+    clock::Timestamp,
+    custom_csr::{CustomCsr, KeyType},
+    ids::CustomCsrId,
+};
 
 /// A generation that was just started.
 #[derive(Debug, Clone)]
@@ -68,19 +72,14 @@ impl CompletionOutcome {
 /// The part of the storage that is generation. Each method is one transaction, as in [`super::Store`].
 #[async_trait]
 pub trait Generations: Send + Sync {
-    /// Counts a start of this row and tells what to make; none where it is gone or no longer pending.
-    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError>;
-
-    /// Starts up to `limit` rows more beside one: those that share its job, then others that wait for a key of the same type and are due. If the
-    /// last job that is taken is a shared one, all its rows come along, beyond `limit` too.
+    /// Counts a start of this row, and of others beside it that wait for a key of the same type: as many rows as `most` says for that type,
+    /// or none if this one is gone or no longer pending. It comes first; then those that share its job, then others that are due. If the last
+    /// job that is taken is a shared one, all its rows come along, beyond the limit too.
     ///
-    /// Their own jobs go, and the job of `first` stands for them: while it lives, no sweep takes them for lost. A row that was started
-    /// before without a result stays alone, and the others that its job stood for get jobs of their own again: one that kills its worker
-    /// is not to take them with it time and again.
-    async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError>;
-
-    /// Gives the rows that the job of `first` stands for, but for its own, jobs of their own.
-    async fn give_others_back(&self, first: &Generation) -> Result<(), StoreError>;
+    /// The jobs of the others go, and the job of the first stands for them: while it lives, no sweep takes them for lost. A row that was
+    /// started before without a result stays alone, and the others that its job stood for get jobs of their own again: one that kills its
+    /// worker is not to take them with it time and again.
+    async fn start_generations(&self, id: CustomCsrId, most: fn(KeyType) -> u32) -> Result<Vec<Generation>, StoreError>;
 
     /// Makes a pending row active, unless its key is in use already. Where it is not completed, the caller wipes what it made.
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<CompletionOutcome, StoreError>;
@@ -181,32 +180,25 @@ impl<DB: Dialect> Reader<'_, DB> {
 }
 
 impl<DB: Dialect> Sql<DB> {
-    /// See [`Generations::start_others`].
-    async fn take_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
-        let key_type = first.custom_csr.request.key_type.as_str();
-        let mut tx = self.begin_write().await?;
+    /// Starts up to `limit` rows beside this one, or a few more: see [`Generations::start_generations`].
+    async fn start_others(&self, tx: &mut Lent<DB>, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let key_type = first.custom_csr.request.key_type;
         // Those that were accepted with it share its job.
-        let mut rows = if jobs::are_shared(first.custom_csr.request.key_type) {
-            self.start_rows_of(&mut tx, first, &[&first.job_id]).await?
-        } else {
-            Vec::new()
-        };
+        let mut rows = if jobs::are_shared(key_type) { self.start_rows_of(tx, first, &[&first.job_id]).await? } else { Vec::new() };
         let room = i64::from(limit) - i64::try_from(rows.len()).unwrap_or(i64::MAX);
         if room > 0 {
-            let taken = self.fetch(&mut tx, TAKE_JOBS, values![room, key_type]).await?;
+            let taken = self.fetch(tx, TAKE_JOBS, values![room, key_type.as_str()]).await?;
             let jobs = taken.iter().map(|row| Reader::<DB>(row).text("id")).collect::<Result<Vec<_>, _>>()?;
             if !jobs.is_empty() {
-                rows.extend(self.start_rows_of(&mut tx, first, &jobs).await?);
+                rows.extend(self.start_rows_of(tx, first, &jobs).await?);
             }
-        }
-        if rows.is_empty() {
-            return Ok(Vec::new());
         }
         // One that cannot be read is left to the sweep, which gives it a job of its own; the others need not suffer for it.
         let readable = |error: &StoreError| tracing::error!(%error, "a pending custom CSR cannot be read");
-        let started = rows.iter().filter_map(|row| Reader::<DB>(row).generation().inspect_err(readable).ok()).collect();
-        self.commit(tx).await?;
-        Ok(started)
+        Ok(rows.iter().filter_map(|row| Reader::<DB>(row).generation().inspect_err(readable).ok()).collect())
     }
 
     async fn start_rows_of(
@@ -219,38 +211,33 @@ impl<DB: Dialect> Sql<DB> {
         self.fetch(tx, START_ROWS_OF_JOBS, values![first.job_id.clone(), given_rows(jobs)?, key_type]).await
     }
 
-    /// See [`Generations::give_others_back`]; how many there were.
-    async fn requeue_others(&self, first: &Generation) -> Result<u64, StoreError> {
-        let mut tx = self.begin_write().await?;
+    /// Gives the other rows that the job of `first` stands for jobs of their own; how many there were.
+    async fn give_others_back(&self, tx: &mut Lent<DB>, first: &Generation) -> Result<u64, StoreError> {
         let CustomCsr { id, request, .. } = &first.custom_csr;
         let values = values![first.job_id.clone(), id.to_string(), request.key_type.as_str()];
-        let rows = self.fetch(&mut tx, ROWS_OF_JOB, values).await?;
-        let given_back = self.requeue(&mut tx, &rows).await?;
-        self.commit(tx).await?;
-        Ok(given_back)
+        let rows = self.fetch(tx, ROWS_OF_JOB, values).await?;
+        self.requeue(tx, &rows).await
     }
 }
 
 #[async_trait]
 impl<DB: Dialect> Generations for SqlStore<DB> {
-    async fn start_generation(&self, id: CustomCsrId) -> Result<Option<Generation>, StoreError> {
-        let rows = self.sql.write_returning(START_GENERATION, values![id.to_string()]).await?;
-        rows.first().map(|row| Reader::<DB>(row).generation()).transpose()
-    }
-
-    async fn start_others(&self, first: &Generation, limit: u32) -> Result<Vec<Generation>, StoreError> {
+    async fn start_generations(&self, id: CustomCsrId, most: fn(KeyType) -> u32) -> Result<Vec<Generation>, StoreError> {
+        let mut tx = self.sql.begin_write().await?;
+        let rows = self.sql.fetch(&mut tx, START_GENERATION, values![id.to_string()]).await?;
+        let Some(row) = rows.first() else { return Ok(Vec::new()) };
+        let first = Reader::<DB>(row).generation()?;
+        let (mut others, mut given_back) = (Vec::new(), 0);
         if first.starts == 1 {
-            return self.sql.take_others(first, limit).await;
+            others = self.sql.start_others(&mut tx, &first, most(first.custom_csr.request.key_type).saturating_sub(1)).await?;
+        } else {
+            given_back = self.sql.give_others_back(&mut tx, &first).await?;
         }
-        self.give_others_back(first).await?;
-        Ok(Vec::new())
-    }
-
-    async fn give_others_back(&self, first: &Generation) -> Result<(), StoreError> {
-        if self.sql.requeue_others(first).await? > 0 {
+        self.sql.commit(tx).await?;
+        if given_back > 0 {
             self.signals.send(Signal::Enqueued);
         }
-        Ok(())
+        Ok(once(first).chain(others).collect())
     }
 
     async fn complete_generation(&self, id: CustomCsrId, made: &GeneratedCsr, now: Timestamp) -> Result<CompletionOutcome, StoreError> {
