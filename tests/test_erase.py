@@ -31,7 +31,7 @@ def test_all_of_a_zone_is_destroyed_and_nothing_of_others(either):  # noqa: F811
 
     receipt = erase(either, "--zone", zone.id)
     ids = [first["id"], second["id"], stored["id"]]
-    assert receipt == {"zone": zone.id, "custom_csrs": 2, "custom_certificates": 1, "ids_sha256": sha256_of(*ids)}
+    assert receipt == {"zone": zone.id, "custom_csrs": 2, "custom_certificates": 1, "handovers": 0, "ids_sha256": sha256_of(*ids)}
     assert zone.request("GET").result == [] and certificates.all() == []
     entries = [json.loads(line) for line in either.ok("audit", "--zone", zone.id, "--action", "delete").splitlines()]
     assert sorted(entry["resource"].split("/")[1] for entry in entries) == sorted(ids)
@@ -40,7 +40,7 @@ def test_all_of_a_zone_is_destroyed_and_nothing_of_others(either):  # noqa: F811
     assert other.get(kept["id"])["status"] == "active"
     # Nothing new comes, and a repeat finds nothing.
     assert codes(zone.request("POST", json=subject()).envelope) == [1404]
-    assert erase(either, "--zone", zone.id) == {"zone": zone.id, "custom_csrs": 0, "custom_certificates": 0, "ids_sha256": sha256_of()}
+    assert erase(either, "--zone", zone.id) == {"zone": zone.id, "custom_csrs": 0, "custom_certificates": 0, "handovers": 0, "ids_sha256": sha256_of()}
 
 
 def test_what_uses_an_account_goes_with_it(either):  # noqa: F811
@@ -53,7 +53,7 @@ def test_what_uses_an_account_goes_with_it(either):  # noqa: F811
     kept = certificates.upload(own["id"], authority.issue(own["csr"]))
 
     receipt = erase(either, "--account", account.id)
-    expected = {"account": account.id, "custom_csrs": 1, "custom_certificates": 1, "ids_sha256": sha256_of(shared["id"], stored["id"])}
+    expected = {"account": account.id, "custom_csrs": 1, "custom_certificates": 1, "handovers": 0, "ids_sha256": sha256_of(shared["id"], stored["id"])}
     assert receipt == expected
     assert [row["id"] for row in certificates.all()] == [kept["id"]]
     assert zone.get(own["id"])["status"] == "active"
@@ -102,3 +102,14 @@ def test_neither_the_database_nor_the_log_holds_what_was_destroyed(new_csrd):
     assert any(piece in files for piece in there)
     log = csrd.log_path.read_bytes()
     assert not any(piece in files or piece in log or piece.hex().encode() in log for piece in gone)
+
+
+def test_hand_over_links_go_with_their_custom_csr_and_are_counted(either):  # noqa: F811
+    zone, other = either.tenant(), either.tenant()
+    csr, kept = active(zone), active(other)
+    links = [zone.request("POST", f"/{csr['id']}/handover").result for _ in range(2)]
+    link = other.request("POST", f"/{kept['id']}/handover").result
+    receipt = erase(either, "--zone", zone.id)
+    ids = [csr["id"], *(link["id"] for link in links)]
+    assert receipt == {"zone": zone.id, "custom_csrs": 1, "custom_certificates": 0, "handovers": 2, "ids_sha256": sha256_of(*ids)}
+    assert [row[0] for row in either.sql("SELECT id FROM handovers WHERE scope IN " + f"('zones/{zone.id}', 'zones/{other.id}')")] == [link["id"]]

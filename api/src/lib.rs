@@ -6,6 +6,7 @@ pub mod custom_csrs;
 pub mod docs;
 pub mod document;
 pub mod grants;
+pub mod handovers;
 pub mod health;
 pub mod http;
 pub mod metrics;
@@ -19,7 +20,7 @@ use poem::{
     Endpoint, EndpointExt, IntoEndpoint, IntoResponse, PathPattern, Response, Route, get,
     middleware::{CatchPanic, PanicHandler},
 };
-use shared::codes::ErrorCode;
+use shared::{codes::ErrorCode, handover};
 use state::AppState;
 
 use crate::http::{
@@ -43,6 +44,7 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
     let routes = docs
         .nest(CANONICAL, Arc::clone(&service).data(Prefix(CANONICAL)))
         .nest(CLIENT, service.data(Prefix(CLIENT)))
+        .nest(handover::PATH, handovers::page::routes())
         .nest_no_strip("/health", health_routes(health))
         .data(Arc::clone(&state.authenticator))
         .data(Arc::clone(&state.rate_limits))

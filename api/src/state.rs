@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::{
     auth::authenticator::Authenticator,
+    handovers,
     health::Health,
     http::{client::TrustedProxies, cors::Origins, rate_limit::RateLimits},
 };
@@ -94,6 +95,8 @@ pub struct AppState {
     pub rate_limits: Arc<RateLimits>,
     /// The proxies that say for whom they ask.
     pub trusted_proxies: TrustedProxies,
+    /// How hand-over links look.
+    pub handovers: handovers::Settings,
     /// Where tenants ask for access and quotas.
     pub contact_url: Option<String>,
     /// The origins whose pages may ask from a browser.

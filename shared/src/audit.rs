@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Timestamp,
-    ids::{CustomCertificateId, CustomCsrId, Scope, WebhookId},
+    ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, WebhookId},
 };
 
 /// How somebody reached csrd. A token may name anybody, even `os:root`: only this tells a request from a command.
@@ -12,6 +12,8 @@ pub enum Via {
     Api,
     /// By a command on a machine that has the database.
     Cli,
+    /// By a request with a hand-over link.
+    Handover,
 }
 
 impl Via {
@@ -21,13 +23,14 @@ impl Via {
         match self {
             Self::Api => "api",
             Self::Cli => "cli",
+            Self::Handover => "handover",
         }
     }
 
     /// Reads the table's word, or returns `None` if there is no such word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Api, Self::Cli].into_iter().find(|via| via.as_str() == word)
+        [Self::Api, Self::Cli, Self::Handover].into_iter().find(|via| via.as_str() == word)
     }
 
     /// Derives the way from the address, for entries of an older version, which did not write it: only commands come from `local`.
@@ -40,7 +43,7 @@ impl Via {
 /// Who acts, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// The token's subject, or `os:USER` for commands.
+    /// The token's subject, `os:USER` for commands, or `handover:ID` for a hand-over link.
     pub who: String,
     /// How they came.
     pub via: Via,
@@ -83,11 +86,19 @@ pub enum Action {
     KeyReseal,
     /// A master key was forgotten.
     KeyRetire,
+    /// A hand-over link was made.
+    HandoverCreate,
+    /// A hand-over link was opened, for the first time.
+    HandoverOpen,
+    /// A certificate came through a hand-over link, which ended it.
+    HandoverUse,
+    /// A hand-over link was revoked.
+    HandoverRevoke,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Create,
         Self::Edit,
         Self::Delete,
@@ -103,6 +114,10 @@ impl Action {
         Self::KeyUse,
         Self::KeyReseal,
         Self::KeyRetire,
+        Self::HandoverCreate,
+        Self::HandoverOpen,
+        Self::HandoverUse,
+        Self::HandoverRevoke,
     ];
 
     /// The word in the table.
@@ -124,6 +139,10 @@ impl Action {
             Self::KeyUse => "key_use",
             Self::KeyReseal => "key_reseal",
             Self::KeyRetire => "key_retire",
+            Self::HandoverCreate => "handover_create",
+            Self::HandoverOpen => "handover_open",
+            Self::HandoverUse => "handover_use",
+            Self::HandoverRevoke => "handover_revoke",
         }
     }
 
@@ -134,7 +153,7 @@ impl Action {
     }
 }
 
-/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `webhook/ID`, `zone/ID`, `account/ID`,
+/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `webhook/ID`, `handover/ID`, `zone/ID`, `account/ID`,
 /// `master_key/ID` or `audit/COUNT/SHA256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
@@ -155,6 +174,8 @@ pub enum Resource {
     },
     /// The master key with this ID.
     MasterKey(String),
+    /// A hand-over link.
+    Handover(HandoverId),
 }
 
 /// The zone or account of an entry, in the table's form: `zones/ID` or `accounts/ID`, where the ID may be `*` for all.
@@ -267,6 +288,12 @@ impl NewEntry {
         Self { action, resource: Resource::MasterKey(id.to_owned()), scope: AuditScope::all_zones(), replaced: None }
     }
 
+    /// An entry about a hand-over link.
+    #[must_use]
+    pub fn handover(action: Action, id: HandoverId, scope: &Scope) -> Self {
+        Self { action, resource: Resource::Handover(id), scope: scope.into(), replaced: None }
+    }
+
     /// The resource as text.
     #[must_use]
     pub fn resource(&self) -> String {
@@ -276,6 +303,7 @@ impl NewEntry {
             Resource::Webhook(id) => format!("webhook/{id}"),
             Resource::Archive { entries, sha256 } => format!("audit/{entries}/{sha256}"),
             Resource::MasterKey(id) => format!("master_key/{id}"),
+            Resource::Handover(id) => format!("handover/{id}"),
             Resource::Scope => {
                 let (kind, id) = self.scope.parts();
                 format!("{kind}/{id}")
@@ -325,6 +353,6 @@ mod tests {
         assert_eq!(Via::of_old_entry("os:root", "local"), Via::Cli);
         assert_eq!(Via::of_old_entry("os:root", "127.0.0.1"), Via::Api);
         assert_eq!(Via::of_old_entry("me", "local"), Via::Api);
-        assert!([Via::Api, Via::Cli].iter().all(|via| Via::parse(via.as_str()) == Some(*via)));
+        assert!([Via::Api, Via::Cli, Via::Handover].iter().all(|via| Via::parse(via.as_str()) == Some(*via)));
     }
 }

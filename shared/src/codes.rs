@@ -175,6 +175,16 @@ code_table! {
         WebhookNotFound = 1493, 404, "The webhook was not found.";
         /// The zone or account has as many webhooks as it may have.
         TooManyWebhooks = 1494, 409, "There are :reason webhooks, as many as one zone or account may have. Delete one that is no longer needed.";
+        /// `expires_in` of a hand-over link is out of its bounds.
+        HandoverLifetimeInvalid = 1495, 400, "The expires_in is invalid: it is a whole number of seconds from 3600 (an hour) to 2592000 (30 days). Check your input and try again.";
+        /// `note` of a hand-over link is too long.
+        HandoverNoteTooLong = 1496, 400, "The note is longer than 500 characters. Shorten it and try again.";
+        /// The ID of a hand-over link in the path is not one.
+        HandoverIdInvalid = 1497, 400, "The handover ID is invalid. Check your input and try again.";
+        /// No such hand-over link of this custom CSR.
+        HandoverNotFound = 1498, 404, "The hand-over link was not found.";
+        /// The custom CSR has as many open hand-over links as it may have.
+        TooManyHandovers = 1499, 409, "The custom CSR has 20 hand-over links that are still open, as many as it may have. Revoke one that is no longer needed.";
         /// A fault of ours.
         Internal = 1500, 500, "Internal Server Error";
         /// No such route.

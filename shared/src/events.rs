@@ -5,7 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{clock::Timestamp, custom_certificate::LAST_SECOND, ids::Scope, x509::certificate::leaf_details};
+use crate::{
+    clock::Timestamp,
+    custom_certificate::LAST_SECOND,
+    ids::{HandoverId, Scope},
+    x509::certificate::leaf_details,
+};
 
 /// All types of events.
 pub const TYPES: [&str; 8] = [
@@ -94,14 +99,28 @@ struct Told<'a> {
     data: Value,
 }
 
-/// The body that a webhook is told of an event with: what GET shows of the resource, without its PEM. `None` if the row cannot be read.
+/// The hand-over link that the event with this row carries: what writes the row puts its ID there, as `handover_id`.
 #[must_use]
-pub fn body(event: &str, occurred_at: Timestamp, row: &str) -> Option<String> {
-    let data = match event.split_once('.') {
+pub fn handover(row: &str) -> Option<HandoverId> {
+    #[derive(Deserialize)]
+    struct Linked {
+        handover_id: Option<String>,
+    }
+    HandoverId::parse(&serde_json::from_str::<Linked>(row).ok()?.handover_id?)
+}
+
+/// The body that a webhook is told of an event with: what GET shows of the resource, without its PEM, and the URL of the [`handover`] link,
+/// if it carries one. `None` if the row cannot be read.
+#[must_use]
+pub fn body(event: &str, occurred_at: Timestamp, row: &str, handover_url: Option<&str>) -> Option<String> {
+    let mut data = match event.split_once('.') {
         Some(("custom_csr", _)) => csr(&serde_json::from_str(row).ok()?)?,
         Some(("custom_certificate", _)) => certificate(event, occurred_at, &serde_json::from_str(row).ok()?)?,
         _ => serde_json::from_str(row).ok()?,
     };
+    if let Some(url) = handover_url {
+        data.as_object_mut()?.insert("handover_url".to_owned(), url.into());
+    }
     serde_json::to_string(&Told { event, timestamp: occurred_at.rfc3339(), data }).ok()
 }
 
@@ -184,14 +203,26 @@ mod tests {
             "not_after": 100 * day, "not_before": 0, "serial_number": "0a", "fingerprint_sha256": "ff", "bundle_method": "force",
             "certificate_type": "sni_custom", "priority": 7, "uploaded_at": 0, "modified_at": 0, "chain_pem": null,
         });
-        let told =
-            |event, at| -> Value { serde_json::from_str(&body(event, Timestamp::from_micros(at), &row.to_string()).unwrap()).unwrap() };
+        let told = |event, at| -> Value {
+            serde_json::from_str(&body(event, Timestamp::from_micros(at), &row.to_string(), None).unwrap()).unwrap()
+        };
         assert_eq!(told(EXPIRING, 70 * day)["data"]["days_left"], 30);
         assert_eq!(told(EXPIRING, 70 * day + 1)["data"]["days_left"], 30);
         assert_eq!(told(EXPIRING, 99 * day)["data"]["days_left"], 1);
         let expired = told("custom_certificate.expired", 100 * day + 1_000_000);
         assert_eq!((&expired["data"]["status"], expired["data"].get("days_left")), (&json!("expired"), None));
         assert_eq!(expired["timestamp"], "1970-04-11T00:00:01.000000Z");
-        assert_eq!(body(EXPIRING, Timestamp::from_micros(0), "{}"), None);
+        assert_eq!(body(EXPIRING, Timestamp::from_micros(0), "{}", None), None);
+    }
+
+    #[test]
+    fn an_event_that_carries_a_link_has_its_url() {
+        let id = HandoverId::new(Timestamp::from_micros(0));
+        assert_eq!(handover(&json!({ "id": "c", "handover_id": id.to_string() }).to_string()), Some(id));
+        for row in ["{}", r#"{"handover_id":null}"#, r#"{"handover_id":"x"}"#, r#"{"description":"\"handover_id\""}"#] {
+            assert_eq!(handover(row), None, "{row}");
+        }
+        let told: Value = serde_json::from_str(&body(PING, Timestamp::from_micros(0), "{}", Some("https://a.b/c")).unwrap()).unwrap();
+        assert_eq!(told["data"], json!({ "handover_url": "https://a.b/c" }));
     }
 }

@@ -155,6 +155,30 @@ impl fmt::Display for WebhookId {
     }
 }
 
+/// The ID of a hand-over link: a UUID, version 7 (RFC 9562).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HandoverId(CustomCsrId);
+
+impl HandoverId {
+    /// A fresh ID.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self(CustomCsrId::new(now))
+    }
+
+    /// Parses an ID in the form of a custom CSR's, or returns `None`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        CustomCsrId::parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for HandoverId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

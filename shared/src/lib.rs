@@ -7,6 +7,7 @@ pub mod codes;
 pub mod custom_certificate;
 pub mod custom_csr;
 pub mod events;
+pub mod handover;
 pub mod ids;
 pub mod issue;
 pub mod job;

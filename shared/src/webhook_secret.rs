@@ -74,6 +74,24 @@ impl WebhookKey {
         Ok(key)
     }
 
+    /// The key that the secrets of hand-over links in events are computed with: it comes from the private key, which stays the same when it
+    /// is sealed anew.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if the private key needs a master key that the sealer lacks.
+    pub fn handover_key(&self, sealer: &Sealer) -> Result<hmac::Key, SealError> {
+        let seed = sealer.open(&self.binding(), &self.sealed_private_key)?;
+        let key = Salt::new(HKDF_SHA256, &[]).extract(&seed);
+        Ok(key.expand(&[b"handovers.secret"], hmac::HMAC_SHA256).map_err(|_| SealError)?.into())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reseal(&mut self, sealer: &Sealer) -> Result<(), SealError> {
+        self.sealed_private_key = sealer.reseal(&self.binding(), &self.sealed_private_key)?;
+        Ok(())
+    }
+
     fn binding(&self) -> Binding<'_> {
         Binding {
             table: "webhook_keys",

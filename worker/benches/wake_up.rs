@@ -55,6 +55,7 @@ async fn main() {
         key_pool_size: 0,
         blocked_keys: BlockedKeys::default(),
         outbound: OutboundSettings { ca_pem: None, reach: Reach::Anywhere },
+        public_url: None,
     };
     let workers = Workers::start(&test.database, config).unwrap();
     let mut waits = Vec::with_capacity(ROUNDS);

@@ -18,6 +18,8 @@ use shared::{
 };
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
+use crate::links::Links;
+
 /// The most deliveries of one webhook that are under way at once.
 const AT_ONCE: usize = 16;
 /// A job ends after this time, and another one goes on: each is over before its worker could count as dead.
@@ -46,6 +48,8 @@ pub struct Deliverer {
     pub clock: Arc<dyn Clock>,
     /// How requests are sent.
     pub settings: OutboundSettings,
+    /// Makes the hand-over links of events.
+    pub links: Arc<Links>,
     /// Made for the first delivery.
     pub outbound: OnceLock<Result<Outbound, OutboundError>>,
     /// Changes when this process has enqueued jobs.
@@ -119,7 +123,18 @@ impl Deliverer {
     }
 
     async fn deliver(self: Arc<Self>, target: Arc<Target>, due: Due) -> Result<(), StoreError> {
-        let Some(body) = events::body(&due.event, due.occurred_at, &due.data) else {
+        let handover_url = match events::handover(&due.data) {
+            Some(id) => match self.links.get().await {
+                Ok(links) => links.map(|links| links.url(id)),
+                Err(NoWebhookKey::Store(error)) => return Err(error),
+                Err(NoWebhookKey::Seal(_)) => {
+                    tracing::error!(delivery_id = due.id, "the key of hand-over links does not open: a delivery waits");
+                    return Ok(());
+                }
+            },
+            None => None,
+        };
+        let Some(body) = events::body(&due.event, due.occurred_at, &due.data, handover_url.as_deref()) else {
             tracing::error!(delivery_id = due.id, event = due.event, "a delivery is given up: what it is about cannot be read");
             metrics::webhook_delivered(WebhookOutcome::Failed);
             return self.store.end_attempt(target.id, &due.id, Attempt::GivenUp, None, self.clock.now()).await;

@@ -5,6 +5,7 @@ mod deliver;
 mod generate;
 mod key_pool;
 pub mod keys;
+mod links;
 mod maintenance;
 mod make;
 mod poll;
@@ -12,7 +13,7 @@ mod queue;
 mod trouble;
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Once, OnceLock},
     time::Duration,
 };
 
@@ -28,6 +29,7 @@ use keys::{
     quality::FailedChecks,
     threads::{KeyThreads, Priority},
 };
+use links::Links;
 pub use maintenance::Schedule;
 use maintenance::maintain;
 use make::Maker;
@@ -35,7 +37,7 @@ pub use queue::Heartbeat;
 use queue::{Supervised, Work, supervise};
 use shared::{clock::Clock, outbound::OutboundSettings, seal::Sealer, storage::Database};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, OnceCell, watch},
     task::JoinSet,
 };
 pub use trouble::Trouble;
@@ -68,6 +70,8 @@ pub struct WorkerConfig {
     pub blocked_keys: BlockedKeys,
     /// How webhooks are told of events.
     pub outbound: OutboundSettings,
+    /// What the hand-over links of events begin with, without a slash at the end; none: events have no links.
+    pub public_url: Option<String>,
 }
 
 /// The running workers of this process.
@@ -100,11 +104,20 @@ impl Workers {
         let mut tasks = JoinSet::new();
         let failed_checks = Arc::new(FailedChecks::default());
         let (delivering_sender, delivering) = watch::channel(0);
+        let links = Arc::new(Links {
+            public_url: config.public_url,
+            store: Arc::clone(&database.store),
+            sealer: Arc::clone(&config.sealer),
+            clock: Arc::clone(&config.clock),
+            made: OnceCell::new(),
+            said: Once::new(),
+        });
         let deliverer = Arc::new(Deliverer {
             store: Arc::clone(&database.store),
             sealer: Arc::clone(&config.sealer),
             clock: Arc::clone(&config.clock),
             settings: config.outbound,
+            links,
             outbound: OnceLock::new(),
             woken: watch::Sender::new(0),
         });

@@ -65,11 +65,12 @@ impl Tenant {
 struct Erased {
     custom_csrs: u64,
     custom_certificates: u64,
-    /// The IDs of both.
+    handovers: u64,
+    /// The IDs of all.
     ids: Vec<String>,
 }
 
-/// Destroys the custom CSRs of a zone or an account with their private keys, and the certificates that it has or that use them. The grant is
+/// Destroys the custom CSRs of a zone or an account with their private keys and hand-over links, and the certificates that it has or that use them. The grant is
 /// revoked first, so that nothing new comes. Where it is interrupted, a repeat destroys the rest.
 pub async fn erase(args: EraseArgs) -> anyhow::Result<ExitCode> {
     let scope = args.tenant.scope()?;
@@ -149,9 +150,13 @@ impl Erased {
             let custom_csrs =
                 if certificates.rows.is_empty() { store.list_custom_csrs(scope, &custom_csrs()).await?.rows } else { Vec::new() };
             for custom_csr in &custom_csrs {
+                // They go with it.
+                let handovers = store.list_handovers(scope, custom_csr.id).await?;
                 if store.delete_custom_csr(scope, custom_csr.id, actor, SystemClock.now()).await? == Deletion::Deleted {
                     self.custom_csrs += 1;
                     self.ids.push(custom_csr.id.to_string());
+                    self.handovers += handovers.len() as u64;
+                    self.ids.extend(handovers.iter().map(|handover| handover.id.to_string()));
                 }
             }
             if certificates.rows.is_empty() && custom_csrs.is_empty() {
@@ -171,6 +176,7 @@ impl Erased {
             "erased_at": SystemClock.now().rfc3339(),
             "custom_csrs": self.custom_csrs,
             "custom_certificates": self.custom_certificates,
+            "handovers": self.handovers,
             "ids_sha256": hex(digest::digest(&digest::SHA256, ids.as_bytes()).as_ref()),
         });
         receipt.to_string()

@@ -34,7 +34,7 @@ use worker::{
 use super::{
     bad_setting,
     master_keys::{Following, Process},
-    settings::{duration, key_type},
+    settings::{duration, key_type, public_url},
 };
 
 /// The most that a list of blocked keys may hold, in bytes: a million keys.
@@ -70,6 +70,9 @@ pub struct ProcessArgs {
     /// Keys that are never used: lines of the hexadecimal SHA-256 of a SubjectPublicKeyInfo, with `#` before a comment
     #[arg(long, env = "CSRD_BLOCKED_KEYS", hide_env_values = true, value_name = "FILE")]
     blocked_keys: Option<PathBuf>,
+    /// What hand-over links begin with: the URL of the service. Without it, a request makes links to where it was sent, and events carry none
+    #[arg(long, env = "CSRD_PUBLIC_URL", hide_env_values = true, value_name = "URL", value_parser = public_url)]
+    pub public_url: Option<String>,
 }
 
 impl ProcessArgs {
@@ -138,6 +141,7 @@ impl ProcessArgs {
             key_pool_size: self.key_pool_size,
             blocked_keys,
             outbound,
+            public_url: self.public_url.clone(),
         };
         Workers::start(database, config).context("the key generation threads cannot be started")
     }

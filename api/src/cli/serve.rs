@@ -4,6 +4,7 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, syn
 
 use api::{
     auth::{Authenticator, JwtSettings, KeySource},
+    handovers::{self, template::Template},
     http::{
         client::TrustedProxies,
         server::{self, Options},
@@ -19,7 +20,7 @@ use shared::{
     bodies::create::Validator,
     clock::SystemClock,
     names::{public_suffix::SuffixList, san::SanPolicy},
-    outbound::{Gate, OutboundSettings},
+    outbound::{Gate, Outbound, OutboundSettings, Url},
     seal::Sealer,
     storage::{Database, MAX_PENDING, Queue},
     x509::trust_anchors::TrustAnchors,
@@ -88,6 +89,8 @@ pub struct ServeArgs {
     #[arg(long, env = "CSRD_CORS_ORIGIN", hide_env_values = true, value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
     cors_origin: Vec<HeaderValue>,
     #[command(flatten)]
+    handover: HandoverArgs,
+    #[command(flatten)]
     jwt: JwtArgs,
     #[command(flatten)]
     outbound: OutboundArgs,
@@ -95,6 +98,24 @@ pub struct ServeArgs {
     metrics: MetricsArgs,
     #[command(flatten)]
     log: log::LogArgs,
+}
+
+/// How the pages of hand-over links look.
+#[derive(Args)]
+struct HandoverArgs {
+    /// A page of your own for hand-over links, in the syntax of Jinja
+    #[arg(long, env = "CSRD_HANDOVER_TEMPLATE", hide_env_values = true, value_name = "FILE")]
+    handover_template: Option<PathBuf>,
+}
+
+impl HandoverArgs {
+    fn template(&self) -> anyhow::Result<Template> {
+        let Some(path) = &self.handover_template else { return Ok(Template::default()) };
+        let bytes = secret_file::read(path, Content::Public).map_err(|error| bad_setting(format!("--handover-template: {error}")))?;
+        let bad = |error: &str| bad_setting(format!("--handover-template: {}: {error}", path.display()));
+        let text = std::str::from_utf8(&bytes).map_err(|_| bad("it is not text in UTF-8"))?;
+        Template::parse(text).map_err(|error| bad(&error.to_string()))
+    }
 }
 
 /// How many connections there may be.
@@ -129,6 +150,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let Some(listen) = unless_stopped(&mut stop_signal, resolve("--listen", &args.listen)).await else { return Ok(ExitCode::SUCCESS) };
     let listen = listen?;
     let tls = args.tls.load()?;
+    let handovers = handovers::Settings { public_url: args.process.public_url.clone(), template: args.handover.template()? };
     let source = args.jwt.source()?;
     let suffixes = suffix_list(args.public_suffix_list.as_deref())?;
     let blocked_keys = args.process.blocked_keys()?;
@@ -139,10 +161,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         |settings: &JwtSettings| Authenticator::new(settings, clock.clone()).map_err(|error| bad_setting(error.to_string()));
     let configured = source.clone().map(|source| authenticator(&args.jwt.with(source))).transpose()?;
     let outbound = args.outbound.settings()?;
-    let provider = match &source {
-        Some(KeySource::JwksUrl(url)) => Some((url.clone(), args.outbound.client()?)),
-        _ => None,
-    };
+    let provider = provider(source.as_ref(), &args.outbound)?;
     if configured.is_none() {
         demo::check_listener(listen)?;
     }
@@ -200,6 +219,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         body_bytes: args.limits.body_bytes(),
         rate_limits: args.limits.rate_limits(),
         trusted_proxies: args.limits.trusted_proxies(),
+        handovers,
         contact_url: args.contact_url,
         cors_origins: args.cors_origin.into_iter().collect(),
         gate: Gate::new(args.outbound.reach()),
@@ -221,6 +241,14 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     Following::end(following).await;
     end.close(database).await;
     Ok(exit_code(nothing_cut))
+}
+
+/// Where keys for tokens are fetched from, if they are, and by what.
+fn provider(source: Option<&KeySource>, outbound: &OutboundArgs) -> anyhow::Result<Option<(Url, Outbound)>> {
+    match source {
+        Some(KeySource::JwksUrl(url)) => Ok(Some((url.clone(), outbound.client()?))),
+        _ => Ok(None),
+    }
 }
 
 /// Says in the log with what the process starts.

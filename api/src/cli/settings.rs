@@ -98,6 +98,15 @@ pub fn web_url(text: &str) -> Result<String, String> {
     if is_web && is_public { Ok(text.to_owned()) } else { Err(expected()) }
 }
 
+/// Reads what links of the service begin with, and takes the slash from its end.
+pub fn public_url(text: &str) -> Result<String, String> {
+    let url = web_url(text)?;
+    if url.contains(['?', '#']) {
+        return Err("write where the service is reached and nothing after it, such as https://csrd.platform.example".to_owned());
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
 /// Reads an origin as browsers send it, so that it equals theirs byte for byte: lower case, without the port that its scheme has anyway.
 pub fn origin(text: &str) -> Result<HeaderValue, String> {
     let expected =
@@ -187,6 +196,20 @@ mod tests {
             ["", "platform.example", "/help", "ftp://a.example", "mailto:a@b.example", "https://", "https://a b", "https://u:p@a.example"]
         {
             assert!(super::web_url(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_ends_without_a_slash_and_has_nothing_after_the_path() {
+        for (text, url) in [
+            ("https://csrd.example", "https://csrd.example"),
+            ("https://csrd.example/", "https://csrd.example"),
+            ("http://127.0.0.1:8080/csrd//", "http://127.0.0.1:8080/csrd"),
+        ] {
+            assert_eq!(super::public_url(text).as_deref(), Ok(url), "{text}");
+        }
+        for other in ["", "csrd.example", "https://csrd.example/?a", "https://csrd.example/#a", "https://u@csrd.example"] {
+            assert!(super::public_url(other).is_err(), "{other}");
         }
     }
 

@@ -100,7 +100,7 @@ impl Replace {
         let csr_not_found = if sent.custom_csr_id.is_some() { named_csr_not_found } else { used_csr_not_found };
         let (chain, warnings) = check(&matcher, zone, &present, &sent, csr_not_found).await?;
         let Sent { bundle_method, certificate_type, priority, .. } = sent;
-        let change = CertificateChange { chain, bundle_method, certificate_type, priority };
+        let change = CertificateChange { chain, bundle_method, certificate_type, priority, handover: None };
         let response = if is_dry_run { CustomCertificateResponse::of_dry_run } else { CustomCertificateResponse::of };
         if change.chain.is_none() && bundle_method.is_none() && certificate_type.is_none() && priority.is_none() {
             return Ok(response(present, now, &warnings));
@@ -143,7 +143,7 @@ async fn check(
 
 /// What a change would make of a certificate.
 fn changed(present: CustomCertificate, change: CertificateChange, now: Timestamp) -> CustomCertificate {
-    let CertificateChange { chain, bundle_method, certificate_type, priority } = change;
+    let CertificateChange { chain, bundle_method, certificate_type, priority, handover: _ } = change;
     let (custom_csr_id, chain) = chain.map_or((present.custom_csr_id, present.chain), |new| (new.custom_csr_id, new.chain));
     CustomCertificate {
         custom_csr_id,

@@ -144,6 +144,7 @@ impl Upload {
             certificate_type: sent.certificate_type.unwrap_or(custom_certificate::CertificateType::SniCustom),
             priority: sent.priority.unwrap_or_default(),
             idempotency_key: key,
+            handover: None,
         };
         let refusal = if is_dry_run {
             deadline.read(state.store.check_certificate(&new)).await?
@@ -207,7 +208,7 @@ async fn check_grant(state: &AppState, deadline: Deadline, zone: &Scope) -> Resu
 }
 
 fn made(new: NewCertificate, now: Timestamp) -> CustomCertificate {
-    let NewCertificate { id, zone, chain, bundle_method, certificate_type, priority, idempotency_key: _ } = new;
+    let NewCertificate { id, zone, chain, bundle_method, certificate_type, priority, idempotency_key: _, handover: _ } = new;
     let NewChain { custom_csr_id, spki_sha256: _, chain } = chain;
     CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, priority, uploaded_at: now, modified_at: now }
 }

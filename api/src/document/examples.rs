@@ -1,5 +1,7 @@
 //! Examples: what is sent and answered, made by the types that the service answers with.
 
+use std::time::Duration;
+
 use poem_openapi::types::ToJSON;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -8,7 +10,8 @@ use shared::{
     codes::ErrorCode,
     custom_certificate::{BundleMethod, CertificateChain, CertificateType, CustomCertificate, LeafDetails},
     custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
-    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId, WebhookId},
+    handover::Handover,
+    ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, TenantId, WebhookId},
     issue::{Input, Issue},
     webhook::{Delivery, DeliveryStatus, WEBHOOKS_MAX, Webhook},
 };
@@ -29,12 +32,13 @@ use crate::{
         not_active::not_active,
         quota::{Quota, QuotaResponse},
     },
+    handovers::dto::{HandoverLinkDto, HandoverLinkResponse, HandoverListResponse, RevokedHandover, RevokedHandoverResponse},
     http::{
         error::ApiError,
         pages::{PerPage, ResultInfo},
         path::invalid,
         query::{Parameter, out_of_range},
-        types::Uuid,
+        types::{DateTime, Nullable, Uuid},
     },
     webhooks::{
         delete::{DeletedWebhook, DeletedWebhookResponse},
@@ -50,6 +54,7 @@ const DEMO: &str = "demo";
 const CSR_ID: &str = "019ac9ed-6f5e-7c32-9d0c-53d6c57a1b11";
 /// The custom CSR that a rekey made.
 const NEW_CSR_ID: &str = "019ac9f0-3a1b-7d44-8e2f-7b6c5d4e3f20";
+const HANDOVER_ID: &str = "019ac9f4-5d6e-7f80-a1b2-c3d4e5f60718";
 const CERTIFICATE_ID: &str = "019ac9f1b2c47d0e8f6a2b1c3d4e5f60";
 const WEBHOOK_ID: &str = "019ac9f3-c4d5-7e1f-9a7b-3c2d4e5f6071";
 const WEBHOOK_URL: &str = "https://hooks.acme-widgets.com/csrd";
@@ -57,6 +62,9 @@ const CSR: &str = include_str!("example-csr.pem");
 const CERTIFICATE: &str = include_str!("example-certificate.pem");
 /// 2026-11-28, 15:19:54 UTC.
 const MADE: Timestamp = Timestamp::from_micros(1_795_879_194_000_000);
+/// What a hand-over link says to whoever opens it.
+const NOTE: &str = "Please have this signed by our company CA.";
+const WEEK: Duration = Duration::from_hours(168);
 /// 47 days later.
 const EXPIRES: Timestamp = Timestamp::from_micros(1_799_939_994_000_000);
 
@@ -69,6 +77,7 @@ pub fn add(operation: &mut Value) {
             Some("zone_id" | "account_id") => parameter["example"] = json!(DEMO),
             Some("custom_csr_id") if parameter["in"] == "path" => parameter["example"] = json!(CSR_ID),
             Some("webhook_id") => parameter["example"] = json!(WEBHOOK_ID),
+            Some("handover_id") => parameter["example"] = json!(HANDOVER_ID),
             Some("custom_certificate_id") => parameter["example"] = json!(CERTIFICATE_ID),
             _ => {}
         }
@@ -111,6 +120,7 @@ fn sent(name: &str) -> Option<Value> {
         }),
         "custom-csrs-edit" => json!({ "name": "shop", "description": null }),
         "custom-csrs-rekey" => json!({ "key_type": "p256v1" }),
+        "handovers-create" => json!({ "expires_in": 604_800, "note": NOTE }),
         "custom-certificates-create" => json!({ "certificate": CERTIFICATE, "custom_csr_id": CSR_ID }),
         "custom-certificates-edit" => json!({ "certificate": CERTIFICATE }),
         "webhooks-create" => json!({
@@ -151,6 +161,18 @@ fn answer(scope: &str, name: &str, status: &str) -> Option<Value> {
             let deleted = DeletedCustomCertificate { id: CERTIFICATE_ID.to_owned() };
             value(DeletedCustomCertificateResponse::new(deleted, Vec::new()))
         }
+        "handovers-create" => value(HandoverLinkResponse::new(
+            HandoverLinkDto {
+                id: Uuid(HANDOVER_ID.to_owned()),
+                url: "https://csrd.example/handover/8f3NnR5vT1xZk2aQm7LdYcU4hW0bEoGsJpKqVtXyI6M".to_owned(),
+                expires_at: DateTime(MADE.plus(WEEK).rfc3339()),
+                note: Nullable(Some(NOTE.to_owned())),
+                created_at: DateTime(MADE.rfc3339()),
+            },
+            Vec::new(),
+        )),
+        "handovers-list" => value(HandoverListResponse::new(vec![handover()?.into()], Vec::new())),
+        "handovers-delete" => value(RevokedHandoverResponse::new(RevokedHandover { id: Uuid(HANDOVER_ID.to_owned()) }, Vec::new())),
         "webhooks-create" => {
             let secret = Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
             value(WebhookResponse::new(WebhookDto { secret, ..webhook(scope)?.into() }, Vec::new()))
@@ -191,6 +213,8 @@ fn error(scope: &str, response: &Value) -> Option<Value> {
         ErrorCode::CountryMissing => Issue::at(code, "/country").into(),
         ErrorCode::KeyTypeInvalid => Issue::at(code, "/key_type").into(),
         ErrorCode::CustomCsrIdInvalid => invalid::<CustomCsrId>().into(),
+        ErrorCode::HandoverLifetimeInvalid => Issue::at(code, "/expires_in").into(),
+        ErrorCode::HandoverIdInvalid => invalid::<HandoverId>().into(),
         ErrorCode::WebhookUrlInvalid => Issue::at(code, "/url").because("leads to an address that is not public").into(),
         ErrorCode::WebhookEventsInvalid => Issue::at(code, "/events").because("are missing").into(),
         ErrorCode::WebhookIdInvalid => invalid::<WebhookId>().into(),
@@ -252,6 +276,20 @@ fn custom_csr(scope: &str, status: Status) -> Option<CustomCsr> {
         csr_pem: (status == Status::Active).then(|| CSR.to_owned()),
         replaces: None,
         certificate_ids: Vec::new(),
+    })
+}
+
+fn handover() -> Option<Handover> {
+    Some(Handover {
+        id: HandoverId::parse(HANDOVER_ID)?,
+        custom_csr_id: CustomCsrId::parse(CSR_ID)?,
+        replaces: None,
+        note: Some(NOTE.to_owned()),
+        created_at: MADE,
+        expires_at: MADE.plus(WEEK),
+        opened_at: Some(MADE),
+        used_at: None,
+        revoked_at: None,
     })
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared::custom_csr::KeyTypes;
 
 use crate::{
-    custom_certificates, custom_csrs,
+    custom_certificates, custom_csrs, handovers,
     http::{
         mounted::{Account, Zone, mount},
         prefix::{CANONICAL, CLIENT},
@@ -48,6 +48,7 @@ pub fn operations() -> impl OpenApi {
         mount::<Account, _>(custom_certificates::of_accounts()),
         mount::<Zone, _>(webhooks::operations()),
         mount::<Account, _>(webhooks::operations()),
+        mount::<Zone, _>(handovers::operations()),
     )
 }
 

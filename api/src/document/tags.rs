@@ -16,5 +16,6 @@ pub fn tags() -> Value {
         ),
         tag("zone-webhooks", "Webhooks of a zone", "Who is told of events of the zone."),
         tag("account-webhooks", "Webhooks of an account", "Who is told of events of the account and of its zones."),
+        tag("zone-handovers", "Hand-over links", "Links for people without a token: each shows one CSR and takes one certificate for it."),
     ])
 }

@@ -7,7 +7,7 @@ use poem::{
     http::{HeaderValue, Method},
 };
 use poem_openapi::OpenApi;
-use shared::ids::TenantId;
+use shared::{handover, ids::TenantId};
 
 /// In the order in which they are named. HEAD comes with GET.
 const METHODS: [(Method, &str); 5] =
@@ -30,7 +30,9 @@ impl Allow {
             let names = HeaderValue::from_str(&names.join(", ")).ok();
             prefixes.iter().filter_map(move |prefix| Some((format!("{prefix}{route}"), names.clone()?)))
         });
-        Self(allow.collect())
+        // The one page that takes a form.
+        let page = (format!("{}/:secret", handover::PATH), HeaderValue::from_static("GET, HEAD, POST"));
+        Self(allow.chain([page]).collect())
     }
 
     /// Whether a path is that of a route.

@@ -48,8 +48,18 @@ pub struct Body<T> {
     _room: Room,
 }
 
+/// A body as it arrived.
+pub struct Received {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Whether all of it arrived.
+    pub is_whole: bool,
+    /// Its part of [`Intake::bytes`].
+    pub room: Room,
+}
+
 /// A part of [`Intake::bytes`], which is given back when it is dropped.
-struct Room(OwnedSemaphorePermit);
+pub struct Room(OwnedSemaphorePermit);
 
 impl Room {
     /// For a body of this length.
@@ -144,36 +154,46 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
     }
 
     /// Reads the body. Operations name it after the access: nothing is read of a client whose token was not accepted.
-    ///
-    /// A body whose length is known takes all its room before the first byte is read: so none is read in vain. Any other takes it as it
-    /// arrives.
     async fn from_request(req: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
-        let intake = req.data::<Arc<Intake>>().ok_or_else(|| ApiError::from(ErrorCode::Internal))?;
-        let declared = declared_length(req.headers()).and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
-        let mut room = Room::take(&intake.bytes, declared.min(BODY_LIMIT_BYTES))?;
-        let mut stopping = intake.stopping.clone();
-        let stopped = async {
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-            tokio::time::sleep(STOPPING_TIME).await;
-        };
-        let read = tokio::select! {
-            read = tokio::time::timeout(BODY_TIME, read(body.take()?, &mut room)) => read,
-            () = stopped => Ok(Ok(None)),
-        };
-        let (bytes, is_whole) = match read {
-            Ok(Ok(Some(bytes))) => {
-                if let Some(unread) = req.extensions().get::<UnreadBody>() {
-                    unread.set(false);
-                }
-                (bytes, true)
-            }
-            Ok(Err(error)) => return Err(error.into()),
-            // Cut off, or too slow.
-            Ok(Ok(None)) | Err(_) => (Vec::new(), false),
-        };
+        let Received { bytes, is_whole, room } = receive(req, body).await?;
         let (is_json, is_encoded) = (req.content_type().is_some_and(is_json), is_encoded(req.headers()));
         Ok(Self { bytes, is_whole, is_json, is_encoded, schema: PhantomData, _room: room })
     }
+}
+
+/// Reads a body.
+///
+/// One whose length is known takes all its room before the first byte is read: so none is read in vain. Any other takes it as it arrives.
+///
+/// # Errors
+///
+/// 1467 if it is too large, 1471 if there is no room for it.
+pub async fn receive(req: &Request, body: &mut RequestBody) -> Result<Received, ApiError> {
+    let intake = req.data::<Arc<Intake>>().ok_or(ErrorCode::Internal)?;
+    let declared = declared_length(req.headers()).and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    let mut room = Room::take(&intake.bytes, declared.min(BODY_LIMIT_BYTES))?;
+    let body = body.take().map_err(|_| ErrorCode::Internal)?;
+    let mut stopping = intake.stopping.clone();
+    let stopped = async {
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(STOPPING_TIME).await;
+    };
+    let read = tokio::select! {
+        read = tokio::time::timeout(BODY_TIME, read(body, &mut room)) => read,
+        () = stopped => Ok(Ok(None)),
+    };
+    let (bytes, is_whole) = match read {
+        Ok(Ok(Some(bytes))) => {
+            if let Some(unread) = req.extensions().get::<UnreadBody>() {
+                unread.set(false);
+            }
+            (bytes, true)
+        }
+        Ok(Err(error)) => return Err(error),
+        // Cut off, or too slow.
+        Ok(Ok(None)) | Err(_) => (Vec::new(), false),
+    };
+    Ok(Received { bytes, is_whole, room })
 }
 
 /// A body that may be left out.

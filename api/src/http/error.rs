@@ -84,7 +84,9 @@ impl ApiError {
         Self { cause: Some(cause.to_owned()), ..self }
     }
 
-    fn told(&self) -> Told {
+    /// What the log says of it.
+    #[must_use]
+    pub fn told(&self) -> Told {
         let mut codes: Vec<_> = self.issues.iter().map(|issue| issue.code.number().to_string()).collect();
         codes.dedup();
         let cause = self.cause.clone().or_else(|| {
@@ -137,7 +139,9 @@ impl ApiError {
         response
     }
 
-    fn code(&self) -> ErrorCode {
+    /// The code that decides the status.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
         self.issues.first().map_or(ErrorCode::Internal, |issue| issue.code)
     }
 }

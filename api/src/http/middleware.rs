@@ -13,6 +13,7 @@ use poem::{
 use shared::{
     clock::{Clock, SystemClock},
     codes::ErrorCode,
+    handover,
     ids::TenantId,
     issue::Issue,
 };
@@ -94,9 +95,13 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request, pr
     .await
 }
 
-/// The part of the path that the log shows: a path may have 64 KiB.
+/// The part of the path that the log shows: a path may have 64 KiB, and that of a hand-over link is a secret.
 fn shown_path(req: &Request) -> String {
     let path = req.uri().path();
+    // As it is routed: escapes hide nothing.
+    if percent_decode_str(path).decode_utf8_lossy().strip_prefix(handover::PATH).is_some_and(|rest| rest.len() > 1) {
+        return format!("{}/{NO_ID}", handover::PATH);
+    }
     let end = path.floor_char_boundary(PATH_SHOWN_BYTES);
     path[..end].to_owned()
 }
@@ -177,6 +182,17 @@ mod tests {
             [("a%2Eb", "a.b"), ("%7a", "z"), ("%ff", NO_ID), ("a%2Fb", NO_ID), ("%00", NO_ID), ("%", NO_ID), ("", ""), ("a~", "a~")]
         {
             assert_eq!(plain_segment(segment), plain, "{segment}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_the_secret_of_a_link_is_not_shown_however_it_is_written() {
+        let shown = |path: &'static str| shown_path(&Request::builder().uri(Uri::from_static(path)).finish());
+        for path in ["/handover/secret", "/%68andover/secret", "/handover%2fsecret", "/handover/secret/csr?a=b", "/handover/%ff"] {
+            assert_eq!(shown(path), "/handover/~", "{path}");
+        }
+        for path in ["/handover", "/handover/", "/health/live", "/api/v4/zones/z/custom_csrs/i/handover/j"] {
+            assert_eq!(shown(path), path);
         }
     }
 

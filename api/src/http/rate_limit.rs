@@ -62,8 +62,15 @@ impl RateLimits {
     /// 1470 if it has.
     pub fn check_failures(&self, client: Client) -> Result<(), Issue> {
         let is_free = self.failures.as_ref().is_none_or(|limit| limit.is_free(&network(client)));
-        let hint = "Too many requests from this address had a token that is not accepted.";
+        let hint = "Too many requests from this address had a token or a link that is not accepted.";
         if is_free { Ok(()) } else { Err(Issue::new(ErrorCode::TooManyRequests).hinting(hint)) }
+    }
+
+    /// Counts a failure of an address that tried a hand-over link which does not exist.
+    pub fn count_unknown_link(&self, client: Client) {
+        if let Some(limit) = &self.failures {
+            limit.take(&network(client));
+        }
     }
 
     /// Counts a failure of an address, if the code says that a token was sent and is not accepted.

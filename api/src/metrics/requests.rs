@@ -34,8 +34,16 @@ impl Templates {
     /// The template of the route that answered.
     fn route(&self, response: &Response) -> Arc<str> {
         let Some(PathPattern(pattern)) = response.data::<PathPattern>() else { return NO_ROUTE.into() };
-        Arc::clone(self.0.get(&**pattern).unwrap_or(pattern))
+        // Those of pages are not in the document.
+        self.0.get(&**pattern).map_or_else(|| if pattern.contains(':') { braced(pattern).into() } else { Arc::clone(pattern) }, Arc::clone)
     }
+}
+
+/// A pattern with its parameters in braces, as templates have them.
+fn braced(pattern: &str) -> String {
+    let braced =
+        pattern.split('/').map(|segment| segment.strip_prefix(':').map_or_else(|| segment.to_owned(), |name| format!("{{{name}}}")));
+    braced.collect::<Vec<_>>().join("/")
 }
 
 /// A pattern or a template without the names of its parameters.
@@ -75,6 +83,11 @@ mod tests {
         document,
         http::prefix::{CANONICAL, CLIENT},
     };
+
+    #[test]
+    fn the_route_of_a_page_has_its_parameters_in_braces() {
+        assert_eq!(braced("/handover/:secret/csr"), "/handover/{secret}/csr");
+    }
 
     #[test]
     fn every_route_of_the_api_has_the_template_of_the_document_below_each_prefix() {

@@ -138,6 +138,7 @@ impl Api {
                 key_pool_size: 0,
                 blocked_keys: BlockedKeys::default(),
                 outbound: OutboundSettings { ca_pem: None, reach: Reach::Anywhere },
+                public_url: None,
             };
             Workers::start(&test.database, config).unwrap()
         });
@@ -174,6 +175,7 @@ impl Api {
             body_bytes: Arc::new(Semaphore::new(1 << 20)),
             rate_limits: Arc::default(),
             trusted_proxies: TrustedProxies::default(),
+            handovers: api::handovers::Settings::default(),
             contact_url: Some(CONTACT_URL.into()),
             cors_origins: Origins::default(),
             gate: Gate::new(Reach::Public),

@@ -152,7 +152,7 @@ async fn an_event_tells_what_get_shows_but_for_the_pem() {
     };
     api.store.complete_generation(CustomCsrId::parse(&id).unwrap(), &made, now()).await.unwrap();
     let due = api.store.take_due(hook, 10, HOUR, now()).await.unwrap();
-    let body: Value = serde_json::from_str(&events::body(&due[0].event, due[0].occurred_at, &due[0].data).unwrap()).unwrap();
+    let body: Value = serde_json::from_str(&events::body(&due[0].event, due[0].occurred_at, &due[0].data, None).unwrap()).unwrap();
     let mut shown = api.get(&format!("/api/v4/zones/z/custom_csrs/{id}")).await.result().clone();
     shown.as_object_mut().unwrap().remove("csr");
     assert_eq!(body, json!({ "type": "custom_csr.active", "timestamp": shown["updated_at"], "data": shown }));

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod edit;
+pub mod handover;
 pub mod json;
 pub mod undecodable;
 mod unknown;

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use super::{
     Acceptance, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
     CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, FigureStore, Figures, GeneratedCsr, Generation,
-    Generations, IdempotencyKey, KeyHolder, KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate,
-    NewChain, NewCustomCsr, NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey, PoolKeys, PoolUse, Purge, Receiver, Registration, Repeat,
-    Replacement, Resealed, Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store,
-    StoreError, Sweep, UsableCsr, Vitals, WebhookChange, WebhookCreation, Webhooks,
+    Generations, HandoverCreation, Handovers, IdempotencyKey, KeyHolder, KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse,
+    MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey, PoolKeys, PoolUse, Purge,
+    Receiver, Registration, Repeat, Replacement, Resealed, Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals,
+    StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals, WebhookChange, WebhookCreation, Webhooks,
 };
 use crate::{
     audit::{Actor, NewEntry},
@@ -18,7 +18,8 @@ use crate::{
     clock::Timestamp,
     custom_certificate::CustomCertificate,
     custom_csr::{CustomCsr, KeyType},
-    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId, WebhookId},
+    handover::{Handover, NewHandover, Secret},
+    ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, TenantId, WebhookId},
     webhook::{Delivery, Webhook},
     webhook_secret::WebhookKey,
 };
@@ -106,6 +107,38 @@ impl<A: Around> CertificateStore for AroundStore<A> {
     }
     async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError> {
         self.around.call("start_export", self.inner.start_export(id, actor, now)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> Handovers for AroundStore<A> {
+    async fn create_handover(
+        &self,
+        scope: &Scope,
+        new: &NewHandover,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<HandoverCreation, StoreError> {
+        self.around.call("create_handover", self.inner.create_handover(scope, new, actor, now)).await
+    }
+    async fn list_handovers(&self, scope: &Scope, custom_csr_id: CustomCsrId) -> Result<Vec<Handover>, StoreError> {
+        self.around.call("list_handovers", self.inner.list_handovers(scope, custom_csr_id)).await
+    }
+    async fn revoke_handover(
+        &self,
+        scope: &Scope,
+        custom_csr_id: CustomCsrId,
+        id: HandoverId,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.around.call("revoke_handover", self.inner.revoke_handover(scope, custom_csr_id, id, actor, now)).await
+    }
+    async fn find_handover(&self, secret: &Secret) -> Result<Option<(Handover, Scope)>, StoreError> {
+        self.around.call("find_handover", self.inner.find_handover(secret)).await
+    }
+    async fn open_handover(&self, id: HandoverId, scope: &Scope, actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
+        self.around.call("open_handover", self.inner.open_handover(id, scope, actor, now)).await
     }
 }
 

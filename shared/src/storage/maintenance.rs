@@ -5,8 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Dialect, IDEMPOTENCY_KEY_LIFE, Signal, SqlStore, StoreError,
+    Dialect, HANDOVER_KEPT_AFTER, IDEMPOTENCY_KEY_LIFE, Signal, SqlStore, StoreError,
     engine::{Lent, Reader, Sql, Statement, statements, values},
+    handovers::PURGE_HANDOVERS,
 };
 use crate::clock::Timestamp;
 
@@ -41,6 +42,8 @@ pub struct Purge {
     pub idempotency_keys: u64,
     /// Pool keys whose lease expired.
     pub pool_keys: u64,
+    /// Hand-over links that expired long ago.
+    pub handovers: u64,
 }
 
 /// The part of the storage that is maintenance. Each method is one transaction, as in [`super::Store`], but for the batches of a purge.
@@ -50,7 +53,8 @@ pub trait Maintenance: Send + Sync {
     async fn sweep(&self) -> Result<Sweep, StoreError>;
 
     /// Deletes jobs that ended before `ended_before`, workers that were last seen before `seen_before` and that no job names, and what no
-    /// longer counts at `now`, the database's time: idempotency records, and pool keys whose lease expired; in batches, each a transaction.
+    /// longer counts at `now`, the database's time: idempotency records, pool keys whose lease expired, and hand-over links that expired
+    /// longer than [`HANDOVER_KEPT_AFTER`] ago; in batches, each a transaction.
     /// One process at a time; to the others there is nothing to do.
     async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
 
@@ -174,7 +178,8 @@ impl<DB: Dialect> Maintenance for SqlStore<DB> {
         let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
         let idempotency_keys = self.sql.purge_batches(PURGE_IDEMPOTENCY_KEYS, too_old).await?;
         let pool_keys = self.sql.purge_batches(PURGE_POOL_KEYS, now.micros()).await?;
-        Ok(Purge { jobs, workers, idempotency_keys, pool_keys })
+        let handovers = self.sql.purge_batches(PURGE_HANDOVERS, now.minus(HANDOVER_KEPT_AFTER).micros()).await?;
+        Ok(Purge { jobs, workers, idempotency_keys, pool_keys, handovers })
     }
 
     async fn release_jobs(&self) -> Result<u64, StoreError> {

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod figures;
 mod generation;
+mod handovers;
 mod jobs;
 mod key_holders;
 mod key_pool;
@@ -46,6 +47,7 @@ pub use self::{
     error::StoreError,
     figures::{FigureStore, Figures},
     generation::{CompletionOutcome, GeneratedCsr, Generation, Generations},
+    handovers::{HANDOVER_KEPT_AFTER, HANDOVERS_KEPT, HandoverCreation, Handovers, MAX_HANDOVERS_OF_CSR},
     key_holders::{KeyHolder, KeyHolders},
     key_pool::{NewPoolKey, PoolAddition, PoolKey, PoolKeys},
     maintenance::{Maintenance, Purge, Sweep, Vitals},
@@ -69,6 +71,7 @@ pub trait Store:
     + Generations
     + PoolKeys
     + CertificateStore
+    + Handovers
     + MasterKeys
     + SealedRecords
     + KeyHolders

@@ -8,7 +8,7 @@ use super::{
     engine::{self, Statement},
     figures,
     generation::{self, COMPLETE_STATEMENTS},
-    jobs, key_holders, key_pool, maintenance, master_keys, scopes, sealed_records, webhooks,
+    handovers, jobs, key_holders, key_pool, maintenance, master_keys, scopes, sealed_records, webhooks,
 };
 use crate::testing::TestDatabase;
 
@@ -25,6 +25,7 @@ const ALL: &[&[(&str, Statement)]] = &[
     key_pool::STATEMENTS,
     certificates::STATEMENTS,
     certificates::KEY_STATEMENTS,
+    handovers::STATEMENTS,
     master_keys::STATEMENTS,
     sealed_records::STATEMENTS,
     key_holders::STATEMENTS,

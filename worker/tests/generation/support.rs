@@ -65,6 +65,7 @@ impl World {
             key_pool_size: self.key_pool_size,
             blocked_keys: self.blocked_keys.clone(),
             outbound: OutboundSettings { ca_pem: None, reach: Reach::Anywhere },
+            public_url: None,
         };
         Workers::start(&self.test.database, config).unwrap()
     }

@@ -14,7 +14,7 @@ use crate::{
     clock::Timestamp,
     custom_certificate::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, CustomCertificate},
     custom_csr::Status,
-    ids::{CustomCertificateId, CustomCsrId, Scope},
+    ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope},
     storage::{IdempotencyKey, SealedRow, StoreError},
 };
 
@@ -62,6 +62,8 @@ pub struct NewCertificate {
     pub priority: u16,
     /// The key that makes a repeated request harmless.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// The hand-over link that it comes through, and ends.
+    pub handover: Option<HandoverId>,
 }
 
 /// What is to become of a custom certificate.
@@ -75,6 +77,8 @@ pub struct CertificateChange {
     pub certificate_type: Option<CertificateType>,
     /// Another place among others.
     pub priority: Option<u16>,
+    /// The hand-over link that the chain comes through, and ends.
+    pub handover: Option<HandoverId>,
 }
 
 /// What became of a custom certificate.
@@ -103,6 +107,8 @@ pub enum CertificateRefusal {
     KeyTaken,
     /// As many Idempotency-Keys of the zone are remembered as may be (1470).
     TooManyKeys,
+    /// The hand-over link that it comes through is over.
+    HandoverOver,
 }
 
 /// What an upload is whose Idempotency-Key came before.

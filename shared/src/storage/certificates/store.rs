@@ -96,6 +96,11 @@ impl<DB: Dialect> Sql<DB> {
         if let Some(refusal) = self.admit(&mut tx, Target { zone: &new.zone, id: new.id, is_new: true }, &new.chain).await? {
             return Ok(Some(refusal));
         }
+        if let Some(handover) = new.handover
+            && !self.use_handover(&mut tx, handover, &new.zone, actor, now).await?
+        {
+            return Ok(Some(CertificateRefusal::HandoverOver));
+        }
         let mut values = values![new.id.to_string(), new.zone.to_string()];
         values.extend(chain_values(&new.chain)?);
         values.extend(values![new.bundle_method.as_str(), new.certificate_type.as_str(), i64::from(new.priority), now.micros()]);
@@ -182,6 +187,11 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
                 }
                 let locked = self.sql.fetch(&mut tx, LOCK_CERTIFICATE, values.clone()).await?;
                 let Some(old) = locked.first() else { return Ok(Replacement::NotFound) };
+                if let Some(handover) = change.handover
+                    && !self.sql.use_handover(&mut tx, handover, zone, actor, now).await?
+                {
+                    return Ok(Replacement::Refused(CertificateRefusal::HandoverOver));
+                }
                 let old = Reader::<DB>(old).parsed("custom_csr_id", CustomCsrId::parse)?;
                 values.extend(chain_values(chain)?);
                 (REPLACE_CERTIFICATE, NewEntry::replace(id, zone, Replaced { old, new: chain.custom_csr_id }))

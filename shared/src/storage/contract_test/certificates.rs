@@ -52,6 +52,7 @@ pub(super) fn certificate(zone: &Scope, chain: NewChain) -> NewCertificate {
         certificate_type: CertificateType::SniCustom,
         priority: 7,
         idempotency_key: None,
+        handover: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod batches;
 mod certificates;
 mod figures;
 mod generating;
+mod handovers;
 mod key_pool;
 mod listing;
 mod master_keys;

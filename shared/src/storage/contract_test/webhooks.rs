@@ -63,7 +63,7 @@ async fn due(store: &dyn Store, id: WebhookId) -> Vec<Due> {
 /// The types of the events that are due, with the IDs of what they are about, in any order.
 async fn told(store: &dyn Store, id: WebhookId) -> Vec<(String, String)> {
     let about = |due: &Due| {
-        let body: Value = serde_json::from_str(&events::body(&due.event, due.occurred_at, &due.data).unwrap()).unwrap();
+        let body: Value = serde_json::from_str(&events::body(&due.event, due.occurred_at, &due.data, None).unwrap()).unwrap();
         body["data"]["id"].as_str().unwrap().to_owned()
     };
     let mut told: Vec<_> = due(store, id).await.iter().map(|due| (due.event.clone(), about(due))).collect();
@@ -150,7 +150,7 @@ async fn an_expiry_is_told_at_each_of_its_moments_once_and_begins_anew_when_it_i
             store.tell_time(then).await.unwrap();
         }
         for due in due(&*store, hook).await {
-            let body: Value = serde_json::from_str(&events::body(&due.event, due.occurred_at, &due.data).unwrap()).unwrap();
+            let body: Value = serde_json::from_str(&events::body(&due.event, due.occurred_at, &due.data, None).unwrap()).unwrap();
             days_left.push((day, due.event, body["data"]["days_left"].as_u64()));
         }
     }
