@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -33,6 +34,7 @@ CN = "www.acme-widgets.com"
 NOBODY = "http://127.0.0.1:1"
 COMMANDS = [
     ["login"], ["create"], ["get"], ["list"], ["rename"], ["rekey"], ["delete"], ["watch"], ["upload"], ["certificates"], ["certificates", "get"],
+    ["handover", "create"], ["handover", "list"], ["handover", "revoke"],
     ["certificates", "delete"], ["webhooks"], ["webhooks", "get"], ["webhooks", "create"], ["webhooks", "edit"], ["webhooks", "delete"],
     ["webhooks", "ping"], ["webhooks", "deliveries"], ["quota"], ["completions"], ["man"],
 ]  # fmt: skip
@@ -400,6 +402,25 @@ def test_a_list_of_a_zone_that_was_never_granted_says_so(shell, service):
     shell.variables |= {"CSRD_URL": service.url, "CSRD_TOKEN": service.token("--zone", "nobody-s")}
     done = shell.run("list")
     assert done.returncode == DONE and done.stderr.startswith("csrctl: hint: ") and done.stderr.count("\n") == 1, done
+
+
+# Hand-over links
+
+
+def test_a_link_is_made_listed_and_revoked(ctl):
+    (csr,) = ctl.json("create", "--cn", CN, *SUBJECT, "--wait")
+    (made,) = ctl.json("handover", "create", csr["id"], "--expires-in", "2h", "--note", "Dear IT")
+    assert "/handover/" in made["url"] and made["note"] == "Dear IT"
+    lasts = datetime.fromisoformat(made["expires_at"]) - datetime.fromisoformat(made["created_at"])
+    assert lasts == timedelta(hours=2)
+    assert "/handover/" in ctl.ok("handover", "create", csr["id"])
+    header, _, row = ctl.ok("handover", "list", csr["id"]).splitlines()
+    assert header.split()[0] == "ID" and row.split()[0] == made["id"] and "Dear IT" in row
+    assert ctl.ok("handover", "revoke", csr["id"], made["id"]) == f"revoked {made['id']}\n"
+    assert ctl.json("handover", "list", csr["id"])[1]["revoked_at"] is not None
+    (line,) = ctl.fails(REFUSED, "handover", "create", csr["id"], "--expires-in", "59m")
+    assert line.startswith("--expires-in") and "(1495)" in line
+    assert "(1498)" in ctl.fails(REFUSED, "handover", "revoke", csr["id"], csr["id"])[0]
 
 
 # Webhooks

@@ -12,9 +12,11 @@ from ca import Authority, Certificates
 from harness import Tenant, codes, environment
 from pages import DOCS, blocks, run_shell, run_there
 from postgres import Postgres
+from test_csrctl import csrctl
 
 TERRAFORM = DOCS / "how-to/terraform.md"
 POSTGRESQL = DOCS / "how-to/postgresql.md"
+HAND_OVER = DOCS / "how-to/hand-over.md"
 IDENTITY_PROVIDER = DOCS / "how-to/identity-provider.md"
 
 
@@ -90,3 +92,16 @@ def test_api_and_worker_run_on_postgresql_with_the_roles_that_the_guide_makes(po
         csrd = new_csrd().spawn(f"{tmp_path}/bin/csrd", *serve[1:]).wait_listening()
         demo = Tenant(csrd, "zone", "demo", token)
         demo.wait_active(demo.create()["id"])
+
+
+def test_a_csr_is_handed_over_from_a_terminal_as_in_the_guide(new_csrd):
+    csrd = new_csrd()
+    csrd.data_dir = csrd.directory / "csrd-data"
+    csrd.start()
+    (csrd.directory / "bin").mkdir()
+    (csrd.directory / "bin/csrctl").symlink_to(csrctl())
+    login = {"CSRD_URL": csrd.url, "CSRD_TOKEN": csrd.token("--zone", "demo")}
+    printed = run_shell(csrd.directory, "\n".join(blocks(HAND_OVER, "sh")), **login)
+    assert "The certificate is stored" in printed and "www.acme-widgets.com" in printed and "revoked" in printed
+    (stored,) = Certificates(Tenant(csrd, "zone", "demo", login["CSRD_TOKEN"])).all()
+    assert sorted(stored["hosts"]) == ["shop.acme-widgets.com", "www.acme-widgets.com"]

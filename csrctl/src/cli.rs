@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 use crate::{
     client::Client,
-    commands::{certificates, custom_csrs, delete, login, quota, shell, webhooks},
+    commands::{certificates, custom_csrs, delete, handover, login, quota, shell, webhooks},
     failure::{Class, Failure},
     output::{Form, complain},
     scope::Scope,
@@ -66,6 +66,8 @@ enum Action {
     Upload(certificates::UploadArgs),
     /// List certificates, or show or delete some
     Certificates(certificates::CertificatesArgs),
+    /// Make a link that hands a custom CSR to people without an account, or list or revoke such links
+    Handover(handover::HandoverArgs),
     /// List webhooks, which are told of events, or make, change, try or delete some
     Webhooks(webhooks::WebhooksArgs),
     /// Show how many custom CSRs there may be, and are
@@ -147,6 +149,7 @@ async fn ask(client: &Client, form: Form, action: Action) -> Result<(), Failure>
         Action::Watch(args) => custom_csrs::watch(client, form, args).await,
         Action::Upload(args) => certificates::upload(client, form, args).await,
         Action::Certificates(args) => certificates::run(client, form, args).await,
+        Action::Handover(args) => handover::run(client, form, args).await,
         Action::Webhooks(args) => webhooks::run(client, form, args).await,
         Action::Quota => quota::quota(client, form).await,
         Action::Login(_) | Action::Completions { .. } | Action::Man { .. } => Ok(()),

@@ -2,6 +2,7 @@
 
 pub mod certificates;
 pub mod custom_csrs;
+pub mod handover;
 pub mod login;
 pub mod quota;
 pub mod shell;
