@@ -1,6 +1,10 @@
 //! `csrd certificate`: what the operator does with certificates that came back.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -12,7 +16,7 @@ use shared::{
     custom_csr::KeyType,
     ids::{CustomCertificateId, CustomCsrId, TenantId},
     seal::{Binding, Sealer},
-    storage::{Export, StartedExport},
+    storage::{Export, StartedExport, Store},
     x509::chain::PemChain,
 };
 use worker::keys::private_key::PrivateKey;
@@ -27,6 +31,7 @@ use super::{
     master_keys,
     scopes::tenant_id,
     settings::{complain, duration, say},
+    sync::{self, SyncArgs},
 };
 
 /// Certificates that are read at once.
@@ -39,6 +44,8 @@ pub enum CertificateAction {
     List(CertificateListArgs),
     /// Write a certificate and its private key for a TLS terminator; needs the master key
     Export(ExportArgs),
+    /// Export every certificate into a directory of its own, and again whenever it changes; needs the master key, and keeps running
+    Sync(SyncArgs),
 }
 
 /// Which certificates to list: those that fit all of this.
@@ -86,6 +93,7 @@ pub async fn run(action: CertificateAction) -> anyhow::Result<ExitCode> {
     match action {
         CertificateAction::List(args) => list(&args).await,
         CertificateAction::Export(args) => export(&args).await,
+        CertificateAction::Sync(args) => sync::run(&args).await,
     }
 }
 
@@ -115,70 +123,104 @@ async fn list(args: &CertificateListArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The audit entry is committed before the private key is unsealed; nothing is recorded of what is refused before.
 async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    let files = master_keys::load(&args.database.data_dir)?;
-    if files.is_empty() {
-        let path = master_key_path(&args.database.data_dir);
-        bail!("there is no {}: run this where the workers run, with their master key", path.display());
-    }
-    let at_hand = master_keys::at_hand(&args.database.data_dir, &files);
-    let sealer = Sealer::of(String::new(), files.into_iter().map(|file| file.key).collect());
+    check_master_key(&args.database)?;
     let database = args.database.open().await?;
-    let (id, shown) = (args.id.to_string(), args.out.display());
-    let place = Place::find(&args.out, &id, &args.options, args.force)?;
-    let export = match database.store.start_export(args.id, &actor::local(), SystemClock.now()).await? {
-        StartedExport::Recorded(export) => export,
-        StartedExport::NotFound => bail!("there is no custom certificate {id}: see csrd certificate list"),
-        StartedExport::NotUsable { zone, custom_csr_id } => bail!(
-            "the custom certificate {id} of {zone} names custom CSR {custom_csr_id}, which is not active or none that this zone may use, \
-             and nothing was written: it may be of another zone, or of an account that is not granted, or that is not the zone's (see csrd \
-             zone list, csrd account list)"
-        ),
-    };
+    let order = Order { id: args.id, out: &args.out, options: &args.options, force: args.force };
+    let exported = order.run(&args.database, &*database.store).await;
     database.close().await;
-    let Export { certificate, sealed } = *export;
-    if certificate.status(SystemClock.now()) == CertificateStatus::Expired {
-        complain(&format!("the certificate expired at {}: it is written all the same", certificate.chain.not_after.rfc3339()));
-    }
-    let (row_id, scope, chain) = (sealed.id.to_string(), sealed.scope.to_string(), certificate.chain.pem);
-    // What lies there is compared without unsealing anything: whether the private key is the right one, the chain says.
-    if place.unchanged_pair()?.is_some_and(|found| is_same(&id, &row_id, &found, &chain)) {
-        let said = say(&format!("nothing changed: {shown} has this certificate already"));
-        warn_of_readers(args)?;
-        return Ok(said.map(|()| ExitCode::SUCCESS)?);
-    }
-    if !sealer.holds(&sealed.master_key_id) {
-        bail!(
-            "the private key of custom CSR {row_id} needs the master key {}, but {at_hand}: run this where the workers run",
-            sealed.master_key_id
-        );
-    }
-    let binding = Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256);
-    let der = sealer.open(&binding, &sealed.sealed_private_key).with_context(|| format!("master key {}", sealed.master_key_id))?;
-    check_pair(&id, &row_id, &der, &chain)?;
-    let mut directory = place.claim().await?;
-    let done = directory.write(&Pair { key: to_pem(&der), chain: chain.into_bytes() })?;
-    drop(der);
-    let said = say(&match (done, directory.due_command()) {
-        (Done::Wrote, _) => format!("wrote {} to {shown}", directory.files()),
-        (_, Some(_)) => format!("{shown} has this certificate already; the command has not succeeded since it came, and runs again"),
-        (Done::Remembered, None) => format!("nothing changed but how the next export is done: {shown} has this certificate already"),
-        (Done::Nothing, None) => format!("nothing changed: {shown} has this certificate already"),
-    });
-    warn_of_readers(args)?;
-    if let Some(due) = directory.due_command() {
-        command::run(due, &id, &args.out).await?.check()?;
-        directory.command_succeeded()?;
-    }
-    Ok(said.map(|()| ExitCode::SUCCESS)?)
+    exported?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn warn_of_readers(args: &ExportArgs) -> anyhow::Result<()> {
-    for warning in export::kept_out(&args.out, args.force)? {
-        complain(&warning);
+/// Refuses a data directory without a master key.
+pub fn check_master_key(database: &DatabaseArgs) -> anyhow::Result<()> {
+    if master_keys::load(&database.data_dir)?.is_empty() {
+        let path = master_key_path(&database.data_dir);
+        bail!("there is no {}: run this where the workers run, with their master key", path.display());
     }
     Ok(())
+}
+
+/// A certificate to export.
+pub struct Order<'a> {
+    /// Its ID.
+    pub id: CustomCertificateId,
+    /// Where to.
+    pub out: &'a Path,
+    /// How.
+    pub options: &'a Options,
+    /// Whether it replaces what no export wrote.
+    pub force: bool,
+}
+
+impl Order<'_> {
+    /// Whether an export of a certificate would change nothing. Nothing is recorded, and nothing unsealed.
+    pub fn is_done(&self, certificate: &CustomCertificate) -> anyhow::Result<bool> {
+        let (id, csr) = (self.id.to_string(), certificate.custom_csr_id.to_string());
+        let place = Place::find(self.out, &id, self.options, self.force)?;
+        Ok(place.unchanged_pair()?.is_some_and(|found| is_same(&id, &csr, &found, &certificate.chain.pem)))
+    }
+
+    /// Exports it. The audit entry is committed before the private key is unsealed; nothing is recorded of what is refused before.
+    pub async fn run(&self, database: &DatabaseArgs, store: &dyn Store) -> anyhow::Result<()> {
+        let files = master_keys::load(&database.data_dir)?;
+        let at_hand = master_keys::at_hand(&database.data_dir, &files);
+        let sealer = Sealer::of(String::new(), files.into_iter().map(|file| file.key).collect());
+        let (id, shown) = (self.id.to_string(), self.out.display());
+        let place = Place::find(self.out, &id, self.options, self.force)?;
+        let export = match store.start_export(self.id, &actor::local(), SystemClock.now()).await? {
+            StartedExport::Recorded(export) => export,
+            StartedExport::NotFound => bail!("there is no custom certificate {id}: see csrd certificate list"),
+            StartedExport::NotUsable { zone, custom_csr_id } => bail!(
+                "the custom certificate {id} of {zone} names custom CSR {custom_csr_id}, which is not active or none that this zone may use, \
+                 and nothing was written: it may be of another zone, or of an account that is not granted, or that is not the zone's (see csrd \
+                 zone list, csrd account list)"
+            ),
+        };
+        let Export { certificate, sealed } = *export;
+        if certificate.status(SystemClock.now()) == CertificateStatus::Expired {
+            complain(&format!("the certificate expired at {}: it is written all the same", certificate.chain.not_after.rfc3339()));
+        }
+        let (row_id, scope, chain) = (sealed.id.to_string(), sealed.scope.to_string(), certificate.chain.pem);
+        // What lies there is compared without unsealing anything: whether the private key is the right one, the chain says.
+        if place.unchanged_pair()?.is_some_and(|found| is_same(&id, &row_id, &found, &chain)) {
+            let said = say(&format!("nothing changed: {shown} has this certificate already"));
+            self.warn_of_readers()?;
+            return Ok(said?);
+        }
+        if !sealer.holds(&sealed.master_key_id) {
+            bail!(
+                "the private key of custom CSR {row_id} needs the master key {}, but {at_hand}: run this where the workers run",
+                sealed.master_key_id
+            );
+        }
+        let binding = Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256);
+        let der = sealer.open(&binding, &sealed.sealed_private_key).with_context(|| format!("master key {}", sealed.master_key_id))?;
+        check_pair(&id, &row_id, &der, &chain)?;
+        let mut directory = place.claim().await?;
+        let done = directory.write(&Pair { key: to_pem(&der), chain: chain.into_bytes() })?;
+        drop(der);
+        let said = say(&match (done, directory.due_command()) {
+            (Done::Wrote, _) => format!("wrote {} to {shown}", directory.files()),
+            (_, Some(_)) => format!("{shown} has this certificate already; the command has not succeeded since it came, and runs again"),
+            (Done::Remembered, None) => format!("nothing changed but how the next export is done: {shown} has this certificate already"),
+            (Done::Nothing, None) => format!("nothing changed: {shown} has this certificate already"),
+        });
+        self.warn_of_readers()?;
+        if let Some(due) = directory.due_command() {
+            command::run(due, &id, self.out).await?.check()?;
+            directory.command_succeeded()?;
+        }
+        Ok(said?)
+    }
+
+    fn warn_of_readers(&self) -> anyhow::Result<()> {
+        for warning in export::kept_out(self.out, self.force)? {
+            complain(&warning);
+        }
+        Ok(())
+    }
 }
 
 /// Whether the files hold this chain and the private key for it.

@@ -26,6 +26,7 @@ mod scopes;
 mod serve;
 mod settings;
 mod signals;
+mod sync;
 mod tls;
 mod token;
 mod work;

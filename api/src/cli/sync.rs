@@ -1,0 +1,151 @@
+//! `csrd certificate sync`: exports that follow the certificates.
+
+use std::{collections::HashMap, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use shared::{
+    clock::Timestamp,
+    custom_certificate::CustomCertificate,
+    ids::{CustomCertificateId, TenantId},
+    storage::{Store, StoreError},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::Instant,
+};
+
+use super::{
+    certificate::{Order, check_master_key},
+    database::DatabaseArgs,
+    export::Options,
+    scopes::tenant_id,
+    settings::{complain, duration},
+};
+
+/// Certificates that are read at once.
+const BATCH: u32 = 500;
+/// The pauses after the first failure of an export, the second and so on; the last one comes again and again.
+const PAUSES: [Duration; 5] =
+    [Duration::from_secs(5), Duration::from_secs(15), Duration::from_mins(1), Duration::from_mins(5), Duration::from_mins(15)];
+
+/// Which certificates, and where to.
+#[derive(Args)]
+#[command(
+    after_help = "Each certificate gets the directory DIR/ID, as `csrd certificate export ID --out DIR/ID` would write it. When a certificate \
+was renewed, moved to another key or changed in any other way, its export is repeated as that directory remembers it: with the options that are \
+given here or were given to the last export of it. What is not changed is left alone: no file is written, no command runs, no audit entry is made. \
+An export that fails is said on standard error and tried again; the others go on. The directory of a certificate that was deleted stays as it is. \
+SIGTERM and SIGINT end it."
+)]
+pub struct SyncArgs {
+    /// The directory in which every certificate gets one of its own, by its ID
+    #[arg(long, value_name = "DIR")]
+    out_root: PathBuf,
+    /// Only certificates of this zone; repeatable
+    #[arg(long, value_name = "ID", value_parser = tenant_id)]
+    zone: Vec<TenantId>,
+    /// Between two looks for certificates that changed
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    every: Duration,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// Exports until SIGTERM or SIGINT.
+pub async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
+    check_master_key(&args.database)?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stop, mut stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.send_replace(true);
+    });
+    let database = args.database.open().await?;
+    let mut follower = Follower { args, store: &*database.store, known: HashMap::new(), stopped: stopped.clone() };
+    while !*stopped.borrow() {
+        if let Err(error) = follower.look().await {
+            complain(&format!("the certificates were not looked for, which is tried again: {error}"));
+        }
+        // An export is not cut off: its command ends by the same signal.
+        tokio::select! {
+            () = tokio::time::sleep(args.every) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+    }
+    database.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is known of an export.
+enum Known {
+    /// The directory has the certificate as it was at that time.
+    Done(Timestamp),
+    /// So many attempts failed in a row; the next one comes then.
+    Failed(usize, Instant),
+}
+
+struct Follower<'a> {
+    args: &'a SyncArgs,
+    store: &'a dyn Store,
+    known: HashMap<CustomCertificateId, Known>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Follower<'_> {
+    /// Exports what changed.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let (mut after, mut seen) = (None, HashMap::new());
+        loop {
+            let page = self.store.list_all_certificates(after, BATCH).await?;
+            let wanted = |certificate: &&CustomCertificate| self.args.zone.is_empty() || self.args.zone.contains(certificate.zone.id());
+            for listed in page.iter().filter(wanted) {
+                if *self.stopped.borrow() {
+                    return Ok(());
+                }
+                let known = self.known.remove(&listed.id);
+                seen.insert(listed.id, self.follow(listed, known).await);
+            }
+            match page.last() {
+                Some(last) => after = Some(last.id),
+                None => break,
+            }
+        }
+        // Of those that are gone nothing is remembered.
+        self.known = seen;
+        Ok(())
+    }
+
+    async fn follow(&self, listed: &CustomCertificate, known: Option<Known>) -> Known {
+        let failures = match known {
+            Some(Known::Done(at)) if at == listed.modified_at => return Known::Done(at),
+            Some(Known::Failed(failures, until)) if Instant::now() < until => return Known::Failed(failures, until),
+            Some(Known::Failed(failures, _)) => failures,
+            Some(Known::Done(_)) | None => 0,
+        };
+        match self.export(listed).await {
+            Ok(()) => Known::Done(listed.modified_at),
+            Err(error) => {
+                complain(&format!("custom certificate {}: {error:#}", listed.id));
+                let pause = PAUSES.get(failures).or(PAUSES.last()).copied().unwrap_or_default();
+                Known::Failed(failures + 1, Instant::now() + pause)
+            }
+        }
+    }
+
+    async fn export(&self, listed: &CustomCertificate) -> anyhow::Result<()> {
+        // With its chain, which lists leave out.
+        let Some(certificate) = self.store.find_certificate(&listed.zone, listed.id).await? else { return Ok(()) };
+        let out = self.args.out_root.join(certificate.id.to_string());
+        let order = Order { id: certificate.id, out: &out, options: &self.args.options, force: false };
+        if order.is_done(&certificate)? {
+            return Ok(());
+        }
+        order.run(&self.args.database, self.store).await
+    }
+}
