@@ -36,7 +36,7 @@ COMMANDS = [
     ["login"], ["create"], ["get"], ["list"], ["rename"], ["rekey"], ["delete"], ["watch"], ["upload"], ["certificates"], ["certificates", "get"],
     ["handover", "create"], ["handover", "list"], ["handover", "revoke"],
     ["certificates", "delete"], ["webhooks"], ["webhooks", "get"], ["webhooks", "create"], ["webhooks", "edit"], ["webhooks", "delete"],
-    ["webhooks", "ping"], ["webhooks", "deliveries"], ["quota"], ["completions"], ["man"],
+    ["webhooks", "ping"], ["webhooks", "deliveries"], ["renewal"], ["renewal", "set"], ["renewal", "delete"], ["quota"], ["completions"], ["man"],
 ]  # fmt: skip
 
 
@@ -455,6 +455,18 @@ def test_an_error_of_a_webhook_names_its_option(ctl):
     lines = ctl.fails(REFUSED, "webhooks", "create")
     assert lines[0].startswith("--url: ") and lines[1].startswith("--event: ")
     assert "(1493)" in ctl.fails(REFUSED, "webhooks", "get", "0190aaaa-aaaa-7aaa-8aaa-aaaaaaaaaaaa")[0]
+
+
+# Renewal policy
+
+
+def test_a_renewal_policy_is_set_shown_and_deleted(ctl):
+    assert "(1512)" in ctl.fails(REFUSED, "renewal")[0]
+    (made,) = ctl.json("renewal", "set", "--key", "new", "--at", "0.25")
+    assert (made["key"], made["at"]) == ("new", 0.25)
+    assert ctl.ok("renewal").splitlines()[:2] == ["key         new", "at          0.25"]
+    assert ctl.fails(REFUSED, "renewal", "set", "--key", "both", "--at", "1")[0].startswith("--key: ")
+    assert ctl.ok("renewal", "delete") == "deleted the renewal policy\n"
 
 
 # Errors

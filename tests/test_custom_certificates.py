@@ -17,7 +17,7 @@ UNKNOWN = "0" * 32
 UNKNOWN_CSR = "01890a5d-ac96-774b-bcce-b302099a8057"
 FIELDS = {
     "id", "zone_id", "status", "custom_csr_id", "hosts", "issuer", "signature", "expires_on", "uploaded_on", "modified_on", "bundle_method", "type",
-    "priority", "chain", "fingerprint_sha256", "serial_number", "not_before",
+    "priority", "chain", "fingerprint_sha256", "serial_number", "not_before", "renewal", "renew_after", "renewal_explanation_url",
 }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ CERTIFICATE=$(jq -r .result.id uploaded.json)
 
 def test_a_certificate_is_renewed_and_exported_as_the_guide_says(followed):
     csrd, _ = followed
-    same_key, new_key, export = blocks(RENEWAL, "bash")
+    policy, same_key, new_key, export = blocks(RENEWAL, "bash")
     # The guide's files are not the tutorial's.
     there = csrd.directory / "renewal"
     (there / "tenants").mkdir(parents=True)
@@ -93,6 +93,7 @@ def test_a_certificate_is_renewed_and_exported_as_the_guide_says(followed):
         exported.append(public_key("pkey", f"tenants/{certificate}/privkey.pem"))
         assert exported[-1] == public_key("req", request)
     assert exported[0] != exported[1]
+    assert run_shell(there, f"{RESUMED}{policy}", URL=csrd.url) == '"new"\n'
     (due,) = blocks(RENEWAL, "sh")
     assert run_shell(there, due) == ""
     (certificate,) = run_shell(there, due.replace("15d", "60d")).splitlines()

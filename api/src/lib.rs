@@ -10,6 +10,7 @@ pub mod handovers;
 pub mod health;
 pub mod http;
 pub mod metrics;
+pub mod renewals;
 pub mod secret_file;
 pub mod state;
 pub mod webhooks;

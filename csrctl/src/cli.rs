@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 use crate::{
     client::Client,
-    commands::{certificates, custom_csrs, delete, handover, login, quota, shell, webhooks},
+    commands::{certificates, custom_csrs, delete, handover, login, quota, renewal, shell, webhooks},
     failure::{Class, Failure},
     output::{Form, complain},
     scope::Scope,
@@ -70,6 +70,8 @@ enum Action {
     Handover(handover::HandoverArgs),
     /// List webhooks, which are told of events, or make, change, try or delete some
     Webhooks(webhooks::WebhooksArgs),
+    /// Show how the zone's certificates are renewed, or set or end that
+    Renewal(renewal::RenewalArgs),
     /// Show how many custom CSRs there may be, and are
     Quota,
     /// Print a shell's completion script
@@ -151,6 +153,7 @@ async fn ask(client: &Client, form: Form, action: Action) -> Result<(), Failure>
         Action::Certificates(args) => certificates::run(client, form, args).await,
         Action::Handover(args) => handover::run(client, form, args).await,
         Action::Webhooks(args) => webhooks::run(client, form, args).await,
+        Action::Renewal(args) => renewal::run(client, form, args).await,
         Action::Quota => quota::quota(client, form).await,
         Action::Login(_) | Action::Completions { .. } | Action::Man { .. } => Ok(()),
     }

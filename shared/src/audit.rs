@@ -14,6 +14,8 @@ pub enum Via {
     Cli,
     /// By a request with a hand-over link.
     Handover,
+    /// By a worker itself, as a policy wants it.
+    Worker,
 }
 
 impl Via {
@@ -24,13 +26,14 @@ impl Via {
             Self::Api => "api",
             Self::Cli => "cli",
             Self::Handover => "handover",
+            Self::Worker => "worker",
         }
     }
 
     /// Reads the table's word, or returns `None` if there is no such word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Api, Self::Cli, Self::Handover].into_iter().find(|via| via.as_str() == word)
+        [Self::Api, Self::Cli, Self::Handover, Self::Worker].into_iter().find(|via| via.as_str() == word)
     }
 
     /// Derives the way from the address, for entries of an older version, which did not write it: only commands come from `local`.
@@ -43,7 +46,7 @@ impl Via {
 /// Who acts, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// The token's subject, `os:USER` for commands, or `handover:ID` for a hand-over link.
+    /// The token's subject, `os:USER` for commands, `handover:ID` for a hand-over link, or what a worker acts for.
     pub who: String,
     /// How they came.
     pub via: Via,
@@ -51,6 +54,14 @@ pub struct Actor {
     pub from: String,
     /// The request's ID, or `None` for commands.
     pub request_id: Option<String>,
+}
+
+impl Actor {
+    /// A worker that acts by itself, for this purpose.
+    #[must_use]
+    pub fn worker(purpose: &str) -> Self {
+        Self { who: purpose.to_owned(), via: Via::Worker, from: "local".to_owned(), request_id: None }
+    }
 }
 
 /// What was done.
@@ -153,7 +164,7 @@ impl Action {
     }
 }
 
-/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `webhook/ID`, `handover/ID`, `zone/ID`, `account/ID`,
+/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `webhook/ID`, `handover/ID`, `renewal_policy/ZONE`, `zone/ID`, `account/ID`,
 /// `master_key/ID` or `audit/COUNT/SHA256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
@@ -176,6 +187,8 @@ pub enum Resource {
     MasterKey(String),
     /// A hand-over link.
     Handover(HandoverId),
+    /// The renewal policy of the entry's zone.
+    RenewalPolicy,
 }
 
 /// The zone or account of an entry, in the table's form: `zones/ID` or `accounts/ID`, where the ID may be `*` for all.
@@ -294,6 +307,12 @@ impl NewEntry {
         Self { action, resource: Resource::Handover(id), scope: scope.into(), replaced: None }
     }
 
+    /// An entry about the renewal policy of a zone.
+    #[must_use]
+    pub fn renewal_policy(action: Action, zone: &Scope) -> Self {
+        Self { action, resource: Resource::RenewalPolicy, scope: zone.into(), replaced: None }
+    }
+
     /// The resource as text.
     #[must_use]
     pub fn resource(&self) -> String {
@@ -304,6 +323,7 @@ impl NewEntry {
             Resource::Archive { entries, sha256 } => format!("audit/{entries}/{sha256}"),
             Resource::MasterKey(id) => format!("master_key/{id}"),
             Resource::Handover(id) => format!("handover/{id}"),
+            Resource::RenewalPolicy => format!("renewal_policy/{}", self.scope.parts().1),
             Resource::Scope => {
                 let (kind, id) = self.scope.parts();
                 format!("{kind}/{id}")
@@ -353,6 +373,6 @@ mod tests {
         assert_eq!(Via::of_old_entry("os:root", "local"), Via::Cli);
         assert_eq!(Via::of_old_entry("os:root", "127.0.0.1"), Via::Api);
         assert_eq!(Via::of_old_entry("me", "local"), Via::Api);
-        assert!([Via::Api, Via::Cli, Via::Handover].iter().all(|via| Via::parse(via.as_str()) == Some(*via)));
+        assert!([Via::Api, Via::Cli, Via::Handover, Via::Worker].iter().all(|via| Via::parse(via.as_str()) == Some(*via)));
     }
 }

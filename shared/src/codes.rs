@@ -187,6 +187,12 @@ code_table! {
         TooManyHandovers = 1499, 409, "The custom CSR has 20 hand-over links that are still open, as many as it may have. Revoke one that is no longer needed.";
         /// A fault of ours.
         Internal = 1500, 500, "Internal Server Error";
+        /// `key` of a renewal policy is missing, or neither `reuse` nor `new`.
+        RenewalKeyInvalid = 1510, 400, "The key of a renewal policy must be ‘reuse’ or ‘new’. Check your input and try again.";
+        /// `at` of a renewal policy is out of its bounds.
+        RenewalPointInvalid = 1511, 400, "The at of a renewal policy must be a number over 0 and under 1: the part of a certificate's lifetime that is left when it is renewed. Check your input and try again.";
+        /// The zone has no renewal policy.
+        RenewalPolicyNotFound = 1512, 404, "The zone has no renewal policy.";
         /// No such route.
         RouteNotFound = 7000, 404, "No route for that URI";
         /// The route exists, the method does not.

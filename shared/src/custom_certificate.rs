@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     clock::Timestamp,
     ids::{CustomCertificateId, CustomCsrId, Scope},
+    renewal::Renewal,
 };
 
 /// Declares an enum of words that the API and the database use.
@@ -38,6 +39,7 @@ macro_rules! words {
         }
     )+ };
 }
+pub(crate) use words;
 
 words! {
     /// How to build the chain (Cloudflare v4 API). The chain is put right, except by `force`.
@@ -125,6 +127,8 @@ pub struct CustomCertificate {
     pub uploaded_at: Timestamp,
     /// When it last changed.
     pub modified_at: Timestamp,
+    /// What is known of its renewal.
+    pub renewal: Renewal,
 }
 
 impl CustomCertificate {

@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use crate::{
     clock::Timestamp,
     custom_certificate::LAST_SECOND,
+    custom_csr::CustomCsr,
     ids::{HandoverId, Scope},
+    renewal::{self, RenewalStatus},
     x509::certificate::leaf_details,
 };
 
 /// All types of events.
-pub const TYPES: [&str; 8] = [
+pub const TYPES: [&str; 10] = [
     "custom_csr.active",
     "custom_csr.failed",
     "custom_csr.stale",
@@ -22,6 +24,8 @@ pub const TYPES: [&str; 8] = [
     "custom_certificate.deleted",
     EXPIRING,
     "custom_certificate.expired",
+    "custom_certificate.renewal_due",
+    "custom_certificate.renew_now",
 ];
 /// What stands for all of them in a webhook.
 pub const ALL: &str = "*";
@@ -48,7 +52,7 @@ pub fn expiry_moments(not_before: Timestamp, not_after: Timestamp) -> BTreeSet<T
 }
 
 /// What a trigger of the database writes of a custom CSR.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct CsrRow {
     id: String,
     scope: String,
@@ -68,6 +72,35 @@ struct CsrRow {
     sans: String,
     key_type: String,
     replaces: Option<String>,
+    /// Only of one that is told of with a certificate.
+    certificate_ids: Option<Vec<String>>,
+}
+
+impl From<&CustomCsr> for CsrRow {
+    fn from(csr: &CustomCsr) -> Self {
+        let (request, subject) = (csr.request.clone(), csr.request.subject.clone());
+        Self {
+            id: csr.id.to_string(),
+            scope: csr.scope.to_string(),
+            account_id: csr.account.as_ref().map(ToString::to_string),
+            status: csr.status.as_str().to_owned(),
+            error: csr.error.clone(),
+            created_at: csr.created_at.micros(),
+            updated_at: csr.updated_at.micros(),
+            country: subject.country,
+            state: subject.state,
+            locality: subject.locality,
+            organization: subject.organization,
+            organizational_unit: subject.organizational_unit,
+            common_name: subject.common_name,
+            name: request.name,
+            description: request.description,
+            sans: Value::from(request.sans).to_string(),
+            key_type: request.key_type.as_str().to_owned(),
+            replaces: csr.replaces.map(|id| id.to_string()),
+            certificate_ids: Some(csr.certificate_ids.iter().map(ToString::to_string).collect()),
+        }
+    }
 }
 
 /// What a trigger of the database writes of a custom certificate. The chain is there where an older version wrote the row.
@@ -89,6 +122,30 @@ struct CertificateRow {
     uploaded_at: i64,
     modified_at: i64,
     chain_pem: Option<String>,
+    renewal_state: Option<String>,
+    renewal_leaf: Option<String>,
+    ari_leaf: Option<String>,
+    renew_after: Option<i64>,
+    renewal_explanation_url: Option<String>,
+    renewal_told: Option<RenewalTold>,
+}
+
+/// What is told with a certificate that is to be renewed.
+#[derive(Deserialize, Serialize)]
+struct RenewalTold {
+    /// The custom CSR that is to be signed.
+    custom_csr: Option<CsrRow>,
+    /// Why there is none.
+    error: Option<String>,
+}
+
+/// What is told of a renewal beside the certificate, as JSON for the row: the custom CSR that is to be signed, or why there is none.
+///
+/// # Errors
+///
+/// If it cannot be written as JSON.
+pub fn renewal_told(csr: Option<&CustomCsr>, error: Option<&str>) -> serde_json::Result<String> {
+    serde_json::to_string(&RenewalTold { custom_csr: csr.map(CsrRow::from), error: error.map(str::to_owned) })
 }
 
 #[derive(Serialize)]
@@ -140,8 +197,8 @@ fn csr(row: &CsrRow) -> Option<Value> {
         "account_tag": row.account_id, "zone_id": zone_id, "country": row.country, "state": row.state, "locality": row.locality,
         "organization": row.organization, "organizational_unit": row.organizational_unit, "common_name": row.common_name,
         "name": row.name, "description": row.description, "sans": sans, "key_type": row.key_type, "replaces": row.replaces,
-        // No event tells of one that has any.
-        "custom_certificate_ids": [],
+        // No event of its own tells of one that has any.
+        "custom_certificate_ids": row.certificate_ids.clone().unwrap_or_default(),
     });
     if row.error.is_none() {
         data.as_object_mut()?.shift_remove("error");
@@ -160,16 +217,26 @@ fn certificate(event: &str, now: Timestamp, row: &CertificateRow) -> Option<Valu
         None => (row.not_before?, row.serial_number.clone()?, row.fingerprint_sha256.clone()?),
     };
     let hosts: Value = serde_json::from_str(&row.hosts).ok()?;
+    let renewal = renewal::status(row.renewal_state.as_deref().and_then(RenewalStatus::parse), row.renewal_leaf.as_deref(), &fingerprint);
+    let is_asked = row.ari_leaf.as_deref() == Some(&*fingerprint);
     let mut data = json!({
         "id": row.id, "zone_id": zone.id().as_str(), "status": if now < not_after.plus(LAST_SECOND) { "active" } else { "expired" },
         "custom_csr_id": row.custom_csr_id, "hosts": hosts, "issuer": row.issuer, "signature": row.signature,
         "expires_on": time(row.not_after), "uploaded_on": time(row.uploaded_at), "modified_on": time(row.modified_at),
         "bundle_method": row.bundle_method, "type": row.certificate_type, "priority": row.priority,
-        "fingerprint_sha256": fingerprint, "serial_number": serial_number, "not_before": time(not_before),
+        "fingerprint_sha256": fingerprint, "serial_number": serial_number, "not_before": time(not_before), "renewal": renewal.as_str(),
+        "renew_after": row.renew_after.filter(|_| is_asked).map(time),
+        "renewal_explanation_url": row.renewal_explanation_url.as_deref().filter(|_| is_asked),
     });
     if event == EXPIRING {
         let left = not_after.micros().saturating_sub(now.micros()).max(0).unsigned_abs();
         data["days_left"] = left.div_ceil(u64::try_from(DAY.as_micros()).ok()?).into();
+    }
+    if let Some(told) = &row.renewal_told {
+        data["custom_csr"] = told.custom_csr.as_ref().map_or(Some(Value::Null), csr)?;
+        if let Some(error) = &told.error {
+            data["renewal_error"] = error.as_str().into();
+        }
     }
     Some(data)
 }

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod names;
 pub mod outbound;
 pub mod printable;
+pub mod renewal;
 pub mod seal;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]

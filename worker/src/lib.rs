@@ -10,6 +10,7 @@ mod maintenance;
 mod make;
 mod poll;
 mod queue;
+mod renew;
 mod trouble;
 
 use std::{
@@ -35,6 +36,7 @@ use maintenance::maintain;
 use make::Maker;
 pub use queue::Heartbeat;
 use queue::{Supervised, Work, supervise};
+use renew::Renewer;
 use shared::{clock::Clock, outbound::OutboundSettings, seal::Sealer, storage::Database};
 use tokio::{
     sync::{Notify, OnceCell, watch},
@@ -117,7 +119,7 @@ impl Workers {
             sealer: Arc::clone(&config.sealer),
             clock: Arc::clone(&config.clock),
             settings: config.outbound,
-            links,
+            links: Arc::clone(&links),
             outbound: OnceLock::new(),
             woken: watch::Sender::new(0),
         });
@@ -184,6 +186,13 @@ impl Workers {
         tasks.spawn(supervise(supervised));
         tasks.spawn(supervise(deliveries));
         tasks.spawn(deliverer.wake(stopped.clone()));
+        let renewer = Renewer {
+            store: Arc::clone(&database.store),
+            clock: Arc::clone(&config.clock),
+            links,
+            interval: config.schedule.sweep_interval,
+        };
+        tasks.spawn(renewer.run(stopped.clone()));
         tasks.spawn(maintain(Arc::clone(&database.store), config.clock, config.schedule, stopped));
         Ok(Self { id, stop, end, alive, running, delivering, cut, trouble, tasks, key_threads, failed_checks })
     }

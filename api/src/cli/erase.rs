@@ -91,6 +91,7 @@ pub async fn erase(args: EraseArgs) -> anyhow::Result<ExitCode> {
     for webhook in store.list_webhooks(&scope).await? {
         store.delete_webhook(&scope, webhook.id, &actor, SystemClock.now()).await?;
     }
+    store.delete_renewal_policy(&scope, &actor, SystemClock.now()).await?;
     let mut erased = Erased::default();
     let is_done = erased.all_of(store, &scope, &actor).await;
     opened.close().await;

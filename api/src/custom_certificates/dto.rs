@@ -8,6 +8,7 @@ use shared::{
     custom_certificate::{self, CustomCertificate},
     ids::CustomCertificateId,
     issue::Warning,
+    renewal,
 };
 
 use crate::http::{
@@ -113,6 +114,32 @@ impl From<custom_certificate::CertificateStatus> for CertificateStatus {
     }
 }
 
+/// Where the renewal of a certificate stands, which the zone's renewal policy begins.
+#[derive(Debug, Clone, Copy, Enum, Serialize)]
+#[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum RenewalStatus {
+    /// Not due.
+    None,
+    /// Due; there is no CSR to sign yet.
+    Due,
+    /// There is a CSR to sign: the event `custom_certificate.renewal_due` has it.
+    CsrReady,
+    /// The renewed certificate is here. It stays so until the next renewal is due.
+    Done,
+}
+
+impl From<renewal::RenewalStatus> for RenewalStatus {
+    fn from(status: renewal::RenewalStatus) -> Self {
+        match status {
+            renewal::RenewalStatus::None => Self::None,
+            renewal::RenewalStatus::Due => Self::Due,
+            renewal::RenewalStatus::CsrReady => Self::CsrReady,
+            renewal::RenewalStatus::Done => Self::Done,
+        }
+    }
+}
+
 /// A custom certificate.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "CustomCertificate")]
@@ -155,6 +182,12 @@ pub struct CustomCertificateDto {
     pub serial_number: String,
     /// The leaf's notBefore.
     pub not_before: DateTime,
+    /// Where its renewal stands.
+    pub renewal: RenewalStatus,
+    /// A moment from which on the issuer wants it renewed (ARI, RFC 9773), chosen within the issuer's window; null if the issuer is not asked.
+    pub renew_after: Nullable<DateTime>,
+    /// Where the issuer says why; null if it does not.
+    pub renewal_explanation_url: Nullable<String>,
 }
 
 impl CustomCertificateDto {
@@ -168,8 +201,18 @@ impl CustomCertificateDto {
     #[must_use]
     pub fn new(certificate: CustomCertificate, now: Timestamp) -> Self {
         let status = certificate.status(now).into();
-        let CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, priority, uploaded_at, modified_at } =
-            certificate;
+        let CustomCertificate {
+            id,
+            zone,
+            custom_csr_id,
+            chain,
+            bundle_method,
+            certificate_type,
+            priority,
+            uploaded_at,
+            modified_at,
+            renewal,
+        } = certificate;
         let custom_certificate::CertificateChain { pem, hosts, issuer, signature, not_after, leaf } = chain;
         let custom_certificate::LeafDetails { not_before, serial_number, fingerprint_sha256 } = leaf;
         Self {
@@ -190,6 +233,9 @@ impl CustomCertificateDto {
             fingerprint_sha256,
             serial_number,
             not_before: DateTime(not_before.rfc3339()),
+            renewal: renewal.status.into(),
+            renew_after: Nullable(renewal.after.map(|after| DateTime(after.rfc3339()))),
+            renewal_explanation_url: Nullable(renewal.explanation_url),
         }
     }
 }

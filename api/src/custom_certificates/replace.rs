@@ -144,6 +144,8 @@ async fn check(
 /// What a change would make of a certificate.
 fn changed(present: CustomCertificate, change: CertificateChange, now: Timestamp) -> CustomCertificate {
     let CertificateChange { chain, bundle_method, certificate_type, priority, handover: _ } = change;
+    let is_another = chain.as_ref().is_some_and(|new| new.chain.leaf.fingerprint_sha256 != present.chain.leaf.fingerprint_sha256);
+    let renewal = if is_another { present.renewal.after_replacement() } else { present.renewal.clone() };
     let (custom_csr_id, chain) = chain.map_or((present.custom_csr_id, present.chain), |new| (new.custom_csr_id, new.chain));
     CustomCertificate {
         custom_csr_id,
@@ -152,6 +154,7 @@ fn changed(present: CustomCertificate, change: CertificateChange, now: Timestamp
         certificate_type: certificate_type.unwrap_or(present.certificate_type),
         priority: priority.unwrap_or(present.priority),
         modified_at: now,
+        renewal,
         ..present
     }
 }

@@ -10,6 +10,7 @@ use shared::{
     codes::ErrorCode,
     custom_certificate::{self, CustomCertificate},
     ids::{CustomCertificateId, Scope},
+    renewal::Renewal,
     storage::{CertificateRefusal, IdempotencyKey, NewCertificate, NewChain, Repeat},
 };
 
@@ -210,5 +211,16 @@ async fn check_grant(state: &AppState, deadline: Deadline, zone: &Scope) -> Resu
 fn made(new: NewCertificate, now: Timestamp) -> CustomCertificate {
     let NewCertificate { id, zone, chain, bundle_method, certificate_type, priority, idempotency_key: _, handover: _ } = new;
     let NewChain { custom_csr_id, spki_sha256: _, chain } = chain;
-    CustomCertificate { id, zone, custom_csr_id, chain, bundle_method, certificate_type, priority, uploaded_at: now, modified_at: now }
+    CustomCertificate {
+        id,
+        zone,
+        custom_csr_id,
+        chain,
+        bundle_method,
+        certificate_type,
+        priority,
+        uploaded_at: now,
+        modified_at: now,
+        renewal: Renewal::default(),
+    }
 }

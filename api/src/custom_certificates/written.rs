@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     delete::{DeletedCustomCertificate, DeletedCustomCertificateResponse},
-    dto::{BundleMethod, CertificateStatus, CertificateType, CustomCertificateDto, CustomCertificateResponse},
+    dto::{BundleMethod, CertificateStatus, CertificateType, CustomCertificateDto, CustomCertificateResponse, RenewalStatus},
     list::CustomCertificateListResponse,
 };
 use crate::http::{
@@ -36,6 +36,9 @@ fn certificate(status: CertificateStatus, bundle_method: BundleMethod, certifica
         fingerprint_sha256: "ff".to_owned(),
         serial_number: "-05".to_owned(),
         not_before: DateTime("2025-01-01T00:00:00.000000Z".to_owned()),
+        renewal: RenewalStatus::CsrReady,
+        renew_after: Nullable(Some(DateTime("2025-12-01T00:00:00.000000Z".to_owned()))),
+        renewal_explanation_url: Nullable(None),
     }
 }
 

@@ -13,6 +13,7 @@ use shared::{
     handover::Handover,
     ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, TenantId, WebhookId},
     issue::{Input, Issue},
+    renewal::{Fraction, Renewal, RenewalKey, RenewalPolicy},
     webhook::{Delivery, DeliveryStatus, WEBHOOKS_MAX, Webhook},
 };
 
@@ -39,6 +40,10 @@ use crate::{
         path::invalid,
         query::{Parameter, out_of_range},
         types::{DateTime, Nullable, Uuid},
+    },
+    renewals::{
+        delete::{DeletedRenewalPolicy, DeletedRenewalPolicyResponse},
+        dto::RenewalPolicyResponse,
     },
     webhooks::{
         delete::{DeletedWebhook, DeletedWebhookResponse},
@@ -123,6 +128,7 @@ fn sent(name: &str) -> Option<Value> {
         "handovers-create" => json!({ "expires_in": 604_800, "note": NOTE }),
         "custom-certificates-create" => json!({ "certificate": CERTIFICATE, "custom_csr_id": CSR_ID }),
         "custom-certificates-edit" => json!({ "certificate": CERTIFICATE }),
+        "renewal-policies-set" => json!({ "key": "new", "at": 0.25 }),
         "webhooks-create" => json!({
             "url": WEBHOOK_URL,
             "events": ["custom_csr.active", "custom_certificate.expiring"],
@@ -173,6 +179,19 @@ fn answer(scope: &str, name: &str, status: &str) -> Option<Value> {
         )),
         "handovers-list" => value(HandoverListResponse::new(vec![handover()?.into()], Vec::new())),
         "handovers-delete" => value(RevokedHandoverResponse::new(RevokedHandover { id: Uuid(HANDOVER_ID.to_owned()) }, Vec::new())),
+        "renewal-policies-set" | "renewal-policies-get" => {
+            let policy = RenewalPolicy {
+                zone: scope_of(scope)?,
+                key: RenewalKey::New,
+                at: Fraction::new(0.25)?,
+                created_at: MADE,
+                updated_at: MADE,
+            };
+            value(RenewalPolicyResponse::new(policy.into(), Vec::new()))
+        }
+        "renewal-policies-delete" => {
+            value(DeletedRenewalPolicyResponse::new(DeletedRenewalPolicy { zone_id: DEMO.to_owned() }, Vec::new()))
+        }
         "webhooks-create" => {
             let secret = Some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned());
             value(WebhookResponse::new(WebhookDto { secret, ..webhook(scope)?.into() }, Vec::new()))
@@ -215,6 +234,7 @@ fn error(scope: &str, response: &Value) -> Option<Value> {
         ErrorCode::CustomCsrIdInvalid => invalid::<CustomCsrId>().into(),
         ErrorCode::HandoverLifetimeInvalid => Issue::at(code, "/expires_in").into(),
         ErrorCode::HandoverIdInvalid => invalid::<HandoverId>().into(),
+        ErrorCode::RenewalKeyInvalid => Issue::at(code, "/key").into(),
         ErrorCode::WebhookUrlInvalid => Issue::at(code, "/url").because("leads to an address that is not public").into(),
         ErrorCode::WebhookEventsInvalid => Issue::at(code, "/events").because("are missing").into(),
         ErrorCode::WebhookIdInvalid => invalid::<WebhookId>().into(),
@@ -342,5 +362,6 @@ fn custom_certificate() -> Option<CustomCertificate> {
         priority: 0,
         uploaded_at: MADE,
         modified_at: MADE,
+        renewal: Renewal::default(),
     })
 }

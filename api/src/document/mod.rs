@@ -12,7 +12,7 @@ use crate::{
         mounted::{Account, Zone, mount},
         prefix::{CANONICAL, CLIENT},
     },
-    webhooks,
+    renewals, webhooks,
 };
 
 pub mod codes;
@@ -49,6 +49,7 @@ pub fn operations() -> impl OpenApi {
         mount::<Zone, _>(webhooks::operations()),
         mount::<Account, _>(webhooks::operations()),
         mount::<Zone, _>(handovers::operations()),
+        mount::<Zone, _>(renewals::operations()),
     )
 }
 
@@ -73,6 +74,8 @@ pub fn document(service: &OpenApiService<impl OpenApi, ()>, key_types: &KeyTypes
     // It has words that `CustomCsrStatus` has too.
     name_variants(&mut document["components"]["schemas"]["CertificateStatus"], "CERTIFICATE");
     name_variants(&mut document["components"]["schemas"]["DeliveryStatus"], "DELIVERY");
+    name_variants(&mut document["components"]["schemas"]["RenewalStatus"], "RENEWAL");
+    name_variants(&mut document["components"]["schemas"]["RenewalKey"], "RENEWAL_KEY");
     // It has those that `KeyType` has too.
     name_variants(&mut document["components"]["schemas"]["CustomCsrKeyType"], "CUSTOM_CSR");
     for operation in operations_of(&mut document) {

@@ -16,6 +16,7 @@ pub fn tags() -> Value {
         ),
         tag("zone-webhooks", "Webhooks of a zone", "Who is told of events of the zone."),
         tag("account-webhooks", "Webhooks of an account", "Who is told of events of the account and of its zones."),
+        tag("zone-renewal-policies", "Renewal policy of a zone", "How the zone's certificates are renewed in time."),
         tag("zone-handovers", "Hand-over links", "Links for people without a token: each shows one CSR and takes one certificate for it."),
     ])
 }

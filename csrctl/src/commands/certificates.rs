@@ -23,7 +23,7 @@ use crate::{
     scope::Scope,
 };
 
-const MEMBERS: [&str; 12] = [
+const MEMBERS: [&str; 13] = [
     "id",
     "status",
     "custom_csr_id",
@@ -34,6 +34,7 @@ const MEMBERS: [&str; 12] = [
     "serial_number",
     "fingerprint_sha256",
     "bundle_method",
+    "renewal",
     "uploaded_on",
     "modified_on",
 ];

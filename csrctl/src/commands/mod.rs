@@ -5,6 +5,7 @@ pub mod custom_csrs;
 pub mod handover;
 pub mod login;
 pub mod quota;
+pub mod renewal;
 pub mod shell;
 pub mod webhooks;
 

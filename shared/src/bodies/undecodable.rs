@@ -74,6 +74,7 @@ fn member(pointer: &str, body: &[u8]) -> String {
     let must = match pointer {
         "/sans" | "/events" => "an array of strings".to_owned(),
         "/enabled" => "true or false".to_owned(),
+        "/at" => "a number over 0 and under 1".to_owned(),
         "/priority" => format!("a whole number from 0 to {}", u16::MAX),
         "/bundle_method" => one_of(BundleMethod::ALL.iter().map(|word| word.as_str())),
         "/type" => one_of(CertificateType::ALL.iter().map(|word| word.as_str())),

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 
 use super::{
     Acceptance, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
-    CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, FigureStore, Figures, GeneratedCsr, Generation,
+    CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, DueRenewal, FigureStore, Figures, GeneratedCsr, Generation,
     Generations, HandoverCreation, Handovers, IdempotencyKey, KeyHolder, KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse,
     MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey, PoolKeys, PoolUse, Purge,
-    Receiver, Registration, Repeat, Replacement, Resealed, Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals,
-    StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals, WebhookChange, WebhookCreation, Webhooks,
+    Receiver, Registration, RenewalOutcome, Renewals, Repeat, Replacement, Resealed, Retirement, ScopeGrant, Scopes, SealedRecord,
+    SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals, WebhookChange, WebhookCreation,
+    Webhooks,
 };
 use crate::{
     audit::{Actor, NewEntry},
@@ -20,6 +21,7 @@ use crate::{
     custom_csr::{CustomCsr, KeyType},
     handover::{Handover, NewHandover, Secret},
     ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, TenantId, WebhookId},
+    renewal::{Fraction, RenewalKey, RenewalPolicy},
     webhook::{Delivery, Webhook},
     webhook_secret::WebhookKey,
 };
@@ -388,6 +390,38 @@ impl<A: Around> Deliveries for AroundStore<A> {
     }
     async fn purge_deliveries(&self) -> Result<u64, StoreError> {
         self.around.call("purge_deliveries", self.inner.purge_deliveries()).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> Renewals for AroundStore<A> {
+    async fn put_renewal_policy(
+        &self,
+        zone: &Scope,
+        key: RenewalKey,
+        at: Fraction,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<RenewalPolicy, StoreError> {
+        self.around.call("put_renewal_policy", self.inner.put_renewal_policy(zone, key, at, actor, now)).await
+    }
+    async fn find_renewal_policy(&self, zone: &Scope) -> Result<Option<RenewalPolicy>, StoreError> {
+        self.around.call("find_renewal_policy", self.inner.find_renewal_policy(zone)).await
+    }
+    async fn delete_renewal_policy(&self, zone: &Scope, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
+        self.around.call("delete_renewal_policy", self.inner.delete_renewal_policy(zone, actor, now)).await
+    }
+    async fn list_due_renewals(&self, after: &str, limit: u32, now: Timestamp) -> Result<(Vec<DueRenewal>, Option<String>), StoreError> {
+        self.around.call("list_due_renewals", self.inner.list_due_renewals(after, limit, now)).await
+    }
+    async fn renew(
+        &self,
+        due: &DueRenewal,
+        link: Option<&NewHandover>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<RenewalOutcome, StoreError> {
+        self.around.call("renew", self.inner.renew(due, link, actor, now)).await
     }
 }
 

@@ -19,6 +19,7 @@ mod key_pool;
 mod maintenance;
 mod master_keys;
 mod measured;
+mod renewals;
 mod scopes;
 mod sealed_records;
 mod signals;
@@ -53,6 +54,7 @@ pub use self::{
     maintenance::{Maintenance, Purge, Sweep, Vitals},
     master_keys::{MasterKeyRow, MasterKeyUse, MasterKeys, Registration, Retirement},
     measured::{ABANDONED, measured},
+    renewals::{DueRenewal, RenewalOutcome, RenewalStep, Renewals},
     scopes::{ScopeGrant, Scopes},
     sealed_records::{Resealed, SealedRecord, SealedRecords, SealedRow},
     signals::{Changes, Signal, Signals},
@@ -79,6 +81,7 @@ pub trait Store:
     + Maintenance
     + Webhooks
     + Deliveries
+    + Renewals
     + FigureStore
     + Send
     + Sync

@@ -8,7 +8,7 @@ use super::{
     engine::{self, Statement},
     figures,
     generation::{self, COMPLETE_STATEMENTS},
-    handovers, jobs, key_holders, key_pool, maintenance, master_keys, scopes, sealed_records, webhooks,
+    handovers, jobs, key_holders, key_pool, maintenance, master_keys, renewals, scopes, sealed_records, webhooks,
 };
 use crate::testing::TestDatabase;
 
@@ -34,6 +34,7 @@ const ALL: &[&[(&str, Statement)]] = &[
     webhooks::STATEMENTS,
     webhooks::DELIVERY_STATEMENTS,
     figures::STATEMENTS,
+    renewals::STATEMENTS,
 ];
 
 async fn prepare_all<DB: Dialect>(pool: &Pool<DB>)

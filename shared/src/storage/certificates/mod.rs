@@ -2,7 +2,7 @@
 
 mod idempotency;
 mod rows;
-mod sql;
+pub(super) mod sql;
 mod store;
 
 use async_trait::async_trait;

@@ -6,6 +6,7 @@ use crate::{
     custom_certificate::{BundleMethod, CertificateChain, CertificateType, CustomCertificate, LAST_SECOND, LeafDetails},
     custom_csr::Status,
     ids::{CustomCertificateId, CustomCsrId},
+    renewal::{self, Renewal, RenewalStatus},
     storage::{
         Dialect, StoreError,
         engine::{Reader, Value, corrupt, values},
@@ -44,12 +45,14 @@ pub(super) fn leaf_pem(chain_pem: &str) -> &str {
 }
 
 impl<DB: Dialect> Reader<'_, DB> {
-    pub(super) fn certificate_id(&self) -> Result<CustomCertificateId, StoreError> {
+    pub(in crate::storage) fn certificate_id(&self) -> Result<CustomCertificateId, StoreError> {
         self.parsed("id", CustomCertificateId::parse)
     }
 
-    pub(super) fn certificate(&self) -> Result<CustomCertificate, StoreError> {
+    pub(in crate::storage) fn certificate(&self) -> Result<CustomCertificate, StoreError> {
         let time = |column| self.int(column).map(Timestamp::from_micros);
+        let leaf = self.leaf()?;
+        let renewal = self.renewal(&leaf.fingerprint_sha256)?;
         Ok(CustomCertificate {
             id: self.certificate_id()?,
             zone: self.scope()?,
@@ -60,14 +63,26 @@ impl<DB: Dialect> Reader<'_, DB> {
                 issuer: self.text("issuer")?,
                 signature: self.text("signature")?,
                 not_after: time("not_after")?,
-                leaf: self.leaf()?,
+                leaf,
             },
             bundle_method: self.parsed("bundle_method", BundleMethod::parse)?,
             certificate_type: self.parsed("certificate_type", CertificateType::parse)?,
             priority: u16::try_from(self.int("priority")?).map_err(|_| corrupt("priority"))?,
             uploaded_at: time("uploaded_at")?,
             modified_at: time("modified_at")?,
+            renewal,
         })
+    }
+
+    /// What is known of the renewal of a certificate whose leaf has this fingerprint.
+    fn renewal(&self, fingerprint: &str) -> Result<Renewal, StoreError> {
+        let (state, about) = (self.optional("renewal_state", RenewalStatus::parse)?, self.optional_text("renewal_leaf")?);
+        let status = renewal::status(state, about.as_deref(), fingerprint);
+        if self.optional_text("ari_leaf")?.as_deref() != Some(fingerprint) {
+            return Ok(Renewal { status, ..Renewal::default() });
+        }
+        let after = self.optional_int("renew_after")?.map(Timestamp::from_micros);
+        Ok(Renewal { status, after, explanation_url: self.optional_text("renewal_explanation_url")? })
     }
 
     pub(super) fn leaf(&self) -> Result<LeafDetails, StoreError> {

@@ -9,7 +9,7 @@ use crate::{
 /// `described_at` is `modified_at`; else a version that did not know them wrote the row, and the leaf itself is asked.
 macro_rules! columns {
     () => {
-        columns!("chain_pem")
+        $crate::storage::certificates::sql::columns!("chain_pem")
     };
     ($chain_pem:literal) => {
         concat!(
@@ -21,12 +21,27 @@ macro_rules! columns {
     };
 }
 
+/// The same, with what is known of its renewal. `renewal_state` and `ari_leaf` are about the leaf with that fingerprint alone.
+macro_rules! read_columns {
+    () => {
+        $crate::storage::certificates::sql::read_columns!("chain_pem")
+    };
+    ($chain_pem:literal) => {
+        concat!(
+            $crate::storage::certificates::sql::columns!($chain_pem),
+            ", renewal_state, renewal_leaf, ari_leaf, renew_after, renewal_explanation_url"
+        )
+    };
+}
+
 /// The same for lists, which show nothing of the PEM: up to 64 KiB a row stay unread, unless the leaf has to be asked.
 macro_rules! listed_columns {
     () => {
-        columns!("CASE WHEN described_at = modified_at THEN '' ELSE chain_pem END AS chain_pem")
+        $crate::storage::certificates::sql::read_columns!("CASE WHEN described_at = modified_at THEN '' ELSE chain_pem END AS chain_pem")
     };
 }
+
+pub(in crate::storage) use {columns, listed_columns, read_columns};
 
 /// Whether the zone `$2` may use a custom CSR: one of its own, or one of the account that it was granted with, while that account is granted.
 /// The zone itself is `tenant`, of which something can be asked.
@@ -45,7 +60,7 @@ macro_rules! may_be_used {
 /// A statement about the certificates that a scope, `$1`, sees.
 macro_rules! seen {
     (find $is_seen:literal) => {
-        concat!("SELECT ", columns!(), " FROM custom_certificates WHERE ", $is_seen, " AND id = $2")
+        concat!("SELECT ", read_columns!(), " FROM custom_certificates WHERE ", $is_seen, " AND id = $2")
     };
     (delete $is_seen:literal) => {
         concat!("DELETE FROM custom_certificates WHERE ", $is_seen, " AND id = $2 RETURNING scope")
@@ -103,21 +118,21 @@ statements! {
     "UPDATE custom_certificates SET custom_csr_id = $3, chain_pem = $4, hosts = $5, issuer = $6, signature = $7, not_after = $8, \
      not_before = $9, serial_number = $10, fingerprint_sha256 = $11, bundle_method = COALESCE($12, bundle_method), \
      certificate_type = COALESCE($13, certificate_type), priority = COALESCE($14, priority), modified_at = $15, described_at = $15, \
-     expiry_told_until = $15 WHERE id = $1 AND scope = $2 RETURNING ",
-    columns!()
+     expiry_told_until = $15, ari_next_at = NULL WHERE id = $1 AND scope = $2 RETURNING ",
+    read_columns!()
     );
     pub(super) EDIT_CERTIFICATE = concat!(
     "UPDATE custom_certificates SET bundle_method = COALESCE($3, bundle_method), certificate_type = COALESCE($4, certificate_type), \
      priority = COALESCE($5, priority), modified_at = $6, described_at = CASE WHEN described_at = modified_at THEN $6 ELSE described_at END \
      WHERE id = $1 AND scope = $2 RETURNING ",
-    columns!()
+    read_columns!()
     );
     /// Those of a custom CSR that are over: `$2` is the first notAfter that is not.
     pub(super) DELETE_EXPIRED_CERTIFICATES = "DELETE FROM custom_certificates WHERE custom_csr_id = $1 AND not_after < $2 RETURNING id, scope";
     pub(super) FIND_CERTIFICATE_OF_CSR = "SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT 1";
     /// The next `$2` certificates of all zones after the ID `$1`.
     pub(super) ALL_CERTIFICATES = concat!("SELECT ", listed_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");
-    pub(super) EXPORT_CERTIFICATE = concat!("SELECT ", columns!(), " FROM custom_certificates WHERE id = $1");
+    pub(super) EXPORT_CERTIFICATE = concat!("SELECT ", read_columns!(), " FROM custom_certificates WHERE id = $1");
     /// The sealed private key of custom CSR `$1`, which a certificate of the zone `$2` uses, where the zone may use it.
     pub(super) SEALED_OF_CSR = concat!(
     "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs WHERE id = $1 AND status = 'active' AND ",

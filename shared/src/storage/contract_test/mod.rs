@@ -11,6 +11,7 @@ mod key_pool;
 mod listing;
 mod master_keys;
 mod processes;
+mod renewals;
 mod uploads;
 mod webhooks;
 

@@ -49,14 +49,14 @@ async fn create(store: &dyn Store, scope: &Scope, events: &[&str]) -> WebhookCre
     store.create_webhook(&new, &actor(), now().minus(DAY * 400)).await.unwrap()
 }
 
-async fn webhook(store: &dyn Store, scope: &Scope, events: &[&str]) -> WebhookId {
+pub(super) async fn webhook(store: &dyn Store, scope: &Scope, events: &[&str]) -> WebhookId {
     match create(store, scope, events).await {
         WebhookCreation::Created(webhook) => webhook.id,
         other => panic!("{other:?}"),
     }
 }
 
-async fn due(store: &dyn Store, id: WebhookId) -> Vec<Due> {
+pub(super) async fn due(store: &dyn Store, id: WebhookId) -> Vec<Due> {
     store.take_due(id, 1_000, LEASE, now()).await.unwrap()
 }
 

@@ -189,7 +189,12 @@ impl<'a> CsrRow<'a> {
 
 impl<DB: Dialect> Sql<DB> {
     /// Decides a batch, and writes what is accepted.
-    async fn accept(&self, tx: &mut Lent<DB>, requests: &[&Request], waits: bool) -> Result<Vec<Option<Acceptance>>, StoreError> {
+    pub(in crate::storage) async fn accept(
+        &self,
+        tx: &mut Lent<DB>,
+        requests: &[&Request],
+        waits: bool,
+    ) -> Result<Vec<Option<Acceptance>>, StoreError> {
         let mut ledger = Ledger::default();
         self.lock_scopes(tx, requests, waits, &mut ledger).await?;
         self.find_records(tx, requests, &mut ledger).await?;

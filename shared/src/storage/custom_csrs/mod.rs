@@ -10,12 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::list::{Direction, ListQuery, Order, Page};
-pub(super) use self::{
-    accept::Accepting,
-    read::{Reading, columns, is_pending},
-};
 #[cfg(test)]
 pub(super) use self::{accept::STATEMENTS as ACCEPT_STATEMENTS, list::STATEMENTS as LIST_STATEMENTS, read::STATEMENTS as READ_STATEMENTS};
+pub(super) use self::{
+    accept::{Accepting, Request as AcceptRequest},
+    read::{Reading, columns, columns_with_certificates, is_pending},
+};
 use super::{
     Dialect, Signal, SqlStore, StoreError,
     engine::{Reader, statements, values},

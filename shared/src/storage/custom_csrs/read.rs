@@ -24,7 +24,7 @@ macro_rules! columns {
 macro_rules! columns_with_certificates {
     () => {
         concat!(
-            $crate::storage::custom_csrs::read::columns!(),
+            $crate::storage::custom_csrs::columns!(),
             ", (SELECT string_agg(c.id, ',' ORDER BY c.uploaded_at, c.id) FROM custom_certificates c \
              WHERE c.custom_csr_id = custom_csrs.id) AS certificate_ids"
         )
