@@ -98,7 +98,7 @@ class Authority:
         builder = builder.not_valid_before(moment + begins).not_valid_after(end)
         return builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
 
-    def issue(self, csr: str, *, begins=-SECOND, ends=90 * DAY, sans: list | None = None, subject=None, ca: bool = False) -> str:
+    def issue(self, csr: str, *, begins=-SECOND, ends=90 * DAY, sans: list | None = None, subject=None, ca: bool = False, authority_key: bool = False) -> str:
         """
         Signs a CSR, with its SANs unless others are given, which may be of any kind.
 
@@ -110,6 +110,8 @@ class Authority:
         builder = self._builder(subject or request.subject, request.public_key(), begins, ends, ca, self)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if authority_key:
+            builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         return pem(builder.sign(self.key, self.digest))
 
     def issue_by_openssl(self, csr: str, *, begins=-SECOND, ends=90 * DAY, digest: str = "sha256", ca: bool = False) -> str:

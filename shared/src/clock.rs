@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::{
-    OffsetDateTime,
+    OffsetDateTime, PrimitiveDateTime,
     format_description::{BorrowedFormatItem, well_known::Rfc3339},
     macros::format_description,
 };
@@ -70,6 +70,13 @@ const HTTP_DATE: &[BorrowedFormatItem<'_>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 impl Timestamp {
+    /// Parses a time as in HTTP's Date header, or returns `None`.
+    #[must_use]
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let at = PrimitiveDateTime::parse(text, HTTP_DATE).ok()?.assume_utc();
+        Some(Self(at.unix_timestamp().saturating_mul(1_000_000)))
+    }
+
     /// The time as in HTTP's Date header, or `None` outside the years 1970 to 9999.
     #[must_use]
     pub fn http_date(self) -> Option<String> {
@@ -125,5 +132,11 @@ mod tests {
         assert_eq!(Timestamp::from_micros(253_402_300_799_000_000).http_date().unwrap(), "Fri, 31 Dec 9999 23:59:59 GMT");
         assert_eq!(Timestamp::from_micros(253_402_300_800_000_000).http_date(), None);
         assert_eq!(Timestamp::from_micros(-1).http_date(), None);
+        assert_eq!(Timestamp::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Timestamp::from_micros(784_111_777_000_000)));
+        assert!(
+            ["", "1994-11-06", "Sun, 06 Nov 1994 08:49:37 CET", "Sun, 31 Feb 1994 08:49:37 GMT"]
+                .iter()
+                .all(|text| Timestamp::parse_http_date(text).is_none())
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! The domain of csrd without HTTP: the table of codes, the validator, sealing and storage.
 
+pub mod ari;
 pub mod audit;
 pub mod bodies;
 pub mod clock;

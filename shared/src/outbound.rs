@@ -38,6 +38,15 @@ pub struct OutboundSettings {
     pub reach: Reach,
 }
 
+/// What was answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The body.
+    pub body: Vec<u8>,
+    /// The Retry-After header, as it came.
+    pub retry_after: Option<String>,
+}
+
 /// Why no request can be sent, or why it has no answer that counts: one line without the URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -90,6 +99,26 @@ impl Outbound {
     /// [`OutboundError`] if there is no answer 200, not all of it in 10 s, or more than 1 MiB.
     pub async fn get(&self, url: &Url, accept: &str) -> Result<Vec<u8>, OutboundError> {
         let answer = async { whole(self.follow(url, accept).await?).await };
+        let late = |_| OutboundError(format!("no whole answer came within {} s", self.get_time.as_secs_f64()));
+        tokio::time::timeout(self.get_time, answer).await.map_err(late)?
+    }
+
+    /// Reads what is at this URL, and when it may be read again. No redirect is followed.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Outbound::get`].
+    pub async fn ask(&self, url: &Url, accept: &str) -> Result<Answer, OutboundError> {
+        self.gate.check_literal(url)?;
+        let answer = async {
+            let request = self.client.get(url.clone()).header(header::ACCEPT, accept);
+            let response = request.send().await.map_err(|error| OutboundError(cause(&error)))?;
+            if response.status() != StatusCode::OK {
+                return Err(OutboundError(format!("the answer has the status {}", response.status().as_u16())));
+            }
+            let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            Ok(Answer { body: whole(response).await?, retry_after })
+        };
         let late = |_| OutboundError(format!("no whole answer came within {} s", self.get_time.as_secs_f64()));
         tokio::time::timeout(self.get_time, answer).await.map_err(late)?
     }
@@ -248,6 +277,28 @@ mod tests {
         for status in ["404", "500", "204", "206", "304"] {
             assert_eq!(at_once(&format!("{status} x"), b"", 0).await.unwrap_err(), format!("the answer has the status {status}"));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_says_when_to_ask_again_and_follows_no_redirect() {
+        for (head, expected) in [
+            ("200 OK\r\nRetry-After: 21600", Ok((2, Some("21600".to_owned())))),
+            ("200 OK", Ok((2, None))),
+            ("302 Found\r\nLocation: /other", Err("the answer has the status 302".to_owned())),
+            ("503 Busy\r\nRetry-After: 5", Err("the answer has the status 503".to_owned())),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url: Url = format!("http://{}/x", listener.local_addr().unwrap()).parse().unwrap();
+            let server = tokio::spawn(async move {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                serve(&mut connection, head, b"{}", 1, Duration::ZERO).await
+            });
+            let answer = Outbound::new(None, Reach::Anywhere).unwrap().ask(&url, "application/json").await;
+            server.abort();
+            assert_eq!(answer.map(|answer| (answer.body.len(), answer.retry_after)).map_err(|error| error.to_string()), expected);
+        }
+        let private = Outbound::new(None, Reach::Public).unwrap().ask(&"https://10.0.0.1/".parse().unwrap(), "*/*").await;
+        assert_eq!(private.unwrap_err(), OutboundError::refused());
     }
 
     #[tokio::test]

@@ -56,6 +56,7 @@ async fn main() {
         blocked_keys: BlockedKeys::default(),
         outbound: OutboundSettings { ca_pem: None, reach: Reach::Anywhere },
         public_url: None,
+        ari_directories: Vec::new(),
     };
     let workers = Workers::start(&test.database, config).unwrap();
     let mut waits = Vec::with_capacity(ROUNDS);

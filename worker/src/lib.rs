@@ -1,5 +1,6 @@
 //! The workers of csrd: they make private keys and certification requests, and maintain the queue.
 
+mod ari;
 mod csr;
 mod deliver;
 mod generate;
@@ -18,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use ari::Asker;
 use deliver::Deliverer;
 pub use deliver::{NoWebhookKey, webhook_key};
 use futures::future::join_all;
@@ -37,9 +39,15 @@ use make::Maker;
 pub use queue::Heartbeat;
 use queue::{Supervised, Work, supervise};
 use renew::Renewer;
-use shared::{clock::Clock, outbound::OutboundSettings, seal::Sealer, storage::Database};
+use shared::{
+    ari::AriDirectory,
+    clock::Clock,
+    outbound::OutboundSettings,
+    seal::Sealer,
+    storage::{Database, Store},
+};
 use tokio::{
-    sync::{Notify, OnceCell, watch},
+    sync::{Mutex, Notify, OnceCell, watch},
     task::JoinSet,
 };
 pub use trouble::Trouble;
@@ -74,6 +82,8 @@ pub struct WorkerConfig {
     pub outbound: OutboundSettings,
     /// What the hand-over links of events begin with, without a slash at the end; none: events have no links.
     pub public_url: Option<String>,
+    /// Whom to ask when certificates are to be renewed.
+    pub ari_directories: Vec<AriDirectory>,
 }
 
 /// The running workers of this process.
@@ -107,19 +117,20 @@ impl Workers {
         let failed_checks = Arc::new(FailedChecks::default());
         let (delivering_sender, delivering) = watch::channel(0);
         let links = Arc::new(Links {
-            public_url: config.public_url,
+            public_url: config.public_url.clone(),
             store: Arc::clone(&database.store),
             sealer: Arc::clone(&config.sealer),
             clock: Arc::clone(&config.clock),
             made: OnceCell::new(),
             said: Once::new(),
         });
+        look_after_certificates(&mut tasks, &database.store, &config, &links, &stopped);
         let deliverer = Arc::new(Deliverer {
             store: Arc::clone(&database.store),
             sealer: Arc::clone(&config.sealer),
             clock: Arc::clone(&config.clock),
             settings: config.outbound,
-            links: Arc::clone(&links),
+            links,
             outbound: OnceLock::new(),
             woken: watch::Sender::new(0),
         });
@@ -186,13 +197,6 @@ impl Workers {
         tasks.spawn(supervise(supervised));
         tasks.spawn(supervise(deliveries));
         tasks.spawn(deliverer.wake(stopped.clone()));
-        let renewer = Renewer {
-            store: Arc::clone(&database.store),
-            clock: Arc::clone(&config.clock),
-            links,
-            interval: config.schedule.sweep_interval,
-        };
-        tasks.spawn(renewer.run(stopped.clone()));
         tasks.spawn(maintain(Arc::clone(&database.store), config.clock, config.schedule, stopped));
         Ok(Self { id, stop, end, alive, running, delivering, cut, trouble, tasks, key_threads, failed_checks })
     }
@@ -246,4 +250,29 @@ impl Workers {
         }
         finished
     }
+}
+
+/// Has certificates renewed in time, and their issuers asked when that is.
+fn look_after_certificates(
+    tasks: &mut JoinSet<()>,
+    store: &Arc<dyn Store>,
+    config: &WorkerConfig,
+    links: &Arc<Links>,
+    stopped: &watch::Receiver<bool>,
+) {
+    let (clock, interval) = (&config.clock, config.schedule.sweep_interval);
+    let renewer = Renewer { store: Arc::clone(store), clock: Arc::clone(clock), links: Arc::clone(links), interval };
+    tasks.spawn(renewer.run(stopped.clone()));
+    if config.ari_directories.is_empty() {
+        return;
+    }
+    let asker = Asker {
+        store: Arc::clone(store),
+        clock: Arc::clone(clock),
+        settings: config.outbound.clone(),
+        directories: config.ari_directories.clone(),
+        interval,
+        known: Mutex::default(),
+    };
+    tasks.spawn(asker.run(stopped.clone()));
 }

@@ -16,9 +16,10 @@ use api::{
 };
 use clap::Args;
 use shared::{
+    ari::AriDirectory,
     clock::SystemClock,
     custom_csr::{KeyType, KeyTypes},
-    outbound::OutboundSettings,
+    outbound::{Gate, OutboundSettings},
     seal::Sealer,
     storage::{Access, Database, Migrate, Store},
 };
@@ -34,7 +35,8 @@ use worker::{
 use super::{
     bad_setting,
     master_keys::{Following, Process},
-    settings::{duration, key_type, public_url},
+    outbound::OutboundArgs,
+    settings::{ari_directory, duration, key_type, public_url},
 };
 
 /// The most that a list of blocked keys may hold, in bytes: a million keys.
@@ -73,6 +75,10 @@ pub struct ProcessArgs {
     /// What hand-over links begin with: the URL of the service. Without it, a request makes links to where it was sent, and events carry none
     #[arg(long, env = "CSRD_PUBLIC_URL", hide_env_values = true, value_name = "URL", value_parser = public_url)]
     pub public_url: Option<String>,
+    /// An issuer that workers ask when it wants its certificates renewed (ARI, RFC 9773), and its ACME directory; repeatable. NAME is the issuer's
+    /// organization, its common name, or its key identifier in hexadecimal; in the variable, semicolons stand between two
+    #[arg(long, env = "CSRD_ARI_DIRECTORIES", hide_env_values = true, value_name = "NAME=URL", value_delimiter = ';', value_parser = ari_directory)]
+    ari_directories: Vec<AriDirectory>,
 }
 
 impl ProcessArgs {
@@ -96,6 +102,15 @@ impl ProcessArgs {
     /// The key types that requests may ask for.
     pub fn key_types(&self) -> KeyTypes {
         KeyTypes::new(self.key_types.iter().copied())
+    }
+
+    /// How requests are sent that tenants and issuers have us send. ACME directories to which none may go are refused now.
+    pub fn outbound(&self, args: &OutboundArgs) -> anyhow::Result<OutboundSettings> {
+        for directory in &self.ari_directories {
+            let refused = |reason| bad_setting(format!("--ari-directories: the URL of {} {reason}", directory.issuer));
+            Gate::new(args.reach()).target(&directory.url).map_err(refused)?;
+        }
+        args.settings()
     }
 
     /// The keys that are not to be used.
@@ -142,6 +157,7 @@ impl ProcessArgs {
             blocked_keys,
             outbound,
             public_url: self.public_url.clone(),
+            ari_directories: self.ari_directories.clone(),
         };
         Workers::start(database, config).context("the key generation threads cannot be started")
     }

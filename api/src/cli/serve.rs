@@ -160,7 +160,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let authenticator =
         |settings: &JwtSettings| Authenticator::new(settings, clock.clone()).map_err(|error| bad_setting(error.to_string()));
     let configured = source.clone().map(|source| authenticator(&args.jwt.with(source))).transpose()?;
-    let outbound = args.outbound.settings()?;
+    let outbound = args.process.outbound(&args.outbound)?;
     let provider = provider(source.as_ref(), &args.outbound)?;
     if configured.is_none() {
         demo::check_listener(listen)?;

@@ -12,7 +12,7 @@ use std::{
 
 use clap::Command;
 use poem::http::{HeaderValue, Uri};
-use shared::{custom_csr::KeyType, printable::escape};
+use shared::{ari::AriDirectory, custom_csr::KeyType, printable::escape};
 use url::Url;
 
 /// How long the last words of a process wait for their reader.
@@ -105,6 +105,17 @@ pub fn public_url(text: &str) -> Result<String, String> {
         return Err("write where the service is reached and nothing after it, such as https://csrd.platform.example".to_owned());
     }
     Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// Reads the name of an issuer and the URL of its ACME directory. Both may have a `=` in them.
+pub fn ari_directory(text: &str) -> Result<AriDirectory, String> {
+    let expected = || "write NAME=URL, such as \"Acme Trust=https://acme.example/directory\"".to_owned();
+    let at = ["=https://", "=http://"].iter().filter_map(|sign| text.find(sign)).min().ok_or_else(expected)?;
+    let (issuer, url) = (text[..at].trim(), text[at + 1..].trim());
+    if issuer.is_empty() {
+        return Err(expected());
+    }
+    Ok(AriDirectory { issuer: issuer.to_owned(), url: web_url(url)? })
 }
 
 /// Reads an origin as browsers send it, so that it equals theirs byte for byte: lower case, without the port that its scheme has anyway.
@@ -210,6 +221,20 @@ mod tests {
         }
         for other in ["", "csrd.example", "https://csrd.example/?a", "https://csrd.example/#a", "https://u@csrd.example"] {
             assert!(super::public_url(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_acme_directory_has_the_name_of_its_issuer_before_it() {
+        for (text, issuer, url) in [
+            ("Acme Trust=https://acme.example/directory", "Acme Trust", "https://acme.example/directory"),
+            ("O=Acme, Inc.=http://127.0.0.1:1/dir?a=b", "O=Acme, Inc.", "http://127.0.0.1:1/dir?a=b"),
+        ] {
+            let directory = super::ari_directory(text).unwrap();
+            assert_eq!((&*directory.issuer, &*directory.url), (issuer, url));
+        }
+        for other in ["", "Acme", "=https://acme.example", "Acme=ftp://acme.example", "Acme=https://u@acme.example"] {
+            assert!(super::ari_directory(other).is_err(), "{other}");
         }
     }
 

@@ -60,7 +60,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     let _last_lines = log::start(&args.log);
     args.process.check()?;
     let blocked_keys = args.process.blocked_keys()?;
-    let outbound = args.outbound.settings()?;
+    let outbound = args.process.outbound(&args.outbound)?;
     if matches!(args.database.location()?, Location::Sqlite(_)) {
         return Err(bad_setting("--database-url: csrd worker needs postgres://…: on SQLite the workers are part of csrd serve"));
     }

@@ -139,6 +139,7 @@ impl Api {
                 blocked_keys: BlockedKeys::default(),
                 outbound: OutboundSettings { ca_pem: None, reach: Reach::Anywhere },
                 public_url: None,
+                ari_directories: Vec::new(),
             };
             Workers::start(&test.database, config).unwrap()
         });

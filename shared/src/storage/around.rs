@@ -5,13 +5,13 @@ use std::{future::Future, ops::RangeInclusive, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Acceptance, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal,
-    CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, DueRenewal, FigureStore, Figures, GeneratedCsr, Generation,
-    Generations, HandoverCreation, Handovers, IdempotencyKey, KeyHolder, KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse,
-    MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey, PoolKeys, PoolUse, Purge,
-    Receiver, Registration, RenewalOutcome, Renewals, Repeat, Replacement, Resealed, Retirement, ScopeGrant, Scopes, SealedRecord,
-    SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, UsableCsr, Vitals, WebhookChange, WebhookCreation,
-    Webhooks,
+    Acceptance, AriStore, Asked, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery,
+    CertificateRefusal, CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, DueRenewal, FigureStore, Figures,
+    GeneratedCsr, Generation, Generations, HandoverCreation, Handovers, IdempotencyKey, KeyHolder, KeyHolders, ListQuery, Maintenance,
+    MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey,
+    PoolKeys, PoolUse, Purge, Receiver, Registration, RenewalOutcome, Renewals, Repeat, Replacement, Resealed, Retirement, ScopeGrant,
+    Scopes, SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, Unasked, UsableCsr, Vitals,
+    WebhookChange, WebhookCreation, Webhooks,
 };
 use crate::{
     audit::{Actor, NewEntry},
@@ -422,6 +422,22 @@ impl<A: Around> Renewals for AroundStore<A> {
         now: Timestamp,
     ) -> Result<RenewalOutcome, StoreError> {
         self.around.call("renew", self.inner.renew(due, link, actor, now)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> AriStore for AroundStore<A> {
+    async fn take_unasked(&self, limit: u32, until: Timestamp, now: Timestamp) -> Result<Vec<Unasked>, StoreError> {
+        self.around.call("take_unasked", self.inner.take_unasked(limit, until, now)).await
+    }
+    async fn end_asking(&self, unasked: &Unasked, asked: &Asked, next: Timestamp) -> Result<(), StoreError> {
+        self.around.call("end_asking", self.inner.end_asking(unasked, asked, next)).await
+    }
+    async fn look_again(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.around.call("look_again", self.inner.look_again(before)).await
+    }
+    async fn tell_renew_now(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.around.call("tell_renew_now", self.inner.tell_renew_now(now)).await
     }
 }
 

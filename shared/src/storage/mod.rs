@@ -3,6 +3,7 @@
 //! One file a subject: its trait, its types, its statements, its rows and its implementation. Below them, `engine` runs SQL on either
 //! database. Each method is one transaction: what it writes is written together or not at all. Times come from the caller.
 
+mod ari;
 mod around;
 mod audit;
 mod certificates;
@@ -33,6 +34,7 @@ mod prepare_test;
 use async_trait::async_trait;
 
 pub use self::{
+    ari::{AriStore, Asked, Unasked},
     around::{Around, AroundStore},
     audit::{AuditQuery, AuditRun, AuditStore},
     certificates::{
@@ -82,6 +84,7 @@ pub trait Store:
     + Webhooks
     + Deliveries
     + Renewals
+    + AriStore
     + FigureStore
     + Send
     + Sync

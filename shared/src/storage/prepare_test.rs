@@ -3,7 +3,7 @@
 use sqlx::{Executor, Pool, SqlSafeStr};
 
 use super::{
-    Dialect, Queue, audit, certificates,
+    Dialect, Queue, ari, audit, certificates,
     custom_csrs::{self, ACCEPT_STATEMENTS, LIST_STATEMENTS, READ_STATEMENTS},
     engine::{self, Statement},
     figures,
@@ -35,6 +35,7 @@ const ALL: &[&[(&str, Statement)]] = &[
     webhooks::DELIVERY_STATEMENTS,
     figures::STATEMENTS,
     renewals::STATEMENTS,
+    ari::STATEMENTS,
 ];
 
 async fn prepare_all<DB: Dialect>(pool: &Pool<DB>)

@@ -66,6 +66,7 @@ impl World {
             blocked_keys: self.blocked_keys.clone(),
             outbound: OutboundSettings { ca_pem: None, reach: Reach::Anywhere },
             public_url: None,
+            ari_directories: Vec::new(),
         };
         Workers::start(&self.test.database, config).unwrap()
     }

@@ -1,6 +1,7 @@
 //! The contract of [`Store`], one suite for every database.
 
 mod accepting;
+mod ari;
 mod auditing;
 mod batches;
 mod certificates;
