@@ -20,7 +20,7 @@ from postgres import Postgres, free_port
 COMMANDS = [
     [], ["serve"], ["worker"], ["migrate"], ["backup"], ["openapi"], ["keys"], ["keys", "init"], ["keys", "check"], ["zone"], ["zone", "grant"], ["zone", "revoke"],
     ["zone", "list"], ["account"], ["account", "grant"], ["account", "revoke"], ["account", "list"], ["token"], ["token", "issue"],
-    ["certificate"], ["certificate", "list"], ["certificate", "export"], ["audit"], ["completions"], ["man"],
+    ["certificate"], ["certificate", "list"], ["certificate", "export"], ["incident"], ["incident", "plan"], ["incident", "start"], ["incident", "status"], ["incident", "stop"], ["audit"], ["completions"], ["man"],
 ]  # fmt: skip
 
 

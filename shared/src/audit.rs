@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Timestamp,
-    ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, WebhookId},
+    ids::{CustomCertificateId, CustomCsrId, HandoverId, IncidentId, Scope, WebhookId},
 };
 
 /// How somebody reached csrd. A token may name anybody, even `os:root`: only this tells a request from a command.
@@ -52,7 +52,7 @@ pub struct Actor {
     pub via: Via,
     /// The peer's address, or `local` for commands.
     pub from: String,
-    /// The request's ID, or `None` for commands.
+    /// The request's ID; for the rekeys of an incident, the plan's ID; `None` for other commands.
     pub request_id: Option<String>,
 }
 
@@ -105,11 +105,17 @@ pub enum Action {
     HandoverUse,
     /// A hand-over link was revoked.
     HandoverRevoke,
+    /// A plan of rekeys was made.
+    IncidentPlan,
+    /// A plan was started, or goes on.
+    IncidentStart,
+    /// A plan was stopped.
+    IncidentStop,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Create,
         Self::Edit,
         Self::Delete,
@@ -129,6 +135,9 @@ impl Action {
         Self::HandoverOpen,
         Self::HandoverUse,
         Self::HandoverRevoke,
+        Self::IncidentPlan,
+        Self::IncidentStart,
+        Self::IncidentStop,
     ];
 
     /// The word in the table.
@@ -154,6 +163,9 @@ impl Action {
             Self::HandoverOpen => "handover_open",
             Self::HandoverUse => "handover_use",
             Self::HandoverRevoke => "handover_revoke",
+            Self::IncidentPlan => "incident_plan",
+            Self::IncidentStart => "incident_start",
+            Self::IncidentStop => "incident_stop",
         }
     }
 
@@ -164,8 +176,8 @@ impl Action {
     }
 }
 
-/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `webhook/ID`, `handover/ID`, `renewal_policy/ZONE`, `zone/ID`, `account/ID`,
-/// `master_key/ID` or `audit/COUNT/SHA256`.
+/// What it was done to. As text, `custom_csr/ID`, `custom_certificate/ID`, `webhook/ID`, `handover/ID`, `renewal_policy/ZONE`, `incident/ID`,
+/// `zone/ID`, `account/ID`, `master_key/ID` or `audit/COUNT/SHA256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
     /// A custom CSR.
@@ -189,6 +201,8 @@ pub enum Resource {
     Handover(HandoverId),
     /// The renewal policy of the entry's zone.
     RenewalPolicy,
+    /// A plan of rekeys.
+    Incident(IncidentId),
 }
 
 /// The zone or account of an entry, in the table's form: `zones/ID` or `accounts/ID`, where the ID may be `*` for all.
@@ -313,6 +327,12 @@ impl NewEntry {
         Self { action, resource: Resource::RenewalPolicy, scope: zone.into(), replaced: None }
     }
 
+    /// An entry about a plan of rekeys. It may be about all zones and accounts, and the table has no word for both.
+    #[must_use]
+    pub fn incident(action: Action, id: IncidentId) -> Self {
+        Self { action, resource: Resource::Incident(id), scope: AuditScope::all_zones(), replaced: None }
+    }
+
     /// The resource as text.
     #[must_use]
     pub fn resource(&self) -> String {
@@ -324,6 +344,7 @@ impl NewEntry {
             Resource::MasterKey(id) => format!("master_key/{id}"),
             Resource::Handover(id) => format!("handover/{id}"),
             Resource::RenewalPolicy => format!("renewal_policy/{}", self.scope.parts().1),
+            Resource::Incident(id) => format!("incident/{id}"),
             Resource::Scope => {
                 let (kind, id) = self.scope.parts();
                 format!("{kind}/{id}")

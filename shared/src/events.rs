@@ -15,10 +15,11 @@ use crate::{
 };
 
 /// All types of events.
-pub const TYPES: [&str; 10] = [
+pub const TYPES: [&str; 11] = [
     "custom_csr.active",
     "custom_csr.failed",
     "custom_csr.stale",
+    "custom_csr.incident_rekeyed",
     "custom_certificate.uploaded",
     "custom_certificate.replaced",
     "custom_certificate.deleted",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{CustomCsrId, WebhookId};
+use crate::ids::{CustomCsrId, IncidentId, WebhookId};
 
 /// The queue of key generations. The name is stored with every job: never change it.
 pub const GENERATE_CSR_QUEUE: &str = "generate-csr";
@@ -47,5 +47,28 @@ impl DeliverJob {
     #[must_use]
     pub fn webhook_id(&self) -> Option<WebhookId> {
         WebhookId::parse(&self.webhook_id)
+    }
+}
+
+/// The queue of rekeys that plans make. The name is stored with every job: never change it.
+pub const INCIDENT_QUEUE: &str = "incident-rekey";
+
+/// Wakes a worker for one plan that runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IncidentJob {
+    incident_id: String,
+}
+
+impl IncidentJob {
+    /// A job for this plan.
+    #[must_use]
+    pub fn new(id: IncidentId) -> Self {
+        Self { incident_id: id.to_string() }
+    }
+
+    /// The ID of the plan, or `None` if the payload holds something else.
+    #[must_use]
+    pub fn incident_id(&self) -> Option<IncidentId> {
+        IncidentId::parse(&self.incident_id)
     }
 }

@@ -10,6 +10,7 @@ pub mod custom_csr;
 pub mod events;
 pub mod handover;
 pub mod ids;
+pub mod incident;
 pub mod issue;
 pub mod job;
 pub mod metrics;

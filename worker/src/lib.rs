@@ -4,6 +4,7 @@ mod ari;
 mod csr;
 mod deliver;
 mod generate;
+mod incident;
 mod key_pool;
 pub mod keys;
 mod links;
@@ -25,6 +26,7 @@ pub use deliver::{NoWebhookKey, webhook_key};
 use futures::future::join_all;
 use generate::Generator;
 pub use generate::Limits;
+use incident::Rekeyer;
 use key_pool::{KeyPool, refill};
 use keys::{
     KeyGenerator,
@@ -57,6 +59,9 @@ use trouble::Troubles;
 const END_TIME: Duration = Duration::from_secs(1);
 /// The most webhooks that one process delivers to at once.
 const WEBHOOKS_AT_ONCE: usize = 32;
+
+/// The most plans of rekeys that one process runs at once.
+const INCIDENTS_AT_ONCE: usize = 4;
 
 /// What the workers of one process need.
 pub struct WorkerConfig {
@@ -94,6 +99,7 @@ pub struct Workers {
     alive: watch::Receiver<bool>,
     running: watch::Receiver<usize>,
     delivering: watch::Receiver<usize>,
+    rekeying: watch::Receiver<usize>,
     cut: watch::Receiver<bool>,
     trouble: watch::Receiver<Option<Trouble>>,
     tasks: JoinSet<()>,
@@ -130,8 +136,16 @@ impl Workers {
             sealer: Arc::clone(&config.sealer),
             clock: Arc::clone(&config.clock),
             settings: config.outbound,
-            links,
+            links: Arc::clone(&links),
             outbound: OnceLock::new(),
+            woken: watch::Sender::new(0),
+        });
+        let (rekeying_sender, rekeying) = watch::channel(0);
+        let rekeyer = Arc::new(Rekeyer {
+            store: Arc::clone(&database.store),
+            sealer: Arc::clone(&config.sealer),
+            clock: Arc::clone(&config.clock),
+            links,
             woken: watch::Sender::new(0),
         });
         let maker = Arc::new(Maker {
@@ -190,15 +204,29 @@ impl Workers {
             // What is not delivered is due again: nobody's health depends on it.
             alive: watch::Sender::new(false),
             stop: stopped.clone(),
-            end: ended,
+            end: ended.clone(),
             running: delivering_sender,
+            cut: watch::Sender::new(false),
+        };
+        let incidents = Supervised {
+            id: id.clone(),
+            queue: database.queue.clone(),
+            work: Work::Incidents(Arc::clone(&rekeyer)),
+            concurrency: INCIDENTS_AT_ONCE,
+            heartbeat: config.heartbeat,
+            // What is left is left to another job.
+            alive: watch::Sender::new(false),
+            stop: stopped.clone(),
+            end: ended,
+            running: rekeying_sender,
             cut: watch::Sender::new(false),
         };
         tasks.spawn(supervise(supervised));
         tasks.spawn(supervise(deliveries));
         tasks.spawn(deliverer.wake(stopped.clone()));
+        tasks.spawn(rekeyer.watch(incidents, stopped.clone()));
         tasks.spawn(maintain(Arc::clone(&database.store), config.clock, config.schedule, stopped));
-        Ok(Self { id, stop, end, alive, running, delivering, cut, trouble, tasks, key_threads, failed_checks })
+        Ok(Self { id, stop, end, alive, running, delivering, rekeying, cut, trouble, tasks, key_threads, failed_checks })
     }
 
     /// The ID of this process, which is part of the names of its workers in the job queue.
@@ -237,6 +265,7 @@ impl Workers {
         let none_runs = tokio::time::timeout(patience, async {
             let _ = self.running.wait_for(|running| *running == 0).await;
             let _ = self.delivering.wait_for(|delivering| *delivering == 0).await;
+            let _ = self.rekeying.wait_for(|rekeying| *rekeying == 0).await;
         });
         let none_runs = none_runs.await.is_ok();
         let finished = none_runs && !*self.cut.borrow();

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{
     clock::Clock,
+    incident,
     storage::{Store, StoreError},
 };
 use tokio::sync::watch;
@@ -44,13 +45,14 @@ pub async fn maintain(store: Arc<dyn Store>, clock: Arc<dyn Clock>, schedule: Sc
     }
 }
 
-/// Records the events that time brought, and forgets old deliveries.
+/// Records the events that time brought, and forgets old deliveries and plans.
 async fn tell_time(store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
     let told = store.tell_time(clock.now()).await?;
     if told > 0 {
         tracing::info!(told, "events of custom CSRs and certificates that time brought");
     }
-    store.purge_deliveries().await.map(drop)
+    store.purge_deliveries().await?;
+    store.purge_incidents(clock.now().minus(incident::KEPT)).await.map(drop)
 }
 
 async fn sweep_and_purge(store: &dyn Store, schedule: Schedule) -> Result<(), StoreError> {

@@ -14,13 +14,13 @@ use apalis_postgres::PostgresStorage;
 use apalis_sqlite::SqliteStorage;
 use futures::stream::{self, Stream as _};
 use shared::{
-    job::{DELIVER_QUEUE, DeliverJob, GENERATE_CSR_QUEUE, GenerateCsrJob},
+    job::{DELIVER_QUEUE, DeliverJob, GENERATE_CSR_QUEUE, GenerateCsrJob, INCIDENT_QUEUE, IncidentJob},
     seal::Sealer,
     storage::Queue,
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::{deliver::Deliverer, generate::Generator, poll::EventsAndTicks};
+use crate::{deliver::Deliverer, generate::Generator, incident::Rekeyer, poll::EventsAndTicks};
 
 /// How often to look for jobs without an event: an event may be missed, and a job whose time comes sends none.
 const TICK: Duration = Duration::from_millis(500);
@@ -73,6 +73,8 @@ pub enum Work {
     Generations(Arc<Generator>),
     /// Webhooks are told of events.
     Deliveries(Arc<Deliverer>),
+    /// Custom CSRs of plans are rekeyed.
+    Incidents(Arc<Rekeyer>),
 }
 
 impl Work {
@@ -80,6 +82,7 @@ impl Work {
         match self {
             Self::Generations(_) => GENERATE_CSR_QUEUE,
             Self::Deliveries(_) => DELIVER_QUEUE,
+            Self::Incidents(_) => INCIDENT_QUEUE,
         }
     }
 
@@ -88,6 +91,7 @@ impl Work {
         match self {
             Self::Generations(generator) => generator.store.signals().enqueued(),
             Self::Deliveries(deliverer) => deliverer.woken.subscribe(),
+            Self::Incidents(rekeyer) => rekeyer.woken.subscribe(),
         }
     }
 
@@ -95,6 +99,7 @@ impl Work {
         match self {
             Self::Generations(generator) => &generator.maker.sealer,
             Self::Deliveries(deliverer) => &deliverer.sealer,
+            Self::Incidents(rekeyer) => &rekeyer.sealer,
         }
     }
 }
@@ -216,6 +221,10 @@ impl Supervised {
             (Queue::Postgres(pool), Work::Deliveries(runner)) => {
                 run_worker!(self, name, polled, runner, deliver, postgres!(DeliverJob, pool))
             }
+            (Queue::Sqlite(pool), Work::Incidents(runner)) => run_worker!(self, name, polled, runner, rekey, sqlite!(IncidentJob, pool)),
+            (Queue::Postgres(pool), Work::Incidents(runner)) => {
+                run_worker!(self, name, polled, runner, rekey, postgres!(IncidentJob, pool))
+            }
         }
     }
 
@@ -318,6 +327,17 @@ async fn deliver(job: DeliverJob, handler: Data<Handler<Deliverer>>) -> Result<(
     match job.webhook_id() {
         None => tracing::error!("a job was dropped: it names no webhook"),
         Some(id) => Arc::clone(&handler.runner).run(id, handler.stop.clone()).await,
+    }
+    running.finish();
+    Ok(())
+}
+
+/// Runs the job of a plan. It never returns an error: what is left is left to another job.
+async fn rekey(job: IncidentJob, handler: Data<Handler<Rekeyer>>) -> Result<(), BoxDynError> {
+    let running = Running::new(&handler);
+    match job.incident_id() {
+        None => tracing::error!("a job was dropped: it names no plan"),
+        Some(id) => handler.runner.run(id, handler.stop.clone()).await,
     }
     running.finish();
     Ok(())

@@ -73,7 +73,8 @@ pub struct ListArgs {
     database: DatabaseArgs,
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
+/// Reads a time in full, a day, or so long ago.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(ago) = duration(text) {
         return Ok(SystemClock.now().minus(ago));
     }

@@ -92,6 +92,8 @@ pub async fn erase(args: EraseArgs) -> anyhow::Result<ExitCode> {
         store.delete_webhook(&scope, webhook.id, &actor, SystemClock.now()).await?;
     }
     store.delete_renewal_policy(&scope, &actor, SystemClock.now()).await?;
+    // Plans rekey nothing without a grant; what they say of it goes.
+    store.forget_in_incidents(&scope).await?;
     let mut erased = Erased::default();
     let is_done = erased.all_of(store, &scope, &actor).await;
     opened.close().await;

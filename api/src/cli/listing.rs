@@ -14,7 +14,7 @@ use super::{database::DatabaseArgs, settings::Output};
 pub struct ListArgs {
     /// Print lines of JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     #[command(flatten)]
     pub database: DatabaseArgs,
 }

@@ -10,6 +10,7 @@ mod database;
 mod demo;
 mod erase;
 mod export;
+mod incident;
 mod jwt;
 mod keys;
 mod limits;
@@ -85,6 +86,9 @@ enum Action {
     /// List certificates that came back, or export one with its private key
     #[command(subcommand)]
     Certificate(certificate::CertificateAction),
+    /// Rekey many custom CSRs at once, as when a CA is distrusted
+    #[command(subcommand)]
+    Incident(incident::IncidentAction),
     /// Print who did what, as lines of JSON
     Audit(audit::AuditArgs),
     /// Print a shell's completion script
@@ -212,6 +216,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Action::Account(action) => run_async(scopes::account(action)),
         Action::Token(action) => run_async(token::run(action)),
         Action::Certificate(action) => run_async(certificate::run(action)),
+        Action::Incident(action) => run_async(incident::run(action)),
         Action::Audit(args) => run_async(audit::audit(args)),
         Action::Erase(args) => run_async(erase::erase(args)),
     }

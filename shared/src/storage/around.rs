@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use super::{
     Acceptance, AriStore, Asked, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery,
     CertificateRefusal, CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, DueRenewal, FigureStore, Figures,
-    GeneratedCsr, Generation, Generations, HandoverCreation, Handovers, IdempotencyKey, KeyHolder, KeyHolders, ListQuery, Maintenance,
-    MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey,
-    PoolKeys, PoolUse, Purge, Receiver, Registration, RenewalOutcome, Renewals, Repeat, Replacement, Resealed, Retirement, ScopeGrant,
-    Scopes, SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, Unasked, UsableCsr, Vitals,
-    WebhookChange, WebhookCreation, Webhooks,
+    GeneratedCsr, Generation, Generations, HandoverCreation, Handovers, IdempotencyKey, Incidents, KeyHolder, KeyHolders, ListQuery,
+    Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewIncident, NewPoolKey, NewWebhook, Page,
+    PoolAddition, PoolKey, PoolKeys, PoolUse, Purge, Receiver, Registration, RenewalOutcome, Renewals, Repeat, Replacement, Resealed,
+    Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, Turn, Turned,
+    Unasked, UsableCsr, Vitals, WebhookChange, WebhookCreation, Webhooks, Woken,
 };
 use crate::{
     audit::{Actor, NewEntry},
@@ -20,7 +20,8 @@ use crate::{
     custom_certificate::CustomCertificate,
     custom_csr::{CustomCsr, KeyType},
     handover::{Handover, NewHandover, Secret},
-    ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, TenantId, WebhookId},
+    ids::{CustomCertificateId, CustomCsrId, HandoverId, IncidentId, Scope, TenantId, WebhookId},
+    incident::{Candidate, Incident, IncidentStatus, Rekey},
     renewal::{Fraction, RenewalKey, RenewalPolicy},
     webhook::{Delivery, Webhook},
     webhook_secret::WebhookKey,
@@ -438,6 +439,52 @@ impl<A: Around> AriStore for AroundStore<A> {
     }
     async fn tell_renew_now(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.around.call("tell_renew_now", self.inner.tell_renew_now(now)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> Incidents for AroundStore<A> {
+    async fn list_candidates(&self, after: Option<CustomCertificateId>, limit: u32, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
+        self.around.call("list_candidates", self.inner.list_candidates(after, limit, now)).await
+    }
+    async fn create_incident(&self, new: &NewIncident, actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
+        self.around.call("create_incident", self.inner.create_incident(new, actor, now)).await
+    }
+    async fn find_incident(&self, id: IncidentId) -> Result<Option<Incident>, StoreError> {
+        self.around.call("find_incident", self.inner.find_incident(id)).await
+    }
+    async fn list_incidents(&self) -> Result<Vec<Incident>, StoreError> {
+        self.around.call("list_incidents", self.inner.list_incidents()).await
+    }
+    async fn list_rekeys(&self, id: IncidentId, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<Rekey>, StoreError> {
+        self.around.call("list_rekeys", self.inner.list_rekeys(id, after, limit)).await
+    }
+    async fn start_incident(
+        &self,
+        id: IncidentId,
+        pause: Option<Duration>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<IncidentStatus>, StoreError> {
+        self.around.call("start_incident", self.inner.start_incident(id, pause, actor, now)).await
+    }
+    async fn stop_incident(&self, id: IncidentId, actor: &Actor, now: Timestamp) -> Result<Option<IncidentStatus>, StoreError> {
+        self.around.call("stop_incident", self.inner.stop_incident(id, actor, now)).await
+    }
+    async fn forget_in_incidents(&self, scope: &Scope) -> Result<(), StoreError> {
+        self.around.call("forget_in_incidents", self.inner.forget_in_incidents(scope)).await
+    }
+    async fn purge_incidents(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.around.call("purge_incidents", self.inner.purge_incidents(before)).await
+    }
+    async fn wake_incidents(&self) -> Result<Woken, StoreError> {
+        self.around.call("wake_incidents", self.inner.wake_incidents()).await
+    }
+    async fn take_turn(&self, turn: &Turn, now: Timestamp) -> Result<Turned, StoreError> {
+        self.around.call("take_turn", self.inner.take_turn(turn, now)).await
+    }
+    async fn end_turns(&self, id: IncidentId, runner: &str) -> Result<(), StoreError> {
+        self.around.call("end_turns", self.inner.end_turns(id, runner)).await
     }
 }
 

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     custom_csr::KeyType,
-    ids::{CustomCsrId, WebhookId},
-    job::{DeliverJob, GENERATE_CSR_QUEUE, GenerateCsrJob},
+    ids::{CustomCsrId, IncidentId, WebhookId},
+    job::{DeliverJob, GENERATE_CSR_QUEUE, GenerateCsrJob, IncidentJob},
 };
 
 statements! {
@@ -71,6 +71,12 @@ impl NewJob {
     /// A job with a fresh ID that wakes a worker for the deliveries of this webhook.
     pub fn deliver(id: WebhookId) -> Result<Self, StoreError> {
         let job = serde_json::to_string(&DeliverJob::new(id)).map_err(|error| StoreError::Internal(error.to_string()))?;
+        Ok(Self { id: Ulid::generate().to_string(), job })
+    }
+
+    /// A job with a fresh ID that wakes a worker for this plan.
+    pub fn incident(id: IncidentId) -> Result<Self, StoreError> {
+        let job = serde_json::to_string(&IncidentJob::new(id)).map_err(|error| StoreError::Internal(error.to_string()))?;
         Ok(Self { id: Ulid::generate().to_string(), job })
     }
 }

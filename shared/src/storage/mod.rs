@@ -14,6 +14,7 @@ mod error;
 mod figures;
 mod generation;
 mod handovers;
+mod incidents;
 mod jobs;
 mod key_holders;
 mod key_pool;
@@ -51,6 +52,7 @@ pub use self::{
     figures::{FigureStore, Figures},
     generation::{CompletionOutcome, GeneratedCsr, Generation, Generations},
     handovers::{HANDOVER_KEPT_AFTER, HANDOVERS_KEPT, HandoverCreation, Handovers, MAX_HANDOVERS_OF_CSR},
+    incidents::{Incidents, NewIncident, PlannedCertificate, Successor, TURN_MAX, Turn, Turned, Woken},
     key_holders::{KeyHolder, KeyHolders},
     key_pool::{NewPoolKey, PoolAddition, PoolKey, PoolKeys},
     maintenance::{Maintenance, Purge, Sweep, Vitals},
@@ -85,6 +87,7 @@ pub trait Store:
     + Deliveries
     + Renewals
     + AriStore
+    + Incidents
     + FigureStore
     + Send
     + Sync

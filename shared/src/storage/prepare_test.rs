@@ -8,7 +8,9 @@ use super::{
     engine::{self, Statement},
     figures,
     generation::{self, COMPLETE_STATEMENTS},
-    handovers, jobs, key_holders, key_pool, maintenance, master_keys, renewals, scopes, sealed_records, webhooks,
+    handovers,
+    incidents::{self, TURN_STATEMENTS},
+    jobs, key_holders, key_pool, maintenance, master_keys, renewals, scopes, sealed_records, webhooks,
 };
 use crate::testing::TestDatabase;
 
@@ -26,6 +28,8 @@ const ALL: &[&[(&str, Statement)]] = &[
     certificates::STATEMENTS,
     certificates::KEY_STATEMENTS,
     handovers::STATEMENTS,
+    incidents::STATEMENTS,
+    TURN_STATEMENTS,
     master_keys::STATEMENTS,
     sealed_records::STATEMENTS,
     key_holders::STATEMENTS,

@@ -15,6 +15,7 @@ mod leaf_names;
 mod parsed;
 mod path;
 pub mod pem;
+pub mod provenance;
 mod pss;
 mod readings;
 mod signature;

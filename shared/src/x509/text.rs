@@ -71,7 +71,8 @@ pub fn issuer(name: &X509Name<'_>) -> String {
 }
 
 /// A name in the order in which it was written.
-fn whole(name: &X509Name<'_>) -> String {
+#[must_use]
+pub fn whole(name: &X509Name<'_>) -> String {
     let word = |attribute: &AttributeTypeAndValue<'_>| format!("{}={}", attribute_type(attribute.attr_type()), value(attribute));
     name.iter_attributes().map(word).collect::<Vec<_>>().join(", ")
 }

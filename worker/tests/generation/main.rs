@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod faults;
+mod incidents;
 mod key_pool;
 mod support;
 mod unfit;

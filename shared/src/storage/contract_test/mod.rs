@@ -8,6 +8,7 @@ mod certificates;
 mod figures;
 mod generating;
 mod handovers;
+mod incidents;
 mod key_pool;
 mod listing;
 mod master_keys;

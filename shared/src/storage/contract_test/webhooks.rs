@@ -61,7 +61,7 @@ pub(super) async fn due(store: &dyn Store, id: WebhookId) -> Vec<Due> {
 }
 
 /// The types of the events that are due, with the IDs of what they are about, in any order.
-async fn told(store: &dyn Store, id: WebhookId) -> Vec<(String, String)> {
+pub(super) async fn told(store: &dyn Store, id: WebhookId) -> Vec<(String, String)> {
     let about = |due: &Due| {
         let body: Value = serde_json::from_str(&events::body(&due.event, due.occurred_at, &due.data, None).unwrap()).unwrap();
         body["data"]["id"].as_str().unwrap().to_owned()

@@ -216,6 +216,26 @@ impl<DB: Dialect> Sql<DB> {
         Ok(decisions)
     }
 
+    /// Accepts custom CSRs that take the places of others in the quota: neither it nor the bounds of their scopes are asked for or changed. What
+    /// became of each: accepted, or not granted.
+    pub(in crate::storage) async fn accept_in_place(&self, tx: &mut Lent<DB>, requests: &[Request]) -> Result<Vec<Acceptance>, StoreError> {
+        let (mut ledger, requests) = (Ledger::default(), requests.iter().collect::<Vec<_>>());
+        self.lock_scopes(tx, &requests, true, &mut ledger).await?;
+        let decisions: Vec<_> = requests.iter().map(|request| ledger.decide_in_place(&request.new, request.now)).collect();
+        let accepted: Vec<_> = decisions
+            .iter()
+            .zip(&requests)
+            .filter_map(|(decision, request)| match decision {
+                Acceptance::Accepted(csr) => Some((&**csr, *request)),
+                _ => None,
+            })
+            .collect();
+        if !accepted.is_empty() {
+            self.write_accepted(tx, &accepted).await?;
+        }
+        Ok(decisions)
+    }
+
     async fn lock_scopes(&self, tx: &mut Lent<DB>, requests: &[&Request], waits: bool, ledger: &mut Ledger) -> Result<(), StoreError> {
         let wanted = scope_rows(requests.iter().copied());
         let names = given_rows(&wanted)?;

@@ -78,6 +78,14 @@ impl Ledger {
         *self.accepted.entry(name).or_default() += 1;
         Some(Acceptance::Accepted(Box::new(accepted(new, grant, now))))
     }
+
+    /// What becomes of a request that takes the place of another custom CSR in the quota.
+    pub fn decide_in_place(&self, new: &NewCustomCsr, now: Timestamp) -> Acceptance {
+        match self.grants.get(&new.scope).filter(|grant| grant.granted) {
+            Some(grant) => Acceptance::Accepted(Box::new(accepted(new, grant, now))),
+            None => Acceptance::NotGranted,
+        }
+    }
 }
 
 fn accepted(new: &NewCustomCsr, grant: &ScopeGrant, now: Timestamp) -> CustomCsr {

@@ -1,0 +1,359 @@
+//! Incidents: plans of rekeys are made, started, stopped and forgotten here; `turn` is what workers do about one that runs.
+
+mod turn;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+#[cfg(test)]
+pub(super) use self::turn::STATEMENTS as TURN_STATEMENTS;
+pub use self::turn::{Successor, TURN_MAX, Turn, Turned, Woken};
+use super::{
+    Dialect, SqlStore, StoreError,
+    engine::{Lent, Reader, Sql, given_rows, statements, values},
+};
+use crate::{
+    audit::{Action, Actor, NewEntry},
+    clock::Timestamp,
+    custom_certificate::LAST_SECOND,
+    ids::{CustomCertificateId, CustomCsrId, IncidentId, Scope},
+    incident::{Candidate, Incident, IncidentStatus, Progress, Rekey},
+};
+
+/// A plan about to be stored.
+#[derive(Debug, Clone)]
+pub struct NewIncident {
+    /// Its ID, chosen by the caller.
+    pub id: IncidentId,
+    /// What was asked for: [`Filters::json`](crate::incident::Filters::json).
+    pub filters: Value,
+    /// What it is about.
+    pub certificates: Vec<PlannedCertificate>,
+}
+
+/// A certificate of a plan.
+#[derive(Debug, Clone)]
+pub struct PlannedCertificate {
+    /// Its ID.
+    pub id: CustomCertificateId,
+    /// Its zone.
+    pub zone: Scope,
+    /// The custom CSR that it uses.
+    pub custom_csr_id: CustomCsrId,
+    /// The zone or account of the custom CSR.
+    pub scope: Scope,
+}
+
+/// The part of the storage that is incidents. Each method is one transaction, as in [`super::Store`], but for the batches of a purge.
+///
+/// A plan rekeys each of its custom CSRs once at most: its row says so, and is written with the new custom CSR. One that another plan rekeyed
+/// since this one was made is passed over. The new custom CSR takes no place in the quota while the old one is there, and its place when
+/// that is deleted.
+#[async_trait]
+pub trait Incidents: Send + Sync {
+    /// The next `limit` certificates of all zones that are not expired at `now` and whose custom CSR is active, by ID, after this one.
+    async fn list_candidates(&self, after: Option<CustomCertificateId>, limit: u32, now: Timestamp) -> Result<Vec<Candidate>, StoreError>;
+
+    /// Stores a plan, which changes nothing yet.
+    async fn create_incident(&self, new: &NewIncident, actor: &Actor, now: Timestamp) -> Result<(), StoreError>;
+
+    /// The plan with this ID.
+    async fn find_incident(&self, id: IncidentId) -> Result<Option<Incident>, StoreError>;
+
+    /// All plans, the newest first.
+    async fn list_incidents(&self) -> Result<Vec<Incident>, StoreError>;
+
+    /// The next `limit` custom CSRs of a plan, by ID, after this one, with what became of them.
+    async fn list_rekeys(&self, id: IncidentId, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<Rekey>, StoreError>;
+
+    /// Has the workers rekey what is left of a plan, with this much time between two rekeys of all of them together; zero is none, and
+    /// nothing leaves it as it was. Returns where the plan stood before, or `None` if there is no such plan. One that is done stays so.
+    async fn start_incident(
+        &self,
+        id: IncidentId,
+        pause: Option<Duration>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<IncidentStatus>, StoreError>;
+
+    /// Has the workers rekey no more, if they do. Returns where the plan stood before, or `None` if there is no such plan.
+    async fn stop_incident(&self, id: IncidentId, actor: &Actor, now: Timestamp) -> Result<Option<IncidentStatus>, StoreError>;
+
+    /// Forgets what plans say of a zone or an account.
+    async fn forget_in_incidents(&self, scope: &Scope) -> Result<(), StoreError>;
+
+    /// Deletes plans that ended before this time, or were made before it and never started; how many.
+    async fn purge_incidents(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Gives every plan that runs, and that no worker is at, a job.
+    async fn wake_incidents(&self) -> Result<Woken, StoreError>;
+
+    /// Rekeys the next custom CSRs of a plan that runs, as many as are due, unless another runner is at it.
+    async fn take_turn(&self, turn: &Turn, now: Timestamp) -> Result<Turned, StoreError>;
+
+    /// Leaves a plan to other runners at once.
+    async fn end_turns(&self, id: IncidentId, runner: &str) -> Result<(), StoreError>;
+}
+
+/// Rows of a plan that one statement writes.
+const CHUNK: usize = 1_000;
+
+/// Which plans are so old that they are deleted: those that ended before `$1`, or were made before it and never started.
+macro_rules! old_incidents {
+    () => {
+        "SELECT id FROM incidents WHERE status <> 'running' AND COALESCE(ended_at, created_at) < $1"
+    };
+}
+
+statements! {
+    /// `$2` is the first notAfter that is not expired.
+    LIST_CANDIDATES = "SELECT c.id, c.scope AS zone, c.hosts, c.issuer, c.not_after, c.chain_pem, c.custom_csr_id, k.scope, k.created_at \
+        FROM custom_certificates AS c JOIN custom_csrs AS k ON k.id = c.custom_csr_id \
+        WHERE c.id > $1 AND c.not_after >= $2 AND k.status = 'active' ORDER BY c.id LIMIT $3";
+    INSERT_INCIDENT = "INSERT INTO incidents (id, filters, created_at) VALUES ($1, $2, $3)";
+    INSERT_CERTIFICATES(id TEXT, zone TEXT, custom_csr_id TEXT) =
+        "INSERT INTO incident_certificates (incident_id, certificate_id, scope, custom_csr_id) \
+        SELECT CAST($2 AS TEXT), given.id, given.zone, given.custom_csr_id FROM ", "";
+    INSERT_REKEYS(custom_csr_id TEXT, scope TEXT) = "INSERT INTO incident_rekeys (incident_id, custom_csr_id, scope, earlier) \
+        SELECT CAST($2 AS TEXT), given.custom_csr_id, given.scope, (SELECT COUNT(*) FROM incident_rekeys AS made \
+        WHERE made.custom_csr_id = given.custom_csr_id AND made.new_custom_csr_id IS NOT NULL) FROM ", "";
+    FIND_INCIDENT = "SELECT id, status, filters, created_at, started_at, ended_at, pause FROM incidents WHERE id = $1";
+    LIST_INCIDENTS = "SELECT id, status, filters, created_at, started_at, ended_at, pause FROM incidents ORDER BY created_at DESC, id DESC";
+    PROGRESS = "SELECT (SELECT COUNT(*) FROM incident_certificates WHERE incident_id = $1) AS certificates, COUNT(*) AS custom_csrs, \
+        COUNT(CASE WHEN r.state = 'planned' THEN 1 END) AS planned, COUNT(CASE WHEN r.state = 'rekeyed' THEN 1 END) AS rekeyed, \
+        COUNT(CASE WHEN r.state = 'skipped' THEN 1 END) AS skipped, COUNT(CASE WHEN k.status = 'pending' THEN 1 END) AS pending, \
+        COUNT(CASE WHEN k.status = 'active' THEN 1 END) AS active, COUNT(CASE WHEN k.status = 'failed' THEN 1 END) AS failed, \
+        COUNT(CASE WHEN r.state = 'rekeyed' AND k.id IS NULL THEN 1 END) AS deleted \
+        FROM incident_rekeys AS r LEFT JOIN custom_csrs AS k ON k.id = r.new_custom_csr_id WHERE r.incident_id = $1";
+    LIST_REKEYS = "SELECT custom_csr_id, scope, state, reason, new_custom_csr_id FROM incident_rekeys \
+        WHERE incident_id = $1 AND custom_csr_id > $2 ORDER BY custom_csr_id LIMIT $3";
+    /// One at a time starts or stops a plan, or takes a turn.
+    LOCK_INCIDENT = "UPDATE incidents SET status = status WHERE id = $1 RETURNING status";
+    START_INCIDENT = "UPDATE incidents SET status = 'running', pause = NULLIF(COALESCE(CAST($2 AS BIGINT), pause), 0), \
+        next_at = CASE WHEN status = 'running' THEN next_at END, \
+        runner_until = CASE WHEN status = 'running' THEN runner_until ELSE 0 END, started_at = COALESCE(started_at, $3), started_by = $4, ended_at = NULL \
+        WHERE id = $1";
+    STOP_INCIDENT = "UPDATE incidents SET status = 'stopped', ended_at = $2 WHERE id = $1";
+    FORGET_CERTIFICATES = "DELETE FROM incident_certificates WHERE scope = $1 \
+        OR custom_csr_id IN (SELECT custom_csr_id FROM incident_rekeys WHERE scope = $1)";
+    FORGET_REKEYS = "DELETE FROM incident_rekeys WHERE scope = $1";
+    OLD_INCIDENTS = old_incidents!();
+    PURGE_CERTIFICATES = concat!(
+        "DELETE FROM incident_certificates WHERE (incident_id, certificate_id) IN (SELECT incident_id, certificate_id \
+         FROM incident_certificates WHERE incident_id IN (", old_incidents!(), ") LIMIT $2)"
+    );
+    PURGE_REKEYS = concat!(
+        "DELETE FROM incident_rekeys WHERE (incident_id, custom_csr_id) IN (SELECT incident_id, custom_csr_id \
+         FROM incident_rekeys WHERE incident_id IN (", old_incidents!(), ") LIMIT $2)"
+    );
+    PURGE_INCIDENTS = concat!(
+        "DELETE FROM incidents WHERE id IN (", old_incidents!(),
+        " AND NOT EXISTS (SELECT 1 FROM incident_certificates WHERE incident_id = incidents.id) \
+         AND NOT EXISTS (SELECT 1 FROM incident_rekeys WHERE incident_id = incidents.id) LIMIT $2)"
+    );
+}
+
+#[derive(serde::Serialize)]
+struct CertificateRow {
+    id: String,
+    zone: String,
+    custom_csr_id: String,
+}
+
+#[derive(serde::Serialize)]
+struct RekeyRow {
+    custom_csr_id: String,
+    scope: String,
+}
+
+impl<DB: Dialect> Reader<'_, DB> {
+    fn candidate(&self) -> Result<Candidate, StoreError> {
+        let time = |column| self.int(column).map(Timestamp::from_micros);
+        Ok(Candidate {
+            id: self.parsed("id", CustomCertificateId::parse)?,
+            zone: self.parsed("zone", Scope::parse)?,
+            hosts: self.parsed("hosts", |json| serde_json::from_str(json).ok())?,
+            issuer: self.text("issuer")?,
+            not_after: time("not_after")?,
+            chain_pem: self.text("chain_pem")?,
+            custom_csr_id: self.parsed("custom_csr_id", CustomCsrId::parse)?,
+            scope: self.scope()?,
+            key_asked_at: time("created_at")?,
+        })
+    }
+
+    fn incident(&self, progress: Progress) -> Result<Incident, StoreError> {
+        let time = |column| Ok::<_, StoreError>(self.optional_int(column)?.map(Timestamp::from_micros));
+        Ok(Incident {
+            id: self.parsed("id", IncidentId::parse)?,
+            status: self.parsed("status", IncidentStatus::parse)?,
+            filters: self.parsed("filters", |json| serde_json::from_str(json).ok())?,
+            created_at: Timestamp::from_micros(self.int("created_at")?),
+            started_at: time("started_at")?,
+            ended_at: time("ended_at")?,
+            pause: self.pause()?,
+            progress,
+        })
+    }
+
+    fn pause(&self) -> Result<Option<Duration>, StoreError> {
+        Ok(self.optional_int("pause")?.map(|micros| Duration::from_micros(micros.unsigned_abs())))
+    }
+
+    fn progress(&self) -> Result<Progress, StoreError> {
+        let count = |column| self.int(column).map(i64::unsigned_abs);
+        Ok(Progress {
+            certificates: count("certificates")?,
+            custom_csrs: count("custom_csrs")?,
+            planned: count("planned")?,
+            rekeyed: count("rekeyed")?,
+            skipped: count("skipped")?,
+            pending: count("pending")?,
+            active: count("active")?,
+            failed: count("failed")?,
+            deleted: count("deleted")?,
+        })
+    }
+
+    fn rekey(&self) -> Result<Rekey, StoreError> {
+        Ok(Rekey {
+            custom_csr_id: self.parsed("custom_csr_id", CustomCsrId::parse)?,
+            scope: self.scope()?,
+            state: self.text("state")?,
+            reason: self.optional_text("reason")?,
+            new_custom_csr_id: self.optional("new_custom_csr_id", CustomCsrId::parse)?,
+        })
+    }
+}
+
+impl<DB: Dialect> Sql<DB> {
+    async fn incident_of(&self, tx: &mut Lent<DB>, row: &DB::Row) -> Result<Incident, StoreError> {
+        let row = Reader::<DB>(row);
+        let progress = self.fetch(tx, PROGRESS, values![row.text("id")?]).await?;
+        let progress = progress.first().map(|row| Reader::<DB>(row).progress()).transpose()?.unwrap_or_default();
+        row.incident(progress)
+    }
+
+    async fn lock_incident(&self, tx: &mut Lent<DB>, id: IncidentId) -> Result<Option<IncidentStatus>, StoreError> {
+        let rows = self.fetch(tx, LOCK_INCIDENT, values![id.to_string()]).await?;
+        rows.first().map(|row| Reader::<DB>(row).parsed("status", IncidentStatus::parse)).transpose()
+    }
+}
+
+#[async_trait]
+impl<DB: Dialect> Incidents for SqlStore<DB> {
+    async fn list_candidates(&self, after: Option<CustomCertificateId>, limit: u32, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
+        let after = after.map(|id| id.to_string()).unwrap_or_default();
+        let first_valid = now.minus(LAST_SECOND).micros().saturating_add(1);
+        let rows = self.sql.rows(LIST_CANDIDATES, values![after, first_valid, i64::from(limit)]).await?;
+        rows.iter().map(|row| Reader::<DB>(row).candidate()).collect()
+    }
+
+    async fn create_incident(&self, new: &NewIncident, actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
+        let id = new.id.to_string();
+        let mut tx = self.sql.begin_write().await?;
+        self.sql.execute(&mut tx, INSERT_INCIDENT, values![id.clone(), new.filters.to_string(), now.micros()]).await?;
+        let mut planned = BTreeSet::new();
+        for certificates in new.certificates.chunks(CHUNK) {
+            let (mut rows, mut rekeys) = (Vec::new(), Vec::new());
+            for PlannedCertificate { id, zone, custom_csr_id, scope } in certificates {
+                rows.push(CertificateRow { id: id.to_string(), zone: zone.to_string(), custom_csr_id: custom_csr_id.to_string() });
+                if planned.insert(*custom_csr_id) {
+                    rekeys.push(RekeyRow { custom_csr_id: custom_csr_id.to_string(), scope: scope.to_string() });
+                }
+            }
+            self.sql.execute(&mut tx, INSERT_CERTIFICATES, values![given_rows(&rows)?, id.clone()]).await?;
+            self.sql.execute(&mut tx, INSERT_REKEYS, values![given_rows(&rekeys)?, id.clone()]).await?;
+        }
+        self.sql.record(&mut tx, &NewEntry::incident(Action::IncidentPlan, new.id), actor, now).await?;
+        self.sql.commit(tx).await
+    }
+
+    async fn find_incident(&self, id: IncidentId) -> Result<Option<Incident>, StoreError> {
+        let mut tx = self.sql.begin_read().await?;
+        let rows = self.sql.fetch(&mut tx, FIND_INCIDENT, values![id.to_string()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        self.sql.incident_of(&mut tx, row).await.map(Some)
+    }
+
+    async fn list_incidents(&self) -> Result<Vec<Incident>, StoreError> {
+        let mut tx = self.sql.begin_read().await?;
+        let mut incidents = Vec::new();
+        for row in &self.sql.fetch(&mut tx, LIST_INCIDENTS, values![]).await? {
+            incidents.push(self.sql.incident_of(&mut tx, row).await?);
+        }
+        Ok(incidents)
+    }
+
+    async fn list_rekeys(&self, id: IncidentId, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<Rekey>, StoreError> {
+        let after = after.map(|id| id.to_string()).unwrap_or_default();
+        let rows = self.sql.rows(LIST_REKEYS, values![id.to_string(), after, i64::from(limit)]).await?;
+        rows.iter().map(|row| Reader::<DB>(row).rekey()).collect()
+    }
+
+    async fn start_incident(
+        &self,
+        id: IncidentId,
+        pause: Option<Duration>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<IncidentStatus>, StoreError> {
+        let pause = pause.map(|pause| i64::try_from(pause.as_micros()).unwrap_or(i64::MAX));
+        let mut tx = self.sql.begin_write().await?;
+        let Some(before) = self.sql.lock_incident(&mut tx, id).await? else { return Ok(None) };
+        if before != IncidentStatus::Done {
+            let values = values![id.to_string(), pause, now.micros(), actor.who.clone()];
+            self.sql.execute(&mut tx, START_INCIDENT, values).await?;
+            self.sql.record(&mut tx, &NewEntry::incident(Action::IncidentStart, id), actor, now).await?;
+            self.sql.commit(tx).await?;
+        }
+        Ok(Some(before))
+    }
+
+    async fn stop_incident(&self, id: IncidentId, actor: &Actor, now: Timestamp) -> Result<Option<IncidentStatus>, StoreError> {
+        let mut tx = self.sql.begin_write().await?;
+        let Some(before) = self.sql.lock_incident(&mut tx, id).await? else { return Ok(None) };
+        if before == IncidentStatus::Running {
+            self.sql.execute(&mut tx, STOP_INCIDENT, values![id.to_string(), now.micros()]).await?;
+            self.sql.record(&mut tx, &NewEntry::incident(Action::IncidentStop, id), actor, now).await?;
+            self.sql.commit(tx).await?;
+        }
+        Ok(Some(before))
+    }
+
+    async fn forget_in_incidents(&self, scope: &Scope) -> Result<(), StoreError> {
+        let mut tx = self.sql.begin_write().await?;
+        self.sql.execute(&mut tx, FORGET_CERTIFICATES, values![scope.to_string()]).await?;
+        self.sql.execute(&mut tx, FORGET_REKEYS, values![scope.to_string()]).await?;
+        self.sql.commit(tx).await
+    }
+
+    async fn purge_incidents(&self, before: Timestamp) -> Result<u64, StoreError> {
+        if self.sql.rows(OLD_INCIDENTS, values![before.micros()]).await?.is_empty() {
+            return Ok(0);
+        }
+        self.sql.purge_batches(PURGE_CERTIFICATES, before.micros()).await?;
+        self.sql.purge_batches(PURGE_REKEYS, before.micros()).await?;
+        self.sql.purge_batches(PURGE_INCIDENTS, before.micros()).await
+    }
+
+    async fn wake_incidents(&self) -> Result<Woken, StoreError> {
+        self.sql.wake_incidents().await
+    }
+
+    async fn take_turn(&self, turn: &Turn, now: Timestamp) -> Result<Turned, StoreError> {
+        let turned = self.sql.take_turn(turn, now).await?;
+        if let Turned::Went { rekeyed, .. } = &turned
+            && !rekeyed.is_empty()
+        {
+            self.signals.send(super::Signal::Enqueued);
+        }
+        Ok(turned)
+    }
+
+    async fn end_turns(&self, id: IncidentId, runner: &str) -> Result<(), StoreError> {
+        self.sql.end_turns(id, runner).await
+    }
+}
