@@ -1,11 +1,14 @@
 //! Whose a chain is: who issued its certificates, and with which keys. For a search over all that is stored: nothing is judged here.
 
-use std::collections::BTreeSet;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer, x509::SubjectPublicKeyInfo};
 
-use aws_lc_rs::digest;
-use x509_parser::{certificate::X509Certificate, extensions::ParsedExtension, prelude::FromDer, x509::SubjectPublicKeyInfo};
-
-use super::{keys::Key, parsed::timestamp, pem, text};
+use super::{
+    keys::Key,
+    parsed::timestamp,
+    pem::{self, Block},
+    signature::{Verdict, is_signed_by},
+    text,
+};
 use crate::{clock::Timestamp, printable::hex};
 
 /// What is known of a chain's origin.
@@ -15,36 +18,34 @@ pub struct Provenance {
     pub issuers: Vec<String>,
     /// The leaf's notBefore.
     pub not_before: Timestamp,
-    keys: Vec<[u8; 32]>,
-    authority_key_ids: Vec<Vec<u8>>,
+    certificates: Vec<Block>,
 }
 
 impl Provenance {
     /// Of a chain as it is stored, the leaf first; `None` if it cannot be parsed.
     #[must_use]
     pub fn of(chain_pem: &str) -> Option<Self> {
-        let blocks = pem::blocks(chain_pem).ok()?;
-        let parsed: Vec<_> =
-            blocks.iter().map(|block| X509Certificate::from_der(&block.der).ok().map(|(_, parsed)| parsed)).collect::<Option<_>>()?;
-        let authority_key_id = |certificate: &X509Certificate<'_>| {
-            certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-                ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
-                _ => None,
-            })
-        };
-        Some(Self {
-            not_before: timestamp(parsed.first()?.validity.not_before),
-            issuers: parsed.iter().map(|certificate| text::whole(&certificate.issuer)).collect(),
-            keys: parsed.iter().map(|certificate| Key::of(certificate.public_key()).sha256).collect(),
-            authority_key_ids: parsed.iter().filter_map(authority_key_id).collect(),
-        })
+        let certificates = pem::blocks(chain_pem).ok()?;
+        let parsed = certificates.iter().map(parsed).collect::<Option<Vec<_>>>()?;
+        let issuers = parsed.iter().map(|certificate| text::whole(&certificate.issuer)).collect();
+        let not_before = timestamp(parsed.first()?.validity.not_before);
+        Some(Self { issuers, not_before, certificates })
     }
 
-    /// Whether a certificate of the chain is for this key, or names it as its issuer's.
+    /// Whether a certificate of the chain is for this key, or was signed with it. The signature itself tells: names and key identifiers of
+    /// issuers may be missing, and those of a root that is not in the chain are nowhere else.
     #[must_use]
     pub fn involves(&self, key: &KnownKey) -> bool {
-        self.keys.contains(&key.sha256) || self.authority_key_ids.iter().any(|id| key.ids.contains(id))
+        let Ok((_, spki)) = SubjectPublicKeyInfo::from_der(&key.spki) else { return false };
+        let mut parsed = self.certificates.iter().filter_map(parsed);
+        parsed.any(|certificate| {
+            Key::of(certificate.public_key()).sha256 == key.sha256 || is_signed_by(&certificate, &spki) == Verdict::Signed
+        })
     }
+}
+
+fn parsed(block: &Block) -> Option<X509Certificate<'_>> {
+    X509Certificate::from_der(&block.der).ok().map(|(_, parsed)| parsed)
 }
 
 /// A public key to search for.
@@ -52,8 +53,8 @@ impl Provenance {
 pub struct KnownKey {
     /// SHA-256 of the SubjectPublicKeyInfo in the encoding that CSRs made here have.
     sha256: [u8; 32],
-    /// How certificates may name it as their issuer's.
-    ids: BTreeSet<Vec<u8>>,
+    /// The SubjectPublicKeyInfo, DER.
+    spki: Vec<u8>,
 }
 
 impl KnownKey {
@@ -85,27 +86,11 @@ impl KnownKey {
 
     fn of_certificate(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let mut key = Self::of(certificate.public_key());
-        key.ids.extend(certificate.extensions().iter().filter_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-            _ => None,
-        }));
-        Some(key)
+        Some(Self::of(certificate.public_key()))
     }
 
     fn of(spki: &SubjectPublicKeyInfo<'_>) -> Self {
-        let bits = &*spki.subject_public_key.data;
-        let cut = |algorithm, octets: &[u8]| digest::digest(algorithm, octets).as_ref()[..20].to_vec();
-        // RFC 5280, 4.2.1.2; RFC 7093, 2; and what some libraries write.
-        let ids = [
-            cut(&digest::SHA1_FOR_LEGACY_USE_ONLY, bits),
-            cut(&digest::SHA256, bits),
-            cut(&digest::SHA384, bits),
-            cut(&digest::SHA512, bits),
-            digest::digest(&digest::SHA256, spki.raw).as_ref().to_vec(),
-            cut(&digest::SHA256, spki.raw),
-        ];
-        Self { sha256: Key::of(spki).sha256, ids: ids.into() }
+        Self { sha256: Key::of(spki).sha256, spki: spki.raw.to_vec() }
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
@@ -131,8 +116,8 @@ mod tests {
     #[test]
     fn a_chain_involves_its_own_key_and_those_of_its_issuers_in_whatever_form_they_are_given() {
         let (root, other, leaf_key) = (root("Distrusted Trust"), root("Other"), KeyPair::generate().unwrap());
-        let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
-        params.use_authority_key_identifier_extension = true;
+        // It names no key of its issuer.
+        let params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
         let leaf = params.signed_by(&leaf_key, &root).unwrap();
         let found = Provenance::of(&leaf.pem()).unwrap();
         assert!(found.issuers[0].contains("O=Distrusted Trust"), "{:?}", found.issuers);
