@@ -26,7 +26,7 @@ use crate::{
 /// The most custom CSRs that one turn rekeys. Their scopes are locked meanwhile.
 pub const TURN_MAX: usize = 32;
 /// After this time without a turn, another runner may take the plan: this one was killed, or its database is away.
-const LEASE: Duration = Duration::from_secs(5);
+const LEASE: Duration = Duration::from_secs(3);
 /// The most pending custom CSRs that a plan has: those of tenants wait behind them.
 const PENDING_MAX: i64 = 500;
 /// Until it is looked whether there are fewer.
