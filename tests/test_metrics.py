@@ -84,7 +84,8 @@ def busy(tmp_path_factory, key):
 
 def documented() -> dict[str, tuple[str, frozenset[str]]]:
     """Type and labels of each metric in the document."""
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", DOCUMENT.read_text(), re.MULTILINE)
+    table = DOCUMENT.read_text().split("\n## Traces")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", table, re.MULTILINE)
     return {name: (kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 
 

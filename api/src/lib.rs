@@ -52,8 +52,9 @@ pub fn app(state: AppState) -> impl Endpoint<Output = Response> {
         .data(Arc::new(Intake { bytes: Arc::clone(&state.body_bytes), stopping: state.stopping.clone() }))
         .data(Arc::new(state));
     let site = Site { allow: Allow::of(document::operations(), &[CANONICAL, CLIENT]), contact_url };
-    let counted = shared::metrics::metrics().map(|_| metrics::Templates::of(document::operations(), &[CANONICAL, CLIENT]));
-    with_middleware(routes, site, counted.unwrap_or_default(), proxies, origins)
+    let observed = shared::metrics::metrics().is_some() || shared::trace::is_on();
+    let templates = observed.then(|| metrics::Templates::of(document::operations(), &[CANONICAL, CLIENT]));
+    with_middleware(routes, site, templates.unwrap_or_default(), proxies, origins)
 }
 
 /// What a process without the API answers: its health.
@@ -87,7 +88,7 @@ where
     let templates = Arc::new(templates);
     with_envelope(routes, site)
         .around(move |endpoint, req| with_cors(endpoint, req, origins.clone()))
-        .around(move |endpoint, req| metrics::with_metrics(endpoint, req, Arc::clone(&templates)))
+        .around(move |endpoint, req| metrics::observed(endpoint, req, Arc::clone(&templates)))
         .around(move |endpoint, req| middleware::with_request_id(endpoint, req, proxies.clone()))
         // Its type has hundreds of parts, too many for those who name it.
         .boxed()

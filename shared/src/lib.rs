@@ -22,6 +22,7 @@ pub mod seal;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod trace;
 pub mod webhook;
 pub mod webhook_secret;
 pub mod x509;

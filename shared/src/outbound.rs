@@ -6,7 +6,7 @@ mod gate;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use reqwest::{Certificate, Client, Response, StatusCode, header, redirect::Policy};
+use reqwest::{Body, Certificate, Client, Response, StatusCode, header, header::HeaderValue, redirect::Policy};
 
 pub use self::gate::{Gate, Reach, URL_MAX_CHARS};
 pub use reqwest::{Url, header::HeaderMap};
@@ -128,9 +128,19 @@ impl Outbound {
     /// # Errors
     ///
     /// [`OutboundError`] if the request may not go there, or if there is no answer in 15 s.
-    pub async fn post(&self, url: &Url, headers: HeaderMap, json: String) -> Result<u16, OutboundError> {
+    pub async fn post(&self, url: &Url, mut headers: HeaderMap, json: String) -> Result<u16, OutboundError> {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.post_bytes(url, headers, json).await
+    }
+
+    /// The same with a body of any type, which the headers name.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Outbound::post`].
+    pub async fn post_bytes(&self, url: &Url, headers: HeaderMap, body: impl Into<Body>) -> Result<u16, OutboundError> {
         self.gate.check_literal(url)?;
-        let request = self.client.post(url.clone()).header(header::CONTENT_TYPE, "application/json").headers(headers).body(json);
+        let request = self.client.post(url.clone()).headers(headers).body(body);
         let late = |_| OutboundError(format!("no answer came within {} s", self.post_time.as_secs_f64()));
         let answer = tokio::time::timeout(self.post_time, request.send()).await.map_err(late)?;
         answer.map(|response| response.status().as_u16()).map_err(|error| OutboundError(cause(&error)))

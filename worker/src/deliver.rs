@@ -13,6 +13,7 @@ use shared::{
     outbound::{Gate, HeaderMap, Outbound, OutboundError, OutboundSettings},
     seal::{SealError, Sealer},
     storage::{Attempt, Due, Store, StoreError},
+    trace::{self, Span},
     webhook::PAUSES,
     webhook_secret::{WebhookKey, WebhookSecret},
 };
@@ -123,6 +124,11 @@ impl Deliverer {
     }
 
     async fn deliver(self: Arc<Self>, target: Arc<Target>, due: Due) -> Result<(), StoreError> {
+        let span = Span::delivery(&due.event);
+        trace::within(span.as_ref(), self.deliver_in_span(target, due)).await
+    }
+
+    async fn deliver_in_span(&self, target: Arc<Target>, due: Due) -> Result<(), StoreError> {
         let handover_url = match events::handover(&due.data) {
             Some(id) => match self.links.get().await {
                 Ok(links) => links.map(|links| links.url(id)),
@@ -136,7 +142,7 @@ impl Deliverer {
         };
         let Some(body) = events::body(&due.event, due.occurred_at, &due.data, handover_url.as_deref()) else {
             tracing::error!(delivery_id = due.id, event = due.event, "a delivery is given up: what it is about cannot be read");
-            metrics::webhook_delivered(WebhookOutcome::Failed);
+            ended(WebhookOutcome::Failed);
             return self.store.end_attempt(target.id, &due.id, Attempt::GivenUp, None, self.clock.now()).await;
         };
         let answer = self.post(&target, &due.id, body).await;
@@ -146,7 +152,7 @@ impl Deliverer {
             Some(410) => Attempt::Gone,
             _ => PAUSES.get(due.attempts as usize).map_or(Attempt::GivenUp, |pause| Attempt::Again(now.plus(*pause))),
         };
-        metrics::webhook_delivered(match attempt {
+        ended(match attempt {
             Attempt::Delivered => WebhookOutcome::Delivered,
             Attempt::Again(_) => WebhookOutcome::Retried,
             Attempt::Gone | Attempt::GivenUp => WebhookOutcome::Failed,
@@ -168,6 +174,12 @@ impl Deliverer {
         }
         outbound.post(&url, headers, body).await
     }
+}
+
+/// An attempt ended in this way.
+fn ended(outcome: WebhookOutcome) {
+    trace::ended(outcome.as_str(), outcome != WebhookOutcome::Delivered);
+    metrics::webhook_delivered(outcome);
 }
 
 /// Why there is no key pair to seal secrets of webhooks with.

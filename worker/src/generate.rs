@@ -9,6 +9,7 @@ use shared::{
     ids::CustomCsrId,
     metrics::{self, GenerationOutcome, KeySource},
     storage::{CompletionOutcome, GeneratedCsr, Generation, PoolKey, Store, StoreError},
+    trace::{self, Span},
 };
 use tokio::time::Instant;
 
@@ -150,8 +151,17 @@ impl Generator {
     }
 
     async fn generate(&self, generation: Generation) {
-        let id = generation.custom_csr.id;
-        match self.generate_one(generation).await {
+        let (id, scope, key_type) = (generation.custom_csr.id, &generation.custom_csr.scope, generation.custom_csr.request.key_type);
+        let span = Span::generation(scope, key_type, generation.traceparent.as_deref());
+        trace::within(span.as_ref(), self.generate_in_span(id, generation)).await;
+    }
+
+    async fn generate_in_span(&self, id: CustomCsrId, generation: Generation) {
+        let done = self.generate_one(generation).await;
+        if done.is_err() {
+            trace::ended("deferred", true);
+        }
+        match done {
             Ok(()) => self.troubles.clear(id),
             Err(Deferral::Store(error)) => self.defer(id, &error).await,
             Err(Deferral::NoThread(error)) => self.defer(id, &error).await,
@@ -159,7 +169,10 @@ impl Generator {
         }
     }
 
-    async fn generate_one(&self, Generation { custom_csr, attempts, starts, job_id: _ }: Generation) -> Result<(), Deferral> {
+    async fn generate_one(
+        &self,
+        Generation { custom_csr, attempts, starts, job_id: _, traceparent: _ }: Generation,
+    ) -> Result<(), Deferral> {
         let (id, key_type) = (custom_csr.id, custom_csr.request.key_type);
         if starts > self.limits.starts {
             let reason = format!("Generation was started {} times and never came to a result.", self.limits.starts);
@@ -265,6 +278,7 @@ impl Generator {
     /// Counts what was made: the custom CSR is active with it, or it was in vain.
     fn count(&self, custom_csr: &CustomCsr, stored: bool) {
         let key_type = custom_csr.request.key_type;
+        trace::ended(if stored { GenerationOutcome::Active } else { GenerationOutcome::Discarded }.as_str(), false);
         if stored {
             metrics::became_active(key_type, custom_csr.created_at, self.clock.now());
         } else {
@@ -289,13 +303,16 @@ impl Generator {
         };
         let retried = self.patiently(|| self.store.retry_generation(id, attempts, *delay, self.clock.now())).await?;
         let outcome = if retried { GenerationOutcome::Retried } else { GenerationOutcome::Discarded };
+        trace::ended(outcome.as_str(), true);
         metrics::generation_ended(key_type, outcome);
         Ok(())
     }
 
     async fn fail(&self, id: CustomCsrId, key_type: KeyType, reason: &str) -> Result<(), StoreError> {
         let failed = self.patiently(|| self.store.fail_generation(id, reason, self.clock.now())).await?;
-        metrics::generation_ended(key_type, if failed { GenerationOutcome::Failed } else { GenerationOutcome::Discarded });
+        let outcome = if failed { GenerationOutcome::Failed } else { GenerationOutcome::Discarded };
+        trace::ended(outcome.as_str(), failed);
+        metrics::generation_ended(key_type, outcome);
         tracing::error!(custom_csr_id = %id, reason, failed, "generation is given up");
         Ok(())
     }

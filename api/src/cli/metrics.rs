@@ -41,12 +41,12 @@ pub struct MetricsListener {
     address: SocketAddr,
 }
 
-impl MetricsListener {
-    /// Has the operations of this database measured.
-    pub fn measure(database: Database) -> Database {
-        Database { store: measured(database.store), ..database }
-    }
+/// Has the operations of this database measured and traced.
+pub fn measure(database: Database) -> Database {
+    Database { store: measured(database.store, &database.queue), ..database }
+}
 
+impl MetricsListener {
     /// Serves them until the task is aborted.
     pub fn serve(self, sources: Sources) -> JoinHandle<bool> {
         log::metrics_at(&format!("http://{}/metrics", self.address));

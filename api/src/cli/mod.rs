@@ -30,6 +30,7 @@ mod signals;
 mod sync;
 mod tls;
 mod token;
+mod traces;
 mod work;
 
 use std::{

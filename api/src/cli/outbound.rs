@@ -20,11 +20,11 @@ pub struct OutboundArgs {
 }
 
 impl OutboundArgs {
-    /// What sends the operator's own requests, which may go anywhere.
-    pub fn client(&self) -> anyhow::Result<Outbound> {
+    /// What sends the operator's own requests, which this setting asks for and which may go anywhere.
+    pub fn client(&self, setting: &str) -> anyhow::Result<Outbound> {
         let Some(path) = &self.outbound_ca_file else {
             let advice = "install the system's root certificates (ca-certificates), or give --outbound-ca-file";
-            return Outbound::new(None, Reach::Anywhere).map_err(|error| bad_setting(format!("--jwt-jwks-url: {error}: {advice}")));
+            return Outbound::new(None, Reach::Anywhere).map_err(|error| bad_setting(format!("{setting}: {error}: {advice}")));
         };
         let pem = secret_file::read(path, Content::Public).map_err(|error| bad_setting(format!("--outbound-ca-file: {error}")))?;
         Outbound::new(Some(&pem), Reach::Anywhere).map_err(|error| bad_setting(format!("--outbound-ca-file: {}: {error}", path.display())))
@@ -38,7 +38,7 @@ impl OutboundArgs {
     /// How requests are sent that tenants ask for. A file that could not be used is refused now.
     pub fn settings(&self) -> anyhow::Result<OutboundSettings> {
         if self.outbound_ca_file.is_some() {
-            self.client()?;
+            self.client("--outbound-ca-file")?;
         }
         let pem = self.outbound_ca_file.as_ref().map(|path| secret_file::read(path, Content::Public));
         let ca_pem = pem.transpose().map_err(|error| bad_setting(format!("--outbound-ca-file: {error}")))?;

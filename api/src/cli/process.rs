@@ -22,6 +22,7 @@ use shared::{
     outbound::{Gate, OutboundSettings},
     seal::Sealer,
     storage::{Access, Database, Migrate, Store},
+    trace::Traces,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -218,6 +219,8 @@ pub struct End {
 
 /// What the steps after the jobs may take in any case: they are short, unless the database hangs.
 const LAST_STEPS: Duration = Duration::from_millis(500);
+/// The most that sending the last spans may take.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 impl End {
     /// One that may take `patience` from when it begins.
@@ -232,6 +235,13 @@ impl End {
 
     fn left(&self) -> Duration {
         self.patience.saturating_sub(self.began.get_or_init(Instant::now).elapsed())
+    }
+
+    /// Sends the last spans, unless that takes too long: then they are lost.
+    pub fn flush(&self, traces: Option<Traces>) {
+        if let Some(traces) = traces {
+            traces.end(self.left().clamp(LAST_STEPS, FLUSH_TIME));
+        }
     }
 
     /// Closes the database, unless that takes too long: then the process ends without.

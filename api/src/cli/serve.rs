@@ -36,13 +36,14 @@ use super::{
     limits::LimitArgs,
     log,
     master_keys::{self, Following, IfMissing},
-    metrics::{MetricsArgs, MetricsListener},
+    metrics::{self, MetricsArgs},
     outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
     settings::{origin, web_url},
     signals,
     tls::{self, TlsArgs},
+    traces::TraceArgs,
     work,
 };
 
@@ -96,6 +97,8 @@ pub struct ServeArgs {
     outbound: OutboundArgs,
     #[command(flatten)]
     metrics: MetricsArgs,
+    #[command(flatten)]
+    traces: TraceArgs,
     #[command(flatten)]
     log: log::LogArgs,
 }
@@ -161,10 +164,11 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         |settings: &JwtSettings| Authenticator::new(settings, clock.clone()).map_err(|error| bad_setting(error.to_string()));
     let configured = source.clone().map(|source| authenticator(&args.jwt.with(source))).transpose()?;
     let outbound = args.process.outbound(&args.outbound)?;
-    let provider = provider(source.as_ref(), &args.outbound)?;
+    let provider = provider(&args, source.as_ref())?;
     if configured.is_none() {
         demo::check_listener(listen)?;
     }
+    let traces = args.traces.begin(&args.outbound)?;
     let listener = TcpListener::bind(listen).await.map_err(|error| bad_setting(format!("--listen: {listen}: {error}")))?;
     let address = listener.local_addr()?;
     let Some(metrics) = unless_stopped(&mut stop_signal, Box::pin(args.metrics.listen())).await else { return Ok(ExitCode::SUCCESS) };
@@ -173,7 +177,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let opening = args.database.open_for(args.process.access(), args.new.new_database);
     let Some(database) = unless_stopped(&mut stop_signal, opening).await else { return Ok(ExitCode::SUCCESS) };
     let database = database?;
-    let database = if metrics.is_some() { MetricsListener::measure(database) } else { database };
+    let database = if metrics.is_some() || traces.is_some() { metrics::measure(database) } else { database };
     let (authenticator, welcome) = if let Some(configured) = configured {
         if args.jwt.lacks_audience() {
             tracing::warn!("--jwt-audience is not set: any token that these keys signed is accepted, an ID token too");
@@ -239,6 +243,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         task.abort();
     }
     Following::end(following).await;
+    end.flush(traces);
     end.close(database).await;
     Ok(exit_code(nothing_cut))
 }
@@ -321,6 +326,12 @@ async fn start_workers(
     let workers = args.process.start_workers(database, &sealer, threads, blocked_keys, outbound)?;
     let following = args.process.follow_master_keys(database, data_dir, Arc::clone(&sealer), &workers)?;
     Ok(Some((workers, following, sealer)))
+}
+
+/// Where the keys for tokens are fetched, and what fetches them; `None` if they are not.
+fn provider(args: &ServeArgs, source: Option<&KeySource>) -> anyhow::Result<Option<(Url, Outbound)>> {
+    let Some(KeySource::JwksUrl(url)) = source else { return Ok(None) };
+    Ok(Some((url.clone(), args.outbound.client("--jwt-jwks-url")?)))
 }
 
 /// Unlike a suffix list, roots have no others to fall back to.

@@ -15,11 +15,12 @@ use super::{
     database::DatabaseArgs,
     log,
     master_keys::{self, Following, IfMissing},
-    metrics::{MetricsArgs, MetricsListener},
+    metrics::{self, MetricsArgs},
     outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
     signals,
+    traces::TraceArgs,
 };
 
 /// How long a health probe may take to be answered at the end.
@@ -43,6 +44,8 @@ pub struct WorkerArgs {
     #[command(flatten)]
     metrics: MetricsArgs,
     #[command(flatten)]
+    traces: TraceArgs,
+    #[command(flatten)]
     log: log::LogArgs,
 }
 
@@ -61,6 +64,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
     args.process.check()?;
     let blocked_keys = args.process.blocked_keys()?;
     let outbound = args.process.outbound(&args.outbound)?;
+    let traces = args.traces.begin(&args.outbound)?;
     if matches!(args.database.location()?, Location::Sqlite(_)) {
         return Err(bad_setting("--database-url: csrd worker needs postgres://…: on SQLite the workers are part of csrd serve"));
     }
@@ -80,7 +84,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let database = database?;
-    let database = if metrics.is_some() { MetricsListener::measure(database) } else { database };
+    let database = if metrics.is_some() || traces.is_some() { metrics::measure(database) } else { database };
     let data_dir = &args.database.data_dir;
     let sealer = Arc::new(master_keys::sealer(data_dir, &*database.store, IfMissing::Refuse).await?);
     // Processes without a master key seal the secrets of webhooks with it.
@@ -122,6 +126,7 @@ pub async fn work(args: WorkerArgs) -> anyhow::Result<ExitCode> {
         scraped.abort();
     }
     Following::end(Some(following)).await;
+    end.flush(traces);
     end.close(database).await;
     Ok(exit_code(finished && is_sound))
 }

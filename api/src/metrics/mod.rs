@@ -22,7 +22,7 @@ use worker::{
     },
 };
 
-pub use self::requests::{Templates, with_metrics};
+pub use self::requests::{Templates, observed};
 use crate::{auth::Authenticator, http::accept};
 
 /// How long the database has to answer: a scrape goes on without its figures.

@@ -1,13 +1,16 @@
-//! Counts and times requests.
+//! Counts and times requests, and gives them spans.
 
 use std::{collections::HashMap, sync::Arc};
 
 use poem::{Endpoint, IntoResponse, PathPattern, Request, Response, http::Method};
 use poem_openapi::OpenApi;
-use shared::metrics::metrics;
+use shared::{
+    metrics::metrics,
+    trace::{self, Span},
+};
 use tokio::time::Instant;
 
-use crate::http::error::Told;
+use crate::http::{error::Told, middleware::RequestId};
 
 /// The route of requests that have none.
 const NO_ROUTE: &str = "none";
@@ -33,9 +36,13 @@ impl Templates {
 
     /// The template of the route that answered.
     fn route(&self, response: &Response) -> Arc<str> {
-        let Some(PathPattern(pattern)) = response.data::<PathPattern>() else { return NO_ROUTE.into() };
+        self.known_route(response).unwrap_or_else(|| NO_ROUTE.into())
+    }
+
+    fn known_route(&self, response: &Response) -> Option<Arc<str>> {
+        let PathPattern(pattern) = response.data::<PathPattern>()?;
         // Those of pages are not in the document.
-        self.0.get(&**pattern).map_or_else(|| if pattern.contains(':') { braced(pattern).into() } else { Arc::clone(pattern) }, Arc::clone)
+        Some(self.0.get(&**pattern).map_or_else(|| if pattern.contains(':') { braced(pattern).into() } else { Arc::clone(pattern) }, Arc::clone))
     }
 }
 
@@ -51,8 +58,30 @@ fn shape(path: &str) -> String {
     path.split('/').map(|segment| if segment.starts_with([':', '{']) { ":" } else { segment }).collect::<Vec<_>>().join("/")
 }
 
-/// Counts and times every request, if metrics are on.
-pub async fn with_metrics<E: Endpoint>(endpoint: Arc<E>, req: Request, templates: Arc<Templates>) -> poem::Result<Response> {
+/// Counts and times every request if metrics are on, and gives it a span if traces are.
+pub async fn observed<E: Endpoint>(endpoint: Arc<E>, req: Request, templates: Arc<Templates>) -> poem::Result<Response> {
+    let method = word(req.method());
+    let Some(span) = span_of(&req, method) else { return counted(endpoint, req, &templates).await };
+    let response = trace::within(Some(&span), counted(endpoint, req, &templates)).await?;
+    let (route, codes) = (templates.known_route(&response), response.extensions().get::<Told>().and_then(|told| told.codes.as_deref()));
+    span.answered(method, route.as_deref(), response.status().as_u16(), codes);
+    Ok(response)
+}
+
+/// The span of a request, if traces are on. A probe, which comes every few seconds, has none.
+fn span_of(req: &Request, method: &'static str) -> Option<Span> {
+    if !trace::is_on() || req.uri().path().starts_with("/health/") {
+        return None;
+    }
+    let id = req.extensions().get().map(|RequestId(id)| id.clone()).unwrap_or_default();
+    let header = |name: &str| {
+        let mut values = req.headers().get_all(name).iter();
+        values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok())
+    };
+    Span::request(method, id, header("traceparent"), header("tracestate"))
+}
+
+async fn counted<E: Endpoint>(endpoint: Arc<E>, req: Request, templates: &Templates) -> poem::Result<Response> {
     let Some(metrics) = metrics() else { return Ok(endpoint.call(req).await?.into_response()) };
     let (method, began, _in_flight) = (word(req.method()), Instant::now(), metrics.request_began());
     let response = endpoint.get_response(req).await;

@@ -1,19 +1,25 @@
-//! A store whose operations are measured.
+//! A store whose operations are measured and traced.
 
 use std::{future::Future, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Around, AroundStore, Store, StoreError};
-use crate::metrics::metrics;
+use super::{Around, AroundStore, Queue, Store, StoreError};
+use crate::{
+    metrics::metrics,
+    trace::{self, Span},
+};
 
-/// The same store, with every operation in the metrics.
+/// The same store on the database of this queue, with every operation in the metrics and in traces.
 #[must_use]
-pub fn measured(store: Arc<dyn Store>) -> Arc<dyn Store> {
-    Arc::new(AroundStore::with(store, Measuring))
+pub fn measured(store: Arc<dyn Store>, queue: &Queue) -> Arc<dyn Store> {
+    Arc::new(AroundStore::with(store, Measuring { database: queue.database() }))
 }
 
-struct Measuring;
+struct Measuring {
+    /// The kind of database.
+    database: &'static str,
+}
 
 impl Around for Measuring {
     async fn call<T: Send>(
@@ -21,8 +27,9 @@ impl Around for Measuring {
         operation: &'static str,
         inner: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let mut call = Call { operation, began: Instant::now(), error: Some(ABANDONED) };
-        let done = inner.await;
+        let span = Span::operation(operation, self.database);
+        let mut call = Call { operation, began: Instant::now(), error: Some(ABANDONED), span };
+        let done = trace::within(call.span.as_ref(), inner).await;
         call.error = done.as_ref().err().map(StoreError::kind);
         done
     }
@@ -31,17 +38,21 @@ impl Around for Measuring {
 /// What an operation ends with whose caller did not wait for it: its time was over, or a client left.
 pub const ABANDONED: &str = "abandoned";
 
-/// An operation, which counts when it is dropped, whether it came to its end or not.
+/// An operation, which counts and ends its span when it is dropped, whether it came to its end or not.
 struct Call {
     operation: &'static str,
     began: Instant,
     error: Option<&'static str>,
+    span: Option<Span>,
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         if let Some(metrics) = metrics() {
             metrics.store_called(self.operation, self.began.elapsed(), self.error);
+        }
+        if let (Some(span), Some(error)) = (&self.span, self.error) {
+            span.failed(error);
         }
     }
 }
@@ -64,7 +75,8 @@ mod tests {
         let test = TestDatabase::new().await;
         let error = StoreError::Unavailable("by a test".into());
         let fault = Fault { method: "ping", from: 1, calls: 1, when: When::Before, error };
-        let store = measured(Arc::new(FaultyStore::new(Arc::clone(&test.database.store), vec![fault])));
+        let faulty = Arc::new(FaultyStore::new(Arc::clone(&test.database.store), vec![fault]));
+        let store = measured(faulty, &test.database.queue);
         let metrics = metrics::begin();
         assert!(store.ping().await.is_ok());
         assert!(store.ping().await.is_err());

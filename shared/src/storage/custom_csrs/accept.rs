@@ -56,11 +56,11 @@ statements! {
     INSERT_CUSTOM_CSRS(
         id TEXT, scope TEXT, account_id TEXT, created_at BIGINT, country TEXT, state TEXT, locality TEXT, organization TEXT,
         organizational_unit TEXT, common_name TEXT, name TEXT, description TEXT, sans TEXT, key_type TEXT, search_text TEXT, job_id TEXT,
-        replaces TEXT
+        replaces TEXT, traceparent TEXT
     ) = "INSERT INTO custom_csrs (id, scope, account_id, status, created_at, updated_at, country, state, locality, organization, \
-        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces) \
+        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces, traceparent) \
         SELECT id, scope, account_id, 'pending', created_at, created_at, country, state, locality, organization, \
-        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces FROM ", "";
+        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces, traceparent FROM ", "";
     /// Remembers keys, or takes over records that are too old to count. (`WHERE` tells SQLite that `ON` begins no join.)
     CLAIM_IDEMPOTENCY_KEYS(
         scope TEXT, key_sha256 BYTEA, body_sha256 BYTEA, custom_csr_id TEXT, created_at BIGINT
@@ -76,6 +76,8 @@ pub(in crate::storage) struct Request {
     pub new: NewCustomCsr,
     pub actor: Actor,
     pub now: Timestamp,
+    /// Names the span of the request, if it has one.
+    pub traceparent: Option<String>,
 }
 
 /// Accepts custom CSRs.
@@ -160,10 +162,12 @@ struct CsrRow<'a> {
     search_text: String,
     job_id: String,
     replaces: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
 }
 
 impl<'a> CsrRow<'a> {
-    fn new(csr: &'a CustomCsr, job_id: String) -> Result<Self, StoreError> {
+    fn new(csr: &'a CustomCsr, job_id: String, traceparent: Option<&'a str>) -> Result<Self, StoreError> {
         let (request, subject) = (&csr.request, &csr.request.subject);
         Ok(Self {
             id: csr.id.to_string(),
@@ -183,6 +187,7 @@ impl<'a> CsrRow<'a> {
             search_text: search_text(request.name.as_deref(), request),
             job_id,
             replaces: csr.replaces.map(|id| id.to_string()),
+            traceparent,
         })
     }
 }
@@ -337,9 +342,9 @@ impl<DB: Dialect> Sql<DB> {
 }
 
 /// The rows, and the jobs that wake workers for them. Keys that are made in no time share a job: enqueuing one costs more than such a key.
-fn jobs_and_rows<'a>(accepted: &[(&'a CustomCsr, &Request)]) -> Result<(Vec<NewJob>, Vec<CsrRow<'a>>), StoreError> {
+fn jobs_and_rows<'a>(accepted: &[(&'a CustomCsr, &'a Request)]) -> Result<(Vec<NewJob>, Vec<CsrRow<'a>>), StoreError> {
     let (mut jobs, mut rows, mut shared) = (Vec::<NewJob>::new(), Vec::new(), HashMap::<KeyType, String>::new());
-    for (csr, _) in accepted {
+    for (csr, request) in accepted {
         let key_type = csr.request.key_type;
         let job_id = if let Some(job_id) = shared.get(&key_type) {
             job_id.clone()
@@ -352,7 +357,7 @@ fn jobs_and_rows<'a>(accepted: &[(&'a CustomCsr, &Request)]) -> Result<(Vec<NewJ
             }
             id
         };
-        rows.push(CsrRow::new(csr, job_id)?);
+        rows.push(CsrRow::new(csr, job_id, request.traceparent.as_deref())?);
     }
     Ok((jobs, rows))
 }

@@ -27,6 +27,7 @@ use crate::{
     clock::Timestamp,
     custom_csr::{CustomCsr, CustomCsrRequest},
     ids::{CustomCsrId, Scope},
+    trace,
 };
 
 /// A custom CSR about to be accepted.
@@ -140,7 +141,8 @@ statements! {
 #[async_trait]
 impl<DB: Dialect> CustomCsrs for SqlStore<DB> {
     async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
-        match self.accepting.ask(accept::Request { new: new.clone(), actor: actor.clone(), now }).await {
+        let traceparent = trace::traceparent();
+        match self.accepting.ask(accept::Request { new: new.clone(), actor: actor.clone(), now, traceparent }).await {
             // The commit's answer was lost: what is there now decides, seen by another connection.
             Err(StoreError::Ambiguous(lost)) => match self.find_custom_csr(&new.scope, new.id).await {
                 Ok(Some(found)) => {

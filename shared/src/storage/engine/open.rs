@@ -102,6 +102,15 @@ pub enum Queue {
 }
 
 impl Queue {
+    /// The kind of database, as OpenTelemetry names it.
+    #[must_use]
+    pub const fn database(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgresql",
+        }
+    }
+
     /// How many connections there are.
     #[must_use]
     pub fn pool(&self) -> PoolUse {

@@ -33,6 +33,8 @@ pub struct Generation {
     pub starts: u32,
     /// The job that it is started for.
     pub job_id: String,
+    /// Names the span of the request that asked for it, if that was recorded ([`crate::trace`]).
+    pub traceparent: Option<String>,
 }
 
 /// What a generation made.
@@ -118,7 +120,7 @@ macro_rules! start_rows_of_jobs {
             $lock,
             ") RETURNING ",
             columns!(),
-            ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id"
+            ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id, traceparent"
         )
     };
 }
@@ -129,7 +131,7 @@ statements! {
         is_pending!(),
         " RETURNING ",
         columns!(),
-        ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id"
+        ", CAST(NULL AS TEXT) AS certificate_ids, attempts, starts, job_id, traceparent"
     );
     /// Takes up to `$1` jobs out of the queue that wait for a key of type `$2`, were not started yet and are due by the database's clock;
     /// their IDs. What others are busy with is passed over.
@@ -175,7 +177,8 @@ statements! {
 impl<DB: Dialect> Reader<'_, DB> {
     fn generation(&self) -> Result<Generation, StoreError> {
         let (attempts, starts) = (self.count("attempts")?, self.count("starts")?);
-        Ok(Generation { custom_csr: self.custom_csr()?, attempts, starts, job_id: self.text("job_id")? })
+        let (job_id, traceparent) = (self.text("job_id")?, self.optional_text("traceparent")?);
+        Ok(Generation { custom_csr: self.custom_csr()?, attempts, starts, job_id, traceparent })
     }
 }
 
