@@ -178,11 +178,15 @@ def test_a_first_start_prints_what_works_when_pasted(new_csrd):
     for name in ("master.key", "signing.key"):
         assert stat.S_IMODE((csrd.data_dir / name).stat().st_mode) == 0o600
 
-    page = csrd.client.get(re.search(rf"http://{re.escape(csrd.address)}/docs\b", csrd.output()).group(0))
-    assert page.status_code == 200 and "swagger" in page.text.lower()
+    def four_lines():
+        lines = csrd.stdout_path.read_text().splitlines()
+        return lines if len(lines) >= 4 else None
 
-    (line,) = [line for line in csrd.output().splitlines() if "curl " in line]
-    answer = pasted(line[line.index("curl ") :])
+    (where, swagger, what, curl) = wait_until(four_lines, "the welcome")
+    assert where == f"csrd answers on {csrd.url}; its data directory is {csrd.data_dir}" and what.startswith("A first request")
+    page = csrd.client.get(swagger.removeprefix("Swagger UI: "))
+    assert page.status_code == 200 and "swagger" in page.text.lower()
+    answer = pasted(curl)
     assert answer["success"] is True and answer["result"]["csr"].startswith("-----BEGIN CERTIFICATE REQUEST-----")
 
     (zone,) = csrd.ok("zone", "list").splitlines()

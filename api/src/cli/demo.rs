@@ -13,6 +13,7 @@ use api::{
 use shared::{
     clock::{Clock, SystemClock},
     ids::{Scope, TenantId},
+    printable::escape,
     storage::Store,
 };
 
@@ -98,7 +99,8 @@ fn demo_zone() -> anyhow::Result<Scope> {
 }
 
 /// Tells how to begin. In a thread of its own: a reader of standard output that stopped reading holds nothing up.
-pub async fn print_welcome(base: &str, settings: &JwtSettings, is_new: bool, store: &dyn Store) -> anyhow::Result<()> {
+pub async fn print_welcome(base: &str, data_dir: &Path, settings: &JwtSettings, is_new: bool, store: &dyn Store) -> anyhow::Result<()> {
+    let place = data_dir.display().to_string();
     let how = if is_new {
         let request = TokenRequest { zones: vec![DEMO_ZONE.into()], accounts: vec![], scope: None, subject: "demo".into(), ttl: TOKEN_TTL };
         let token = issue(settings, &request, SystemClock.now())?;
@@ -112,7 +114,7 @@ pub async fn print_welcome(base: &str, settings: &JwtSettings, is_new: bool, sto
     } else {
         format!("A token for the demo zone: csrd token issue --zone {DEMO_ZONE} (with this --data-dir)")
     };
-    let text = format!("Swagger UI: {base}/docs\n{how}\n");
+    let text = format!("csrd answers on {base}; its data directory is {}\nSwagger UI: {base}/docs\n{how}\n", escape(&place));
     std::thread::Builder::new().name("welcome".to_owned()).spawn(move || {
         if let Err(error) = Output::new().text(&text) {
             tracing::warn!("{error}");
