@@ -189,10 +189,10 @@ def test_a_service_runs_with_the_settings_of_the_systemd_unit(new_csrd, tmp_path
     (jwks,) = blocks(IDENTITY_PROVIDER, "python")
     of_the_unit = re.findall(r"^Environment=(CSRD_\w+)=(.+)$", placed(unit, tmp_path / "csrd"), re.MULTILINE)
     of_its_file = re.findall(r"^(CSRD_\w+)=(.+)$", placed(settings, tmp_path / "csrd"), re.MULTILINE)
-    assert of_the_unit and of_its_file and "EnvironmentFile=/etc/csrd/serve.env\n" in unit
+    assert of_the_unit and of_its_file and "EnvironmentFile=/etc/csrd/csrd.env\n" in unit
     csrd = new_csrd(env=dict(of_the_unit + of_its_file))
     token = run_there(csrd.directory, sys.executable, "-c", jwks).strip()
-    assert re.search(r"^ExecStart=/usr/local/bin/csrd serve$", unit, re.MULTILINE)
+    assert re.search(r"^ExecStart=/usr/bin/csrd serve$", unit, re.MULTILINE)
     csrd.start()
     csrd.ok("zone", "grant", "demo", "--quota", "100")
     check_reaches_demo(csrd, token)

@@ -29,7 +29,7 @@ def test_a_unit_is_exposed_by_less_than_two(unit, record_property):
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_has_nothing_to_say_against_a_unit(unit, tmp_path):
     placed = tmp_path / unit.name
-    placed.write_text(unit.read_text().replace("/usr/local/bin/csrd", str(binary())))
+    placed.write_text(unit.read_text().replace("/usr/bin/csrd", str(binary())))
     done = analyze("verify", "--man=no", placed)
     # It may also complain of units that a machine has beside.
     assert done.returncode == 0 and not [line for line in done.stderr.splitlines() if unit.name in line], done
@@ -40,6 +40,6 @@ def test_systemd_has_nothing_to_say_against_a_unit(unit, tmp_path):
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_what_a_unit_starts_is_a_command_of_csrd_with_options_that_it_has(unit):
-    (command,) = re.findall(r"^ExecStart=/usr/local/bin/csrd (.+)$", unit.read_text(), re.MULTILINE)
+    (command,) = re.findall(r"^ExecStart=/usr/bin/csrd (.+)$", unit.read_text(), re.MULTILINE)
     done = run(*command.split(), "--help")
     assert done.returncode == 0 and f" {command.split()[0]} [OPTIONS]" in done.stdout, done
