@@ -248,14 +248,6 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(exit_code(nothing_cut))
 }
 
-/// Where keys for tokens are fetched from, if they are, and by what.
-fn provider(source: Option<&KeySource>, outbound: &OutboundArgs) -> anyhow::Result<Option<(Url, Outbound)>> {
-    match source {
-        Some(KeySource::JwksUrl(url)) => Ok(Some((url.clone(), outbound.client()?))),
-        _ => Ok(None),
-    }
-}
-
 /// Says in the log with what the process starts.
 fn log_start(args: &ServeArgs, address: SocketAddr, is_demo: bool) -> anyhow::Result<()> {
     tracing::info!(

@@ -270,7 +270,7 @@ impl<DB: Dialect> SqlStore<DB> {
             replaces: Some(old.id),
             max_pending: MAX_PENDING,
         };
-        let request = AcceptRequest { new, actor: actor.clone(), now };
+        let request = AcceptRequest { new, actor: actor.clone(), now, traceparent: None };
         let decision = self.sql.accept(&mut tx, &[&request], true).await?.pop().flatten();
         let (kind, scope) = (old.scope.kind(), old.scope.id());
         let reason = match decision {

@@ -426,7 +426,7 @@ fn request(old: &CustomCsr, id: CustomCsrId, actor: &Actor, now: Timestamp) -> A
         replaces: Some(old.id),
         max_pending: u32::MAX,
     };
-    AcceptRequest { new, actor: actor.clone(), now }
+    AcceptRequest { new, actor: actor.clone(), now, traceparent: None }
 }
 
 #[cfg(test)]
