@@ -215,7 +215,7 @@ def test_a_collector_that_takes_nothing_costs_spans_and_no_request_and_no_end(ne
     # Few spans may wait: most are lost at once.
     csrd = new_csrd("--otlp-endpoint", url, *LEAN, env={"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_BSP_MAX_QUEUE_SIZE": "8"}).start()
     zone = csrd.tenant()
-    for _ in range(50):
+    for _ in range(20):
         zone.wait_active(zone.create()["id"])
     if kind != "silent":
         wait_until(lambda: "spans are lost: --otlp-endpoint did not take them" in csrd.log(), "the log tells of it")
