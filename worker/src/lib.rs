@@ -191,36 +191,13 @@ impl Workers {
             heartbeat: config.heartbeat,
             alive: alive_sender,
             stop: stopped.clone(),
-            end: ended.clone(),
+            end: ended,
             running: running_sender,
             cut: cut_sender,
         };
-        let deliveries = Supervised {
-            id: id.clone(),
-            queue: database.queue.clone(),
-            work: Work::Deliveries(Arc::clone(&deliverer)),
-            concurrency: WEBHOOKS_AT_ONCE,
-            heartbeat: config.heartbeat,
-            // What is not delivered is due again: nobody's health depends on it.
-            alive: watch::Sender::new(false),
-            stop: stopped.clone(),
-            end: ended.clone(),
-            running: delivering_sender,
-            cut: watch::Sender::new(false),
-        };
-        let incidents = Supervised {
-            id: id.clone(),
-            queue: database.queue.clone(),
-            work: Work::Incidents(Arc::clone(&rekeyer)),
-            concurrency: INCIDENTS_AT_ONCE,
-            heartbeat: config.heartbeat,
-            // What is left is left to another job.
-            alive: watch::Sender::new(false),
-            stop: stopped.clone(),
-            end: ended,
-            running: rekeying_sender,
-            cut: watch::Sender::new(false),
-        };
+        // What is not delivered, or rekeyed, is due again: nobody's health depends on these two.
+        let deliveries = supervised.beside(Work::Deliveries(Arc::clone(&deliverer)), WEBHOOKS_AT_ONCE, delivering_sender);
+        let incidents = supervised.beside(Work::Incidents(Arc::clone(&rekeyer)), INCIDENTS_AT_ONCE, rekeying_sender);
         tasks.spawn(supervise(supervised));
         tasks.spawn(supervise(deliveries));
         tasks.spawn(deliverer.wake(stopped.clone()));

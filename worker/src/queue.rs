@@ -68,6 +68,7 @@ impl Heartbeat {
 }
 
 /// What the jobs of a queue are for.
+#[derive(Clone)]
 pub enum Work {
     /// Keys and CSRs are made.
     Generations(Arc<Generator>),
@@ -105,6 +106,7 @@ impl Work {
 }
 
 /// The parts of a supervised worker.
+#[derive(Clone)]
 pub struct Supervised {
     /// The process' ID, which is part of the worker's name.
     pub id: String,
@@ -176,6 +178,12 @@ macro_rules! run_worker {
 }
 
 impl Supervised {
+    /// Another worker of this process, on which its health does not depend.
+    #[must_use]
+    pub fn beside(&self, work: Work, concurrency: usize, running: watch::Sender<usize>) -> Self {
+        Self { work, concurrency, running, alive: watch::Sender::new(false), cut: watch::Sender::new(false), ..self.clone() }
+    }
+
     async fn run(&self, name: &str) -> Result<(), BoxDynError> {
         let events = stream::unfold(self.work.enqueued(), |mut events| async move { events.changed().await.ok().map(|()| ((), events)) });
         let polled = watch::Sender::new(Instant::now());

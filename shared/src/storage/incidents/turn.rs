@@ -372,7 +372,9 @@ impl<DB: Dialect> Sql<DB> {
         if !made.is_empty() {
             self.execute(tx, MARK_MADE, values![given_rows(&made)?, incident.clone()]).await?;
             let mut beside = BTreeMap::<_, i64>::new();
-            places.iter().for_each(|place| *beside.entry(place.scope.clone()).or_default() += 1);
+            for place in &places {
+                *beside.entry(place.scope.clone()).or_default() += 1;
+            }
             let beside: Vec<_> = beside.into_iter().map(|(scope, beside)| BesideRow { scope, beside }).collect();
             self.execute(tx, COUNT_BESIDE, values![given_rows(&beside)?]).await?;
             let places = given_rows(&places)?;
