@@ -38,6 +38,11 @@ const UI_TITLE: &str = "<title>Swagger UI</title>";
 /// The title of our page; an icon would be asked for otherwise.
 const TITLE: &str = "<title>csrd API</title>\n    <link rel=\"icon\" href=\"data:,\">";
 
+/// The last setting of Swagger UI.
+const UI_SETTINGS: &str = "deepLinking: true,\n";
+/// Keeps a pasted token over a reload of the page. Swagger UI's own setting would keep it on disk, for every tab and beyond the browser's end.
+const AUTHORIZATION: &str = include_str!("authorization.js");
+
 /// All operations, each where it is mounted.
 #[must_use]
 pub fn operations() -> impl OpenApi {
@@ -123,6 +128,6 @@ pub fn yaml(document: &Value) -> String {
 pub fn swagger_ui(service: &OpenApiService<impl OpenApi, ()>, document: &Value) -> String {
     // A `</script>` within the document would end the script that holds it.
     let ours = document.to_string().replace("</", "<\\/");
-    let page = service.swagger_ui_html().replace(&service.spec(), &ours);
+    let page = service.swagger_ui_html().replace(&service.spec(), &ours).replace(UI_SETTINGS, &format!("{UI_SETTINGS}{AUTHORIZATION}"));
     page.replace("<html charset", "<!DOCTYPE html>\n<html lang=\"en\" charset").replace(UI_TITLE, TITLE)
 }
