@@ -40,6 +40,14 @@ def service(tmp_path_factory) -> Csrd:
     csrd.close()
 
 
+@pytest.fixture(scope="session")
+def document(service) -> dict:
+    """The OpenAPI document, as it is served."""
+    response = service.client.get(f"{service.url}/openapi.json")
+    assert response.status_code == 200, response
+    return response.json()
+
+
 @pytest.fixture
 def zone(service) -> Tenant:
     return service.tenant("zone")

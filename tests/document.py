@@ -30,6 +30,10 @@ class Document:
         """What a reference leads to."""
         return self.registry.resolver().lookup(value["$ref"]).contents if "$ref" in value else value
 
+    def examples(self, content: dict) -> list:
+        """The examples of a body, of which there is one at least."""
+        return [self.follow(example)["value"] for example in content.get("examples", {}).values()] or [content["example"]]
+
     def operations(self):
         """Every operation, with its method and path."""
         for path, operations in self.absolute["paths"].items():

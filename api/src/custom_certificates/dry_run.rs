@@ -11,6 +11,9 @@ use shared::issue::Issue;
 
 use crate::http::query::{inline, out_of_range, schema};
 
+/// The end of the message that refuses a value.
+pub const MUST: &str = "be one of true, false";
+
 /// The query parameter: `true`, or else `false` or absent. An empty value is not the same as an absent one, unlike elsewhere, and several
 /// that differ are a fault: what is stored by mistake cannot be taken back.
 pub struct DryRun(Result<bool, Issue>);
@@ -50,7 +53,7 @@ fn read(query: &str, name: &'static str) -> Result<bool, Issue> {
     match values.iter().map(AsRef::as_ref).collect::<Vec<_>>()[..] {
         [] | ["false"] => Ok(false),
         ["true"] => Ok(true),
-        _ => Err(out_of_range(name, &values.into_iter().collect::<Vec<_>>().join(", "), "be one of true, false")),
+        _ => Err(out_of_range(name, &values.into_iter().collect::<Vec<_>>().join(", "), MUST)),
     }
 }
 

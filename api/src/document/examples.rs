@@ -2,43 +2,34 @@
 
 use std::time::Duration;
 
-use poem_openapi::types::ToJSON;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
     clock::Timestamp,
-    codes::ErrorCode,
     custom_certificate::{BundleMethod, CertificateChain, CertificateType, CustomCertificate, LeafDetails},
     custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
     handover::Handover,
     ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, TenantId, WebhookId},
-    issue::{Input, Issue},
     renewal::{Fraction, Renewal, RenewalKey, RenewalPolicy},
-    webhook::{Delivery, DeliveryStatus, WEBHOOKS_MAX, Webhook},
+    webhook::{Delivery, DeliveryStatus, Webhook},
 };
 
+use super::errors::{self, CERTIFICATE_ID};
 use crate::{
-    auth::access::not_reached,
     custom_certificates::{
         delete::{DeletedCustomCertificate, DeletedCustomCertificateResponse},
         dto::{CustomCertificateDto, CustomCertificateResponse},
         list::CustomCertificateListResponse,
-        refused::named_csr_not_found,
     },
     custom_csrs::{
-        delete::{DeletedCustomCsr, DeletedCustomCsrResponse, used_by},
+        delete::{DeletedCustomCsr, DeletedCustomCsrResponse},
         dto::{CustomCsrDto, CustomCsrResponse},
-        get::no_csr_yet,
         list::CustomCsrListResponse,
-        not_active::not_active,
         quota::{Quota, QuotaResponse},
     },
     handovers::dto::{HandoverLinkDto, HandoverLinkResponse, HandoverListResponse, RevokedHandover, RevokedHandoverResponse},
     http::{
-        error::ApiError,
-        pages::{PerPage, ResultInfo},
-        path::invalid,
-        query::{Parameter, out_of_range},
+        pages::ResultInfo,
         types::{DateTime, Nullable, Uuid},
     },
     renewals::{
@@ -60,7 +51,6 @@ const CSR_ID: &str = "019ac9ed-6f5e-7c32-9d0c-53d6c57a1b11";
 /// The custom CSR that a rekey made.
 const NEW_CSR_ID: &str = "019ac9f0-3a1b-7d44-8e2f-7b6c5d4e3f20";
 const HANDOVER_ID: &str = "019ac9f4-5d6e-7f80-a1b2-c3d4e5f60718";
-const CERTIFICATE_ID: &str = "019ac9f1b2c47d0e8f6a2b1c3d4e5f60";
 const WEBHOOK_ID: &str = "019ac9f3-c4d5-7e1f-9a7b-3c2d4e5f6071";
 const WEBHOOK_URL: &str = "https://hooks.acme-widgets.com/csrd";
 const CSR: &str = include_str!("example-csr.pem");
@@ -77,6 +67,7 @@ const EXPIRES: Timestamp = Timestamp::from_micros(1_799_939_994_000_000);
 pub fn add(operation: &mut Value) {
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let Some((scope, name)) = id.split_once('-') else { return };
+    let Some(tenant) = scope_of(scope) else { return };
     for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
         match parameter["name"].as_str() {
             Some("zone_id" | "account_id") => parameter["example"] = json!(DEMO),
@@ -87,7 +78,10 @@ pub fn add(operation: &mut Value) {
             _ => {}
         }
     }
+    let names = |parameter: &Value| parameter["name"].as_str().map(str::to_owned);
+    let mut inputs: Vec<_> = operation["parameters"].as_array().into_iter().flatten().filter_map(names).collect();
     if let Some(sent) = sent(name) {
+        inputs.extend(sent.as_object().into_iter().flatten().map(|(member, _)| member.clone()));
         operation["requestBody"]["content"]["application/json"]["example"] = sent;
     }
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
@@ -95,10 +89,14 @@ pub fn add(operation: &mut Value) {
         if status.starts_with('3') {
             continue;
         }
-        let example = if status.starts_with('2') { answer(scope, name, status) } else { error(scope, response) };
+        if !status.starts_with('2') {
+            let examples = errors::examples(&tenant, response["description"].as_str().unwrap_or_default(), &inputs);
+            response["content"]["application/json"]["examples"] = examples;
+            continue;
+        }
         let json = &mut response["content"]["application/json"];
-        match (example, name) {
-            (Some(example), "custom-csrs-get") if status == "200" => {
+        match (answer(scope, name, status), name) {
+            (Some(example), "custom-csrs-get") => {
                 json["examples"] = json!({ "active": { "value": example }, "failed": { "value": failed(scope) } });
             }
             (Some(example), _) => json["example"] = example,
@@ -213,46 +211,6 @@ fn failed(scope: &str) -> Option<Value> {
     let error = Some("Generation failed 3 times.".to_owned());
     let failed = CustomCsr { error, ..custom_csr(scope, Status::Failed)? };
     value(CustomCsrResponse::new(failed.into(), Vec::new()))
-}
-
-/// The body of an error: of the codes that the description of the response names, the first that many requests meet.
-fn error(scope: &str, response: &Value) -> Option<Value> {
-    let text = response["description"].as_str()?;
-    let named = text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<u16>().ok());
-    let code = |number| ErrorCode::ALL.iter().copied().find(|code| code.number() == number);
-    // Every operation has 1400 to 1403 and 7000.
-    let rank = |code: &ErrorCode| match code.number() {
-        ..=1403 | 7000 => 2,
-        1464 => 1,
-        _ => 0,
-    };
-    let code = named.filter_map(code).min_by_key(rank)?;
-    let error: ApiError = match code {
-        ErrorCode::AccessNotGranted => not_reached(&scope_of(scope)?),
-        ErrorCode::CountryMissing => Issue::at(code, "/country").into(),
-        ErrorCode::KeyTypeInvalid => Issue::at(code, "/key_type").into(),
-        ErrorCode::CustomCsrIdInvalid => invalid::<CustomCsrId>().into(),
-        ErrorCode::HandoverLifetimeInvalid => Issue::at(code, "/expires_in").into(),
-        ErrorCode::HandoverIdInvalid => invalid::<HandoverId>().into(),
-        ErrorCode::RenewalKeyInvalid => Issue::at(code, "/key").into(),
-        ErrorCode::WebhookUrlInvalid => Issue::at(code, "/url").because("leads to an address that is not public").into(),
-        ErrorCode::WebhookEventsInvalid => Issue::at(code, "/events").because("are missing").into(),
-        ErrorCode::WebhookIdInvalid => invalid::<WebhookId>().into(),
-        ErrorCode::TooManyWebhooks => Issue::new(code).because(WEBHOOKS_MAX.to_string()).into(),
-        ErrorCode::CustomCertificateIdInvalid => invalid::<CustomCertificateId>().into(),
-        ErrorCode::ParameterOutOfRange => out_of_range("per_page", "100", &PerPage::must()).into(),
-        ErrorCode::CertificateUnparsable => {
-            Issue::at(code, "/certificate").because("PEM block 1 (CERTIFICATE) is cut off: its END line is missing").into()
-        }
-        ErrorCode::CertificateCsrNotFound => named_csr_not_found(),
-        ErrorCode::CustomCsrInUse => used_by(&[CustomCertificateId::parse(CERTIFICATE_ID)?]).into(),
-        ErrorCode::CustomCsrNotActive => not_active(Status::Pending).into(),
-        ErrorCode::CsrNotMade => no_csr_yet(Status::Pending).into(),
-        ErrorCode::BodyEncoded => Issue::of(code, Input::Header("Content-Encoding")).into(),
-        ErrorCode::NotReady => Issue::new(code).because("the database cannot be reached").into(),
-        _ => code.into(),
-    };
-    error.body(None).to_json()
 }
 
 /// The zone or the account of the examples.

@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub mod codes;
+mod errors;
 mod examples;
 mod headers;
 mod links;

@@ -1,4 +1,4 @@
-//! What several operations have alike stands in the document once: parameters, responses, headers.
+//! What several operations have alike stands in the document once: parameters, headers, examples, responses.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,11 @@ pub fn share(document: &mut Value) {
                 each(&capitalized(name), header);
             }
         }
+    });
+    // Those that are alike everywhere, then those that name the kind of tenant.
+    share_one(document, "examples", |operation, each| each_error(operation, |name, _, example| each(name, example)));
+    share_one(document, "examples", |operation, each| {
+        each_error(operation, |name, scope, example| each(&format!("{}{name}", capitalized(scope)), example));
     });
     share_one(document, "responses", |operation, each| {
         for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
@@ -51,7 +56,27 @@ fn share_one(document: &mut Value, kind: &str, walk: Walk) {
             }
         });
     }
-    document["components"][kind] = Value::Object(shared);
+    let components = &mut document["components"][kind];
+    if components.is_null() {
+        *components = json!({});
+    }
+    if let Some(components) = components.as_object_mut() {
+        components.extend(shared);
+    }
+}
+
+/// Calls a function with each example of an error that an operation has in it, its name and the operation's scope.
+fn each_error(operation: &mut Value, mut each: impl FnMut(&str, &str, &mut Value)) {
+    let scope = operation["operationId"].as_str().and_then(|id| id.split('-').next()).unwrap_or_default().to_owned();
+    for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        if !status.starts_with(['4', '5']) {
+            continue;
+        }
+        let examples = response["content"]["application/json"]["examples"].as_object_mut().into_iter().flatten();
+        for (name, example) in examples.filter(|(_, example)| example.get("$ref").is_none()) {
+            each(name, &scope, example);
+        }
+    }
 }
 
 /// A filter by an ID is not the ID of a path.

@@ -51,8 +51,7 @@ impl RateLimits {
     /// 1470 if it is one too many.
     pub fn count_request(&self, subject: &str) -> Result<(), Issue> {
         let is_free = self.requests.as_ref().is_none_or(|limit| limit.take(subject));
-        let hint = "The subject of this token sends more requests a second than it may.";
-        if is_free { Ok(()) } else { Err(Issue::new(ErrorCode::TooManyRequests).hinting(hint)) }
+        if is_free { Ok(()) } else { Err(too_many_requests()) }
     }
 
     /// Checks that an address has not failed too often.
@@ -79,6 +78,12 @@ impl RateLimits {
             limit.take(&network(client));
         }
     }
+}
+
+/// 1470 for a subject that sends too many requests.
+#[must_use]
+pub fn too_many_requests() -> Issue {
+    Issue::new(ErrorCode::TooManyRequests).hinting("The subject of this token sends more requests a second than it may.")
 }
 
 /// Whose failures count together: an address, or the first 64 bits of one in IPv6, below which a client has all addresses.

@@ -42,7 +42,11 @@ impl Templates {
     fn known_route(&self, response: &Response) -> Option<Arc<str>> {
         let PathPattern(pattern) = response.data::<PathPattern>()?;
         // Those of pages are not in the document.
-        Some(self.0.get(&**pattern).map_or_else(|| if pattern.contains(':') { braced(pattern).into() } else { Arc::clone(pattern) }, Arc::clone))
+        Some(
+            self.0
+                .get(&**pattern)
+                .map_or_else(|| if pattern.contains(':') { braced(pattern).into() } else { Arc::clone(pattern) }, Arc::clone),
+        )
     }
 }
 
