@@ -33,7 +33,7 @@ CN = "www.acme-widgets.com"
 # Nobody listens on port 1.
 NOBODY = "http://127.0.0.1:1"
 COMMANDS = [
-    ["login"], ["create"], ["get"], ["list"], ["rename"], ["rekey"], ["delete"], ["watch"], ["upload"], ["certificates"], ["certificates", "get"],
+    ["login"], ["create"], ["get"], ["list"], ["rename"], ["rekey"], ["delete"], ["restore"], ["watch"], ["upload"], ["certificates"], ["certificates", "get"],
     ["handover", "create"], ["handover", "list"], ["handover", "revoke"],
     ["certificates", "delete"], ["webhooks"], ["webhooks", "get"], ["webhooks", "create"], ["webhooks", "edit"], ["webhooks", "delete"],
     ["webhooks", "ping"], ["webhooks", "deliveries"], ["renewal"], ["renewal", "set"], ["renewal", "delete"], ["quota"], ["completions"], ["man"],
@@ -266,6 +266,22 @@ def test_delete_goes_on_with_the_others_where_one_is_not_there(ctl, zone):
     assert zone.total() == 0
     third = zone.create()["id"]
     assert ctl.ok("delete", third) == f"deleted {third}\n"
+
+
+def test_what_is_deleted_comes_back_until_it_is_destroyed(new_csrd, shell):
+    csrd = new_csrd("--delete-grace", "1h").start()
+    zone = csrd.tenant()
+    shell.ok("login", "--url", csrd.url, stdin=zone.token.encode())
+    first, second = active(zone)["id"], active(zone)["id"]
+    done = shell.run("delete", first, second)
+    assert done.returncode == DONE and done.stdout == f"deleted {first}\ndeleted {second}\n" and "brings it back" in done.stderr, done
+    assert shell.json("list") == []
+    assert shell.ok("restore", first) == f"restored {first}\n"
+    assert [row["status"] for row in shell.json("restore", first)] == ["active"]
+    assert shell.ok("delete", "--now", first, second) == f"deleted {first}\ndeleted {second}\n"
+    (line, other) = shell.fails(REFUSED, "restore", first, second)
+    assert first in line and second in other and "(1419)" in line
+    assert shell.json("quota") == [{"allocated": 1000, "used": 0}]
 
 
 def test_quota_says_what_is_left(ctl, zone):

@@ -39,7 +39,7 @@ pub fn no_quota(scope: &Scope) -> Issue {
 #[must_use]
 pub fn quota_used_up(scope: &Scope, quota: u32) -> Issue {
     let reason = format!("the {} has all {quota} custom CSRs that it may have", scope.kind());
-    let hint = "Failed custom CSRs count too. The operator of this service can allocate a larger quota.";
+    let hint = "Failed custom CSRs count too, and deleted ones that can still be restored. The operator of this service can allocate a larger quota.";
     Issue::new(ErrorCode::QuotaUsedUp).because(reason).hinting(hint)
 }
 

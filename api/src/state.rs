@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use shared::{bodies::create::Validator, clock::Clock, outbound::Gate, seal::Sealer, storage::Store, x509::trust_anchors::TrustAnchors};
@@ -87,6 +88,8 @@ pub struct AppState {
     pub max_pending: u32,
     /// The seconds that a POST waits that does not say how long.
     pub create_wait_secs: u32,
+    /// How long a deleted custom CSR can be restored; none: not at all.
+    pub delete_grace: Duration,
     /// Places for requests that wait.
     pub waiting: Waiting,
     /// Room for the bodies of requests, in bytes.

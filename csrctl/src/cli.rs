@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 use crate::{
     client::Client,
-    commands::{certificates, custom_csrs, delete, handover, login, quota, renewal, shell, webhooks},
+    commands::{certificates, custom_csrs, handover, login, quota, renewal, shell, webhooks},
     failure::{Class, Failure},
     output::{Form, complain},
     scope::Scope,
@@ -54,8 +54,10 @@ enum Action {
     Get(custom_csrs::GetArgs),
     /// List custom CSRs, newest first
     List(custom_csrs::ListArgs),
-    /// Delete custom CSRs and destroy their private keys
-    Delete(custom_csrs::DeleteArgs),
+    /// Delete custom CSRs and destroy their private keys, at once or when the service's time to restore them is over
+    Delete(custom_csrs::DeleteCsrsArgs),
+    /// Bring deleted custom CSRs back, as long as the service keeps them
+    Restore(custom_csrs::RestoreArgs),
     /// Change a custom CSR's name
     Rename(custom_csrs::RenameArgs),
     /// Make another custom CSR with the same names and a new key
@@ -145,7 +147,8 @@ async fn ask(client: &Client, form: Form, action: Action) -> Result<(), Failure>
         Action::Create(args) => custom_csrs::create(client, form, *args).await,
         Action::Get(args) => custom_csrs::get(client, form, args).await,
         Action::List(args) => custom_csrs::list(client, form, args).await,
-        Action::Delete(args) => delete(client, form, "custom_csrs", &args.ids).await,
+        Action::Delete(args) => custom_csrs::delete(client, form, args).await,
+        Action::Restore(args) => custom_csrs::restore(client, form, args).await,
         Action::Rename(args) => custom_csrs::rename(client, form, args).await,
         Action::Rekey(args) => custom_csrs::rekey(client, form, args).await,
         Action::Watch(args) => custom_csrs::watch(client, form, args).await,

@@ -34,7 +34,7 @@ pub struct Client {
     session: Session,
 }
 
-/// A request. It may be repeated unless it is a POST without an Idempotency-Key.
+/// A request. It may be repeated unless it is a POST without an Idempotency-Key that does more when it arrives twice.
 pub struct Request<'a> {
     method: Method,
     /// The segments of the path after the zone or account.
@@ -43,6 +43,7 @@ pub struct Request<'a> {
     body: Value,
     prefer_secs: Option<u64>,
     idempotency_key: Option<&'a str>,
+    is_idempotent: bool,
     names: &'a [(&'a str, &'a str)],
 }
 
@@ -50,7 +51,16 @@ impl<'a> Request<'a> {
     /// A request without a body.
     pub fn new(method: Method, path: impl Into<Vec<&'a str>>) -> Self {
         let path = path.into();
-        Self { method, path, query: Vec::new(), body: Value::Null, prefer_secs: None, idempotency_key: None, names: &[] }
+        Self {
+            method,
+            path,
+            query: Vec::new(),
+            body: Value::Null,
+            prefer_secs: None,
+            idempotency_key: None,
+            is_idempotent: false,
+            names: &[],
+        }
     }
 
     /// With a parameter, if it has a value.
@@ -77,9 +87,15 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// A POST that does no more when it arrives twice.
+    pub const fn idempotent(mut self) -> Self {
+        self.is_idempotent = true;
+        self
+    }
+
     /// Whether it does no more when it arrives twice.
     fn may_repeat(&self) -> bool {
-        self.method != Method::POST || self.idempotency_key.is_some()
+        self.method != Method::POST || self.is_idempotent || self.idempotency_key.is_some()
     }
 
     /// The ID in the path.

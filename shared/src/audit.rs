@@ -71,8 +71,12 @@ pub enum Action {
     Create,
     /// Name or description of a custom CSR, or the settings of a custom certificate or of a webhook, were changed.
     Edit,
-    /// A custom CSR, a custom certificate or a webhook was deleted.
+    /// A custom CSR, a custom certificate or a webhook was deleted. The custom CSR may be hidden since then.
     Delete,
+    /// A custom CSR that was hidden was brought back.
+    Restore,
+    /// A custom CSR that was hidden was destroyed with its key.
+    Purge,
     /// A custom certificate was uploaded.
     Upload,
     /// A custom certificate got another certificate.
@@ -115,10 +119,12 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Create,
         Self::Edit,
         Self::Delete,
+        Self::Restore,
+        Self::Purge,
         Self::Upload,
         Self::Replace,
         Self::Rekey,
@@ -147,6 +153,8 @@ impl Action {
             Self::Create => "create",
             Self::Edit => "edit",
             Self::Delete => "delete",
+            Self::Restore => "restore",
+            Self::Purge => "purge",
             Self::Upload => "upload",
             Self::Replace => "replace",
             Self::Rekey => "rekey",

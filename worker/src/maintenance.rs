@@ -62,6 +62,10 @@ async fn sweep_and_purge(store: &dyn Store, schedule: Schedule) -> Result<(), St
     }
     // The rows' times come from the database's clock, or from the clocks of several hosts: this host's own clock may differ.
     let now = store.vitals(Duration::ZERO).await?.now;
+    let destroyed = store.destroy_due(now).await?;
+    if destroyed > 0 {
+        tracing::info!(destroyed, "deleted custom CSRs can be restored no longer: their keys are destroyed");
+    }
     let seen_before = now.minus(schedule.purge_after.max(schedule.worker_gone_after));
     let purged = store.purge(now.minus(schedule.purge_after), seen_before, now).await?;
     if purged.jobs + purged.workers > 0 {

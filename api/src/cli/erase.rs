@@ -70,7 +70,7 @@ struct Erased {
     ids: Vec<String>,
 }
 
-/// Destroys the custom CSRs of a zone or an account with their private keys and hand-over links, and the certificates that it has or that use them. The grant is
+/// Destroys the custom CSRs of a zone or an account with their private keys, hidden ones too, and hand-over links, and the certificates that it has or that use them. The grant is
 /// revoked first, so that nothing new comes. Where it is interrupted, a repeat destroys the rest.
 pub async fn erase(args: EraseArgs) -> anyhow::Result<ExitCode> {
     let scope = args.tenant.scope()?;
@@ -108,7 +108,7 @@ pub async fn erase(args: EraseArgs) -> anyhow::Result<ExitCode> {
 
 /// Asks whoever runs the command, on standard error: the receipt alone goes to standard output.
 async fn is_meant(store: &dyn Store, scope: &Scope) -> anyhow::Result<bool> {
-    let custom_csrs = store.list_custom_csrs(scope, &custom_csrs()).await?.total;
+    let custom_csrs = store.list_custom_csrs(scope, &custom_csrs()).await?.total + store.list_hidden(scope, 0).await?.total;
     let custom_certificates = store.list_certificates(scope, &certificates()).await?.total;
     complain(&format!(
         "this destroys {custom_csrs} custom CSRs with their private keys and {custom_certificates} certificates of {} {} for ever; type the ID \
@@ -162,7 +162,15 @@ impl Erased {
                     self.ids.extend(handovers.iter().map(|handover| handover.id.to_string()));
                 }
             }
-            if certificates.rows.is_empty() && custom_csrs.is_empty() {
+            // After the others: what was deleted just now may be hidden.
+            let hidden = store.list_hidden(scope, BATCH).await?.ids;
+            for id in &hidden {
+                if store.destroy_custom_csr(scope, *id, actor, SystemClock.now()).await? == Deletion::Deleted {
+                    self.custom_csrs += 1;
+                    self.ids.push(id.to_string());
+                }
+            }
+            if certificates.rows.is_empty() && custom_csrs.is_empty() && hidden.is_empty() {
                 return Ok(true);
             }
             idle_rounds = if self.ids.len() > before { 0 } else { idle_rounds + 1 };

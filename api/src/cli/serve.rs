@@ -1,6 +1,6 @@
 //! `csrd serve`.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use api::{
     auth::{Authenticator, JwtSettings, KeySource},
@@ -40,7 +40,7 @@ use super::{
     outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
-    settings::{origin, web_url},
+    settings::{duration, origin, web_url},
     signals,
     tls::{self, TlsArgs},
     traces::TraceArgs,
@@ -70,6 +70,9 @@ pub struct ServeArgs {
     /// Seconds that every POST waits for its custom CSR to be decided, for clients that expect `csr` in the 201
     #[arg(long, env = "CSRD_CREATE_WAIT", hide_env_values = true, value_name = "SECONDS", allow_negative_numbers = true, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=30))]
     create_wait: u32,
+    /// How long a deleted custom CSR can be restored, before its private key is destroyed; 0 destroys it at once
+    #[arg(long, env = "CSRD_DELETE_GRACE", hide_env_values = true, value_name = "TIME", value_parser = duration, default_value = "0")]
+    delete_grace: Duration,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -219,6 +222,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         health: Arc::clone(&health),
         max_pending: args.max_pending,
         create_wait_secs: args.create_wait,
+        delete_grace: args.delete_grace,
         waiting: Waiting::new(MAX_WAITING),
         body_bytes: args.limits.body_bytes(),
         rate_limits: args.limits.rate_limits(),

@@ -48,7 +48,12 @@ impl<'a> ApiExtractor<'a> for DryRun {
     }
 }
 
-fn read(query: &str, name: &'static str) -> Result<bool, Issue> {
+/// Reads such a parameter.
+///
+/// # Errors
+///
+/// 1464, as [`DryRun::is_set`].
+pub fn read(query: &str, name: &'static str) -> Result<bool, Issue> {
     let values: BTreeSet<_> = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).map(|(_, value)| value).collect();
     match values.iter().map(AsRef::as_ref).collect::<Vec<_>>()[..] {
         [] | ["false"] => Ok(false),

@@ -1,11 +1,15 @@
-//! `DELETE /custom_csrs/{custom_csr_id}`: destroys a custom CSR and its private key.
+//! `DELETE /custom_csrs/{custom_csr_id}`: destroys a custom CSR and its private key, at once or when it can be restored no longer.
 
 use std::sync::Arc;
 
-use poem::web::Data;
-use poem_openapi::{Object, OpenApi};
+use poem::{Request, RequestBody, web::Data};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions, Object, OpenApi,
+    registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
+};
 use serde::Serialize;
 use shared::{
+    clock::Timestamp,
     codes::ErrorCode,
     ids::{CustomCertificateId, CustomCsrId, Scope},
     issue::Issue,
@@ -15,6 +19,7 @@ use shared::{
 use super::{dto::TAG, find};
 use crate::{
     auth::{access::Access, caller::Permission::CustomCsrsWrite},
+    custom_certificates::dry_run::read,
     http::{
         deadline::Deadline,
         envelope::{Message, envelopes},
@@ -22,6 +27,7 @@ use crate::{
         failure::{Failure, Operation},
         path::Path,
         payload::Json,
+        query::{inline, schema},
         types::Uuid,
     },
     state::AppState,
@@ -39,12 +45,35 @@ envelopes! {
     DeletedCustomCsrResponse(DeletedCustomCsr) {}
 }
 
+/// `now`: whether the private key is destroyed at once. Read as `dry_run` is, and for the same reason: what is destroyed by mistake does not
+/// come back.
+struct Now(Result<bool, Issue>);
+
+impl<'a> ApiExtractor<'a> for Now {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Query)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        let description = "Destroy it at once, even if it was deleted before and can still be restored.";
+        Some(inline(MetaSchema { default: Some(false.into()), ..schema("boolean", description) }))
+    }
+
+    async fn from_request(req: &'a Request, _: &mut RequestBody, options: ExtractParamOptions<()>) -> poem::Result<Self> {
+        Ok(Self(read(req.uri().query().unwrap_or_default(), options.name)))
+    }
+}
+
 /// The operation.
 pub struct Delete;
 
 impl Operation for Delete {
     const ERRORS: &'static [(u16, &'static str)] = &[
-        (400, "The request is wrong: 1401, 1402, 1418."),
+        (400, "The request is wrong: 1401, 1402, 1418, 1464."),
         (403, "No access: 1404."),
         (404, "No such custom CSR in this scope (1419), or no such route (7000)."),
         (409, "An active certificate uses the custom CSR: 1420."),
@@ -55,23 +84,50 @@ impl Operation for Delete {
 impl Delete {
     /// Delete a custom CSR
     ///
-    /// Destroys the private key with it and gives its quota back.
+    /// Destroys the private key with it and gives its quota back: at once, or, if the service is set so, when it can be restored no longer. Until
+    /// then it is found nowhere, and counts against the quota; `messages` says how long. Expired certificates that use it are deleted at once.
     #[oai(path = "/custom_csrs/:custom_csr_id", method = "delete", operation_id = "custom-csrs-delete")]
     async fn delete(
         &self,
         state: Data<&Arc<AppState>>,
         access: Access,
         #[oai(name = "custom_csr_id")] id: Path<CustomCsrId>,
+        now: Now,
     ) -> Result<Json<DeletedCustomCsrResponse>, Failure<Delete>> {
         let (scope, id, deadline) = (access.scope(CustomCsrsWrite)?, id.id()?, Deadline::default());
-        let deleting = state.store.delete_custom_csr(scope, id, access.actor(), state.clock.now());
-        match deadline.write(deleting).await? {
+        let is_now = match now.0 {
+            Ok(is_now) => is_now,
+            Err(issue) => {
+                find::custom_csr(&state, deadline, scope, id).await?;
+                return Err(issue.into());
+            }
+        };
+        let (at, actor) = (state.clock.now(), access.actor());
+        let destroy_after = (!state.delete_grace.is_zero()).then(|| at.plus(state.delete_grace));
+        let deletion = match destroy_after {
+            _ if is_now => deadline.write(state.store.destroy_custom_csr(scope, id, actor, at)).await?,
+            None => deadline.write(state.store.delete_custom_csr(scope, id, actor, at)).await?,
+            Some(until) => deadline.write(state.store.hide_custom_csr(scope, id, until, actor, at)).await?,
+        };
+        match deletion {
             Deletion::Deleted => {}
             Deletion::NotFound => return Err(ErrorCode::CustomCsrNotFound.into()),
             Deletion::InUse => return Err(in_use(state.0, deadline, scope, id).await?.into()),
         }
-        Ok(Json(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: Uuid(id.to_string()) }, Vec::new())))
+        let messages = destroy_after.filter(|_| !is_now).map(|until| restorable(&access, id, until));
+        let deleted = DeletedCustomCsr { id: Uuid(id.to_string()) };
+        Ok(Json(DeletedCustomCsrResponse::new(deleted, messages.into_iter().collect())))
     }
+}
+
+/// Says how a custom CSR comes back.
+fn restorable(access: &Access, id: CustomCsrId, until: Timestamp) -> Message {
+    let path = access.location(&format!("custom_csrs/{id}/restore"));
+    let until = until.rfc3339();
+    Message::hint(
+        format!("Until {until}, POST {path} brings it back, and it counts against the quota. Then its private key is destroyed."),
+        None,
+    )
 }
 
 /// 1420, which names the custom certificates.

@@ -11,6 +11,7 @@ pub mod list;
 pub mod not_active;
 pub mod quota;
 pub mod rekey;
+pub mod restore;
 pub mod wait;
 
 #[cfg(test)]
@@ -21,5 +22,5 @@ use poem_openapi::OpenApi;
 /// All of them.
 #[must_use]
 pub fn operations() -> impl OpenApi {
-    (create::Create, list::List, quota::GetQuota, get::Get, edit::Edit, delete::Delete, rekey::Rekey)
+    (create::Create, list::List, quota::GetQuota, get::Get, edit::Edit, delete::Delete, rekey::Rekey, restore::Restore)
 }

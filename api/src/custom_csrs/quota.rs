@@ -24,7 +24,7 @@ use crate::{
 pub struct Quota {
     /// How many are allowed; 0 if no quota is allocated.
     pub allocated: u32,
-    /// How many exist, failed ones included.
+    /// How many exist, failed ones and deleted ones that can still be restored included.
     pub used: u32,
 }
 

@@ -148,7 +148,7 @@ fn answer(scope: &str, name: &str, status: &str) -> Option<Value> {
             let made = CustomCsr { id: CustomCsrId::parse(NEW_CSR_ID)?, replaces, ..custom_csr(scope, Status::Pending)? };
             value(CustomCsrResponse::new(made.into(), Vec::new()))
         }
-        "custom-csrs-get" | "custom-csrs-edit" => value(CustomCsrResponse::new(csr(Status::Active)?, Vec::new())),
+        "custom-csrs-get" | "custom-csrs-edit" | "custom-csrs-restore" => value(CustomCsrResponse::new(csr(Status::Active)?, Vec::new())),
         "custom-csrs-list" => value(CustomCsrListResponse::new(vec![csr(Status::Active)?], Vec::new(), info())),
         "custom-csrs-delete" => value(DeletedCustomCsrResponse::new(DeletedCustomCsr { id: Uuid(CSR_ID.to_owned()) }, Vec::new())),
         "custom-csrs-quota" => value(QuotaResponse::new(Quota { allocated: 100, used: 1 }, Vec::new())),

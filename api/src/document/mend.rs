@@ -47,9 +47,9 @@ fn mend_object(members: &mut Map<String, Value>) {
     if members.contains_key("in") {
         members.remove("explode");
     }
-    // An empty value counts as none, but for what a mistake in would store something.
+    // An empty value counts as none, but for what a mistake in would store or destroy something.
     if members.get("in") == Some(&json!("query")) {
-        members.insert("allowEmptyValue".into(), json!(members.get("name") != Some(&json!("dry_run"))));
+        members.insert("allowEmptyValue".into(), json!(![json!("dry_run"), json!("now")].contains(&members["name"])));
     }
     // A reference with siblings comes as `allOf: [reference, siblings]` beside the same siblings.
     if let Some(Value::Array(parts)) = members.get_mut("allOf")

@@ -172,6 +172,7 @@ impl Api {
             health,
             max_pending: Self::MAX_PENDING,
             create_wait_secs: 0,
+            delete_grace: Duration::ZERO,
             waiting: Waiting::new(16),
             body_bytes: Arc::new(Semaphore::new(1 << 20)),
             rate_limits: Arc::default(),

@@ -1,4 +1,4 @@
-//! `csrctl create`, `get`, `list`, `delete`, `rename`, `rekey` and `watch`.
+//! `csrctl create`, `get`, `list`, `delete`, `restore`, `rename`, `rekey` and `watch`.
 
 use std::time::Duration;
 
@@ -136,6 +136,24 @@ pub struct DeleteArgs {
     pub ids: Vec<String>,
 }
 
+/// Which custom CSRs to delete, and when to destroy their keys.
+#[derive(Args)]
+pub struct DeleteCsrsArgs {
+    #[command(flatten)]
+    which: DeleteArgs,
+    /// Destroy the private keys at once, even of custom CSRs that were deleted before and can still be restored
+    #[arg(long)]
+    now: bool,
+}
+
+/// What to bring back.
+#[derive(Args)]
+pub struct RestoreArgs {
+    /// The IDs
+    #[arg(required = true, value_name = "ID", value_parser = id)]
+    ids: Vec<String>,
+}
+
 /// What is called what.
 #[derive(Args)]
 pub struct RenameArgs {
@@ -259,6 +277,24 @@ pub async fn list(client: &Client, form: Form, args: ListArgs) -> Result<(), Fai
         request.query("order", order.as_ref()).query("direction", direction.as_ref())
     };
     super::list(client, form, &COLUMNS, limit, request).await
+}
+
+/// Deletes custom CSRs.
+pub async fn delete(client: &Client, form: Form, args: DeleteCsrsArgs) -> Result<(), Failure> {
+    let now = args.now.then_some("true");
+    super::delete_by(client, form, &args.which.ids, |id| Request::new(Method::DELETE, ["custom_csrs", id]).query("now", now)).await
+}
+
+/// Restores custom CSRs. One that cannot be restored keeps none of the others.
+pub async fn restore(client: &Client, form: Form, args: RestoreArgs) -> Result<(), Failure> {
+    let restored = async |id: &str| {
+        let restored = client.send(&Request::new(Method::POST, ["custom_csrs", id, "restore"]).idempotent()).await?.result;
+        match form {
+            Form::Json => print_json(&restored),
+            Form::Table => print_lines(&format!("restored {}", text(&restored, "id"))),
+        }
+    };
+    super::each(&args.ids, restored).await
 }
 
 /// Changes a custom CSR's name and description.

@@ -65,17 +65,30 @@ pub async fn list(
 
 /// Deletes what has these IDs. One that cannot be deleted keeps none of the others.
 pub async fn delete(client: &Client, form: Form, collection: &'static str, ids: &[String]) -> Result<(), Failure> {
+    delete_by(client, form, ids, |id| Request::new(Method::DELETE, [collection, id])).await
+}
+
+/// Deletes what has these IDs by such requests.
+async fn delete_by<'a>(client: &Client, form: Form, ids: &'a [String], request: impl Fn(&'a str) -> Request<'a>) -> Result<(), Failure> {
+    let deleted = async |id: &'a str| {
+        let answer = client.send(&request(id)).await?;
+        match form {
+            Form::Json => print_json(&answer.result),
+            Form::Table => crate::output::print_lines(&format!("deleted {}", answer.result["id"].as_str().unwrap_or(id))),
+        }
+    };
+    each(ids, deleted).await
+}
+
+/// Does something for each of these IDs. A failure keeps none of the others, unless they would get no further.
+async fn each<'a>(ids: &'a [String], act: impl AsyncFn(&'a str) -> Result<(), Failure>) -> Result<(), Failure> {
     let mut failures: Vec<Failure> = Vec::new();
     for id in ids {
-        match client.send(&Request::new(Method::DELETE, [collection, id.as_str()])).await {
-            Ok(answer) if form == Form::Json => print_json(&answer.result)?,
-            Ok(answer) => crate::output::print_lines(&format!("deleted {}", answer.result["id"].as_str().unwrap_or(id)))?,
-            // None of the others would get further.
-            Err(failure) if matches!(failure.class, Class::Unreachable | Class::NotAllowed) => {
-                failures.push(failure);
-                break;
-            }
-            Err(failure) => failures.push(failure),
+        let Err(failure) = act(id).await else { continue };
+        let is_fatal = matches!(failure.class, Class::Unreachable | Class::NotAllowed);
+        failures.push(failure);
+        if is_fatal {
+            break;
         }
     }
     all(failures)

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use super::{
     Acceptance, AriStore, Asked, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery,
     CertificateRefusal, CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, DueRenewal, FigureStore, Figures,
-    GeneratedCsr, Generation, Generations, HandoverCreation, Handovers, IdempotencyKey, Incidents, KeyHolder, KeyHolders, ListQuery,
+    GeneratedCsr, Generation, Generations, HandoverCreation, Handovers, Hidden, HiddenCsrs, IdempotencyKey, Incidents, KeyHolder, KeyHolders, ListQuery,
     Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewIncident, NewPoolKey, NewWebhook, Page,
     PoolAddition, PoolKey, PoolKeys, PoolUse, Purge, Receiver, Registration, RenewalOutcome, Renewals, Repeat, Replacement, Resealed,
-    Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, Turn, Turned,
+    Restoration, Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals, StartedExport, Store, StoreError, Sweep, Turn, Turned,
     Unasked, UsableCsr, Vitals, WebhookChange, WebhookCreation, Webhooks, Woken,
 };
 use crate::{
@@ -229,6 +229,39 @@ impl<A: Around> CustomCsrs for AroundStore<A> {
     }
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError> {
         self.around.call("delete_custom_csr", self.inner.delete_custom_csr(scope, id, actor, now)).await
+    }
+}
+
+#[async_trait]
+impl<A: Around> HiddenCsrs for AroundStore<A> {
+    async fn hide_custom_csr(
+        &self,
+        scope: &Scope,
+        id: CustomCsrId,
+        destroy_after: Timestamp,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Deletion, StoreError> {
+        self.around.call("hide_custom_csr", self.inner.hide_custom_csr(scope, id, destroy_after, actor, now)).await
+    }
+    async fn destroy_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError> {
+        self.around.call("destroy_custom_csr", self.inner.destroy_custom_csr(scope, id, actor, now)).await
+    }
+    async fn restore_custom_csr(
+        &self,
+        scope: &Scope,
+        id: CustomCsrId,
+        max_pending: u32,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Restoration, StoreError> {
+        self.around.call("restore_custom_csr", self.inner.restore_custom_csr(scope, id, max_pending, actor, now)).await
+    }
+    async fn list_hidden(&self, scope: &Scope, limit: u32) -> Result<Hidden, StoreError> {
+        self.around.call("list_hidden", self.inner.list_hidden(scope, limit)).await
+    }
+    async fn destroy_due(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.around.call("destroy_due", self.inner.destroy_due(now)).await
     }
 }
 

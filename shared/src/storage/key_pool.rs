@@ -79,6 +79,7 @@ statements! {
     };
     /// A row if the key pool has fewer than `$2` keys and `$1` is the current master key; it says whether key `$3` is in use.
     ROOM_IN_POOL = "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM custom_csrs WHERE spki_sha256 = $3) \
+        OR EXISTS (SELECT 1 FROM hidden_custom_csrs WHERE spki_sha256 = $3) \
         OR EXISTS (SELECT 1 FROM pool_keys WHERE spki_sha256 = $3) THEN 1 ELSE 0 END AS BIGINT) AS in_use \
         FROM master_keys WHERE id = $1 AND current = 1 AND (SELECT COUNT(*) FROM pool_keys) < $2";
     INSERT_POOL_KEY =

@@ -145,7 +145,7 @@ impl<DB: Dialect> Sql<DB> {
     }
 
     /// Whether no other process sweeps or purges at this moment.
-    async fn may_sweep(&self, tx: &mut Lent<DB>) -> Result<bool, StoreError> {
+    pub(super) async fn may_sweep(&self, tx: &mut Lent<DB>) -> Result<bool, StoreError> {
         let rows = self.fetch(tx, LOCK_SWEEP, values![]).await?;
         Ok(rows.first().map(|row| Reader::<DB>(row).int("locked")).transpose()? != Some(0))
     }

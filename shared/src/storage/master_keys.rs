@@ -19,7 +19,7 @@ pub struct MasterKeyRow {
     pub id: String,
     /// Whether new records are sealed with it.
     pub current: bool,
-    /// Whether a record needs it that lasts: that of a custom CSR, or of a key pair for the secrets of webhooks. Pool keys do not count: they are made again.
+    /// Whether a record needs it that lasts: that of a custom CSR, hidden or not, or of a key pair for the secrets of webhooks. Pool keys do not count: they are made again.
     pub in_use: bool,
 }
 
@@ -85,12 +85,14 @@ pub trait MasterKeys: Send + Sync {
 
 statements! {
     LIST_MASTER_KEYS = "SELECT id, current, CAST(CASE WHEN EXISTS (SELECT 1 FROM custom_csrs \
-        WHERE master_key_id = master_keys.id) OR EXISTS (SELECT 1 FROM webhook_keys WHERE master_key_id = master_keys.id) THEN 1 ELSE 0 END AS BIGINT) AS in_use FROM master_keys ORDER BY created_at, id";
+        WHERE master_key_id = master_keys.id) OR EXISTS (SELECT 1 FROM hidden_custom_csrs WHERE master_key_id = master_keys.id) \
+        OR EXISTS (SELECT 1 FROM webhook_keys WHERE master_key_id = master_keys.id) THEN 1 ELSE 0 END AS BIGINT) AS in_use FROM master_keys ORDER BY created_at, id";
     /// Until the transaction ends (`mkey` in ASCII). On SQLite one transaction at a time writes anyway.
     LOCK_MASTER_KEYS { postgres: "SELECT CAST(1 AS BIGINT) AS locked FROM pg_advisory_xact_lock(1835754873)",
     };
     REGISTER_MASTER_KEY = "INSERT INTO master_keys (id, current, created_at) VALUES ($1, 1, $2)";
     COUNT_SEALED = "SELECT id, current, (SELECT COUNT(*) FROM custom_csrs WHERE master_key_id = master_keys.id) + \
+        (SELECT COUNT(*) FROM hidden_custom_csrs WHERE master_key_id = master_keys.id) + \
         (SELECT COUNT(*) FROM webhook_keys WHERE master_key_id = master_keys.id) AS sealed, \
         (SELECT COUNT(*) FROM pool_keys WHERE master_key_id = master_keys.id) AS pool_keys FROM master_keys ORDER BY created_at, id";
     ADD_MASTER_KEY = "INSERT INTO master_keys (id, current, created_at) VALUES ($1, 0, $2) ON CONFLICT (id) DO NOTHING";

@@ -43,8 +43,8 @@ pub use self::{
         NewCertificate, NewChain, Repeat, Replacement, StartedExport, UsableCsr,
     },
     custom_csrs::{
-        Acceptance, CustomCsrs, Deletion, Direction, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, IdempotencyKey, ListQuery, MAX_PENDING,
-        NewCustomCsr, Order, Page,
+        Acceptance, CustomCsrs, Deletion, Direction, Hidden, HiddenCsrs, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, IdempotencyKey,
+        ListQuery, MAX_PENDING, NewCustomCsr, Order, Page, Restoration,
     },
     database::{Database, SqlStore},
     engine::{Access, CopyError, Dialect, Location, Migrate, OpenError, PoolUse, Queue},
@@ -74,6 +74,7 @@ pub use self::{
 pub trait Store:
     Scopes
     + CustomCsrs
+    + HiddenCsrs
     + Generations
     + PoolKeys
     + CertificateStore

@@ -4,7 +4,7 @@ use sqlx::{Executor, Pool, SqlSafeStr};
 
 use super::{
     Dialect, Queue, ari, audit, certificates,
-    custom_csrs::{self, ACCEPT_STATEMENTS, LIST_STATEMENTS, READ_STATEMENTS},
+    custom_csrs::{self, ACCEPT_STATEMENTS, HIDDEN_STATEMENTS, LIST_STATEMENTS, READ_STATEMENTS},
     engine::{self, Statement},
     figures,
     generation::{self, COMPLETE_STATEMENTS},
@@ -20,6 +20,7 @@ const ALL: &[&[(&str, Statement)]] = &[
     jobs::STATEMENTS,
     custom_csrs::STATEMENTS,
     ACCEPT_STATEMENTS,
+    HIDDEN_STATEMENTS,
     LIST_STATEMENTS,
     READ_STATEMENTS,
     generation::STATEMENTS,

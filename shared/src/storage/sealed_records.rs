@@ -64,7 +64,7 @@ pub struct Resealed {
 /// The part of the storage that is sealed records. Each method is one transaction, as in [`super::Store`].
 #[async_trait]
 pub trait SealedRecords: Send + Sync {
-    /// The next `limit` sealed records of all custom CSRs, by ID, after this one.
+    /// The next `limit` sealed records of all custom CSRs, hidden ones too, by ID, after this one.
     async fn list_sealed(&self, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<SealedRow>, StoreError>;
 
     /// The next `limit` records of all columns that this master key sealed, after this one, column by column and by ID.
@@ -77,6 +77,7 @@ pub trait SealedRecords: Send + Sync {
 
 /// A column of sealed records.
 struct Place {
+    /// The table that its records are bound to.
     table: &'static str,
     column: &'static str,
     list: Statement,
@@ -85,9 +86,11 @@ struct Place {
 
 /// Every column whose records last. A new one is one line here, and its two statements; its table names the master key in `master_key_id`,
 /// which refers to `master_keys`. Pool keys are none of them: they are made anew.
-const PLACES: [Place; 2] = [
+const PLACES: [Place; 3] = [
     Place { table: "custom_csrs", column: "sealed_private_key", list: LIST_PRIVATE_KEYS, reseal: RESEAL_PRIVATE_KEYS },
     Place { table: "webhook_keys", column: "sealed_private_key", list: LIST_WEBHOOK_KEYS, reseal: RESEAL_WEBHOOK_KEYS },
+    // Hidden rows come back as they are.
+    Place { table: "custom_csrs", column: "sealed_private_key", list: LIST_HIDDEN_KEYS, reseal: RESEAL_HIDDEN_KEYS },
 ];
 
 /// The next `$3` records that the master key `$1` sealed, with IDs after `$2`.
@@ -139,8 +142,16 @@ statements! {
         sqlite: reseal!(sqlite "webhook_keys" "sealed_private_key" ""),
         postgres: reseal!(postgres "webhook_keys" "sealed_private_key" ""),
     };
-    LIST_SEALED = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM custom_csrs \
-        WHERE id > $1 AND sealed_private_key IS NOT NULL ORDER BY id LIMIT $2";
+    LIST_HIDDEN_KEYS = list_sealed_by!("hidden_custom_csrs" "sealed_private_key");
+    RESEAL_HIDDEN_KEYS {
+        sqlite: reseal!(sqlite "hidden_custom_csrs" "sealed_private_key" ""),
+        postgres: reseal!(postgres "hidden_custom_csrs" "sealed_private_key" concat!(" AND hidden_custom_csrs.id = ANY (ARRAY(SELECT id \
+            FROM hidden_custom_csrs WHERE id = ANY (", given_ids!(), ") ORDER BY id FOR NO KEY UPDATE SKIP LOCKED))")),
+    };
+    LIST_SEALED = "SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM (SELECT * FROM (SELECT id, scope, spki_sha256, \
+        master_key_id, sealed_private_key FROM custom_csrs WHERE id > $1 AND sealed_private_key IS NOT NULL ORDER BY id LIMIT $2) AS seen \
+        UNION ALL SELECT * FROM (SELECT id, scope, spki_sha256, master_key_id, sealed_private_key FROM hidden_custom_csrs \
+        WHERE id > $1 AND sealed_private_key IS NOT NULL ORDER BY id LIMIT $2) AS hidden) AS sealed ORDER BY id LIMIT $2";
 }
 
 impl<DB: Dialect> Reader<'_, DB> {

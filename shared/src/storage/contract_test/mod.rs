@@ -8,6 +8,7 @@ mod certificates;
 mod figures;
 mod generating;
 mod handovers;
+mod hidden;
 mod incidents;
 mod key_pool;
 mod listing;

@@ -102,8 +102,8 @@ macro_rules! page {
 }
 
 statements! {
-    /// The transactions that accept and delete keep these numbers.
-    COUNT_OF_SCOPE = "SELECT used + beside_quota AS total FROM scopes WHERE scope = $1";
+    /// The transactions that accept, delete and restore keep these numbers.
+    COUNT_OF_SCOPE = "SELECT used + beside_quota - hidden AS total FROM scopes WHERE scope = $1";
     COUNT_CUSTOM_CSRS = concat!("SELECT COUNT(*) AS total ", filter!());
     PAGE_BY_CREATED_AT_ASC = page!("created_at, id");
     PAGE_BY_CREATED_AT_DESC = page!("created_at DESC, id DESC");

@@ -1,6 +1,7 @@
 //! Custom CSRs: accepted, read, listed, edited and deleted.
 
 mod accept;
+mod hidden;
 mod ledger;
 mod list;
 mod read;
@@ -9,17 +10,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::list::{Direction, ListQuery, Order, Page};
 #[cfg(test)]
-pub(super) use self::{accept::STATEMENTS as ACCEPT_STATEMENTS, list::STATEMENTS as LIST_STATEMENTS, read::STATEMENTS as READ_STATEMENTS};
+pub(super) use self::{
+    accept::STATEMENTS as ACCEPT_STATEMENTS, hidden::STATEMENTS as HIDDEN_STATEMENTS, list::STATEMENTS as LIST_STATEMENTS,
+    read::STATEMENTS as READ_STATEMENTS,
+};
 pub(super) use self::{
     accept::{Accepting, Request as AcceptRequest},
     read::{Reading, columns, columns_with_certificates, is_pending},
 };
+pub use self::{
+    hidden::{Hidden, HiddenCsrs, Restoration},
+    list::{Direction, ListQuery, Order, Page},
+};
 use super::{
     Dialect, Signal, SqlStore, StoreError,
     engine::{Reader, statements, values},
-    jobs::WAITING_BESIDE,
 };
 use crate::{
     audit::{Action, Actor, NewEntry},
@@ -89,7 +95,7 @@ pub enum Acceptance {
 /// What became of an attempt to delete a custom CSR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is gone, and its sealed key, its job and its expired certificates with it.
+    /// It is gone, and its sealed key, its job and its expired certificates with it; where it is hidden, the row and the key are kept.
     Deleted,
     /// There is none.
     NotFound,
@@ -128,8 +134,6 @@ pub trait CustomCsrs: Send + Sync {
 
 statements! {
     FIND_CUSTOM_CSR = concat!("SELECT ", read::columns_with_certificates!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
-    /// Keeps others from deleting the row, and from using it for a certificate, until the transaction ends.
-    LOCK_CUSTOM_CSR = "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND scope = $2 RETURNING job_id";
     /// Name and description, each changed if the flag before it is 1. The search text has the name in it.
     EDIT_CUSTOM_CSR = "UPDATE custom_csrs SET name = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $4 ELSE name END, \
         search_text = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $5 ELSE search_text END, \
@@ -192,25 +196,6 @@ impl<DB: Dialect> CustomCsrs for SqlStore<DB> {
     }
 
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError> {
-        let mut tx = self.sql.begin_write().await?;
-        let locked = self.sql.fetch(&mut tx, LOCK_CUSTOM_CSR, values![id.to_string(), scope.to_string()]).await?;
-        let Some(row) = locked.first() else { return Ok(Deletion::NotFound) };
-        let job_id = Reader::<DB>(row).text("job_id")?;
-        if !self.sql.delete_expired_certificates(&mut tx, id, actor, now).await? {
-            return Ok(Deletion::InUse);
-        }
-        // A job that wakes for a row that is gone wakes for nobody: those that share it get others.
-        let others = self.sql.fetch(&mut tx, WAITING_BESIDE, values![id.to_string()]).await?;
-        self.sql.execute(&mut tx, DELETE_CUSTOM_CSR, values![id.to_string()]).await?;
-        self.sql.cancel_job(&mut tx, job_id).await?;
-        self.sql.requeue(&mut tx, &others).await?;
-        self.sql.execute(&mut tx, GIVE_BACK_QUOTA, values![scope.to_string()]).await?;
-        self.sql.record(&mut tx, &NewEntry::custom_csr(Action::Delete, id, scope), actor, now).await?;
-        self.sql.commit(tx).await?;
-        self.signals.send(Signal::Changed(id));
-        if !others.is_empty() {
-            self.signals.send(Signal::Enqueued);
-        }
-        Ok(Deletion::Deleted)
+        self.delete(scope, id, None, actor, now).await
     }
 }

@@ -29,10 +29,11 @@ macro_rules! complete {
     };
 }
 
-/// Only those whose keys are not in the key pool.
+/// Only those whose keys neither the key pool has nor a hidden custom CSR.
 macro_rules! complete_outside_pool {
     ($db:ident $($more:expr)?) => {
-        complete!($db " AND NOT EXISTS (SELECT 1 FROM pool_keys WHERE pool_keys.spki_sha256 = given.spki_sha256)" $($more)?)
+        complete!($db " AND NOT EXISTS (SELECT 1 FROM pool_keys WHERE pool_keys.spki_sha256 = given.spki_sha256) \
+            AND NOT EXISTS (SELECT 1 FROM hidden_custom_csrs AS hidden WHERE hidden.spki_sha256 = given.spki_sha256)" $($more)?)
     };
 }
 
@@ -67,9 +68,10 @@ statements! {
     /// Locks pending rows, and waits for them.
     LOCK { sqlite: pending!(sqlite), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE"),
     };
-    /// Those of these rows whose keys are in use: another custom CSR has them, or the key pool. Asked only where a row was not completed.
+    /// Those of these rows whose keys are in use: another custom CSR has them, a hidden one too, or the key pool. Asked only where a row was not completed.
     FIND_IN_USE(id TEXT, spki_sha256 BYTEA, pool_key_id TEXT) = "SELECT given.id FROM ",
         " WHERE EXISTS (SELECT 1 FROM custom_csrs WHERE custom_csrs.spki_sha256 = given.spki_sha256 AND custom_csrs.id <> given.id) \
+        OR EXISTS (SELECT 1 FROM hidden_custom_csrs AS hidden WHERE hidden.spki_sha256 = given.spki_sha256) \
         OR EXISTS (SELECT 1 FROM pool_keys WHERE pool_keys.spki_sha256 = given.spki_sha256 AND pool_keys.id <> given.pool_key_id)";
     /// Deletes the keys of the key pool that are still under these leases.
     TAKE_POOL_KEYS(id TEXT, lease_id TEXT) =
