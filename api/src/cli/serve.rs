@@ -205,10 +205,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         let sources = Sources::new(&database, args.process.key_pool_size).with_workers(workers.as_ref());
         metrics.serve(sources.with_authenticator(Arc::clone(&authenticator)))
     });
-    let reloading = match provider {
-        Some((url, outbound)) => tokio::spawn(hangups.refetch(Arc::clone(&authenticator), url, outbound, args.jwt.jwt_jwks_refresh)),
-        None => tokio::spawn(hangups.reload(Arc::clone(&authenticator), source)),
-    };
+    let reloading = tokio::spawn(follow_token_keys(hangups, Arc::clone(&authenticator), provider, source, args.jwt.jwt_jwks_refresh));
     let reloading_tls =
         tls.clone().map(|tls| Ok::<_, std::io::Error>(tokio::spawn(tls::reload(tls, tls::hangups()?)).abort_handle())).transpose()?;
     log_start(&args, address, welcome.is_some())?;
@@ -322,6 +319,20 @@ async fn start_workers(
     let workers = args.process.start_workers(database, &sealer, threads, blocked_keys, outbound)?;
     let following = args.process.follow_master_keys(database, data_dir, Arc::clone(&sealer), &workers)?;
     Ok(Some((workers, following, sealer)))
+}
+
+/// Keeps the keys for tokens as they are where they come from.
+async fn follow_token_keys(
+    hangups: Hangups,
+    authenticator: Arc<Authenticator>,
+    provider: Option<(Url, Outbound)>,
+    source: Option<KeySource>,
+    refresh: Duration,
+) {
+    match provider {
+        Some((url, outbound)) => hangups.refetch(authenticator, url, outbound, refresh).await,
+        None => hangups.reload(authenticator, source).await,
+    }
 }
 
 /// Where the keys for tokens are fetched, and what fetches them; `None` if they are not.
