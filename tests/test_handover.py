@@ -162,6 +162,16 @@ def test_a_certificate_that_is_brought_is_stored_and_ends_the_link(zone, form, t
     assert handovers(zone, csr, "GET").result[0]["used_at"] is not None
 
 
+def test_a_certificate_that_clients_may_not_like_is_stored_and_the_page_says_what_they_may_not_like(zone):
+    csr = active(zone)
+    status, _, page = bring(made(zone, csr)["url"], text=ROOT.issue(csr["csr"], sans=["www.acme-widgets.com", "other.acme-widgets.com"]) + ROOT.pem)
+    assert status == 201 and "The certificate is stored" in page and "nothing more to do" not in page
+    assert "subject alternative names (SANs) are not those of the CSR" in page and "other.acme-widgets.com" in page
+    # What was put right is no concern of theirs.
+    status, _, page = bring(made(zone, csr)["url"], text=ROOT.pem + ROOT.issue(csr["csr"]))
+    assert status == 201 and "nothing more to do" in page
+
+
 def test_a_refused_certificate_says_why_and_leaves_the_link_open(zone):
     csr, other = active(zone), active(zone)
     link = made(zone, csr)

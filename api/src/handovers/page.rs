@@ -12,12 +12,12 @@ use shared::{
     audit::{Actor, Via},
     bodies::upload::Upload,
     clock::Timestamp,
-    codes::ErrorCode,
+    codes::{ErrorCode, WarningCode},
     custom_certificate::{BundleMethod, CertificateType},
     custom_csr::CustomCsr,
     handover::{Handover, Secret},
     ids::{CustomCertificateId, Scope},
-    issue::Issue,
+    issue::{Issue, Warning},
     storage::{CertificateChange, CertificateRefusal, NewCertificate, Replacement},
     x509::{issues::private_key_refused, pem},
 };
@@ -200,9 +200,10 @@ async fn hand_over(Data(state): Data<&Arc<AppState>>, request: &Request, body: B
         Err(error) => return found.refusal(state, &error, &sentences(state, &error), ""),
     };
     match store(state, deadline, &found, &form).await {
-        Ok(Some(expires)) => {
+        Ok(Some(Stored { expires, warnings })) => {
             let until = day(expires);
-            page(state, StatusCode::CREATED, &Values { state: State::Stored, names: &found.names, until: &until, ..Values::default() })
+            let values = Values { state: State::Stored, names: &found.names, warnings: &warnings, until: &until, ..Values::default() };
+            page(state, StatusCode::CREATED, &values)
         }
         Ok(None) => Absent::Over.response(state),
         Err(error) => {
@@ -226,9 +227,17 @@ async fn form(request: &Request, body: Body) -> Result<Form, ApiError> {
     form.ok_or_else(|| Issue::new(ErrorCode::BodyUndecodable).hinting("The form did not arrive whole: send it again.").into())
 }
 
-/// Stores the certificate that was brought, in place of the one that the link renews if there is one, and ends the link. When the certificate
-/// expires, or `None` if the link has ended meanwhile.
-async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, form: &Form) -> Result<Option<Timestamp>, ApiError> {
+/// A certificate that was stored.
+struct Stored {
+    /// When it expires.
+    expires: Timestamp,
+    /// What clients may not like about it.
+    warnings: Vec<String>,
+}
+
+/// Stores the certificate that was brought, in place of the one that the link renews if there is one, and ends the link; `None` if the link has
+/// ended meanwhile.
+async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, form: &Form) -> Result<Option<Stored>, ApiError> {
     if pem::has_private_key(&form.certificate) {
         return Err(private_key_refused().into());
     }
@@ -246,8 +255,11 @@ async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, form: &
     let sent = Upload { certificate: Some(form.certificate.clone()), ..Upload::default() };
     let certificates = matcher.read(&sent).await?;
     let bundle_method = present.as_ref().map_or(BundleMethod::Ubiquitous, |present| present.bundle_method);
-    let (chain, _) = matcher.check(csr, certificates, bundle_method, &sent).await?;
-    let expires = chain.chain.not_after;
+    let (chain, warnings) = matcher.check(csr, certificates, bundle_method, &sent).await?;
+    // What was put right is nobody's concern here.
+    let remarkable =
+        warnings.iter().filter(|warning| !matches!(warning.code, WarningCode::OrderChanged | WarningCode::CertificatesLeftOut));
+    let stored = Stored { expires: chain.chain.not_after, warnings: remarkable.map(Warning::message).collect() };
     let handover = Some(found.handover.id);
     let refusal = if let Some(id) = present_id {
         let change = CertificateChange { chain: Some(chain), handover, ..CertificateChange::default() };
@@ -271,7 +283,7 @@ async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, form: &
         deadline.write(state.store.accept_certificate(&new, &found.actor, now)).await?
     };
     match refusal {
-        None => Ok(Some(expires)),
+        None => Ok(Some(stored)),
         Some(CertificateRefusal::HandoverOver) => Ok(None),
         Some(refusal) => Err(refused(refusal, csr_not_found)),
     }

@@ -43,6 +43,8 @@ pub struct Values<'a> {
     pub post_url: &'a str,
     /// Why the certificate was refused: each a sentence.
     pub errors: &'a [String],
+    /// What clients may not like about the certificate that was stored: each a sentence.
+    pub warnings: &'a [String],
     /// The text that was sent.
     pub certificate: &'a str,
     /// When the link ends, or the certificate expires.
@@ -101,7 +103,7 @@ impl Template {
         let stored = Values { state: State::Stored, names: &names, until: "2026-12-31 23:59 UTC", ..over };
         let open = Values { state: State::Open, csr: "CSR", csr_url: "a/csr", csr_file: "a.csr", post_url: "a", ..stored };
         let refused = Values { note: Some("A note."), errors: &errors, certificate: "A text.", ..open };
-        for values in [over, stored, refused] {
+        for values in [over, stored, Values { warnings: &errors, ..stored }, refused] {
             template.render(&values).map_err(TemplateError::Syntax)?;
         }
         let page = template.render(&open).map_err(TemplateError::Syntax)?;
@@ -133,6 +135,7 @@ impl Default for Values<'_> {
             csr_file: "",
             post_url: "",
             errors: &[],
+            warnings: &[],
             certificate: "",
             until: "",
             nonce: "",
