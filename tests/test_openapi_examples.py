@@ -216,6 +216,7 @@ def test_the_examples_of_all_operations_are_accepted_and_have_the_shape_of_real_
         walk.send("custom-csrs-list", tenant)
         walk.send("custom-csrs-quota", tenant)
         walk.send("custom-csrs-edit", tenant, **of_csr)
+        walk.send("custom-csrs-restore", tenant, **of_csr)
         rekeyed = walk.send("custom-csrs-rekey", tenant, headers=once | {"Idempotency-Key": "again"}, **of_csr)
         assert walk.send("custom-csrs-rekey", tenant, headers=once | {"Idempotency-Key": "again"}, **of_csr) == rekeyed
         walk.send("custom-csrs-delete", tenant, custom_csr_id=rekeyed["id"])

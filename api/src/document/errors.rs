@@ -165,8 +165,8 @@ fn parameter_out_of_range(inputs: &[String]) -> Issue {
     if has("per_page") {
         return out_of_range("per_page", "100", &PerPage::must());
     }
-    if has("dry_run") {
-        return out_of_range("dry_run", "yes", dry_run::MUST);
+    if let Some(name) = ["dry_run", "now"].into_iter().find(|name| has(name)) {
+        return out_of_range(name, "yes", dry_run::MUST);
     }
     let spaced = [(HeaderName::from_static("idempotency-key"), HeaderValue::from_static("one two"))];
     let read = IdempotencyHeader::read(&HeaderMap::from_iter(spaced)).of("", b"");
