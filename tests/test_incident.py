@@ -172,19 +172,20 @@ def multiply(cluster) -> None:
     """Copies of the first custom CSR of each zone, whose keys workers make, with copies of its certificate: what is in the chain decides nothing."""
     cluster.postgres.sql(
         cluster.database,
-        "INSERT INTO custom_csrs SELECT (jsonb_populate_record(c, jsonb_build_object('id', CAST(gen_random_uuid() AS TEXT), 'name', 'n' || number, "
+        "INSERT INTO custom_csrs SELECT made.* FROM custom_csrs c "
+        f"JOIN generate_series({SEEDED}, {SIZE - 1}) number ON c.name = 'n' || number % {ZONES} "
+        "CROSS JOIN LATERAL jsonb_populate_record(c, jsonb_build_object('id', CAST(gen_random_uuid() AS TEXT), 'name', 'n' || number, "
         "'sans', '[\"n' || number || '.acme-widgets.com\"]', 'job_id', 'none', 'status', 'pending', 'csr_pem', NULL, 'master_key_id', NULL, "
-        "'sealed_private_key', NULL, 'spki_sha256', NULL, 'starts', 0))).* "
-        f"FROM custom_csrs c JOIN generate_series({SEEDED}, {SIZE - 1}) number ON c.name = 'n' || number % {ZONES}",
+        "'sealed_private_key', NULL, 'spki_sha256', NULL, 'starts', 0)) made",
     )
     cluster.postgres.sql(cluster.database, "UPDATE scopes SET used = (SELECT COUNT(*) FROM custom_csrs WHERE custom_csrs.scope = scopes.scope)")
     wait_until(lambda: cluster.number("SELECT COUNT(*) FROM custom_csrs WHERE status = 'pending'") == 0, "all are active", 60 + SIZE / 5)
     cluster.postgres.sql(
         cluster.database,
-        "INSERT INTO custom_certificates SELECT (jsonb_populate_record(t, jsonb_build_object('id', replace(CAST(gen_random_uuid() AS TEXT), '-', ''), "
-        "'scope', c.scope, 'custom_csr_id', c.id, 'hosts', '[\"' || c.name || '.acme-widgets.com\"]'))).* "
-        "FROM custom_certificates t, custom_csrs c WHERE t.id = (SELECT MIN(id) FROM custom_certificates) "
-        "AND c.id NOT IN (SELECT custom_csr_id FROM custom_certificates)",
+        "INSERT INTO custom_certificates SELECT made.* FROM custom_certificates t CROSS JOIN custom_csrs c CROSS JOIN LATERAL "
+        "jsonb_populate_record(t, jsonb_build_object('id', replace(CAST(gen_random_uuid() AS TEXT), '-', ''), 'scope', c.scope, "
+        "'custom_csr_id', c.id, 'hosts', '[\"' || c.name || '.acme-widgets.com\"]')) made "
+        "WHERE t.id = (SELECT MIN(id) FROM custom_certificates) AND c.id NOT IN (SELECT custom_csr_id FROM custom_certificates)",
     )
 
 
