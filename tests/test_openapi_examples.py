@@ -221,9 +221,10 @@ def test_the_examples_of_all_operations_are_accepted_and_have_the_shape_of_real_
         assert walk.send("custom-csrs-rekey", tenant, headers=once | {"Idempotency-Key": "again"}, **of_csr) == rekeyed
         walk.send("custom-csrs-delete", tenant, custom_csr_id=rekeyed["id"])
 
-        link = walk.send("handovers-create", tenant, **of_csr)
-        walk.send("handovers-list", tenant, **of_csr)
-        walk.send("handovers-delete", tenant, handover_id=link["id"], **of_csr)
+        if tenant is zone:
+            link = walk.send("handovers-create", zone, **of_csr)
+            walk.send("handovers-list", zone, **of_csr)
+            walk.send("handovers-delete", zone, handover_id=link["id"], **of_csr)
 
         # A zone uploads certificates for its account's custom CSRs too.
         chain = of_csr | {"certificate": ca.issue(csr["csr"])}
