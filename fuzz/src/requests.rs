@@ -11,6 +11,7 @@ use hyper::{
     header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use shared::codes::ErrorCode;
 use tokio::{net::TcpStream, runtime::Runtime};
@@ -150,6 +151,8 @@ impl Server {
         let codes = if method == Method::HEAD {
             assert!(body.is_empty());
             Vec::new()
+        } else if is_page(path, &head.headers) {
+            Vec::new()
         } else if of_the_api || head.status.as_u16() >= 400 {
             codes(head.status, &head.headers, &body)
         } else {
@@ -171,6 +174,23 @@ impl Server {
         tokio::spawn(connection);
         sender
     }
+}
+
+/// Whether a hand-over link's page answers: people read it, and it may load nothing.
+fn is_page(path: &str, headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_html = content_type == "text/html; charset=utf-8";
+    // What a page cannot say is said in plain text.
+    if !percent_decode_str(path).decode_utf8_lossy().starts_with("/handover/") || !(is_html || content_type == "text/plain; charset=utf-8")
+    {
+        return false;
+    }
+    assert_eq!(headers["cache-control"], "no-store");
+    assert!(
+        !is_html || headers["content-security-policy"].to_str().is_ok_and(|policy| policy.starts_with("default-src 'none'; ")),
+        "{headers:?}"
+    );
+    true
 }
 
 /// The codes of an envelope's errors.
