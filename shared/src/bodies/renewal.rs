@@ -90,6 +90,7 @@ mod tests {
             (r#"{"key":"new"}"#, RenewalKey::New, 1.0 / 3.0),
             (r#"{"key":"REUSE","at":null}"#, RenewalKey::Reuse, 1.0 / 3.0),
             (r#"{"at":0.25,"key":"reuse"}"#, RenewalKey::Reuse, 0.25),
+            (r#"{"at":0.9999999999999999,"key":"reuse"}"#, RenewalKey::Reuse, 1.0 - f64::EPSILON / 2.0),
             (r#"{"at":9.9e-1,"key":"reuse","x":1e999}"#, RenewalKey::Reuse, 0.99),
         ] {
             let policy = RenewalPolicyBody::parse(body.as_bytes()).unwrap();
