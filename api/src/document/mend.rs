@@ -76,7 +76,7 @@ fn mend_object(members: &mut Map<String, Value>) {
         && format.starts_with("uint")
     {
         members.insert("format".into(), json!(if format == "uint64" { "int64" } else { "int32" }));
-        members.insert("minimum".into(), json!(0));
+        members.entry("minimum").or_insert(json!(0));
     }
 }
 
