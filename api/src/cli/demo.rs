@@ -108,7 +108,7 @@ pub async fn print_welcome(base: &str, data_dir: &Path, settings: &JwtSettings, 
         format!(
             "A first request, for the demo zone (its token is valid for a day):\n\
              curl -sS -X POST '{base}/api/v4/zones/{DEMO_ZONE}/custom_csrs' -H 'Authorization: Bearer {token}' \
-             -H 'Prefer: wait=10' -H 'Content-Type: application/json' -d '{{\"country\":\"US\",\"state\":\"California\",\"locality\":\"San Francisco\",\
+             -H 'Prefer: wait=30' -H 'Content-Type: application/json' -d '{{\"country\":\"US\",\"state\":\"California\",\"locality\":\"San Francisco\",\
              \"organization\":\"Demo\",\"common_name\":\"www.csrd-demo.com\",\"sans\":[\"www.csrd-demo.com\",\"csrd-demo.com\"]}}'"
         )
     } else {
