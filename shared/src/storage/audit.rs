@@ -60,7 +60,7 @@ pub trait AuditStore: Send + Sync {
     async fn record_entries(&self, entries: &[NewEntry], actor: &Actor, now: Timestamp) -> Result<(), StoreError>;
 
     /// Begins to read entries.
-    async fn read_audit<'a>(&'a self, query: AuditQuery) -> Result<Box<dyn AuditRun + 'a>, StoreError>;
+    async fn read_audit(&self, query: AuditQuery) -> Result<Box<dyn AuditRun + '_>, StoreError>;
 
     /// Deletes the entries with these numbers, which are safe elsewhere, and records that; returns how many there were. Nothing else
     /// deletes an entry.
@@ -201,7 +201,7 @@ impl<DB: Dialect> AuditStore for SqlStore<DB> {
         self.sql.commit(tx).await
     }
 
-    async fn read_audit<'a>(&'a self, query: AuditQuery) -> Result<Box<dyn AuditRun + 'a>, StoreError> {
+    async fn read_audit(&self, query: AuditQuery) -> Result<Box<dyn AuditRun + '_>, StoreError> {
         let mut tx = self.sql.begin_read().await?;
         let rows = self.sql.fetch(&mut tx, AUDIT_NUMBERS, values![]).await?;
         let number = |column| rows.first().map_or(Ok(None), |row| Reader::<DB>(row).optional_int(column));
