@@ -8,9 +8,7 @@ use super::{
     engine::{self, Statement},
     figures,
     generation::{self, COMPLETE_STATEMENTS},
-    handovers,
-    incidents::{self, TURN_STATEMENTS},
-    jobs, key_holders, key_pool, maintenance, master_keys, renewals, scopes, sealed_records, webhooks,
+    handovers, incidents, jobs, key_holders, key_pool, maintenance, master_keys, renewals, scopes, sealed_records, webhooks,
 };
 use crate::testing::TestDatabase;
 
@@ -30,7 +28,10 @@ const ALL: &[&[(&str, Statement)]] = &[
     certificates::KEY_STATEMENTS,
     handovers::STATEMENTS,
     incidents::STATEMENTS,
-    TURN_STATEMENTS,
+    incidents::READ_STATEMENTS,
+    incidents::REKEY_STATEMENTS,
+    incidents::SCHEDULE_STATEMENTS,
+    incidents::TURN_STATEMENTS,
     master_keys::STATEMENTS,
     sealed_records::STATEMENTS,
     key_holders::STATEMENTS,
