@@ -41,6 +41,8 @@ const ALL: &[&[(&str, Statement)]] = &[
     webhooks::DELIVERY_STATEMENTS,
     figures::STATEMENTS,
     renewals::STATEMENTS,
+    renewals::DUE_STATEMENTS,
+    renewals::STEP_STATEMENTS,
     ari::STATEMENTS,
 ];
 

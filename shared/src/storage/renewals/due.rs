@@ -1,0 +1,144 @@
+//! Which renewals have a step to do, and which one.
+
+use std::time::Duration;
+
+use crate::{
+    clock::Timestamp,
+    custom_certificate::CustomCertificate,
+    custom_csr::Status,
+    ids::CustomCsrId,
+    renewal::{Fraction, RenewalKey, RenewalStatus},
+    storage::{
+        Dialect, StoreError,
+        certificates::sql::listed_columns,
+        engine::{Reader, Sql, Value, statements, values},
+    },
+};
+
+/// A custom CSR that failed is followed by another one after this time.
+const RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// A renewal whose next step can be done.
+#[derive(Debug, Clone)]
+pub struct DueRenewal {
+    /// The certificate, without its PEM.
+    pub certificate: CustomCertificate,
+    /// With which key.
+    pub key: RenewalKey,
+    /// What comes next.
+    pub step: RenewalStep,
+    /// Why there was no custom CSR the last time, if there was none: its tenant was told so.
+    pub refused: Option<String>,
+    /// The row as it was read: of a row that is another by now nothing is done.
+    read: RowRead,
+}
+
+/// What comes next in a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenewalStep {
+    /// It begins: with a new key, there is a custom CSR to make.
+    Begin,
+    /// Its custom CSR is active: the tenant is told.
+    Announce(CustomCsrId),
+}
+
+#[derive(Debug, Clone)]
+struct RowRead {
+    modified_at: i64,
+    state: String,
+    leaf: String,
+    csr_id: String,
+}
+
+statements! {
+    /// The next `$3` certificates with IDs after `$1` that may have a step to do at `$2`: the caller looks closer. Those that had expired
+    /// when the policy was set are not in use.
+    MAY_BE_DUE = concat!(
+        "SELECT ", listed_columns!(), ", renewal_csr_id, renewal_error, renewal_key, fraction, csr_status, csr_updated_at, ari_window_start \
+        FROM custom_certificates \
+        JOIN (SELECT scope AS policy_scope, renewal_key, fraction, created_at AS policy_made_at FROM renewal_policies) AS policies \
+        ON policy_scope = scope \
+        LEFT JOIN (SELECT id AS csr_id, status AS csr_status, updated_at AS csr_updated_at FROM custom_csrs) AS renewing \
+        ON csr_id = renewal_csr_id \
+        WHERE id > $1 AND EXISTS (SELECT 1 FROM scopes WHERE scopes.scope = policy_scope AND scopes.granted = 1) \
+        AND COALESCE(csr_status, '') <> 'pending' AND not_after >= policy_made_at \
+        AND (renewal_state = 'due' OR not_before IS NULL OR described_at IS NULL OR described_at <> modified_at \
+        OR (COALESCE(renewal_leaf, '') <> fingerprint_sha256 AND (ari_window_start <= CAST($2 AS BIGINT) \
+        OR not_after - CAST(fraction AS DOUBLE PRECISION) * (not_after - not_before) <= CAST($2 AS BIGINT) + 1000000))) \
+        ORDER BY id LIMIT $3"
+    );
+}
+
+impl<DB: Dialect> Reader<'_, DB> {
+    /// The renewal of a certificate, if it has a step to do.
+    fn due_renewal(&self, now: Timestamp) -> Result<Option<DueRenewal>, StoreError> {
+        let certificate = self.certificate()?;
+        let read = RowRead {
+            modified_at: certificate.modified_at.micros(),
+            state: self.optional_text("renewal_state")?.unwrap_or_default(),
+            leaf: self.optional_text("renewal_leaf")?.unwrap_or_default(),
+            csr_id: self.optional_text("renewal_csr_id")?.unwrap_or_default(),
+        };
+        let is_begun = certificate.renewal.status == RenewalStatus::Due;
+        let step = match certificate.renewal.status {
+            RenewalStatus::CsrReady => None,
+            RenewalStatus::Due => self.step_of_begun(now)?,
+            RenewalStatus::None | RenewalStatus::Done => {
+                let point = self.parsed("fraction", Fraction::parse)?.point(certificate.chain.leaf.not_before, certificate.chain.not_after);
+                let has_window = self.optional_text("ari_leaf")?.as_deref() == Some(&certificate.chain.leaf.fingerprint_sha256);
+                let window = self.optional_int("ari_window_start")?.filter(|_| has_window);
+                (point <= now || window.is_some_and(|start| start <= now.micros())).then_some(RenewalStep::Begin)
+            }
+        };
+        let Some(step) = step else { return Ok(None) };
+        let refused = if is_begun { self.optional_text("renewal_error")? } else { None };
+        Ok(Some(DueRenewal { key: self.parsed("renewal_key", RenewalKey::parse)?, certificate, step, refused, read }))
+    }
+
+    /// What comes after the begin. A custom CSR that is gone or failed has another one made.
+    fn step_of_begun(&self, now: Timestamp) -> Result<Option<RenewalStep>, StoreError> {
+        Ok(match self.optional("csr_status", Status::parse)? {
+            Some(Status::Active) => Some(RenewalStep::Announce(self.parsed("renewal_csr_id", CustomCsrId::parse)?)),
+            Some(Status::Pending) => None,
+            Some(Status::Failed) => {
+                let failed_at = Timestamp::from_micros(self.int("csr_updated_at")?);
+                (failed_at.plus(RETRY_AFTER) <= now).then_some(RenewalStep::Begin)
+            }
+            None => Some(RenewalStep::Begin),
+        })
+    }
+}
+
+impl DueRenewal {
+    pub(super) fn as_read(&self) -> Vec<Value> {
+        let RowRead { modified_at, state, leaf, csr_id } = self.read.clone();
+        values![self.certificate.id.to_string(), self.certificate.zone.to_string(), modified_at, state, leaf, csr_id]
+    }
+
+    pub(super) fn leaf(&self) -> String {
+        self.certificate.chain.leaf.fingerprint_sha256.clone()
+    }
+}
+
+impl<DB: Dialect> Sql<DB> {
+    /// See [`super::Renewals::list_due_renewals`].
+    pub(super) async fn list_due_renewals(
+        &self,
+        after: &str,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<(Vec<DueRenewal>, Option<String>), StoreError> {
+        let rows = self.rows(MAY_BE_DUE, values![after, now.micros(), i64::from(limit)]).await?;
+        let mut due = Vec::new();
+        for row in &rows {
+            // One that cannot be read holds up no other.
+            match Reader::<DB>(row).due_renewal(now) {
+                Ok(renewal) => due.extend(renewal),
+                Err(error) => tracing::error!(%error, "the renewal of a certificate cannot be read"),
+            }
+        }
+        let is_full = u32::try_from(rows.len()).is_ok_and(|count| count >= limit);
+        let last = rows.last().filter(|_| is_full).map(|row| Reader::<DB>(row).text("id")).transpose()?;
+        Ok((due, last))
+    }
+}
