@@ -1,10 +1,12 @@
-//! What a client may ask of the service, and who a client is.
+//! What a client may ask of the service, over how many connections, and who a client is.
 
 use std::sync::Arc;
 
 use api::http::{
     client::{Network, TrustedProxies},
     rate_limit::RateLimits,
+    server::Options,
+    tls::Tls,
 };
 use clap::Args;
 use tokio::sync::Semaphore;
@@ -45,5 +47,28 @@ impl LimitArgs {
     /// Room for the bodies of requests, in bytes.
     pub fn body_bytes(&self) -> Arc<Semaphore> {
         Arc::new(Semaphore::new(self.max_body_bytes_in_flight.min(Semaphore::MAX_PERMITS)))
+    }
+}
+
+/// How many connections there may be.
+#[derive(Args)]
+pub struct ConnectionArgs {
+    /// Connections that may be open; more wait in the listener's queue
+    #[arg(long, env = "CSRD_MAX_CONNECTIONS", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
+    /// Connections that may be open from one address, unless it is one of --trusted-proxies; more are closed at once
+    #[arg(long, env = "CSRD_MAX_CONNECTIONS_PER_ADDRESS", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections_per_address: u32,
+}
+
+impl ConnectionArgs {
+    /// The options of the server.
+    pub fn options(&self, tls: Option<Arc<Tls>>, trusted_proxies: TrustedProxies) -> Options {
+        Options {
+            max_connections: self.max_connections as usize,
+            max_connections_per_address: self.max_connections_per_address as usize,
+            trusted_proxies,
+            tls,
+        }
     }
 }

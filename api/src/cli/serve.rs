@@ -4,22 +4,17 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, syn
 
 use api::{
     auth::{Authenticator, JwtSettings, KeySource},
-    handovers::{self, template::Template},
-    http::{
-        client::TrustedProxies,
-        server::{self, Options},
-        tls::Tls,
-    },
+    handovers,
+    http::server::{self, Options},
     metrics::Sources,
     secret_file::{self, Content},
     state::{AppState, MAX_WAITING, Waiting},
 };
-use clap::{Args, builder::BoolishValueParser};
+use clap::Args;
 use poem::http::HeaderValue;
 use shared::{
     bodies::create::Validator,
     clock::SystemClock,
-    names::{public_suffix::SuffixList, san::SanPolicy},
     outbound::{Gate, Outbound, OutboundSettings, Url},
     seal::Sealer,
     storage::{Database, MAX_PENDING, Queue},
@@ -32,11 +27,13 @@ use super::{
     bad_setting,
     database::{DatabaseArgs, NewDatabaseArgs},
     demo,
+    handover::HandoverArgs,
     jwt::JwtArgs,
-    limits::LimitArgs,
+    limits::{ConnectionArgs, LimitArgs},
     log,
     master_keys::{self, Following, IfMissing},
     metrics::{self, MetricsArgs},
+    names::NameArgs,
     outbound::OutboundArgs,
     process::{End, ProcessArgs, drain, exit_code, resolve, stop_or_fault, stop_signal, unless_stopped},
     reload::Hangups,
@@ -77,12 +74,8 @@ pub struct ServeArgs {
     limits: LimitArgs,
     #[command(flatten)]
     process: ProcessArgs,
-    /// Let SANs begin with one `*.`
-    #[arg(long, env = "CSRD_ALLOW_WILDCARD_SANS", hide_env_values = true, value_parser = BoolishValueParser::new())]
-    allow_wildcard_sans: bool,
-    /// A newer public suffix list than the embedded one
-    #[arg(long, env = "CSRD_PUBLIC_SUFFIX_LIST", hide_env_values = true, value_name = "FILE")]
-    public_suffix_list: Option<PathBuf>,
+    #[command(flatten)]
+    names: NameArgs,
     /// Root certificates (PEM) that uploaded certificates must lead to; without it any CA will do
     #[arg(long, env = "CSRD_TRUST_ANCHORS", hide_env_values = true, value_name = "FILE")]
     trust_anchors: Option<PathBuf>,
@@ -106,46 +99,6 @@ pub struct ServeArgs {
     log: log::LogArgs,
 }
 
-/// How the pages of hand-over links look.
-#[derive(Args)]
-struct HandoverArgs {
-    /// A page of your own for hand-over links, in the syntax of Jinja
-    #[arg(long, env = "CSRD_HANDOVER_TEMPLATE", hide_env_values = true, value_name = "FILE")]
-    handover_template: Option<PathBuf>,
-}
-
-impl HandoverArgs {
-    fn template(&self) -> anyhow::Result<Template> {
-        let Some(path) = &self.handover_template else { return Ok(Template::default()) };
-        let bytes = secret_file::read(path, Content::Public).map_err(|error| bad_setting(format!("--handover-template: {error}")))?;
-        let bad = |error: &str| bad_setting(format!("--handover-template: {}: {error}", path.display()));
-        let text = std::str::from_utf8(&bytes).map_err(|_| bad("it is not text in UTF-8"))?;
-        Template::parse(text).map_err(|error| bad(&error.to_string()))
-    }
-}
-
-/// How many connections there may be.
-#[derive(Args)]
-struct ConnectionArgs {
-    /// Connections that may be open; more wait in the listener's queue
-    #[arg(long, env = "CSRD_MAX_CONNECTIONS", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    max_connections: u32,
-    /// Connections that may be open from one address, unless it is one of --trusted-proxies; more are closed at once
-    #[arg(long, env = "CSRD_MAX_CONNECTIONS_PER_ADDRESS", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
-    max_connections_per_address: u32,
-}
-
-impl ConnectionArgs {
-    fn options(&self, tls: Option<Arc<Tls>>, trusted_proxies: TrustedProxies) -> Options {
-        Options {
-            max_connections: self.max_connections as usize,
-            max_connections_per_address: self.max_connections_per_address as usize,
-            trusted_proxies,
-            tls,
-        }
-    }
-}
-
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     // Before anything is made: whoever stops a start gets an end in order.
@@ -158,7 +111,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let tls = args.tls.load()?;
     let handovers = handovers::Settings { public_url: args.process.public_url.clone(), template: args.handover.template()? };
     let source = args.jwt.source()?;
-    let suffixes = suffix_list(args.public_suffix_list.as_deref())?;
+    let names = args.names.policy()?;
     let blocked_keys = args.process.blocked_keys()?;
     let trust_anchors = args.trust_anchors.as_deref().map(trust_anchors).transpose()?;
     // Before anything is made: a bad setting leaves nothing behind.
@@ -212,7 +165,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let (stop, stopping) = watch::channel(false);
     let state = AppState {
         store: Arc::clone(&database.store),
-        validator: Validator::new(SanPolicy { allow_wildcards: args.allow_wildcard_sans, suffixes }).accepting(args.process.key_types()),
+        validator: Validator::new(names).accepting(args.process.key_types()),
         trust_anchors,
         authenticator,
         clock,
@@ -345,19 +298,4 @@ fn provider(args: &ServeArgs, source: Option<&KeySource>) -> anyhow::Result<Opti
 fn trust_anchors(path: &std::path::Path) -> anyhow::Result<TrustAnchors> {
     let pem = secret_file::read(path, Content::Public).map_err(|error| bad_setting(format!("--trust-anchors: {error}")))?;
     TrustAnchors::parse(&pem).map_err(|error| bad_setting(format!("--trust-anchors: {}: {error}", path.display())))
-}
-
-/// A list that is refused leaves the embedded one: a broken update must not stop the service.
-fn suffix_list(path: Option<&std::path::Path>) -> anyhow::Result<SuffixList> {
-    let Some(path) = path else { return Ok(SuffixList::embedded()) };
-    let bytes = secret_file::read(path, Content::Public).map_err(|error| bad_setting(format!("--public-suffix-list: {error}")))?;
-    let text = std::str::from_utf8(&bytes);
-    let text = text.map_err(|_| bad_setting(format!("--public-suffix-list: {}: it is not text in UTF-8", path.display())))?;
-    match SuffixList::parse(text) {
-        Ok(list) => Ok(list),
-        Err(error) => {
-            tracing::error!("--public-suffix-list: {} {error}: refused, the embedded list stays", path.display());
-            Ok(SuffixList::embedded())
-        }
-    }
 }
