@@ -4,6 +4,8 @@ mod ari;
 mod csr;
 mod deliver;
 mod generate;
+mod handler;
+mod heartbeat;
 mod incident;
 mod key_pool;
 pub mod keys;
@@ -26,6 +28,7 @@ pub use deliver::{NoWebhookKey, webhook_key};
 use futures::future::join_all;
 use generate::Generator;
 pub use generate::Limits;
+pub use heartbeat::Heartbeat;
 use incident::Rekeyer;
 use key_pool::{KeyPool, refill};
 use keys::{
@@ -38,7 +41,6 @@ use links::Links;
 pub use maintenance::Schedule;
 use maintenance::maintain;
 use make::Maker;
-pub use queue::Heartbeat;
 use queue::{Supervised, Work, supervise};
 use renew::Renewer;
 use shared::{

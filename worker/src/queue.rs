@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use apalis::prelude::{BackendExt, BoxDynError, Data, Event, EventListenerExt, WorkerBuilder, WorkerBuilderExt};
+use apalis::prelude::{BackendExt, BoxDynError, Event, EventListenerExt, WorkerBuilder, WorkerBuilderExt};
 use apalis_postgres::PostgresStorage;
 use apalis_sqlite::SqliteStorage;
 use futures::stream::{self, Stream as _};
@@ -20,7 +20,14 @@ use shared::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::{deliver::Deliverer, generate::Generator, incident::Rekeyer, poll::EventsAndTicks};
+use crate::{
+    deliver::Deliverer,
+    generate::Generator,
+    handler::{Handler, deliver, generate, rekey},
+    heartbeat::Heartbeat,
+    incident::Rekeyer,
+    poll::EventsAndTicks,
+};
 
 /// How often to look for jobs without an event: an event may be missed, and a job whose time comes sends none.
 const TICK: Duration = Duration::from_millis(500);
@@ -34,38 +41,6 @@ const STEADY: Duration = Duration::from_mins(1);
 
 /// Counts the starts in this process. Every start has a name of its own: a job under a name that lives on would stay running for ever.
 static STARTS: AtomicU64 = AtomicU64::new(0);
-
-/// The longest time between two searches for jobs of silent workers.
-const LOOKS_FOR_ORPHANS: Duration = Duration::from_secs(3);
-
-/// How often a worker shows that it lives, and when the others assume that it is dead.
-#[derive(Debug, Clone, Copy)]
-pub struct Heartbeat {
-    /// The longest time between two heartbeats.
-    pub interval: Duration,
-    /// After this time without a heartbeat, other workers run its jobs.
-    pub orphan_after: Duration,
-}
-
-impl Default for Heartbeat {
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(10), orphan_after: Duration::from_secs(30) }
-    }
-}
-
-impl Heartbeat {
-    /// The interval that apalis gets. With each heartbeat a worker also searches for the jobs of silent workers, and skips those that are
-    /// locked at that moment. So heartbeats are frequent, whatever the setting: such jobs must not wait for long after `orphan_after`.
-    fn frequent(self) -> Duration {
-        self.interval.min(LOOKS_FOR_ORPHANS)
-    }
-
-    /// `orphan_after` in whole heartbeats, as apalis counts it.
-    fn missed(self) -> usize {
-        let missed = self.orphan_after.as_millis().div_ceil(self.frequent().as_millis().max(1));
-        usize::try_from(missed).unwrap_or(usize::MAX).max(1)
-    }
-}
 
 /// What the jobs of a queue are for.
 #[derive(Clone)]
@@ -258,113 +233,6 @@ impl Supervised {
         async move {
             let _ = end.wait_for(|end| *end).await;
             Ok(())
-        }
-    }
-}
-
-/// Runs jobs.
-struct Handler<R> {
-    runner: Arc<R>,
-    stop: watch::Receiver<bool>,
-    running: watch::Sender<usize>,
-    cut: watch::Sender<bool>,
-}
-
-impl<R> Clone for Handler<R> {
-    fn clone(&self) -> Self {
-        Self { runner: Arc::clone(&self.runner), stop: self.stop.clone(), running: self.running.clone(), cut: self.cut.clone() }
-    }
-}
-
-/// Counts a running job. One that is dropped before its end was cut off: its worker ended, as it does when the database is gone.
-struct Running {
-    count: watch::Sender<usize>,
-    cut: watch::Sender<bool>,
-    is_finished: bool,
-}
-
-impl Running {
-    fn new<R>(handler: &Handler<R>) -> Self {
-        handler.running.send_modify(|count| *count += 1);
-        Self { count: handler.running.clone(), cut: handler.cut.clone(), is_finished: false }
-    }
-
-    fn finish(mut self) {
-        self.is_finished = true;
-        self.cut.send_replace(false);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            self.cut.send_replace(true);
-        }
-        // Last: whoever waits for none to run asks then whether one was cut off.
-        self.count.send_modify(|count| *count -= 1);
-    }
-}
-
-/// Runs a job. It never returns an error: apalis would leave the job running.
-///
-/// Without the current master key it leaves the row to another worker, and its place stays taken until the master key is there: when all
-/// places are, this worker takes no more jobs.
-async fn generate(job: GenerateCsrJob, handler: Data<Handler<Generator>>) -> Result<(), BoxDynError> {
-    let running = Running::new(&handler);
-    match job.custom_csr_id() {
-        None => tracing::error!("a job was dropped: it names no custom CSR"),
-        // It was fetched while the process began to stop: another process gets a job for the row immediately.
-        Some(id) if *handler.stop.borrow() => handler.runner.give_back(id).await,
-        Some(id) if handler.runner.maker.sealer.lacks().is_some() => handler.runner.give_back(id).await,
-        Some(id) => handler.runner.run(id).await,
-    }
-    running.finish();
-    let (sealer, mut stop) = (&handler.runner.maker.sealer, handler.stop.clone());
-    if sealer.lacks().is_some() {
-        tokio::select! {
-            () = sealer.can_seal() => {}
-            _ = stop.wait_for(|stop| *stop) => {}
-        }
-    }
-    Ok(())
-}
-
-/// Runs the job of a webhook. It never returns an error: what is not delivered is due again.
-async fn deliver(job: DeliverJob, handler: Data<Handler<Deliverer>>) -> Result<(), BoxDynError> {
-    let running = Running::new(&handler);
-    match job.webhook_id() {
-        None => tracing::error!("a job was dropped: it names no webhook"),
-        Some(id) => Arc::clone(&handler.runner).run(id, handler.stop.clone()).await,
-    }
-    running.finish();
-    Ok(())
-}
-
-/// Runs the job of a plan. It never returns an error: what is left is left to another job.
-async fn rekey(job: IncidentJob, handler: Data<Handler<Rekeyer>>) -> Result<(), BoxDynError> {
-    let running = Running::new(&handler);
-    match job.incident_id() {
-        None => tracing::error!("a job was dropped: it names no plan"),
-        Some(id) => handler.runner.run(id, handler.stop.clone()).await,
-    }
-    running.finish();
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jobs_of_a_silent_worker_are_found_soon_after_it_counts_as_dead_and_never_before() {
-        for interval in [1, 2, 3, 7, 10, 60].map(Duration::from_secs) {
-            for orphan_after in [interval * 2, interval * 2 + Duration::from_secs(1), Duration::from_secs(30).max(interval * 2)] {
-                let heartbeat = Heartbeat { interval, orphan_after };
-                let counts_as_dead_after = heartbeat.frequent() * u32::try_from(heartbeat.missed()).unwrap();
-                assert!(counts_as_dead_after >= orphan_after, "{heartbeat:?}");
-                // Twice: the first look may find the jobs locked.
-                assert!(counts_as_dead_after + heartbeat.frequent() * 2 < orphan_after + Duration::from_secs(10), "{heartbeat:?}");
-            }
         }
     }
 }
