@@ -1,9 +1,12 @@
 //! Hand-over links: whoever has one reads one custom CSR and brings one certificate for it, without an account. One operation a file, and
 //! the page that a link leads to.
 
+mod answers;
+mod certificate;
 pub mod create;
 pub mod dto;
 pub mod form;
+mod link;
 pub mod list;
 pub mod page;
 pub mod revoke;

@@ -2,38 +2,25 @@
 
 use std::sync::Arc;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use poem::{
-    Body, IntoResponse, Request, RequestBody, Response, Route, get, handler,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    Body, Request, RequestBody, Response, Route, get, handler,
+    http::{StatusCode, header},
     web::Data,
 };
-use shared::{
-    audit::{Actor, Via},
-    bodies::upload::Upload,
-    clock::Timestamp,
-    codes::{ErrorCode, WarningCode},
-    custom_certificate::{BundleMethod, CertificateType},
-    custom_csr::CustomCsr,
-    handover::{Handover, Secret},
-    ids::{CustomCertificateId, Scope},
-    issue::{Issue, Warning},
-    storage::{CertificateChange, CertificateRefusal, NewCertificate, Replacement},
-    x509::{issues::private_key_refused, pem},
-};
+use shared::{codes::ErrorCode, issue::Issue, x509::pem};
 
 use super::{
+    answers::{day, failed, page, sentences},
+    certificate::{Stored, store},
     form::Form,
+    link::{Absent, Found},
     template::{State, Values},
 };
 use crate::{
-    custom_certificates::{matcher::Matcher, refused::refused},
     http::{
         body::{Received, receive},
-        client::Client,
         deadline::Deadline,
         error::ApiError,
-        middleware::RequestId,
     },
     state::AppState,
 };
@@ -42,109 +29,6 @@ use crate::{
 #[must_use]
 pub fn routes() -> Route {
     Route::new().at("/:secret", get(show).post(hand_over)).at("/:secret/csr", get(download)).at("/*rest", get(unknown).post(unknown))
-}
-
-/// A link that was found, with what it shows.
-struct Found {
-    secret: String,
-    handover: Handover,
-    scope: Scope,
-    csr: CustomCsr,
-    /// The names that the certificate is for.
-    names: Vec<String>,
-    pem: String,
-    actor: Actor,
-}
-
-/// Why nothing is shown.
-enum Absent {
-    /// There is no such link.
-    Unknown,
-    /// It was used or revoked, or has expired.
-    Over,
-    /// Nobody knows now.
-    Failed(ApiError),
-}
-
-impl<E: Into<ApiError>> From<E> for Absent {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl Absent {
-    fn response(&self, state: &AppState) -> Response {
-        match self {
-            Self::Unknown => page(state, StatusCode::NOT_FOUND, &Values::default()),
-            Self::Over => page(state, StatusCode::GONE, &Values::default()),
-            Self::Failed(error) => failed(state, error),
-        }
-    }
-}
-
-impl Found {
-    /// The open link of a request.
-    async fn of(state: &AppState, deadline: Deadline, request: &Request) -> Result<Self, Absent> {
-        let client = request.extensions().get().copied().unwrap_or(Client(None));
-        state.rate_limits.check_failures(client)?;
-        let text = request.raw_path_param("secret").unwrap_or_default();
-        let Some(secret) = Secret::parse(text) else { return Err(Absent::Unknown) };
-        let found = deadline.read(state.store.find_handover(&secret)).await?;
-        let Some((handover, scope)) = found else {
-            state.rate_limits.count_unknown_link(client);
-            return Err(Absent::Unknown);
-        };
-        let who = format!("handover:{}", handover.id);
-        state.rate_limits.count_request(&who)?;
-        if !handover.is_open(state.clock.now()) {
-            return Err(Absent::Over);
-        }
-        // Whoever deleted it deleted the link, too.
-        let csr = deadline.read(state.store.find_custom_csr(&scope, handover.custom_csr_id)).await?.ok_or(Absent::Unknown)?;
-        let pem = csr.csr_pem.clone().ok_or(Absent::Over)?;
-        let request_id = request.extensions().get().map(|RequestId(id)| id.clone());
-        let actor = Actor { who, via: Via::Handover, from: client.name(), request_id };
-        Ok(Self { secret: text.to_owned(), handover, scope, names: names(&csr), csr, pem, actor })
-    }
-
-    /// The name of the CSR's file.
-    fn file(&self) -> String {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
-        format!("{}.csr", self.csr.request.subject.common_name.chars().map(plain).collect::<String>())
-    }
-
-    /// The page of the open link, with what is wrong with the certificate.
-    fn page(&self, state: &AppState, status: StatusCode, errors: &[String], certificate: &str) -> Response {
-        let values = Values {
-            state: State::Open,
-            names: &self.names,
-            note: self.handover.note.as_deref(),
-            csr: &self.pem,
-            // Relative to the page: a proxy may have the service below a path of its own.
-            csr_url: &format!("{}/csr", self.secret),
-            csr_file: &self.file(),
-            post_url: &self.secret,
-            errors,
-            certificate,
-            until: &day(self.handover.expires_at),
-            ..Values::default()
-        };
-        page(state, status, &values)
-    }
-
-    /// The page with what is wrong with the certificate, of which the log says as much as of an error of the API.
-    fn refusal(&self, state: &AppState, error: &ApiError, sentences: &[String], certificate: &str) -> Response {
-        let mut response = self.page(state, error_status(error), sentences, certificate);
-        response.extensions_mut().insert(error.told());
-        response
-    }
-}
-
-/// All names in the CSR, as they were asked for: a common name need not be among the SANs.
-fn names(csr: &CustomCsr) -> Vec<String> {
-    let (sans, common_name) = (&csr.request.sans, &csr.request.subject.common_name);
-    let beside = Some(common_name).filter(|name| !sans.iter().any(|san| san.eq_ignore_ascii_case(name)));
-    beside.into_iter().chain(sans).cloned().collect()
 }
 
 #[handler]
@@ -225,129 +109,4 @@ async fn form(request: &Request, body: Body) -> Result<Form, ApiError> {
     let Received { bytes, is_whole, room: _room } = receive(request, &mut RequestBody::new(body)).await?;
     let form = Form::read(request.content_type().unwrap_or_default(), bytes).await.filter(|_| is_whole);
     form.ok_or_else(|| Issue::new(ErrorCode::BodyUndecodable).hinting("The form did not arrive whole: send it again.").into())
-}
-
-/// A certificate that was stored.
-struct Stored {
-    /// When it expires.
-    expires: Timestamp,
-    /// What clients may not like about it.
-    warnings: Vec<String>,
-}
-
-/// Stores the certificate that was brought, in place of the one that the link renews if there is one, and ends the link; `None` if the link has
-/// ended meanwhile.
-async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, form: &Form) -> Result<Option<Stored>, ApiError> {
-    if pem::has_private_key(&form.certificate) {
-        return Err(private_key_refused().into());
-    }
-    let now = state.clock.now();
-    let present = match found.handover.replaces {
-        Some(id) => deadline.read(state.store.find_certificate(&found.scope, id)).await?,
-        None => None,
-    };
-    let zone = present.as_ref().map_or(&found.scope, |present| &present.zone);
-    // An account has no certificates of its own.
-    let Scope::Zone(_) = zone else { return Err(csr_not_found()) };
-    let matcher = Matcher::new(state, deadline, now);
-    let present_id = present.as_ref().map(|present| present.id);
-    let csr = matcher.find_csr(zone, &found.csr.id.to_string(), present_id).await?.ok_or_else(csr_not_found)?;
-    let sent = Upload { certificate: Some(form.certificate.clone()), ..Upload::default() };
-    let certificates = matcher.read(&sent).await?;
-    let bundle_method = present.as_ref().map_or(BundleMethod::Ubiquitous, |present| present.bundle_method);
-    let (chain, warnings) = matcher.check(csr, certificates, bundle_method, &sent).await?;
-    // What was put right is nobody's concern here.
-    let remarkable =
-        warnings.iter().filter(|warning| !matches!(warning.code, WarningCode::OrderChanged | WarningCode::CertificatesLeftOut));
-    let stored = Stored { expires: chain.chain.not_after, warnings: remarkable.map(Warning::message).collect() };
-    let handover = Some(found.handover.id);
-    let refusal = if let Some(id) = present_id {
-        let change = CertificateChange { chain: Some(chain), handover, ..CertificateChange::default() };
-        match deadline.write(state.store.replace_certificate(zone, id, &change, &found.actor, now)).await? {
-            Replacement::Replaced(_) => None,
-            Replacement::Refused(refusal) => Some(refusal),
-            // Deleted this moment: the next try stores a new one.
-            Replacement::NotFound => return Err(ErrorCode::CustomCertificateNotFound.into()),
-        }
-    } else {
-        let new = NewCertificate {
-            id: CustomCertificateId::new(now),
-            zone: zone.clone(),
-            chain,
-            bundle_method,
-            certificate_type: CertificateType::SniCustom,
-            priority: 0,
-            idempotency_key: None,
-            handover,
-        };
-        deadline.write(state.store.accept_certificate(&new, &found.actor, now)).await?
-    };
-    match refusal {
-        None => Ok(Some(stored)),
-        Some(CertificateRefusal::HandoverOver) => Ok(None),
-        Some(refusal) => Err(refused(refusal, csr_not_found)),
-    }
-}
-
-/// 1431, in the words of somebody who has nothing but the link.
-fn csr_not_found() -> ApiError {
-    let reason = "of this link cannot be used now: ask whoever sent you the link";
-    Issue::at(ErrorCode::CertificateCsrNotFound, "/certificate").because(reason).into()
-}
-
-/// 422 for a certificate that was refused; what is no fault of the certificate keeps its own status.
-fn error_status(error: &ApiError) -> StatusCode {
-    let status = poem::error::ResponseError::status(error);
-    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS { StatusCode::UNPROCESSABLE_ENTITY } else { status }
-}
-
-/// The errors and hints, for people.
-fn sentences(state: &AppState, error: &ApiError) -> Vec<String> {
-    let body = error.body(state.contact_url.as_deref());
-    body.errors.into_iter().chain(body.messages).map(|message| message.message).collect()
-}
-
-/// The page of a link that cannot be looked at now.
-fn failed(state: &AppState, error: &ApiError) -> Response {
-    let status = poem::error::ResponseError::status(error);
-    let text = sentences(state, error).join("\n");
-    let mut response = error.response(None);
-    response.set_body(text);
-    response.set_status(status);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-}
-
-/// A page, which may load nothing, be in no other page, and tell no other site where its visitor came from.
-fn page(state: &AppState, status: StatusCode, values: &Values<'_>) -> Response {
-    let mut octets = [0; 16];
-    if aws_lc_rs::rand::fill(&mut octets).is_err() {
-        return failed(state, &ErrorCode::Internal.into());
-    }
-    let nonce = URL_SAFE_NO_PAD.encode(octets);
-    match state.handovers.template.render(&Values { nonce: &nonce, ..*values }) {
-        Ok(html) => {
-            let policy = format!(
-                "default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-            );
-            Response::builder()
-                .status(status)
-                .content_type("text/html; charset=utf-8")
-                .header(header::CONTENT_SECURITY_POLICY, policy)
-                .header(header::REFERRER_POLICY, "no-referrer")
-                .header(HeaderName::from_static("x-robots-tag"), "noindex")
-                .body(html)
-                .into_response()
-        }
-        Err(error) => {
-            tracing::error!(error, "the page of a hand-over link cannot be made");
-            failed(state, &ErrorCode::Internal.into())
-        }
-    }
-}
-
-/// A day, for people: `2026-12-31 23:59 UTC`.
-fn day(at: Timestamp) -> String {
-    let text = at.rfc3339();
-    format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default())
 }

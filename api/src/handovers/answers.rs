@@ -1,0 +1,110 @@
+//! What a hand-over link answers with: the page in each of its states, and errors in plain text.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use poem::{
+    IntoResponse, Response,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+};
+use shared::{clock::Timestamp, codes::ErrorCode};
+
+use super::{
+    link::{Absent, Found},
+    template::{State, Values},
+};
+use crate::{http::error::ApiError, state::AppState};
+
+impl Absent {
+    /// The page of a link that shows nothing.
+    pub fn response(&self, state: &AppState) -> Response {
+        match self {
+            Self::Unknown => page(state, StatusCode::NOT_FOUND, &Values::default()),
+            Self::Over => page(state, StatusCode::GONE, &Values::default()),
+            Self::Failed(error) => failed(state, error),
+        }
+    }
+}
+
+impl Found {
+    /// The page of the open link, with what is wrong with the certificate.
+    pub fn page(&self, state: &AppState, status: StatusCode, errors: &[String], certificate: &str) -> Response {
+        let values = Values {
+            state: State::Open,
+            names: &self.names,
+            note: self.handover.note.as_deref(),
+            csr: &self.pem,
+            // Relative to the page: a proxy may have the service below a path of its own.
+            csr_url: &format!("{}/csr", self.secret),
+            csr_file: &self.file(),
+            post_url: &self.secret,
+            errors,
+            certificate,
+            until: &day(self.handover.expires_at),
+            ..Values::default()
+        };
+        page(state, status, &values)
+    }
+
+    /// The page with what is wrong with the certificate, of which the log says as much as of an error of the API.
+    pub fn refusal(&self, state: &AppState, error: &ApiError, sentences: &[String], certificate: &str) -> Response {
+        let mut response = self.page(state, error_status(error), sentences, certificate);
+        response.extensions_mut().insert(error.told());
+        response
+    }
+}
+
+/// 422 for a certificate that was refused; what is no fault of the certificate keeps its own status.
+fn error_status(error: &ApiError) -> StatusCode {
+    let status = poem::error::ResponseError::status(error);
+    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS { StatusCode::UNPROCESSABLE_ENTITY } else { status }
+}
+
+/// The errors and hints, for people.
+pub fn sentences(state: &AppState, error: &ApiError) -> Vec<String> {
+    let body = error.body(state.contact_url.as_deref());
+    body.errors.into_iter().chain(body.messages).map(|message| message.message).collect()
+}
+
+/// The page of a link that cannot be looked at now.
+pub fn failed(state: &AppState, error: &ApiError) -> Response {
+    let status = poem::error::ResponseError::status(error);
+    let text = sentences(state, error).join("\n");
+    let mut response = error.response(None);
+    response.set_body(text);
+    response.set_status(status);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// A page, which may load nothing, be in no other page, and tell no other site where its visitor came from.
+pub fn page(state: &AppState, status: StatusCode, values: &Values<'_>) -> Response {
+    let mut octets = [0; 16];
+    if aws_lc_rs::rand::fill(&mut octets).is_err() {
+        return failed(state, &ErrorCode::Internal.into());
+    }
+    let nonce = URL_SAFE_NO_PAD.encode(octets);
+    match state.handovers.template.render(&Values { nonce: &nonce, ..*values }) {
+        Ok(html) => {
+            let policy = format!(
+                "default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+            );
+            Response::builder()
+                .status(status)
+                .content_type("text/html; charset=utf-8")
+                .header(header::CONTENT_SECURITY_POLICY, policy)
+                .header(header::REFERRER_POLICY, "no-referrer")
+                .header(HeaderName::from_static("x-robots-tag"), "noindex")
+                .body(html)
+                .into_response()
+        }
+        Err(error) => {
+            tracing::error!(error, "the page of a hand-over link cannot be made");
+            failed(state, &ErrorCode::Internal.into())
+        }
+    }
+}
+
+/// A day, for people: `2026-12-31 23:59 UTC`.
+pub fn day(at: Timestamp) -> String {
+    let text = at.rfc3339();
+    format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default())
+}
