@@ -25,4 +25,5 @@ pub mod testing;
 pub mod trace;
 pub mod webhook;
 pub mod webhook_secret;
+mod words;
 pub mod x509;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{clock::Timestamp, custom_certificate::words, ids::Scope};
+use crate::{clock::Timestamp, ids::Scope, words::words};
 
 words! {
     /// With which key certificates are renewed.

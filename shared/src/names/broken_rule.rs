@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::san::{EXAMPLE_DOMAINS, LABEL_MAX_CHARS, SAN_MAX_CHARS, is_number, last_label};
+use super::san::{EXAMPLE_DOMAINS, LABEL_MAX_CHARS, SAN_MAX_CHARS, SanPolicy, is_number, last_label};
 use crate::{
     codes::ErrorCode,
     printable::{escape, excerpt},
@@ -11,20 +11,23 @@ use crate::{
 /// The most characters of a name that a hint repeats.
 const SHOWN_CHARS: usize = 100;
 
-/// A sentence that names a SAN and the rule for which it was refused with this code.
-pub(super) fn sentence(code: ErrorCode, san: &str, allow_wildcards: bool) -> String {
-    let rule = match code {
-        ErrorCode::SanNotAscii => "has a character that is not ASCII: write its labels as A-labels (xn--…)".to_owned(),
-        ErrorCode::SanReserved => format!("ends in .{}, a top domain that is reserved", last_label(san).to_ascii_lowercase()),
-        ErrorCode::SanNotRegistrable => "is a public suffix, under which others register names: add the label before it".to_owned(),
-        ErrorCode::SanExampleDomain => {
-            let lower = san.to_ascii_lowercase();
-            let domain = EXAMPLE_DOMAINS.into_iter().find(|domain| lower.ends_with(domain)).unwrap_or_default();
-            format!("is in {domain}, a domain for examples")
-        }
-        _ => form(san, allow_wildcards),
-    };
-    format!("‘{}’ {rule}.", excerpt(san, SHOWN_CHARS))
+impl SanPolicy {
+    /// A sentence that names a SAN, which was refused with this code, and the rule that it breaks.
+    #[must_use]
+    pub fn broken_rule(&self, code: ErrorCode, san: &str) -> String {
+        let rule = match code {
+            ErrorCode::SanNotAscii => "has a character that is not ASCII: write its labels as A-labels (xn--…)".to_owned(),
+            ErrorCode::SanReserved => format!("ends in .{}, a top domain that is reserved", last_label(san).to_ascii_lowercase()),
+            ErrorCode::SanNotRegistrable => "is a public suffix, under which others register names: add the label before it".to_owned(),
+            ErrorCode::SanExampleDomain => {
+                let lower = san.to_ascii_lowercase();
+                let domain = EXAMPLE_DOMAINS.into_iter().find(|domain| lower.ends_with(domain)).unwrap_or_default();
+                format!("is in {domain}, a domain for examples")
+            }
+            _ => form(san, self.allow_wildcards),
+        };
+        format!("‘{}’ {rule}.", excerpt(san, SHOWN_CHARS))
+    }
 }
 
 /// The rule of 1412 that a name breaks. What people send most comes first, in words of its own.

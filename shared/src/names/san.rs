@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use super::{a_label, broken_rule, public_suffix::SuffixList};
+use super::{a_label, public_suffix::SuffixList};
 use crate::codes::ErrorCode;
 
 /// The longest SAN, in characters.
@@ -55,12 +55,6 @@ impl SanPolicy {
         }
         self.suffixes.registrable_domain(&name).map_err(|error| (ErrorCode::SanNotRegistrable, Some(error.to_string())))?;
         Ok(())
-    }
-
-    /// A sentence that names a SAN, which was refused with this code, and the rule that it breaks.
-    #[must_use]
-    pub fn broken_rule(&self, code: ErrorCode, san: &str) -> String {
-        broken_rule::sentence(code, san, self.allow_wildcards)
     }
 }
 

@@ -6,7 +6,7 @@ use ulid::Ulid;
 
 use super::{
     Dialect, StoreError,
-    custom_csrs::is_pending,
+    custom_csrs::read::is_pending,
     engine::{Lent, Reader, Sql, given, given_rows, statements, values},
 };
 use crate::{

@@ -4,7 +4,7 @@ mod accept;
 mod hidden;
 mod ledger;
 mod list;
-mod read;
+pub(super) mod read;
 
 use std::time::Duration;
 
