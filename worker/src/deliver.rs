@@ -11,15 +11,15 @@ use shared::{
     ids::WebhookId,
     metrics::{self, WebhookOutcome},
     outbound::{Gate, HeaderMap, Outbound, OutboundError, OutboundSettings},
-    seal::{SealError, Sealer},
+    seal::Sealer,
     storage::{Attempt, Due, Store, StoreError},
     trace::{self, Span},
     webhook::PAUSES,
-    webhook_secret::{WebhookKey, WebhookSecret},
+    webhook_secret::WebhookSecret,
 };
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
-use crate::links::Links;
+use crate::{links::Links, webhook_key::NoWebhookKey};
 
 /// The most deliveries of one webhook that are under way at once.
 const AT_ONCE: usize = 16;
@@ -180,30 +180,4 @@ impl Deliverer {
 fn ended(outcome: WebhookOutcome) {
     trace::ended(outcome.as_str(), outcome != WebhookOutcome::Delivered);
     metrics::webhook_delivered(outcome);
-}
-
-/// Why there is no key pair to seal secrets of webhooks with.
-#[derive(Debug, thiserror::Error)]
-pub enum NoWebhookKey {
-    /// The database does not answer, or refuses.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The master key that seals is not here.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-}
-
-/// The key pair that seals secrets of webhooks; made if there is none yet.
-///
-/// # Errors
-///
-/// [`NoWebhookKey`]
-pub async fn webhook_key(store: &dyn Store, sealer: &Sealer, clock: &dyn Clock) -> Result<WebhookKey, NoWebhookKey> {
-    if let Some(key) = store.find_webhook_key().await? {
-        return Ok(key);
-    }
-    let key = WebhookKey::generate(ulid::Ulid::generate().to_string(), sealer)?;
-    store.add_webhook_key(&key, clock.now()).await?;
-    // Another process may have been faster.
-    Ok(store.find_webhook_key().await?.unwrap_or(key))
 }

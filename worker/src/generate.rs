@@ -19,7 +19,7 @@ use crate::{
         quality::Check,
         threads::{KeyThreads, ThreadError},
     },
-    make::{MakeError, Maker},
+    make::{KEYS_OF_ATTEMPT, MakeError, Maker},
     trouble::Troubles,
 };
 
@@ -32,9 +32,6 @@ const fn batch(key_type: KeyType) -> u32 {
         KeyType::P256v1 | KeyType::P384 | KeyType::Ed25519 => 64,
     }
 }
-
-/// The most keys that one attempt makes while they fail checks. A generator that makes so many unfit keys is broken.
-pub const KEYS_OF_ATTEMPT: u32 = 5;
 
 /// When a generation is given up.
 #[derive(Debug, Clone)]

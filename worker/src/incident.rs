@@ -11,11 +11,7 @@ use shared::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{
-    deliver::NoWebhookKey,
-    links::Links,
-    queue::{Supervised, supervise},
-};
+use crate::{links::Links, webhook_key::NoWebhookKey};
 
 /// Between two looks for plans that run.
 const LOOK: Duration = Duration::from_millis(500);
@@ -51,8 +47,8 @@ enum NoTurn {
 impl Rekeyer {
     /// Enqueues jobs for plans that run, until told to stop. The first such plan starts the worker that takes these jobs: most databases
     /// never have one, and a worker that waits asks the database again and again.
-    pub async fn watch(self: Arc<Self>, supervised: Supervised, mut stop: watch::Receiver<bool>) {
-        let (mut supervised, mut worker) = (Some(supervised), JoinSet::new());
+    pub async fn watch(self: Arc<Self>, worker: impl Future<Output = ()> + Send + 'static, mut stop: watch::Receiver<bool>) {
+        let (mut waiting, mut started) = (Some(worker), JoinSet::new());
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -63,9 +59,9 @@ impl Rekeyer {
             match self.store.wake_incidents().await {
                 Ok(woken) => {
                     if woken.running > 0
-                        && let Some(supervised) = supervised.take()
+                        && let Some(worker) = waiting.take()
                     {
-                        worker.spawn(supervise(supervised));
+                        started.spawn(worker);
                     }
                     if woken.jobs > 0 {
                         self.woken.send_modify(|count| *count = count.wrapping_add(1));
@@ -76,7 +72,7 @@ impl Rekeyer {
             }
         }
         // It ends by itself.
-        while worker.join_next().await.is_some() {}
+        while started.join_next().await.is_some() {}
     }
 
     /// Runs one job: takes turns until the plan is done or another runner has it. It never fails: what is left is left to another job.

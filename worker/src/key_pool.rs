@@ -9,9 +9,8 @@ use shared::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    generate::KEYS_OF_ATTEMPT,
     keys::{quality::Check, threads::KeyThreads},
-    make::{MakeError, Maker},
+    make::{KEYS_OF_ATTEMPT, MakeError, Maker},
 };
 
 /// How often to check whether another process took keys. A key that this process takes wakes the refill immediately.

@@ -16,6 +16,7 @@ mod poll;
 mod queue;
 mod renew;
 mod trouble;
+mod webhook_key;
 
 use std::{
     sync::{Arc, Once, OnceLock},
@@ -24,7 +25,6 @@ use std::{
 
 use ari::Asker;
 use deliver::Deliverer;
-pub use deliver::{NoWebhookKey, webhook_key};
 use futures::future::join_all;
 use generate::Generator;
 pub use generate::Limits;
@@ -56,6 +56,7 @@ use tokio::{
 };
 pub use trouble::Trouble;
 use trouble::Troubles;
+pub use webhook_key::{NoWebhookKey, webhook_key};
 
 /// How long apalis and the key threads may take to end.
 const END_TIME: Duration = Duration::from_secs(1);
@@ -203,7 +204,7 @@ impl Workers {
         tasks.spawn(supervise(supervised));
         tasks.spawn(supervise(deliveries));
         tasks.spawn(deliverer.wake(stopped.clone()));
-        tasks.spawn(rekeyer.watch(incidents, stopped.clone()));
+        tasks.spawn(rekeyer.watch(supervise(incidents), stopped.clone()));
         tasks.spawn(maintain(Arc::clone(&database.store), config.clock, config.schedule, stopped));
         Ok(Self { id, stop, end, alive, running, delivering, rekeying, cut, trouble, tasks, key_threads, failed_checks })
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Once};
 use shared::{clock::Clock, handover::EventLinks, seal::Sealer, storage::Store};
 use tokio::sync::OnceCell;
 
-use crate::deliver::{NoWebhookKey, webhook_key};
+use crate::webhook_key::{NoWebhookKey, webhook_key};
 
 /// Makes the hand-over links of events, if the process knows where they are to lead.
 pub struct Links {

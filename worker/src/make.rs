@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+/// The most keys that one attempt makes while they fail checks. A generator that makes so many unfit keys is broken.
+pub const KEYS_OF_ATTEMPT: u32 = 5;
+
 /// Why nothing was made. Tenants read the message, so it holds no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
