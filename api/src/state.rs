@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::{
     auth::authenticator::Authenticator,
-    handovers,
+    handovers::settings::Settings as HandoverSettings,
     health::Health,
     http::{client::TrustedProxies, cors::Origins, rate_limit::RateLimits},
 };
@@ -99,7 +99,7 @@ pub struct AppState {
     /// The proxies that say for whom they ask.
     pub trusted_proxies: TrustedProxies,
     /// How hand-over links look.
-    pub handovers: handovers::Settings,
+    pub handovers: HandoverSettings,
     /// Where tenants ask for access and quotas.
     pub contact_url: Option<String>,
     /// The origins whose pages may ask from a browser.

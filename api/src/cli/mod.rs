@@ -22,6 +22,7 @@ mod master_keys;
 mod metrics;
 mod names;
 mod openapi;
+mod order;
 mod outbound;
 mod process;
 mod reload;

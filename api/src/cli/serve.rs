@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, syn
 
 use api::{
     auth::{Authenticator, JwtSettings, KeySource},
-    handovers,
+    handovers::settings::Settings as HandoverSettings,
     http::server::{self, Options},
     metrics::Sources,
     secret_file::{self, Content},
@@ -109,7 +109,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let Some(listen) = unless_stopped(&mut stop_signal, resolve("--listen", &args.listen)).await else { return Ok(ExitCode::SUCCESS) };
     let listen = listen?;
     let tls = args.tls.load()?;
-    let handovers = handovers::Settings { public_url: args.process.public_url.clone(), template: args.handover.template()? };
+    let handovers = HandoverSettings { public_url: args.process.public_url.clone(), template: args.handover.template()? };
     let source = args.jwt.source()?;
     let names = args.names.policy()?;
     let blocked_keys = args.process.blocked_keys()?;

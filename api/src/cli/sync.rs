@@ -16,9 +16,9 @@ use tokio::{
 };
 
 use super::{
-    certificate::{Order, check_master_key},
     database::DatabaseArgs,
     export::Options,
+    order::{Order, check_master_key},
     scopes::tenant_id,
     settings::{complain, duration},
 };

@@ -10,6 +10,7 @@ mod link;
 pub mod list;
 pub mod page;
 pub mod revoke;
+pub mod settings;
 pub mod template;
 
 use poem_openapi::OpenApi;
@@ -18,13 +19,4 @@ use poem_openapi::OpenApi;
 #[must_use]
 pub fn operations() -> impl OpenApi {
     (create::Create, list::List, revoke::Revoke)
-}
-
-/// What hand-over links need to know of the service.
-#[derive(Debug, Default)]
-pub struct Settings {
-    /// Where the links lead, without a slash at the end; if absent, where the request that makes one was sent.
-    pub public_url: Option<String>,
-    /// The page.
-    pub template: template::Template,
 }

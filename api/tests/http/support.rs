@@ -177,7 +177,7 @@ impl Api {
             body_bytes: Arc::new(Semaphore::new(1 << 20)),
             rate_limits: Arc::default(),
             trusted_proxies: TrustedProxies::default(),
-            handovers: api::handovers::Settings::default(),
+            handovers: api::handovers::settings::Settings::default(),
             contact_url: Some(CONTACT_URL.into()),
             cors_origins: Origins::default(),
             gate: Gate::new(Reach::Public),

@@ -1,0 +1,162 @@
+//! One certificate to export, as `csrd certificate export` and `csrd certificate sync` do it.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use shared::{
+    clock::{Clock, SystemClock},
+    custom_certificate::{CertificateStatus, CustomCertificate},
+    custom_csr::KeyType,
+    ids::CustomCertificateId,
+    seal::{Binding, Sealer},
+    storage::{Export, StartedExport, Store},
+    x509::chain::PemChain,
+};
+use worker::keys::private_key::PrivateKey;
+use zeroize::Zeroizing;
+
+use super::{
+    actor,
+    data_dir::master_key_path,
+    database::DatabaseArgs,
+    export::{self, Done, Options, Pair, Place, command},
+    master_keys,
+    settings::{complain, say},
+};
+
+/// Refuses a data directory without a master key.
+pub fn check_master_key(database: &DatabaseArgs) -> anyhow::Result<()> {
+    if master_keys::load(&database.data_dir)?.is_empty() {
+        let path = master_key_path(&database.data_dir);
+        bail!("there is no {}: run this where the workers run, with their master key", path.display());
+    }
+    Ok(())
+}
+
+/// A certificate to export.
+pub struct Order<'a> {
+    /// Its ID.
+    pub id: CustomCertificateId,
+    /// Where to.
+    pub out: &'a Path,
+    /// How.
+    pub options: &'a Options,
+    /// Whether it replaces what no export wrote.
+    pub force: bool,
+}
+
+impl Order<'_> {
+    /// Whether an export of a certificate would change nothing. Nothing is recorded, and nothing unsealed.
+    pub fn is_done(&self, certificate: &CustomCertificate) -> anyhow::Result<bool> {
+        let (id, csr) = (self.id.to_string(), certificate.custom_csr_id.to_string());
+        let place = Place::find(self.out, &id, self.options, self.force)?;
+        Ok(place.unchanged_pair()?.is_some_and(|found| is_same(&id, &csr, &found, &certificate.chain.pem)))
+    }
+
+    /// Exports it. The audit entry is committed before the private key is unsealed; nothing is recorded of what is refused before.
+    pub async fn run(&self, database: &DatabaseArgs, store: &dyn Store) -> anyhow::Result<()> {
+        let files = master_keys::load(&database.data_dir)?;
+        let at_hand = master_keys::at_hand(&database.data_dir, &files);
+        let sealer = Sealer::of(String::new(), files.into_iter().map(|file| file.key).collect());
+        let (id, shown) = (self.id.to_string(), self.out.display());
+        let place = Place::find(self.out, &id, self.options, self.force)?;
+        let export = match store.start_export(self.id, &actor::local(), SystemClock.now()).await? {
+            StartedExport::Recorded(export) => export,
+            StartedExport::NotFound => bail!("there is no custom certificate {id}: see csrd certificate list"),
+            StartedExport::NotUsable { zone, custom_csr_id } => bail!(
+                "the custom certificate {id} of {zone} names custom CSR {custom_csr_id}, which is not active or none that this zone may use, \
+                 and nothing was written: it may be of another zone, or of an account that is not granted, or that is not the zone's (see csrd \
+                 zone list, csrd account list)"
+            ),
+        };
+        let Export { certificate, sealed } = *export;
+        if certificate.status(SystemClock.now()) == CertificateStatus::Expired {
+            complain(&format!("the certificate expired at {}: it is written all the same", certificate.chain.not_after.rfc3339()));
+        }
+        let (row_id, scope, chain) = (sealed.id.to_string(), sealed.scope.to_string(), certificate.chain.pem);
+        // What lies there is compared without unsealing anything: whether the private key is the right one, the chain says.
+        if place.unchanged_pair()?.is_some_and(|found| is_same(&id, &row_id, &found, &chain)) {
+            let said = say(&format!("nothing changed: {shown} has this certificate already"));
+            self.warn_of_readers()?;
+            return Ok(said?);
+        }
+        if !sealer.holds(&sealed.master_key_id) {
+            bail!(
+                "the private key of custom CSR {row_id} needs the master key {}, but {at_hand}: run this where the workers run",
+                sealed.master_key_id
+            );
+        }
+        let binding = Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256);
+        let der = sealer.open(&binding, &sealed.sealed_private_key).with_context(|| format!("master key {}", sealed.master_key_id))?;
+        check_pair(&id, &row_id, &der, &chain)?;
+        let mut directory = place.claim().await?;
+        let done = directory.write(&Pair { key: to_pem(&der), chain: chain.into_bytes() })?;
+        drop(der);
+        let said = say(&match (done, directory.due_command()) {
+            (Done::Wrote, _) => format!("wrote {} to {shown}", directory.files()),
+            (_, Some(_)) => format!("{shown} has this certificate already; the command has not succeeded since it came, and runs again"),
+            (Done::Remembered, None) => format!("nothing changed but how the next export is done: {shown} has this certificate already"),
+            (Done::Nothing, None) => format!("nothing changed: {shown} has this certificate already"),
+        });
+        self.warn_of_readers()?;
+        if let Some(due) = directory.due_command() {
+            command::run(due, &id, self.out).await?.check()?;
+            directory.command_succeeded()?;
+        }
+        Ok(said?)
+    }
+
+    fn warn_of_readers(&self) -> anyhow::Result<()> {
+        for warning in export::kept_out(self.out, self.force)? {
+            complain(&warning);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the files hold this chain and the private key for it.
+fn is_same(id: &str, custom_csr_id: &str, found: &Pair, chain: &str) -> bool {
+    let key = from_pem(&found.key).filter(|der| to_pem(der) == found.key);
+    found.chain == chain.as_bytes() && key.is_some_and(|der| check_pair(id, custom_csr_id, &der, chain).is_ok())
+}
+
+/// Before anything is written: the leaf's public key is that of the private key, and the chain is nothing but certificates. Whoever can
+/// write to the database alone could have put others in their place.
+fn check_pair(id: &str, custom_csr_id: &str, private_key: &[u8], chain: &str) -> anyhow::Result<()> {
+    let parsed = PemChain::parse(chain).ok().filter(|parsed| parsed.pem() == chain);
+    let leaf = parsed.and_then(|parsed| parsed.first_spki_sha256());
+    let key = KeyType::ALL.iter().find_map(|key_type| PrivateKey::parse(*key_type, private_key).ok()).map(|key| key.spki_sha256());
+    if leaf.is_none() || leaf != key {
+        bail!(
+            "the chain of custom certificate {id} does not begin with a certificate for the private key of custom CSR {custom_csr_id}: \
+             its row was changed, and nothing was written"
+        );
+    }
+    Ok(())
+}
+
+const BEGIN: &[u8] = b"-----BEGIN PRIVATE KEY-----\n";
+const END: &[u8] = b"-----END PRIVATE KEY-----\n";
+
+/// The private key of what [`to_pem`] made.
+fn from_pem(pem: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let lines = pem.strip_prefix(BEGIN)?.strip_suffix(END)?;
+    let mut base64 = Zeroizing::new(Vec::with_capacity(lines.len()));
+    base64.extend(lines.iter().filter(|byte| **byte != b'\n'));
+    STANDARD.decode(&*base64).ok().map(Zeroizing::new)
+}
+
+/// The private key as PEM (RFC 7468, 10).
+fn to_pem(der: &[u8]) -> Zeroizing<Vec<u8>> {
+    let base64 = Zeroizing::new(STANDARD.encode(der));
+    // Large enough from the start: a buffer that grows leaves copies behind.
+    let mut pem = Zeroizing::new(Vec::with_capacity(base64.len() * 2 + 128));
+    pem.extend_from_slice(BEGIN);
+    for line in base64.as_bytes().chunks(64) {
+        pem.extend_from_slice(line);
+        pem.push(b'\n');
+    }
+    pem.extend_from_slice(END);
+    pem
+}
