@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{failure::Failure, scope::Scope, session::login_path};
+use crate::{failure::Failure, scope::Scope};
 
 /// A service, a token for it, and the zone or account that commands are about.
 #[derive(Serialize, Deserialize)]
@@ -23,10 +23,9 @@ pub struct Login {
 }
 
 impl Login {
-    /// The login that was stored, if one was.
-    pub fn load() -> Result<Option<Self>, Failure> {
-        let path = login_path()?;
-        let text = match fs::read(&path) {
+    /// The login that was stored in this file, if one was.
+    pub fn load(path: &Path) -> Result<Option<Self>, Failure> {
+        let text = match fs::read(path) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             Err(error) => return Err(Failure::usage(format!("{} cannot be read: {error}", path.display()))),
@@ -35,10 +34,9 @@ impl Login {
         serde_json::from_slice(&text).map(Some).map_err(broken)
     }
 
-    /// Stores it, for this user alone.
-    pub fn store(&self) -> Result<(), Failure> {
-        let path = login_path()?;
-        self.write(&path).map_err(|error| Failure::usage(format!("{} cannot be written: {error}", path.display())))
+    /// Stores it in this file, for this user alone.
+    pub fn store(&self, path: &Path) -> Result<(), Failure> {
+        self.write(path).map_err(|error| Failure::usage(format!("{} cannot be written: {error}", path.display())))
     }
 
     fn write(&self, path: &Path) -> std::io::Result<()> {

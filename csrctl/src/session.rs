@@ -23,7 +23,7 @@ impl Session {
     pub fn open(option: Option<Scope>) -> Result<Self, Failure> {
         let (url, token) = (variable("CSRD_URL")?, variable("CSRD_TOKEN")?);
         let named = Scope::of(variable("CSRD_ZONE")?, variable("CSRD_ACCOUNT")?, "CSRD_ZONE and CSRD_ACCOUNT")?;
-        let stored = if url.is_some() && token.is_some() { None } else { Login::load()? };
+        let stored = if url.is_some() && token.is_some() { None } else { Login::load(&login_path()?)? };
         let missing = |what: &str| Failure::usage(format!("{what} is not known: run csrctl login, or set CSRD_URL and CSRD_TOKEN"));
         let url = url.or_else(|| stored.as_ref().map(|login| login.url.clone())).ok_or_else(|| missing("the service's URL"))?;
         let stored_scope = if token.is_some() { None } else { stored.as_ref().map(Login::scope).transpose()?.flatten() };

@@ -40,12 +40,13 @@ pub fn login(args: LoginArgs, scope: Option<Scope>) -> Result<(), Failure> {
         Some(Scope::Account(id)) => (None, Some(id)),
         None => (None, None),
     };
-    Login { url: url.to_string(), token, zone, account }.store()?;
+    let path = login_path()?;
+    Login { url: url.to_string(), token, zone, account }.store(&path)?;
     if url.scheme() == "http" && !is_loopback(&url) {
         complain("warning: whoever is between here and the service can read the token: use https");
     }
     let of = known.map_or_else(|| "give each command --zone ID or --account ID".to_owned(), |scope| format!("commands are about {scope}"));
-    print_lines(&format!("stored the login for {url} in {}; {of}", login_path()?.display()))
+    print_lines(&format!("stored the login for {url} in {}; {of}", path.display()))
 }
 
 fn read_token(file: Option<PathBuf>) -> Result<String, Failure> {
