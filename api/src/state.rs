@@ -88,7 +88,7 @@ pub struct AppState {
     pub max_pending: u32,
     /// The seconds that a POST waits that does not say how long.
     pub create_wait_secs: u32,
-    /// How long a deleted custom CSR can be restored; none: not at all.
+    /// How long a deleted custom CSR can be restored; zero: not at all.
     pub delete_grace: Duration,
     /// Places for requests that wait.
     pub waiting: Waiting,
@@ -98,7 +98,7 @@ pub struct AppState {
     pub rate_limits: Arc<RateLimits>,
     /// The proxies that say for whom they ask.
     pub trusted_proxies: TrustedProxies,
-    /// How hand-over links look.
+    /// Settings of hand-over links.
     pub handovers: HandoverSettings,
     /// Where tenants ask for access and quotas.
     pub contact_url: Option<String>,

@@ -54,9 +54,9 @@ enum Action {
     Get(custom_csrs::GetArgs),
     /// List custom CSRs, newest first
     List(custom_csrs::ListArgs),
-    /// Delete custom CSRs and destroy their private keys, at once or when the service's time to restore them is over
+    /// Delete custom CSRs and destroy their private keys, at once or after the time in which the service can restore them
     Delete(custom_csrs::DeleteCsrsArgs),
-    /// Bring deleted custom CSRs back, as long as the service keeps them
+    /// Restore deleted custom CSRs, as long as the service keeps them
     Restore(custom_csrs::RestoreArgs),
     /// Change a custom CSR's name
     Rename(custom_csrs::RenameArgs),
@@ -72,7 +72,7 @@ enum Action {
     Handover(handover::HandoverArgs),
     /// List webhooks, which are told of events, or make, change, try or delete some
     Webhooks(webhooks::WebhooksArgs),
-    /// Show how the zone's certificates are renewed, or set or end that
+    /// Show, set or delete the policy for renewing the zone's certificates
     Renewal(renewal::RenewalArgs),
     /// Show how many custom CSRs there may be, and are
     Quota,

@@ -34,7 +34,7 @@ pub struct Client {
     session: Session,
 }
 
-/// A request. It may be repeated unless it is a POST without an Idempotency-Key that does more when it arrives twice.
+/// A request. It may be repeated, unless it is a POST without an Idempotency-Key that is not idempotent.
 pub struct Request<'a> {
     method: Method,
     /// The segments of the path after the zone or account.
@@ -87,7 +87,7 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// A POST that does no more when it arrives twice.
+    /// An idempotent POST.
     pub const fn idempotent(mut self) -> Self {
         self.is_idempotent = true;
         self

@@ -1,4 +1,4 @@
-//! ACME Renewal Information (ARI, RFC 9773): what an issuer is asked about a certificate, without an account, and what it answers.
+//! ACME Renewal Information (ARI, RFC 9773): the question to an issuer about a certificate, which needs no account, and its answer.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use url::Url;
 
 use crate::{clock::Timestamp, outbound::URL_MAX_CHARS, printable::hex};
 
-/// The shortest and the longest time until the issuer is asked again, whatever it says itself.
+/// The shortest and the longest time until csrd asks the issuer again, whatever the issuer says.
 pub const ASK_AGAIN: (Duration, Duration) = (Duration::from_hours(6), Duration::from_hours(24 * 3));
-/// The pause after the first error; each one more doubles it.
+/// The pause after the first error; each further error doubles it.
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
 
 /// An issuer's ACME directory.
@@ -35,14 +35,14 @@ pub struct IssuedBy {
 }
 
 impl IssuedBy {
-    /// Whether this directory is that of the issuer.
+    /// Whether this is the issuer's directory.
     #[must_use]
     pub fn is_at(&self, directory: &AriDirectory) -> bool {
         let digits: String = directory.issuer.chars().filter(|c| *c != ':').collect();
         self.names.contains(&directory.issuer) || (!digits.is_empty() && digits.eq_ignore_ascii_case(&hex(&self.key_identifier)))
     }
 
-    /// How the issuer knows the certificate (RFC 9773, 4.1).
+    /// The unique identifier of the certificate at its issuer (RFC 9773, 4.1).
     #[must_use]
     pub fn certificate_id(&self) -> String {
         format!("{}.{}", URL_SAFE_NO_PAD.encode(&self.key_identifier), URL_SAFE_NO_PAD.encode(&self.serial_number))
@@ -53,7 +53,7 @@ impl IssuedBy {
 ///
 /// # Errors
 ///
-/// Why there is none, as the rest of a sentence that begins with "the directory".
+/// Why the directory has none: the end of a sentence that begins with "the directory".
 pub fn renewal_info_url(directory: &[u8]) -> Result<String, &'static str> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -67,9 +67,9 @@ pub fn renewal_info_url(directory: &[u8]) -> Result<String, &'static str> {
 /// When the issuer wants a certificate renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewalInfo {
-    /// Its window: the start, and the end.
+    /// The window: its start and its end.
     pub window: (Timestamp, Timestamp),
-    /// Where it says why.
+    /// The page with the issuer's reason.
     pub explanation_url: Option<String>,
 }
 
@@ -78,7 +78,7 @@ impl RenewalInfo {
     ///
     /// # Errors
     ///
-    /// What is wrong with it, as the rest of a sentence that begins with "the answer".
+    /// What is wrong with it: the end of a sentence that begins with "the answer".
     pub fn parse(answer: &[u8]) -> Result<Self, &'static str> {
         #[derive(Deserialize)]
         struct Window {
@@ -95,14 +95,14 @@ impl RenewalInfo {
         let Answer { window, explanation_url } = serde_json::from_slice(answer).map_err(|_| "is not a RenewalInfo object")?;
         let times = Timestamp::parse_rfc3339(&window.start).zip(Timestamp::parse_rfc3339(&window.end));
         let window = times.filter(|(start, end)| start < end).ok_or("has no window that begins before it ends")?;
-        // It is shown to tenants, who follow it.
+        // Tenants see it as a link.
         let is_web = |url: &String| {
             url.chars().count() <= URL_MAX_CHARS && Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "https" | "http"))
         };
         Ok(Self { window, explanation_url: explanation_url.filter(is_web) })
     }
 
-    /// A moment within the window, each as likely as any other.
+    /// A random time within the window, as RFC 9773 asks for.
     #[must_use]
     pub fn moment(&self) -> Timestamp {
         let (start, end) = self.window;
@@ -126,7 +126,7 @@ pub fn ask_again(retry_after: Option<&str>, now: Timestamp) -> Timestamp {
     now.plus(wanted.unwrap_or(shortest).clamp(shortest, longest))
 }
 
-/// When to ask again after errors in a row, of which this is the last: after a minute, two, four, and at most six hours.
+/// When to ask again after this many errors in a row: after 1, 2, 4, … minutes, and at most 6 hours.
 #[must_use]
 pub fn ask_again_after_error(errors: u32, now: Timestamp) -> Timestamp {
     now.plus(FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(errors.saturating_sub(1))).min(ASK_AGAIN.0))

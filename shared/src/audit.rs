@@ -17,7 +17,7 @@ pub enum Via {
     Cli,
     /// By a request with a hand-over link.
     Handover,
-    /// By a worker itself, as a policy wants it.
+    /// By a worker, for a policy.
     Worker,
 }
 
@@ -49,7 +49,7 @@ impl Via {
 /// Who acts, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// The token's subject, `os:USER` for commands, `handover:ID` for a hand-over link, or what a worker acts for.
+    /// The token's subject, `os:USER` for commands, `handover:ID` for a hand-over link, or the purpose of a worker.
     pub who: String,
     /// How they came.
     pub via: Via,
@@ -60,7 +60,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// A worker that acts by itself, for this purpose.
+    /// A worker that acts without a request, for this purpose.
     #[must_use]
     pub fn worker(purpose: &str) -> Self {
         Self { who: purpose.to_owned(), via: Via::Worker, from: "local".to_owned(), request_id: None }
@@ -218,7 +218,7 @@ impl NewEntry {
         Self { action, resource: Resource::RenewalPolicy, scope: zone.into(), replaced: None }
     }
 
-    /// An entry about a plan of rekeys. It may be about all zones and accounts, and the table has no word for both.
+    /// An entry about a plan of rekeys. It may be about all zones and accounts; the table has no word for both.
     #[must_use]
     pub fn incident(action: Action, id: IncidentId) -> Self {
         Self { action, resource: Resource::Incident(id), scope: AuditScope::all_zones(), replaced: None }

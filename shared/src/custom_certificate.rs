@@ -95,7 +95,7 @@ pub struct CustomCertificate {
     pub uploaded_at: Timestamp,
     /// When it last changed.
     pub modified_at: Timestamp,
-    /// What is known of its renewal.
+    /// The state of its renewal.
     pub renewal: Renewal,
 }
 

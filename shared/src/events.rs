@@ -73,7 +73,7 @@ struct CsrRow {
     sans: String,
     key_type: String,
     replaces: Option<String>,
-    /// Only of one that is told of with a certificate.
+    /// Only if the event is about a certificate.
     certificate_ids: Option<Vec<String>>,
 }
 
@@ -131,16 +131,16 @@ struct CertificateRow {
     renewal_told: Option<RenewalTold>,
 }
 
-/// What is told with a certificate that is to be renewed.
+/// The part of an event about a certificate to renew.
 #[derive(Deserialize, Serialize)]
 struct RenewalTold {
-    /// The custom CSR that is to be signed.
+    /// The custom CSR to sign.
     custom_csr: Option<CsrRow>,
-    /// Why there is none.
+    /// Why there is no custom CSR.
     error: Option<String>,
 }
 
-/// What is told of a renewal beside the certificate, as JSON for the row: the custom CSR that is to be signed, or why there is none.
+/// The part of a renewal's event beside the certificate, as JSON for the row: the custom CSR to sign, or why there is none.
 ///
 /// # Errors
 ///
@@ -157,7 +157,7 @@ struct Told<'a> {
     data: Value,
 }
 
-/// The hand-over link that the event with this row carries: what writes the row puts its ID there, as `handover_id`.
+/// The hand-over link of an event, if its row names one as `handover_id`.
 #[must_use]
 pub fn handover(row: &str) -> Option<HandoverId> {
     #[derive(Deserialize)]
@@ -167,8 +167,8 @@ pub fn handover(row: &str) -> Option<HandoverId> {
     HandoverId::parse(&serde_json::from_str::<Linked>(row).ok()?.handover_id?)
 }
 
-/// The body that a webhook is told of an event with: what GET shows of the resource, without its PEM, and the URL of the [`handover`] link,
-/// if it carries one. `None` if the row cannot be read.
+/// The body of an event for a webhook: what GET shows of the resource, without its PEM, and the URL of the [`handover`] link if there is one.
+/// `None` if the row cannot be read.
 #[must_use]
 pub fn body(event: &str, occurred_at: Timestamp, row: &str, handover_url: Option<&str>) -> Option<String> {
     let mut data = match event.split_once('.') {
@@ -198,7 +198,7 @@ fn csr(row: &CsrRow) -> Option<Value> {
         "account_tag": row.account_id, "zone_id": zone_id, "country": row.country, "state": row.state, "locality": row.locality,
         "organization": row.organization, "organizational_unit": row.organizational_unit, "common_name": row.common_name,
         "name": row.name, "description": row.description, "sans": sans, "key_type": row.key_type, "replaces": row.replaces,
-        // No event of its own tells of one that has any.
+        // Events about a custom CSR are written before it has any.
         "custom_certificate_ids": row.certificate_ids.clone().unwrap_or_default(),
     });
     if row.error.is_none() {

@@ -1,4 +1,4 @@
-//! Hand-over links: whoever has one reads one custom CSR and brings one certificate for it, without a token.
+//! Hand-over links: whoever has one can read one custom CSR and bring one certificate for it, without a token.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::{
     webhook_secret::WebhookKey,
 };
 
-/// Where links lead: the secret comes after it.
+/// The path of links; the secret follows it.
 pub const PATH: &str = "/handover";
-/// How long the link of an event lasts: as long as one may.
+/// How long the link of an event lasts: the longest time that is allowed.
 pub const EVENT_LIFE: Duration = Duration::from_hours(24 * 30);
 
 /// Octets of a secret.
@@ -25,7 +25,7 @@ const SECRET_BYTES: usize = 32;
 pub struct Secret([u8; SECRET_BYTES]);
 
 impl Secret {
-    /// A fresh one, or `None` if the library has no randomness.
+    /// Makes a secret, or returns `None` if there are no random numbers.
     #[must_use]
     pub fn generate() -> Option<Self> {
         let mut secret = [0; SECRET_BYTES];
@@ -39,13 +39,13 @@ impl Secret {
         URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
     }
 
-    /// As a link has it.
+    /// The form in links.
     #[must_use]
     pub fn to_text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
-    /// As the database has it.
+    /// The form in the database.
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
         let mut sha256 = [0; 32];
@@ -56,25 +56,25 @@ impl Secret {
 
 /// Makes the links that events carry.
 ///
-/// An event is told again and again until its receiver takes it, by whichever worker, and each time with the same link. So the secret of
-/// such a link is not random but computed, from its ID and a key that only workers have: the database has its SHA-256 alone, as of any other.
+/// An event is sent until its receiver takes it, by any worker, and each time with the same link. So the secret of such a link is not random
+/// but computed from its ID and a key that only workers have: the database has only its SHA-256, as for any other link.
 pub struct EventLinks {
     public_url: String,
     key: hmac::Key,
 }
 
 impl EventLinks {
-    /// Those that begin with `public_url`, which ends without a slash.
+    /// Makes links that begin with `public_url`, which ends without a slash.
     ///
     /// # Errors
     ///
-    /// [`SealError`] if the key pair of webhooks, which the key comes from, needs a master key that the sealer lacks.
+    /// [`SealError`] if the key comes from a key pair of webhooks that needs a master key which the sealer lacks.
     pub fn new(public_url: &str, key: &WebhookKey, sealer: &Sealer) -> Result<Self, SealError> {
         Ok(Self { public_url: public_url.to_owned(), key: key.handover_key(sealer)? })
     }
 
-    /// A new link to an active custom CSR, to be stored with the event. A certificate that comes through it takes the place of `replaces`,
-    /// under the same ID, unless that is deleted.
+    /// A new link to an active custom CSR, to be stored with the event. A certificate that comes through it replaces `replaces`, under the
+    /// same ID, unless that is deleted.
     #[must_use]
     pub fn fresh(&self, custom_csr_id: CustomCsrId, replaces: Option<CustomCertificateId>, now: Timestamp) -> NewHandover {
         let id = HandoverId::new(now);
@@ -107,13 +107,13 @@ pub struct NewHandover {
     pub id: HandoverId,
     /// The custom CSR that it shows.
     pub custom_csr_id: CustomCsrId,
-    /// The certificate that the new one takes the place of.
+    /// The certificate that the new one replaces.
     pub replaces: Option<CustomCertificateId>,
-    /// What makes it hard to guess.
+    /// Its secret.
     pub secret: Secret,
-    /// What the tenant has to say to whoever opens it.
+    /// The tenant's note to whoever opens it.
     pub note: Option<String>,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Timestamp,
 }
 
@@ -124,15 +124,15 @@ pub struct Handover {
     pub id: HandoverId,
     /// What it shows.
     pub custom_csr_id: CustomCsrId,
-    /// The certificate that the new one takes the place of.
+    /// The certificate that the new one replaces.
     pub replaces: Option<CustomCertificateId>,
-    /// What the tenant has to say to whoever opens it.
+    /// The tenant's note to whoever opens it.
     pub note: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Timestamp,
-    /// When it was opened first.
+    /// When it was first opened.
     pub opened_at: Option<Timestamp>,
     /// When a certificate came through it, which ended it.
     pub used_at: Option<Timestamp>,
@@ -141,7 +141,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// Whether it still takes a certificate.
+    /// Whether it can still be used.
     #[must_use]
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.used_at.is_none() && self.revoked_at.is_none() && now < self.expires_at

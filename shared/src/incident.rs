@@ -11,33 +11,33 @@ use crate::{
     x509::provenance::{KnownKey, Provenance},
 };
 
-/// How long a plan is kept after its end, or after it was made if it is never started.
+/// How long a plan is kept after it ends, or after it was made if it is never started.
 pub const KEPT: Duration = Duration::from_hours(24 * 365);
 
-/// Which certificates a plan is about: those that fit all of this.
+/// Which certificates a plan is about: those that match all of these filters.
 #[derive(Debug, Clone, Default)]
 pub struct Filters {
-    /// Part of the name of whoever issued a certificate of the chain, any case.
+    /// Part of the name of an issuer of a certificate of the chain, in any case.
     pub issuer: Option<String>,
-    /// The public key of a certificate of the chain, or of whoever issued one.
+    /// The public key of a certificate of the chain, or of an issuer of one.
     pub key: Option<KnownKey>,
-    /// The leaf's notBefore is before then.
+    /// The leaf's notBefore is before this time.
     pub issued_before: Option<Timestamp>,
-    /// The private key was asked for before then.
+    /// The private key was requested before this time.
     pub key_made_before: Option<Timestamp>,
-    /// A host of the certificate, where `*` stands for any characters, any case.
+    /// A host of the certificate, in any case; `*` stands for any characters.
     pub host: Option<String>,
 }
 
 impl Filters {
-    /// Whether any certificate fits.
+    /// Whether every certificate matches.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.issuer.is_none() && self.key.is_none() && self.issued_before.is_none() && self.key_made_before.is_none() && self.host.is_none()
     }
 
-    /// Whether a certificate fits. A chain that cannot be parsed fits nothing that it would have to be parsed for, but for the issuer that is
-    /// stored with it.
+    /// Whether a certificate matches. A chain that cannot be parsed matches no filter that needs it, except for the issuer that is stored beside
+    /// it.
     #[must_use]
     pub fn fit(&self, candidate: &Candidate) -> bool {
         let needs_chain = self.issuer.is_some() || self.key.is_some() || self.issued_before.is_some();
@@ -57,7 +57,7 @@ impl Filters {
             })
     }
 
-    /// What was asked for, as it is stored and shown.
+    /// The filters as they are stored and shown.
     #[must_use]
     pub fn json(&self) -> Value {
         let members = [
@@ -95,12 +95,12 @@ pub struct Candidate {
     pub key_asked_at: Timestamp,
 }
 
-/// Where a plan stands.
+/// The status of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IncidentStatus {
-    /// It is made, and nothing is changed.
+    /// It was made, and changed nothing yet.
     Planned,
-    /// Workers rekey.
+    /// Workers are rekeying.
     Running,
     /// It was stopped: what is done stays.
     Stopped,
@@ -127,28 +127,28 @@ impl IncidentStatus {
     }
 }
 
-/// A plan, and how far it is.
+/// A plan and its progress.
 #[derive(Debug, Clone)]
 pub struct Incident {
     /// Its ID.
     pub id: IncidentId,
-    /// Where it stands.
+    /// Its status.
     pub status: IncidentStatus,
-    /// What was asked for: [`Filters::json`].
+    /// Its filters: [`Filters::json`].
     pub filters: Value,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it was started first.
+    /// When it was first started.
     pub started_at: Option<Timestamp>,
-    /// When it was stopped, or done.
+    /// When it was stopped or finished.
     pub ended_at: Option<Timestamp>,
-    /// Between two rekeys of all workers together.
+    /// The time between two rekeys of all workers together.
     pub pause: Option<Duration>,
-    /// How far it is.
+    /// Its progress.
     pub progress: Progress,
 }
 
-/// How far a plan is.
+/// The progress of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
     /// The certificates of the plan.
@@ -157,13 +157,13 @@ pub struct Progress {
     pub custom_csrs: u64,
     /// Those that are left to rekey.
     pub planned: u64,
-    /// Those that are rekeyed: each has a new custom CSR.
+    /// Those that were rekeyed: each has a new custom CSR.
     pub rekeyed: u64,
-    /// Those that need no rekey any more, or may have none.
+    /// Those that no longer need a rekey, or may not have one.
     pub skipped: u64,
     /// New custom CSRs whose keys are being made.
     pub pending: u64,
-    /// New custom CSRs that are there.
+    /// New custom CSRs whose keys were made.
     pub active: u64,
     /// New custom CSRs whose keys could not be made.
     pub failed: u64,
@@ -176,11 +176,11 @@ pub struct Progress {
 pub enum SkipReason {
     /// It was deleted since the plan was made.
     Deleted,
-    /// None of the certificates of the plan uses it any more: they were moved to other custom CSRs, or deleted.
+    /// None of the plan's certificates uses it any longer: they were moved to other custom CSRs, or deleted.
     Unused,
     /// Another plan rekeyed it since this one was made.
     RekeyedByOther,
-    /// Its zone or account is not granted custom CSRs any more.
+    /// The grant of its zone or account was revoked.
     NotGranted,
 }
 
@@ -208,7 +208,7 @@ pub struct Rekey {
     pub state: String,
     /// Why it was skipped: the word of a [`SkipReason`].
     pub reason: Option<String>,
-    /// What took its place.
+    /// Its successor.
     pub new_custom_csr_id: Option<CustomCsrId>,
 }
 

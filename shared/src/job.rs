@@ -53,7 +53,7 @@ impl DeliverJob {
 /// The queue of rekeys that plans make. The name is stored with every job: never change it.
 pub const INCIDENT_QUEUE: &str = "incident-rekey";
 
-/// Wakes a worker for one plan that runs.
+/// Wakes a worker for one running plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct IncidentJob {
     incident_id: String,

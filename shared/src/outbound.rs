@@ -38,7 +38,7 @@ pub struct OutboundSettings {
     pub reach: Reach,
 }
 
-/// What was answered.
+/// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The body.
@@ -103,7 +103,7 @@ impl Outbound {
         tokio::time::timeout(self.get_time, answer).await.map_err(late)?
     }
 
-    /// Reads what is at this URL, and when it may be read again. No redirect is followed.
+    /// Gets this URL, with the Retry-After header of the answer. No redirect is followed.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Outbound {
         self.post_bytes(url, headers, json).await
     }
 
-    /// The same with a body of any type, which the headers name.
+    /// The same with a body of any type; the headers name it.
     ///
     /// # Errors
     ///

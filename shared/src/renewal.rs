@@ -1,19 +1,19 @@
-//! Renewal: how a zone wants it, when it is due, and where it stands.
+//! Renewal: a zone's policy, when a renewal is due, and its status.
 
 use std::time::Duration;
 
 use crate::{clock::Timestamp, ids::Scope, words::words};
 
 words! {
-    /// With which key certificates are renewed.
+    /// Which key renewed certificates have.
     RenewalKey {
-        /// With the one that they have.
+        /// The same as before.
         Reuse = "reuse",
-        /// With a new one each time.
+        /// A new one each time.
         New = "new",
     }
 
-    /// Where the renewal of a certificate stands.
+    /// The status of a certificate's renewal.
     RenewalStatus {
         /// Not due.
         None = "none",
@@ -21,12 +21,12 @@ words! {
         Due = "due",
         /// There is a CSR to sign.
         CsrReady = "csr_ready",
-        /// The renewed certificate is here. It stays so until the next renewal is due.
+        /// The renewed certificate is stored. The status stays so until the next renewal is due.
         Done = "done",
     }
 }
 
-/// Which part of the lifetime is left when a certificate is renewed: over 0 and under 1.
+/// Which part of the lifetime is left when a certificate is renewed: more than 0 and less than 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fraction(f64);
 
@@ -38,7 +38,7 @@ impl Default for Fraction {
 }
 
 impl Fraction {
-    /// A number, or `None` if it is not over 0 and under 1.
+    /// A number, or `None` unless it is more than 0 and less than 1.
     #[must_use]
     pub fn new(number: f64) -> Option<Self> {
         (number > 0.0 && number < 1.0).then_some(Self(number))
@@ -50,7 +50,7 @@ impl Fraction {
         text.parse().ok().and_then(Self::new)
     }
 
-    /// As the database has it: the shortest decimal that is read back as the same number.
+    /// The form in the database: the shortest decimal that parses to the same number.
     #[must_use]
     pub fn to_text(self) -> String {
         self.0.to_string()
@@ -62,7 +62,7 @@ impl Fraction {
         self.0
     }
 
-    /// When a certificate with this life is renewed.
+    /// When a certificate with this lifetime is renewed.
     #[must_use]
     pub fn point(self, not_before: Timestamp, not_after: Timestamp) -> Timestamp {
         let life = Duration::from_micros(not_after.micros().saturating_sub(not_before.micros()).max(0).unsigned_abs());
@@ -70,7 +70,7 @@ impl Fraction {
     }
 }
 
-/// How a zone has its certificates renewed.
+/// A zone's policy for renewing its certificates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RenewalPolicy {
     /// The zone.
@@ -79,32 +79,32 @@ pub struct RenewalPolicy {
     pub key: RenewalKey,
     /// When.
     pub at: Fraction,
-    /// When it was set first.
+    /// When it was first set.
     pub created_at: Timestamp,
-    /// When it was set last.
+    /// When it was last set.
     pub updated_at: Timestamp,
 }
 
-/// What is known of the renewal of a certificate.
+/// The state of a certificate's renewal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
-    /// Where it stands.
+    /// Its status.
     pub status: RenewalStatus,
-    /// From when on the issuer wants the certificate renewed (ARI, RFC 9773), if it says so.
+    /// The time from which the issuer wants the certificate renewed (ARI, RFC 9773), if it says so.
     pub after: Option<Timestamp>,
-    /// Where the issuer says why.
+    /// The page with the issuer's reason.
     pub explanation_url: Option<String>,
 }
 
 impl Default for Renewal {
-    /// Of a certificate that was just stored.
+    /// The state of a certificate that was just stored.
     fn default() -> Self {
         Self { status: RenewalStatus::None, after: None, explanation_url: None }
     }
 }
 
 impl Renewal {
-    /// After the certificate was replaced.
+    /// The state after the certificate was replaced.
     #[must_use]
     pub fn after_replacement(&self) -> Self {
         let status = if self.status == RenewalStatus::None { RenewalStatus::None } else { RenewalStatus::Done };

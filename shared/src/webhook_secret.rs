@@ -74,8 +74,7 @@ impl WebhookKey {
         Ok(key)
     }
 
-    /// The key that the secrets of hand-over links in events are computed with: it comes from the private key, which stays the same when it
-    /// is sealed anew.
+    /// The key for the secrets of hand-over links in events. It is derived from the private key, which stays the same when it is sealed anew.
     ///
     /// # Errors
     ///

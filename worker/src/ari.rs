@@ -16,19 +16,19 @@ use tokio::{
 
 /// The longest time between two looks.
 const LOOK: Duration = Duration::from_secs(30);
-/// Certificates that are taken at once, and those of them that are asked about at the same time.
+/// Certificates to take at a time, and how many of them to ask about concurrently.
 const BATCH: u32 = 100;
 const AT_ONCE: usize = 8;
-/// Whoever took a certificate and was killed has not asked about it after this time.
+/// After this time, another process may ask about a certificate that a killed process took.
 const LEASE: Duration = Duration::from_mins(5);
-/// How long a directory is remembered, and that there is none.
+/// How long a directory is remembered, and how long an error.
 const DIRECTORY_LIFE: Duration = Duration::from_hours(24);
 const NO_DIRECTORY_LIFE: Duration = Duration::from_mins(1);
 
-/// Where the renewalInfo of a directory is, or why it is nowhere, and until when that is remembered.
+/// The URL of a directory's renewalInfo, or why there is none, and until when that is remembered.
 type Known = (Instant, Result<Url, String>);
 
-/// Asks.
+/// Asks issuers.
 pub struct Asker {
     /// Stores the certificates.
     pub store: Arc<dyn Store>,
@@ -36,11 +36,11 @@ pub struct Asker {
     pub clock: Arc<dyn Clock>,
     /// How requests are sent.
     pub settings: OutboundSettings,
-    /// Whom to ask.
+    /// The directories of the issuers to ask.
     pub directories: Vec<AriDirectory>,
     /// The time between two looks, if it is shorter than half a minute.
     pub interval: Duration,
-    /// What is known of each directory, by its URL.
+    /// What was found for each directory, by its URL.
     pub known: Mutex<HashMap<String, Known>>,
 }
 
@@ -108,14 +108,14 @@ impl Asker {
                 Err(error) => {
                     let next = ask_again_after_error(unasked.errors + 1, self.clock.now());
                     let (certificate_id, issuer) = (unasked.id, &directory.issuer);
-                    tracing::warn!(%certificate_id, issuer, error, next = next.rfc3339(), "an issuer does not say when it wants a certificate renewed");
+                    tracing::warn!(%certificate_id, issuer, error, next = next.rfc3339(), "an issuer did not say when it wants a certificate renewed");
                     (Asked::Failed, next)
                 }
             },
             _ => (Asked::NotAsked, ask_again(None, self.clock.now())),
         };
         if let Err(error) = self.store.end_asking(&unasked, &asked, next).await {
-            tracing::warn!(%error, "what an issuer said is lost: it is asked again");
+            tracing::warn!(%error, "an issuer's answer was not stored: it is asked again");
         }
     }
 
@@ -133,7 +133,7 @@ impl Asker {
         Ok((info, answer.retry_after))
     }
 
-    /// Where the renewalInfo of a directory is. One task asks; the others wait for what it finds.
+    /// The URL of a directory's renewalInfo. One task asks; the others wait for its result.
     async fn renewal_info_of(&self, outbound: &Outbound, directory: &AriDirectory) -> Result<Url, String> {
         let mut known = self.known.lock().await;
         if let Some((_, found)) = known.get(&directory.url).filter(|(until, _)| Instant::now() < *until) {

@@ -1,4 +1,4 @@
-//! Tells webhooks of events: one job for each webhook, however many deliveries wait for it, so that a slow receiver holds up nobody else's.
+//! Sends events to webhooks: one job for each webhook, however many deliveries wait for it, so that a slow receiver holds up no others.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -134,7 +134,7 @@ impl Deliverer {
                 Ok(links) => links.map(|links| links.url(id)),
                 Err(NoWebhookKey::Store(error)) => return Err(error),
                 Err(NoWebhookKey::Seal(_)) => {
-                    tracing::error!(delivery_id = due.id, "the key of hand-over links does not open: a delivery waits");
+                    tracing::error!(delivery_id = due.id, "the key of hand-over links cannot be unsealed: a delivery waits");
                     return Ok(());
                 }
             },

@@ -113,7 +113,7 @@ impl Generator {
     pub async fn run(&self, id: CustomCsrId) {
         match self.patiently(|| self.start(id)).await {
             Ok(started) if started.is_empty() => tracing::debug!(custom_csr_id = %id, "nothing to do: deleted, or no longer pending"),
-            // Each row runs by itself, so that one that hangs or fails delays no other. The store commits their results together.
+            // Each row is a future of its own, so that one that hangs or fails delays no other. The store commits their results together.
             Ok(started) => drop(join_all(started.into_iter().map(|generation| self.generate(generation))).await),
             // The job ends here, and the sweep finds the row.
             Err(error) => self.troubles.report(id, &error),

@@ -10,7 +10,7 @@ use crate::{deliver::Deliverer, generate::Generator, incident::Rekeyer};
 
 /// Runs jobs.
 pub struct Handler<R> {
-    /// Knows what the jobs are for.
+    /// Does the work of the jobs.
     pub runner: Arc<R>,
     /// Tells it to take no more jobs.
     pub stop: watch::Receiver<bool>,
@@ -26,7 +26,7 @@ impl<R> Clone for Handler<R> {
     }
 }
 
-/// Counts a running job. One that is dropped before its end was cut off: its worker ended, as it does when the database is gone.
+/// Counts a running job. If it is dropped before it is finished, the job was cut off: its worker ended, as it does when the database is gone.
 struct Running {
     count: watch::Sender<usize>,
     cut: watch::Sender<bool>,
@@ -50,15 +50,15 @@ impl Drop for Running {
         if !self.is_finished {
             self.cut.send_replace(true);
         }
-        // Last: whoever waits for none to run asks then whether one was cut off.
+        // Last: whoever waits until none runs then asks whether one was cut off.
         self.count.send_modify(|count| *count -= 1);
     }
 }
 
 /// Runs a job. It never returns an error: apalis would leave the job running.
 ///
-/// Without the current master key it leaves the row to another worker, and its place stays taken until the master key is there: when all
-/// places are, this worker takes no more jobs.
+/// Without the current master key it leaves the row to another worker, and keeps its place until the master key is there: when all places are
+/// taken, this worker takes no more jobs.
 pub async fn generate(job: GenerateCsrJob, handler: Data<Handler<Generator>>) -> Result<(), BoxDynError> {
     let running = Running::new(&handler);
     match job.custom_csr_id() {
@@ -90,7 +90,7 @@ pub async fn deliver(job: DeliverJob, handler: Data<Handler<Deliverer>>) -> Resu
     Ok(())
 }
 
-/// Runs the job of a plan. It never returns an error: what is left is left to another job.
+/// Runs the job of a plan. It never returns an error: another job does what is left.
 pub async fn rekey(job: IncidentJob, handler: Data<Handler<Rekeyer>>) -> Result<(), BoxDynError> {
     let running = Running::new(&handler);
     match job.incident_id() {

@@ -1,4 +1,4 @@
-//! How often a worker shows that it lives.
+//! The heartbeat of a worker.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Incidents: rekeys the custom CSRs of plans that run, turn by turn.
+//! Incidents: rekeys the custom CSRs of running plans, turn by turn.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,17 +13,17 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{links::Links, webhook_key::NoWebhookKey};
 
-/// Between two looks for plans that run.
+/// The time between two looks for running plans.
 const LOOK: Duration = Duration::from_millis(500);
-/// The least and the most time between two turns with a schedule: several rekeys that are due take one turn, and a turn shows that the runner
-/// lives.
+/// The shortest and the longest time between two turns of a plan with a schedule: one turn does all rekeys that are due, and each turn shows
+/// that the runner is alive.
 const PACE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Between two turns after an error, at first and at most.
+/// The pause after an error, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Rekeys.
+/// Runs plans.
 pub struct Rekeyer {
-    /// Stores the plans, and what they rekey.
+    /// Stores the plans and the custom CSRs.
     pub store: Arc<dyn Store>,
     /// Opens the key of hand-over links.
     pub sealer: Arc<Sealer>,
@@ -35,7 +35,7 @@ pub struct Rekeyer {
     pub woken: watch::Sender<u64>,
 }
 
-/// Why a turn was not taken.
+/// Why a turn failed.
 #[derive(Debug, thiserror::Error)]
 enum NoTurn {
     #[error(transparent)]
@@ -45,8 +45,8 @@ enum NoTurn {
 }
 
 impl Rekeyer {
-    /// Enqueues jobs for plans that run, until told to stop. The first such plan starts the worker that takes these jobs: most databases
-    /// never have one, and a worker that waits asks the database again and again.
+    /// Enqueues jobs for running plans, until told to stop. The first such plan starts the worker that takes these jobs: most databases never
+    /// have one, and an idle worker keeps asking the database.
     pub async fn watch(self: Arc<Self>, worker: impl Future<Output = ()> + Send + 'static, mut stop: watch::Receiver<bool>) {
         let (mut waiting, mut started) = (Some(worker), JoinSet::new());
         let mut tick = tokio::time::interval(LOOK);
@@ -67,26 +67,26 @@ impl Rekeyer {
                         self.woken.send_modify(|count| *count = count.wrapping_add(1));
                     }
                 }
-                // A database that is away has its own warnings.
-                Err(error) => tracing::debug!(%error, "plans that run were not looked for"),
+                // An unavailable database has its own warnings.
+                Err(error) => tracing::debug!(%error, "running plans were not looked for"),
             }
         }
         // It ends by itself.
         while started.join_next().await.is_some() {}
     }
 
-    /// Runs one job: takes turns until the plan is done or another runner has it. It never fails: what is left is left to another job.
+    /// Runs one job: takes turns until the plan is done or another runner has it. It never fails: another job does what is left.
     pub async fn run(&self, id: IncidentId, mut stop: watch::Receiver<bool>) {
         let runner = ulid::Ulid::generate().to_string();
         let mut pause = PAUSE.0;
-        // Without the current master key it makes no keys, and opens none for links: others may.
+        // Without the current master key, this process makes no keys and no links. Others may.
         tokio::select! {
             () = self.sealer.can_seal() => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
         while !*stop.borrow() {
             let wait = match self.turn(id, &runner).await {
-                Ok(Turned::Over | Turned::Held) => return,
+                Ok(Turned::NotRunning | Turned::Held) => return,
                 Ok(Turned::Went { rekeyed, wait }) => {
                     rekeyed.into_iter().for_each(metrics::custom_csr_accepted);
                     pause = PAUSE.0;
@@ -103,9 +103,9 @@ impl Rekeyer {
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         }
-        // Otherwise the others would wait until it counts as dead.
+        // Otherwise, other workers would wait until this runner counts as dead.
         if let Err(error) = self.store.end_turns(id, &runner).await {
-            tracing::debug!(incident_id = %id, %error, "a plan of rekeys was not left to the other workers: they wait");
+            tracing::debug!(incident_id = %id, %error, "a plan of rekeys was not released: other workers wait");
         }
     }
 

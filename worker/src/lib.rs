@@ -88,9 +88,9 @@ pub struct WorkerConfig {
     pub blocked_keys: BlockedKeys,
     /// How webhooks are told of events.
     pub outbound: OutboundSettings,
-    /// What the hand-over links of events begin with, without a slash at the end; none: events have no links.
+    /// The URL that hand-over links of events begin with, without a slash at the end. `None`: events have no links.
     pub public_url: Option<String>,
-    /// Whom to ask when certificates are to be renewed.
+    /// The directories of the issuers to ask when certificates are to be renewed.
     pub ari_directories: Vec<AriDirectory>,
 }
 
@@ -198,7 +198,7 @@ impl Workers {
             running: running_sender,
             cut: cut_sender,
         };
-        // What is not delivered, or rekeyed, is due again: nobody's health depends on these two.
+        // What is not delivered or rekeyed is due again: the health of the process does not depend on these two.
         let deliveries = supervised.beside(Work::Deliveries(Arc::clone(&deliverer)), WEBHOOKS_AT_ONCE, delivering_sender);
         let incidents = supervised.beside(Work::Incidents(Arc::clone(&rekeyer)), INCIDENTS_AT_ONCE, rekeying_sender);
         tasks.spawn(supervise(supervised));
@@ -261,7 +261,7 @@ impl Workers {
     }
 }
 
-/// Has certificates renewed in time, and their issuers asked when that is.
+/// Starts the renewal of certificates, and the questions to their issuers.
 fn look_after_certificates(
     tasks: &mut JoinSet<()>,
     store: &Arc<dyn Store>,

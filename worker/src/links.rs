@@ -7,11 +7,11 @@ use tokio::sync::OnceCell;
 
 use crate::webhook_key::{NoWebhookKey, webhook_key};
 
-/// Makes the hand-over links of events, if the process knows where they are to lead.
+/// Makes the hand-over links of events, if the process knows the service's URL.
 pub struct Links {
-    /// What they begin with, without a slash at the end.
+    /// The URL that they begin with, without a slash at the end.
     pub public_url: Option<String>,
-    /// Stores the key pair that their key comes from.
+    /// Stores the key pair that their key is derived from.
     pub store: Arc<dyn Store>,
     /// Opens it.
     pub sealer: Arc<Sealer>,
@@ -24,11 +24,11 @@ pub struct Links {
 }
 
 impl Links {
-    /// What makes links; `None` without `--public-url`: then events have none, which the log says once.
+    /// Returns what makes links, or `None` without `--public-url`: then events have none, and the log says so once.
     ///
     /// # Errors
     ///
-    /// [`NoWebhookKey`] if the database does not answer, or the master key is not here.
+    /// [`NoWebhookKey`] if the database does not answer, or this process lacks the master key.
     pub async fn get(&self) -> Result<Option<&EventLinks>, NoWebhookKey> {
         let Some(public_url) = &self.public_url else {
             self.said.call_once(|| tracing::warn!("events carry no hand-over links: set --public-url to where tenants reach the service"));

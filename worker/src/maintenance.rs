@@ -45,7 +45,7 @@ pub async fn maintain(store: Arc<dyn Store>, clock: Arc<dyn Clock>, schedule: Sc
     }
 }
 
-/// Records the events that time brought, and forgets old deliveries and plans.
+/// Records the events that are due, and deletes old deliveries and plans.
 async fn tell_time(store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
     let told = store.tell_time(clock.now()).await?;
     if told > 0 {
@@ -64,7 +64,7 @@ async fn sweep_and_purge(store: &dyn Store, schedule: Schedule) -> Result<(), St
     let now = store.vitals(Duration::ZERO).await?.now;
     let destroyed = store.destroy_due(now).await?;
     if destroyed > 0 {
-        tracing::info!(destroyed, "deleted custom CSRs can be restored no longer: their keys are destroyed");
+        tracing::info!(destroyed, "deleted custom CSRs can no longer be restored: their keys were destroyed");
     }
     let seen_before = now.minus(schedule.purge_after.max(schedule.worker_gone_after));
     let purged = store.purge(now.minus(schedule.purge_after), seen_before, now).await?;

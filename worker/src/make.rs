@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// The most keys that one attempt makes while they fail checks. A generator that makes so many unfit keys is broken.
+/// The most keys that one attempt makes while they fail checks. A generator that makes this many unfit keys is broken.
 pub const KEYS_OF_ATTEMPT: u32 = 5;
 
 /// Why nothing was made. Tenants read the message, so it holds no secret.

@@ -49,7 +49,7 @@ pub enum Work {
     Generations(Arc<Generator>),
     /// Webhooks are told of events.
     Deliveries(Arc<Deliverer>),
-    /// Custom CSRs of plans are rekeyed.
+    /// The custom CSRs of plans are rekeyed.
     Incidents(Arc<Rekeyer>),
 }
 

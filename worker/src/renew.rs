@@ -1,4 +1,4 @@
-//! Renews certificates as the policies of their zones want it: begins a renewal when it is due, and tells the tenant when there is a CSR to sign.
+//! Renews certificates by the policies of their zones: begins a renewal when it is due, and sends an event when there is a CSR to sign.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,14 +11,14 @@ use tokio::sync::watch;
 
 use crate::links::Links;
 
-/// Certificates that are looked at at once.
+/// Certificates to look at at a time.
 const BATCH: u32 = 200;
 /// The longest time between two looks.
 const LOOK: Duration = Duration::from_secs(30);
-/// The time until the next look after one that did something: a custom CSR is made in less.
+/// The time until the next look after one that did something: making a custom CSR takes less.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Renews.
+/// Renews certificates.
 pub struct Renewer {
     /// Stores policies and renewals.
     pub store: Arc<dyn Store>,
@@ -51,7 +51,7 @@ impl Renewer {
         }
     }
 
-    /// Does the next step of every renewal that has one; how many were done.
+    /// Does the next step of every renewal that has one, and returns how many were done.
     async fn look(&self, stop: &watch::Receiver<bool>) -> Result<u64, StoreError> {
         let (mut done, mut after) = (0, String::new());
         loop {
@@ -63,7 +63,7 @@ impl Renewer {
                 match self.step(renewal).await {
                     Ok(RenewalOutcome::Done) => done += 1,
                     Ok(RenewalOutcome::Refused | RenewalOutcome::NotYet | RenewalOutcome::Overtaken) => {}
-                    // One that fails holds up no other, unless the database is away.
+                    // A renewal that fails must not hold up the others, unless the database is unavailable.
                     Err(error @ (StoreError::Internal(_) | StoreError::Corrupt(_))) => {
                         tracing::error!(certificate_id = %renewal.certificate.id, %error, "a renewal failed: it is tried again");
                     }
@@ -84,14 +84,14 @@ impl Renewer {
             RenewalStep::Announce(csr) => match self.links.get().await {
                 Ok(links) => links.map(|links| links.fresh(csr, Some(id), now)),
                 Err(error) => {
-                    tracing::error!(certificate_id = %id, %error, "the key of hand-over links is not at hand: a renewal waits");
+                    tracing::error!(certificate_id = %id, %error, "the key of hand-over links is not available: a renewal waits");
                     return Ok(RenewalOutcome::NotYet);
                 }
             },
         };
         let outcome = self.store.renew(due, link.as_ref(), &Actor::worker("renewal"), now).await?;
         if outcome == RenewalOutcome::Done {
-            tracing::info!(certificate_id = %id, zone = %due.certificate.zone.id(), step = ?due.step, "a renewal went on");
+            tracing::info!(certificate_id = %id, zone = %due.certificate.zone.id(), step = ?due.step, "a renewal advanced");
         }
         Ok(outcome)
     }

@@ -1,4 +1,4 @@
-//! The key pair that seals the secrets of webhooks, and from which the key of hand-over links comes.
+//! The key pair that seals the secrets of webhooks. The key of hand-over links is derived from it.
 
 use shared::{
     clock::Clock,
@@ -7,18 +7,18 @@ use shared::{
     webhook_secret::WebhookKey,
 };
 
-/// Why there is no key pair to seal secrets of webhooks with.
+/// Why there is no key pair to seal the secrets of webhooks.
 #[derive(Debug, thiserror::Error)]
 pub enum NoWebhookKey {
     /// The database does not answer, or refuses.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The master key that seals is not here.
+    /// This process lacks the master key that seals.
     #[error(transparent)]
     Seal(#[from] SealError),
 }
 
-/// The key pair that seals secrets of webhooks; made if there is none yet.
+/// The key pair that seals the secrets of webhooks. It is made if there is none yet.
 ///
 /// # Errors
 ///

@@ -73,7 +73,7 @@ pub struct ListArgs {
     database: DatabaseArgs,
 }
 
-/// Reads a time in full, a day, or so long ago.
+/// Parses a full time, a day, or an age.
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(ago) = duration(text) {
         return Ok(SystemClock.now().minus(ago));

@@ -30,7 +30,7 @@ pub enum CertificateAction {
     List(CertificateListArgs),
     /// Write a certificate and its private key for a TLS terminator; needs the master key
     Export(ExportArgs),
-    /// Export every certificate into a directory of its own, and again whenever it changes; needs the master key, and keeps running
+    /// Export every certificate into a directory of its own, and again whenever it changes; needs the master key and keeps running
     Sync(SyncArgs),
 }
 

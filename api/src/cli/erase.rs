@@ -66,7 +66,7 @@ struct Erased {
     custom_csrs: u64,
     custom_certificates: u64,
     handovers: u64,
-    /// The IDs of all.
+    /// All of the IDs.
     ids: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ pub async fn erase(args: EraseArgs) -> anyhow::Result<ExitCode> {
         store.delete_webhook(&scope, webhook.id, &actor, SystemClock.now()).await?;
     }
     store.delete_renewal_policy(&scope, &actor, SystemClock.now()).await?;
-    // Plans rekey nothing without a grant; what they say of it goes.
+    // Plans rekey nothing without a grant. Their rows about it are deleted.
     store.forget_in_incidents(&scope).await?;
     let mut erased = Erased::default();
     let is_done = erased.all_of(store, &scope, &actor).await;
@@ -153,7 +153,7 @@ impl Erased {
             let custom_csrs =
                 if certificates.rows.is_empty() { store.list_custom_csrs(scope, &custom_csrs()).await?.rows } else { Vec::new() };
             for custom_csr in &custom_csrs {
-                // They go with it.
+                // They are deleted with it.
                 let handovers = store.list_handovers(scope, custom_csr.id).await?;
                 if store.delete_custom_csr(scope, custom_csr.id, actor, SystemClock.now()).await? == Deletion::Deleted {
                     self.custom_csrs += 1;
@@ -162,7 +162,7 @@ impl Erased {
                     self.ids.extend(handovers.iter().map(|handover| handover.id.to_string()));
                 }
             }
-            // After the others: what was deleted just now may be hidden.
+            // After the others: those that were just deleted may be hidden.
             let hidden = store.list_hidden(scope, BATCH).await?.ids;
             for id in &hidden {
                 if store.destroy_custom_csr(scope, *id, actor, SystemClock.now()).await? == Deletion::Deleted {

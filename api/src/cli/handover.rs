@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::bad_setting;
 
-/// How the pages of hand-over links look.
+/// The look of the pages of hand-over links.
 #[derive(Args)]
 pub struct HandoverArgs {
     /// A page of your own for hand-over links, in the syntax of Jinja
@@ -19,7 +19,7 @@ pub struct HandoverArgs {
 }
 
 impl HandoverArgs {
-    /// The page of the file, or the one that is built in.
+    /// The page from the file, or the built-in one.
     pub fn template(&self) -> anyhow::Result<Template> {
         let Some(path) = &self.handover_template else { return Ok(Template::default()) };
         let bytes = secret_file::read(path, Content::Public).map_err(|error| bad_setting(format!("--handover-template: {error}")))?;

@@ -1,4 +1,4 @@
-//! `csrd incident`: rekeys what a distrusted CA or a weak kind of keys has made unfit, many custom CSRs at once.
+//! `csrd incident`: rekeys many custom CSRs at once, for when a CA is distrusted or a type of key turns out to be weak.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -23,42 +23,42 @@ use super::{
     settings::{complain, duration, say},
 };
 
-/// Rows that are read at once.
+/// Rows to read at a time.
 const BATCH: u32 = 200;
-/// A worker that was seen within this time lives.
+/// A worker that was seen within this time counts as alive.
 const SEEN_WITHIN: Duration = Duration::from_mins(1);
-/// The rates that there are, in rekeys a second.
+/// The allowed rates, in rekeys a second.
 const RATES: std::ops::RangeInclusive<f64> = 0.001..=10_000.0;
 
 /// `csrd incident …`
 #[derive(Subcommand)]
 pub enum IncidentAction {
-    /// List the certificates that fit all the given filters, and store them as a plan; changes nothing
+    /// List the certificates that match all the given filters, and store them as a plan; changes nothing else
     Plan(PlanArgs),
-    /// Have the workers rekey the custom CSRs of a plan, or go on with it; returns at once
+    /// Have the workers rekey the custom CSRs of a plan, or continue; returns at once
     Start(StartArgs),
-    /// Show how far a plan is, or all plans
+    /// Show the progress of a plan, or of all plans
     Status(StatusArgs),
-    /// Have the workers rekey no more; what is done stays
+    /// Stop the rekeys of a plan; what is done stays
     Stop(StopArgs),
 }
 
-/// Which certificates. Those that are expired never count.
+/// Which certificates. Expired ones never count.
 #[derive(Args)]
 pub struct PlanArgs {
-    /// Issued by a CA with this in its name, any case, or below such a CA
+    /// Issued by a CA whose name contains this text, in any case, or by a CA below it
     #[arg(long, value_name = "TEXT")]
     issuer: Option<String>,
-    /// For this public key, or issued with it: a public key, or a certificate for it, in PEM or DER
+    /// For the public key in this file, or signed with its private key; the file holds a public key or a certificate, in PEM or DER
     #[arg(long, value_name = "FILE")]
     spki_file: Option<PathBuf>,
-    /// Issued (notBefore) before this time: `2026-11-25T12:00:00Z`, `2026-11-25`, or so long ago, as `24h`
+    /// Issued (notBefore) before this time: `2026-11-25T12:00:00Z`, `2026-11-25`, or an age such as `24h`
     #[arg(long, value_name = "TIME", value_parser = time)]
     issued_before: Option<Timestamp>,
-    /// For a private key that was asked for at least so long ago, as `90d`
+    /// For a private key that was requested at least this long ago, such as `90d`
     #[arg(long, value_name = "TIME", value_parser = duration)]
     key_age: Option<Duration>,
-    /// For a host like this, where `*` stands for any characters, as `*.example.com`
+    /// For a host like this, such as `*.example.com`, where `*` stands for any characters
     #[arg(long, value_name = "PATTERN")]
     host: Option<String>,
     #[command(flatten)]
@@ -71,7 +71,7 @@ pub struct StartArgs {
     /// The plan's ID
     #[arg(value_name = "PLAN-ID", value_parser = plan_id)]
     id: IncidentId,
-    /// Rekeys a second that all workers together make; 0 sets no limit. Without it, the plan's own stays, which is none at first
+    /// The most rekeys a second of all workers together; 0 sets no limit. Without it, the plan keeps its limit, which is none at first
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = pause)]
     rate: Option<Duration>,
     #[command(flatten)]
@@ -88,7 +88,7 @@ pub struct StopArgs {
     database: DatabaseArgs,
 }
 
-/// Which plan, and what of it.
+/// Which plan, and what to show.
 #[derive(Args)]
 pub struct StatusArgs {
     /// The plan's ID; without it, all plans are listed
@@ -203,7 +203,7 @@ async fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The certificates that fit, without their chains.
+/// The matching certificates, without their chains.
 async fn fitting(store: &dyn Store, filters: &Filters, now: Timestamp) -> anyhow::Result<Vec<Candidate>> {
     let (mut fitting, mut after) = (Vec::new(), None);
     loop {

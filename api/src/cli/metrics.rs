@@ -41,7 +41,7 @@ pub struct MetricsListener {
     address: SocketAddr,
 }
 
-/// Has the operations of this database measured and traced.
+/// Measures and traces the operations of this database.
 pub fn measure(database: Database) -> Database {
     Database { store: measured(database.store, &database.queue), ..database }
 }

@@ -1,4 +1,4 @@
-//! Settings of the names that are accepted.
+//! Settings for the names that are accepted.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ impl NameArgs {
     }
 }
 
-/// A list that is refused leaves the embedded one: a broken update must not stop the service.
+/// If the list is refused, the embedded one is used: a broken update must not stop the service.
 fn suffix_list(path: Option<&Path>) -> anyhow::Result<SuffixList> {
     let Some(path) = path else { return Ok(SuffixList::embedded()) };
     let bytes = secret_file::read(path, Content::Public).map_err(|error| bad_setting(format!("--public-suffix-list: {error}")))?;

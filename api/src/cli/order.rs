@@ -1,4 +1,4 @@
-//! One certificate to export, as `csrd certificate export` and `csrd certificate sync` do it.
+//! The export of one certificate, for `csrd certificate export` and `csrd certificate sync`.
 
 use std::path::Path;
 
@@ -38,23 +38,23 @@ pub fn check_master_key(database: &DatabaseArgs) -> anyhow::Result<()> {
 pub struct Order<'a> {
     /// Its ID.
     pub id: CustomCertificateId,
-    /// Where to.
+    /// The directory.
     pub out: &'a Path,
-    /// How.
+    /// The options.
     pub options: &'a Options,
-    /// Whether it replaces what no export wrote.
+    /// Whether to replace files that no export wrote.
     pub force: bool,
 }
 
 impl Order<'_> {
-    /// Whether an export of a certificate would change nothing. Nothing is recorded, and nothing unsealed.
+    /// Whether an export of a certificate would change nothing. Records and unseals nothing.
     pub fn is_done(&self, certificate: &CustomCertificate) -> anyhow::Result<bool> {
         let (id, csr) = (self.id.to_string(), certificate.custom_csr_id.to_string());
         let place = Place::find(self.out, &id, self.options, self.force)?;
         Ok(place.unchanged_pair()?.is_some_and(|found| is_same(&id, &csr, &found, &certificate.chain.pem)))
     }
 
-    /// Exports it. The audit entry is committed before the private key is unsealed; nothing is recorded of what is refused before.
+    /// Exports it. The audit entry is committed before the private key is unsealed. An export that is refused before that is not recorded.
     pub async fn run(&self, database: &DatabaseArgs, store: &dyn Store) -> anyhow::Result<()> {
         let files = master_keys::load(&database.data_dir)?;
         let at_hand = master_keys::at_hand(&database.data_dir, &files);
@@ -75,7 +75,7 @@ impl Order<'_> {
             complain(&format!("the certificate expired at {}: it is written all the same", certificate.chain.not_after.rfc3339()));
         }
         let (row_id, scope, chain) = (sealed.id.to_string(), sealed.scope.to_string(), certificate.chain.pem);
-        // What lies there is compared without unsealing anything: whether the private key is the right one, the chain says.
+        // The files are compared without unsealing anything: the chain shows whether the private key is the right one.
         if place.unchanged_pair()?.is_some_and(|found| is_same(&id, &row_id, &found, &chain)) {
             let said = say(&format!("nothing changed: {shown} has this certificate already"));
             self.warn_of_readers()?;
@@ -121,8 +121,8 @@ fn is_same(id: &str, custom_csr_id: &str, found: &Pair, chain: &str) -> bool {
     found.chain == chain.as_bytes() && key.is_some_and(|der| check_pair(id, custom_csr_id, &der, chain).is_ok())
 }
 
-/// Before anything is written: the leaf's public key is that of the private key, and the chain is nothing but certificates. Whoever can
-/// write to the database alone could have put others in their place.
+/// Checks, before anything is written, that the leaf's public key is that of the private key, and that the chain has nothing but
+/// certificates: somebody who can write to the database, and nothing else, could have replaced them.
 fn check_pair(id: &str, custom_csr_id: &str, private_key: &[u8], chain: &str) -> anyhow::Result<()> {
     let parsed = PemChain::parse(chain).ok().filter(|parsed| parsed.pem() == chain);
     let leaf = parsed.and_then(|parsed| parsed.first_spki_sha256());
@@ -139,7 +139,7 @@ fn check_pair(id: &str, custom_csr_id: &str, private_key: &[u8], chain: &str) ->
 const BEGIN: &[u8] = b"-----BEGIN PRIVATE KEY-----\n";
 const END: &[u8] = b"-----END PRIVATE KEY-----\n";
 
-/// The private key of what [`to_pem`] made.
+/// The private key in what [`to_pem`] made.
 fn from_pem(pem: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let lines = pem.strip_prefix(BEGIN)?.strip_suffix(END)?;
     let mut base64 = Zeroizing::new(Vec::with_capacity(lines.len()));
@@ -150,7 +150,7 @@ fn from_pem(pem: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 /// The private key as PEM (RFC 7468, 10).
 fn to_pem(der: &[u8]) -> Zeroizing<Vec<u8>> {
     let base64 = Zeroizing::new(STANDARD.encode(der));
-    // Large enough from the start: a buffer that grows leaves copies behind.
+    // Large enough from the start, since a buffer that grows leaves copies behind.
     let mut pem = Zeroizing::new(Vec::with_capacity(base64.len() * 2 + 128));
     pem.extend_from_slice(BEGIN);
     for line in base64.as_bytes().chunks(64) {

@@ -20,7 +20,7 @@ pub struct OutboundArgs {
 }
 
 impl OutboundArgs {
-    /// What sends the operator's own requests, which this setting asks for and which may go anywhere.
+    /// The client for the operator's own requests, which this setting asks for. They may go to any address.
     pub fn client(&self, setting: &str) -> anyhow::Result<Outbound> {
         let Some(path) = &self.outbound_ca_file else {
             let advice = "install the system's root certificates (ca-certificates), or give --outbound-ca-file";

@@ -73,11 +73,11 @@ pub struct ProcessArgs {
     /// Keys that are never used: lines of the hexadecimal SHA-256 of a SubjectPublicKeyInfo, with `#` before a comment
     #[arg(long, env = "CSRD_BLOCKED_KEYS", hide_env_values = true, value_name = "FILE")]
     blocked_keys: Option<PathBuf>,
-    /// What hand-over links begin with: the URL of the service. Without it, a request makes links to where it was sent, and events carry none
+    /// The URL of the service, with which hand-over links begin. Without it, links lead to where the request was sent, and events have none
     #[arg(long, env = "CSRD_PUBLIC_URL", hide_env_values = true, value_name = "URL", value_parser = public_url)]
     pub public_url: Option<String>,
     /// An issuer that workers ask when it wants its certificates renewed (ARI, RFC 9773), and its ACME directory; repeatable. NAME is the issuer's
-    /// organization, its common name, or its key identifier in hexadecimal; in the variable, semicolons stand between two
+    /// organization, its common name, or its key identifier in hexadecimal; the variable has semicolons between two
     #[arg(long, env = "CSRD_ARI_DIRECTORIES", hide_env_values = true, value_name = "NAME=URL", value_delimiter = ';', value_parser = ari_directory)]
     ari_directories: Vec<AriDirectory>,
 }
@@ -105,7 +105,7 @@ impl ProcessArgs {
         KeyTypes::new(self.key_types.iter().copied())
     }
 
-    /// How requests are sent that tenants and issuers have us send. ACME directories to which none may go are refused now.
+    /// Settings for requests to URLs from tenants and issuers. ACME directories at forbidden addresses are refused now.
     pub fn outbound(&self, args: &OutboundArgs) -> anyhow::Result<OutboundSettings> {
         for directory in &self.ari_directories {
             let refused = |reason| bad_setting(format!("--ari-directories: the URL of {} {reason}", directory.issuer));
@@ -219,7 +219,7 @@ pub struct End {
 
 /// What the steps after the jobs may take in any case: they are short, unless the database hangs.
 const LAST_STEPS: Duration = Duration::from_millis(500);
-/// The most that sending the last spans may take.
+/// The longest time for sending the last spans.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 impl End {
@@ -237,7 +237,7 @@ impl End {
         self.patience.saturating_sub(self.began.get_or_init(Instant::now).elapsed())
     }
 
-    /// Sends the last spans, unless that takes too long: then they are lost.
+    /// Sends the last spans. They are lost if that takes too long.
     pub fn flush(&self, traces: Option<Traces>) {
         if let Some(traces) = traces {
             traces.end(self.left().clamp(LAST_STEPS, FLUSH_TIME));

@@ -274,7 +274,7 @@ async fn start_workers(
     Ok(Some((workers, following, sealer)))
 }
 
-/// Keeps the keys for tokens as they are where they come from.
+/// Follows the keys for tokens where they come from.
 async fn follow_token_keys(
     hangups: Hangups,
     authenticator: Arc<Authenticator>,
@@ -288,7 +288,7 @@ async fn follow_token_keys(
     }
 }
 
-/// Where the keys for tokens are fetched, and what fetches them; `None` if they are not.
+/// The URL of the keys for tokens and the client that fetches them, or `None` if they are not fetched.
 fn provider(args: &ServeArgs, source: Option<&KeySource>) -> anyhow::Result<Option<(Url, Outbound)>> {
     let Some(KeySource::JwksUrl(url)) = source else { return Ok(None) };
     Ok(Some((url.clone(), args.outbound.client("--jwt-jwks-url")?)))

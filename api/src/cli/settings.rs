@@ -98,7 +98,7 @@ pub fn web_url(text: &str) -> Result<String, String> {
     if is_web && is_public { Ok(text.to_owned()) } else { Err(expected()) }
 }
 
-/// Reads what links of the service begin with, and takes the slash from its end.
+/// Parses the URL that links of the service begin with, and removes a slash at its end.
 pub fn public_url(text: &str) -> Result<String, String> {
     let url = web_url(text)?;
     if url.contains(['?', '#']) {
@@ -107,7 +107,7 @@ pub fn public_url(text: &str) -> Result<String, String> {
     Ok(url.trim_end_matches('/').to_owned())
 }
 
-/// Reads the name of an issuer and the URL of its ACME directory. Both may have a `=` in them.
+/// Parses the name of an issuer and the URL of its ACME directory. Both may contain `=`.
 pub fn ari_directory(text: &str) -> Result<AriDirectory, String> {
     let expected = || "write NAME=URL, such as \"Acme Trust=https://acme.example/directory\"".to_owned();
     let at = ["=https://", "=http://"].iter().filter_map(|sign| text.find(sign)).min().ok_or_else(expected)?;

@@ -23,19 +23,19 @@ use super::{
     settings::{complain, duration},
 };
 
-/// Certificates that are read at once.
+/// Certificates to read at a time.
 const BATCH: u32 = 500;
-/// The pauses after the first failure of an export, the second and so on; the last one comes again and again.
+/// The pauses after the first failure of an export, the second and so on; the last one repeats.
 const PAUSES: [Duration; 5] =
     [Duration::from_secs(5), Duration::from_secs(15), Duration::from_mins(1), Duration::from_mins(5), Duration::from_mins(15)];
 
-/// Which certificates, and where to.
+/// Which certificates to export, and where to.
 #[derive(Args)]
 #[command(
     after_help = "Each certificate gets the directory DIR/ID, as `csrd certificate export ID --out DIR/ID` would write it. When a certificate \
-was renewed, moved to another key or changed in any other way, its export is repeated as that directory remembers it: with the options that are \
-given here or were given to the last export of it. What is not changed is left alone: no file is written, no command runs, no audit entry is made. \
-An export that fails is said on standard error and tried again; the others go on. The directory of a certificate that was deleted stays as it is. \
+is renewed, moved to another key or changed in any other way, its export is repeated as that directory remembers it: with the options that are \
+given here and those of its last export. Unchanged certificates are left alone: no file is written, no command runs, no audit entry is made. \
+An export that fails is reported on standard error and tried again; the others go on. The directory of a deleted certificate stays as it is. \
 SIGTERM and SIGINT end it."
 )]
 pub struct SyncArgs {
@@ -45,7 +45,7 @@ pub struct SyncArgs {
     /// Only certificates of this zone; repeatable
     #[arg(long, value_name = "ID", value_parser = tenant_id)]
     zone: Vec<TenantId>,
-    /// Between two looks for certificates that changed
+    /// The time between two looks for certificates that changed
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     every: Duration,
     #[command(flatten)]
@@ -72,7 +72,7 @@ pub async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
         if let Err(error) = follower.look().await {
             complain(&format!("the certificates were not looked for, which is tried again: {error}"));
         }
-        // An export is not cut off: its command ends by the same signal.
+        // An export is not interrupted: the same signal ends its command.
         tokio::select! {
             () = tokio::time::sleep(args.every) => {}
             _ = stopped.wait_for(|stopped| *stopped) => {}
@@ -82,11 +82,11 @@ pub async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is known of an export.
+/// The state of an export.
 enum Known {
-    /// The directory has the certificate as it was at that time.
+    /// The directory has the certificate as of this time.
     Done(Timestamp),
-    /// So many attempts failed in a row; the next one comes then.
+    /// This many attempts failed in a row; the next one is at this time.
     Failed(usize, Instant),
 }
 
@@ -116,7 +116,7 @@ impl Follower<'_> {
                 None => break,
             }
         }
-        // Of those that are gone nothing is remembered.
+        // Forgets those that are gone.
         self.known = seen;
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Follower<'_> {
     }
 
     async fn export(&self, listed: &CustomCertificate) -> anyhow::Result<()> {
-        // With its chain, which lists leave out.
+        // To have its chain, which lists leave out.
         let Some(certificate) = self.store.find_certificate(&listed.zone, listed.id).await? else { return Ok(()) };
         let out = self.args.out_root.join(certificate.id.to_string());
         let order = Order { id: certificate.id, out: &out, options: &self.args.options, force: false };

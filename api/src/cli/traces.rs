@@ -1,4 +1,4 @@
-//! Where the spans of traces go.
+//! Settings of traces.
 
 use clap::Args;
 use shared::{outbound::Url, trace::Traces};
@@ -7,16 +7,16 @@ use super::{bad_setting, outbound::OutboundArgs};
 
 const ENDPOINT: &str = "--otlp-endpoint";
 
-/// Who takes traces.
+/// The collector of traces.
 #[derive(Args)]
 pub struct TraceArgs {
-    /// Where to send traces by OTLP over HTTP, such as `http://127.0.0.1:4318`; without it nowhere
+    /// Where to send traces by OTLP over HTTP, such as `http://127.0.0.1:4318`; without it, none are sent
     #[arg(long, env = "CSRD_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL", value_parser = endpoint)]
     otlp_endpoint: Option<Url>,
 }
 
 impl TraceArgs {
-    /// Begins to record and to send spans, or returns `None` if nobody takes them: then none is recorded.
+    /// Begins to record and to send spans, or returns `None` without an endpoint: then no spans are recorded.
     pub fn begin(&self, outbound: &OutboundArgs) -> anyhow::Result<Option<Traces>> {
         let Some(endpoint) = &self.otlp_endpoint else { return Ok(None) };
         let traces = Traces::begin(endpoint, outbound.client(ENDPOINT)?);
@@ -24,7 +24,7 @@ impl TraceArgs {
     }
 }
 
-/// The base of a collector's URLs. What its operator would not have in a process list belongs into a header.
+/// Parses the base of a collector's URLs. Secrets belong in a header, since a process list shows this URL.
 fn endpoint(text: &str) -> Result<Url, String> {
     let expected = || "write an http or https URL without a user, a password or a query, such as http://127.0.0.1:4318".to_owned();
     let url: Url = text.parse().map_err(|_| expected())?;

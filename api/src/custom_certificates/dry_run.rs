@@ -48,7 +48,7 @@ impl<'a> ApiExtractor<'a> for DryRun {
     }
 }
 
-/// Reads such a parameter.
+/// Parses such a parameter.
 ///
 /// # Errors
 ///

@@ -19,7 +19,7 @@ use crate::http::{
     types::{DateTime, Nullable, Uuid},
 };
 
-/// What the operations are about.
+/// The tag of the operations.
 pub const TAG: Tag = Tag("custom-certificates");
 
 impl PathId for CustomCertificateId {
@@ -114,7 +114,7 @@ impl From<custom_certificate::CertificateStatus> for CertificateStatus {
     }
 }
 
-/// Where the renewal of a certificate stands, which the zone's renewal policy begins.
+/// The status of a certificate's renewal, which the zone's renewal policy begins.
 #[derive(Debug, Clone, Copy, Enum, Serialize)]
 #[oai(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
@@ -125,7 +125,7 @@ pub enum RenewalStatus {
     Due,
     /// There is a CSR to sign: the event `custom_certificate.renewal_due` has it.
     CsrReady,
-    /// The renewed certificate is here. It stays so until the next renewal is due.
+    /// The renewed certificate is stored. The status stays so until the next renewal is due.
     Done,
 }
 
@@ -182,11 +182,11 @@ pub struct CustomCertificateDto {
     pub serial_number: String,
     /// The leaf's notBefore.
     pub not_before: DateTime,
-    /// Where its renewal stands.
+    /// The status of its renewal.
     pub renewal: RenewalStatus,
-    /// A moment from which on the issuer wants it renewed (ARI, RFC 9773), chosen within the issuer's window; null if the issuer is not asked.
+    /// When to renew it, chosen within the window of its issuer (ARI, RFC 9773); null if the issuer is not asked.
     pub renew_after: Nullable<DateTime>,
-    /// Where the issuer says why; null if it does not.
+    /// The page with the issuer's reason; null if there is none.
     pub renewal_explanation_url: Nullable<String>,
 }
 

@@ -24,7 +24,7 @@ pub fn refused(refusal: CertificateRefusal, csr_not_found: fn() -> ApiError) -> 
         }
         CertificateRefusal::KeyTaken => ErrorCode::IdempotencyKeyReused.into(),
         CertificateRefusal::TooManyKeys => too_many_keys("zone").into(),
-        CertificateRefusal::HandoverOver => ErrorCode::HandoverNotFound.into(),
+        CertificateRefusal::HandoverEnded => ErrorCode::HandoverNotFound.into(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `DELETE /custom_csrs/{custom_csr_id}`: destroys a custom CSR and its private key, at once or when it can be restored no longer.
+//! `DELETE /custom_csrs/{custom_csr_id}`: destroys a custom CSR and its private key, at once or when it can no longer be restored.
 
 use std::sync::Arc;
 
@@ -45,8 +45,8 @@ envelopes! {
     DeletedCustomCsrResponse(DeletedCustomCsr) {}
 }
 
-/// `now`: whether the private key is destroyed at once. Read as `dry_run` is, and for the same reason: what is destroyed by mistake does not
-/// come back.
+/// `now`: whether the private key is destroyed at once. Parsed like `dry_run`, and for the same reason: what is destroyed by mistake does
+/// not come back.
 struct Now(Result<bool, Issue>);
 
 impl<'a> ApiExtractor<'a> for Now {
@@ -84,8 +84,9 @@ impl Operation for Delete {
 impl Delete {
     /// Delete a custom CSR
     ///
-    /// Destroys the private key with it and gives its quota back: at once, or, if the service is set so, when it can be restored no longer. Until
-    /// then it is found nowhere, and counts against the quota; `messages` says how long. Expired certificates that use it are deleted at once.
+    /// Destroys the private key with it and gives its quota back: at once, or, if the service keeps deleted custom CSRs for a while, when it can no
+    /// longer be restored. Until then it is not found, and counts against the quota; `messages` says how long. Expired certificates that use it
+    /// are deleted at once.
     #[oai(path = "/custom_csrs/:custom_csr_id", method = "delete", operation_id = "custom-csrs-delete")]
     async fn delete(
         &self,
@@ -120,7 +121,7 @@ impl Delete {
     }
 }
 
-/// Says how a custom CSR comes back.
+/// The hint how a custom CSR can be restored.
 fn restorable(access: &Access, id: CustomCsrId, until: Timestamp) -> Message {
     let path = access.location(&format!("custom_csrs/{id}/restore"));
     let until = until.rfc3339();

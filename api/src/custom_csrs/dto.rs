@@ -15,7 +15,7 @@ use crate::http::{
     types::{DateTime, Nullable, Uuid},
 };
 
-/// What the operations are about.
+/// The tag of the operations.
 pub const TAG: Tag = Tag("custom-csrs");
 
 impl PathId for CustomCsrId {

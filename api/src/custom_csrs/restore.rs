@@ -1,4 +1,4 @@
-//! `POST /custom_csrs/{custom_csr_id}/restore`: brings a deleted custom CSR back, while that is possible.
+//! `POST /custom_csrs/{custom_csr_id}/restore`: restores a deleted custom CSR, while that is possible.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Operation for Restore {
     const ERRORS: &'static [(u16, &'static str)] = &[
         (400, "The request is wrong: 1401, 1402, 1418."),
         (403, "No access (1404), or no quota allocated (1403)."),
-        (404, "No such custom CSR in this scope, or it can be restored no longer (1419), or no such route (7000)."),
+        (404, "No such custom CSR in this scope, or it can no longer be restored (1419), or no such route (7000)."),
     ];
 }
 
@@ -38,8 +38,8 @@ impl Restore {
     /// Restore a custom CSR
     ///
     /// Brings a deleted custom CSR back as it was, with its private key, as long as the service keeps it. One that is not deleted stays as it is.
-    /// What was deleted along with it, such as expired certificates, does not come back. Answers 429 (1470) if it is pending, and as many custom
-    /// CSRs of this zone or account are as the service allows.
+    /// What was deleted along with it, such as expired certificates, does not come back. Answers 429 (1470) if it is pending and this
+    /// zone or account already has as many pending custom CSRs as the service allows.
     #[oai(path = "/custom_csrs/:custom_csr_id/restore", method = "post", operation_id = "custom-csrs-restore")]
     async fn restore(
         &self,
@@ -56,7 +56,7 @@ impl Restore {
             Restoration::Restored(csr) => Ok(Json(CustomCsrResponse::new((*csr).into(), Vec::new()))),
             Restoration::NotFound => Err(ErrorCode::CustomCsrNotFound.into()),
             Restoration::NotGranted => {
-                // It says why; it was granted since if it finds nothing.
+                // It says why. If it finds a grant, that came just now.
                 check_grant(state, deadline, scope).await?;
                 Err(ErrorCode::AccessNotGranted.into())
             }

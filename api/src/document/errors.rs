@@ -1,4 +1,5 @@
-//! Examples of errors: one for each code that a response can have, made by what answers with it as far as that needs no certificate.
+//! Examples of errors: one for each code that a response can have. The code that answers with it makes them, as far as that needs no
+//! certificate.
 
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
 use poem_openapi::types::ToJSON;
@@ -35,11 +36,11 @@ use crate::{
 
 /// The custom certificate of the examples.
 pub const CERTIFICATE_ID: &str = "019ac9f1b2c47d0e8f6a2b1c3d4e5f60";
-/// What a code's text leaves open, where no example says it.
+/// The values for the placeholders of a code's text, if no example has them.
 const LEFT_OPEN: &str = "…";
 
-/// The examples of a response, by code: of each that its description names, those first that not every operation has. The inputs are the
-/// names of the parameters and of the members that the operation reads.
+/// The examples of a response, by code: one for each code that its description names, with common codes last. The inputs are the names of
+/// the parameters and members that the operation reads.
 pub fn examples(scope: &Scope, description: &str, inputs: &[String]) -> Value {
     let mut codes = named(description);
     codes.sort_by_key(|code| rank(*code));
@@ -58,7 +59,7 @@ fn named(description: &str) -> Vec<ErrorCode> {
     let mut rest = description;
     while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
         let digits = rest[at..].find(|c: char| !c.is_ascii_digit()).map_or(rest.len(), |length| at + length);
-        // Other numbers are no code's.
+        // Other numbers are not codes.
         let number = rest[at..digits].parse().unwrap_or_default();
         match ranges.last_mut() {
             Some((_, last)) if rest[..at] == *" to " => *last = number,
@@ -70,7 +71,7 @@ fn named(description: &str) -> Vec<ErrorCode> {
     ErrorCode::ALL.iter().copied().filter(is_named).collect()
 }
 
-/// 1400 to 1403 and 7000 are everybody's, and 1464 is many's.
+/// All operations have 1400 to 1403 and 7000, and many have 1464.
 fn rank(code: ErrorCode) -> u8 {
     match code.number() {
         ..=1403 | 7000 => 2,

@@ -47,7 +47,7 @@ fn mend_object(members: &mut Map<String, Value>) {
     if members.contains_key("in") {
         members.remove("explode");
     }
-    // An empty value counts as none, but for what a mistake in would store or destroy something.
+    // An empty value counts as none, except where a mistake would store or destroy something.
     if members.get("in") == Some(&json!("query")) {
         members.insert("allowEmptyValue".into(), json!(![json!("dry_run"), json!("now")].contains(&members["name"])));
     }

@@ -41,7 +41,8 @@ const TITLE: &str = "<title>csrd API</title>\n    <link rel=\"icon\" href=\"data
 
 /// The last setting of Swagger UI.
 const UI_SETTINGS: &str = "deepLinking: true,\n";
-/// Keeps a pasted token over a reload of the page. Swagger UI's own setting would keep it on disk, for every tab and beyond the browser's end.
+/// Keeps a pasted token when the page is reloaded. Swagger UI's own setting would keep it on disk, for every tab, and after the browser is
+/// closed.
 const AUTHORIZATION: &str = include_str!("authorization.js");
 
 /// All operations, each where it is mounted.

@@ -1,4 +1,4 @@
-//! What several operations have alike stands in the document once: parameters, headers, examples, responses.
+//! Shares what several operations have in common: parameters, headers, examples and responses.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub fn share(document: &mut Value) {
             }
         }
     });
-    // Those that are alike everywhere, then those that name the kind of tenant.
+    // Those that are the same everywhere, then those that name the kind of tenant.
     share_one(document, "examples", |operation, each| each_error(operation, |name, _, example| each(name, example)));
     share_one(document, "examples", |operation, each| {
         each_error(operation, |name, scope, example| each(&format!("{}{name}", capitalized(scope)), example));
@@ -65,7 +65,7 @@ fn share_one(document: &mut Value, kind: &str, walk: Walk) {
     }
 }
 
-/// Calls a function with each example of an error that an operation has in it, its name and the operation's scope.
+/// Calls a function with each error example of an operation, its name and the operation's scope.
 fn each_error(operation: &mut Value, mut each: impl FnMut(&str, &str, &mut Value)) {
     let scope = operation["operationId"].as_str().and_then(|id| id.split('-').next()).unwrap_or_default().to_owned();
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {

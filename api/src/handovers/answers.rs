@@ -1,4 +1,4 @@
-//! What a hand-over link answers with: the page in each of its states, and errors in plain text.
+//! The answers of a hand-over link: the page in each of its states, and errors in plain text.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use poem::{
@@ -18,7 +18,7 @@ impl Absent {
     pub fn response(&self, state: &AppState) -> Response {
         match self {
             Self::Unknown => page(state, StatusCode::NOT_FOUND, &Values::default()),
-            Self::Over => page(state, StatusCode::GONE, &Values::default()),
+            Self::Ended => page(state, StatusCode::GONE, &Values::default()),
             Self::Failed(error) => failed(state, error),
         }
     }
@@ -44,7 +44,7 @@ impl Found {
         page(state, status, &values)
     }
 
-    /// The page with what is wrong with the certificate, of which the log says as much as of an error of the API.
+    /// The page with what is wrong with the certificate. The log shows it like an error of the API.
     pub fn refusal(&self, state: &AppState, error: &ApiError, sentences: &[String], certificate: &str) -> Response {
         let mut response = self.page(state, error_status(error), sentences, certificate);
         response.extensions_mut().insert(error.told());
@@ -52,7 +52,7 @@ impl Found {
     }
 }
 
-/// 422 for a certificate that was refused; what is no fault of the certificate keeps its own status.
+/// 422 for a certificate that was refused. Errors that are not about the certificate keep their status.
 fn error_status(error: &ApiError) -> StatusCode {
     let status = poem::error::ResponseError::status(error);
     if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS { StatusCode::UNPROCESSABLE_ENTITY } else { status }
@@ -64,7 +64,7 @@ pub fn sentences(state: &AppState, error: &ApiError) -> Vec<String> {
     body.errors.into_iter().chain(body.messages).map(|message| message.message).collect()
 }
 
-/// The page of a link that cannot be looked at now.
+/// The answer if a link cannot be read now.
 pub fn failed(state: &AppState, error: &ApiError) -> Response {
     let status = poem::error::ResponseError::status(error);
     let text = sentences(state, error).join("\n");
@@ -75,7 +75,7 @@ pub fn failed(state: &AppState, error: &ApiError) -> Response {
     response
 }
 
-/// A page, which may load nothing, be in no other page, and tell no other site where its visitor came from.
+/// A page that may load nothing, cannot be framed, and sends no referrer.
 pub fn page(state: &AppState, status: StatusCode, values: &Values<'_>) -> Response {
     let mut octets = [0; 16];
     if aws_lc_rs::rand::fill(&mut octets).is_err() {
@@ -103,7 +103,7 @@ pub fn page(state: &AppState, status: StatusCode, values: &Values<'_>) -> Respon
     }
 }
 
-/// A day, for people: `2026-12-31 23:59 UTC`.
+/// A time, for people: `2026-12-31 23:59 UTC`.
 pub fn day(at: Timestamp) -> String {
     let text = at.rfc3339();
     format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default())

@@ -24,12 +24,12 @@ use crate::{
 pub struct Stored {
     /// When it expires.
     pub expires: Timestamp,
-    /// What clients may not like about it.
+    /// Why clients may reject it.
     pub warnings: Vec<String>,
 }
 
-/// Stores the certificate that was brought, in place of the one that the link renews if there is one, and ends the link; `None` if the link has
-/// ended meanwhile.
+/// Stores the certificate from the form, and ends the link. It replaces the certificate that the link renews, if there is one. Returns `None` if
+/// the link has ended meanwhile.
 pub async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, form: &Form) -> Result<Option<Stored>, ApiError> {
     if pem::has_private_key(&form.certificate) {
         return Err(private_key_refused().into());
@@ -49,7 +49,7 @@ pub async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, for
     let certificates = matcher.read(&sent).await?;
     let bundle_method = present.as_ref().map_or(BundleMethod::Ubiquitous, |present| present.bundle_method);
     let (chain, warnings) = matcher.check(csr, certificates, bundle_method, &sent).await?;
-    // What was put right is nobody's concern here.
+    // Corrections are of no interest here.
     let remarkable =
         warnings.iter().filter(|warning| !matches!(warning.code, WarningCode::OrderChanged | WarningCode::CertificatesLeftOut));
     let stored = Stored { expires: chain.chain.not_after, warnings: remarkable.map(Warning::message).collect() };
@@ -59,7 +59,7 @@ pub async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, for
         match deadline.write(state.store.replace_certificate(zone, id, &change, &found.actor, now)).await? {
             Replacement::Replaced(_) => None,
             Replacement::Refused(refusal) => Some(refusal),
-            // Deleted this moment: the next try stores a new one.
+            // It was deleted just now: the next try stores a new one.
             Replacement::NotFound => return Err(ErrorCode::CustomCertificateNotFound.into()),
         }
     } else {
@@ -77,12 +77,12 @@ pub async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, for
     };
     match refusal {
         None => Ok(Some(stored)),
-        Some(CertificateRefusal::HandoverOver) => Ok(None),
+        Some(CertificateRefusal::HandoverEnded) => Ok(None),
         Some(refusal) => Err(refused(refusal, csr_not_found)),
     }
 }
 
-/// 1431, in the words of somebody who has nothing but the link.
+/// 1431, worded for somebody who has only the link.
 fn csr_not_found() -> ApiError {
     let reason = "of this link cannot be used now: ask whoever sent you the link";
     Issue::at(ErrorCode::CertificateCsrNotFound, "/certificate").because(reason).into()

@@ -44,15 +44,15 @@ pub struct HandoverInput {
     /// Seconds from now; a week if absent.
     #[oai(nullable, validator(minimum(value = "3600"), maximum(value = "2592000")))]
     pub expires_in: Option<u32>,
-    /// What the page says to whoever opens it, as plain text.
+    /// A note for whoever opens the page, as plain text.
     #[oai(nullable, validator(max_length = 500, pattern = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"))]
     pub note: Option<String>,
 }
 
-/// What making a link answers.
+/// The responses.
 #[derive(ApiResponse)]
 pub enum Made {
-    /// It is there.
+    /// It was made.
     #[oai(status = 201)]
     Made(Json<HandoverLinkResponse>),
 }
@@ -75,7 +75,7 @@ impl Create {
     /// Make a hand-over link
     ///
     /// Whoever has the link sees the names and the CSR, and can bring one certificate for it, without a token; that ends the link.
-    /// `url` is in this answer alone.
+    /// Only this answer has the `url`.
     #[oai(path = "/custom_csrs/:custom_csr_id/handover", method = "post", operation_id = "handovers-create")]
     async fn create(
         &self,
@@ -111,7 +111,7 @@ impl Create {
     }
 }
 
-/// Scheme and host of the links: those of `--public-url`, or those that this request was sent to.
+/// Scheme and host of the links: those of `--public-url`, or those of this request.
 fn origin(state: &AppState, request: &Request) -> Result<String, ErrorCode> {
     if let Some(url) = &state.handovers.public_url {
         return Ok(url.clone());

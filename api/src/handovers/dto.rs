@@ -11,7 +11,7 @@ use crate::http::{
     types::{DateTime, Nullable, Uuid},
 };
 
-/// What the operations are about.
+/// The tag of the operations.
 pub const TAG: Tag = Tag("handovers");
 
 impl PathId for HandoverId {
@@ -33,29 +33,29 @@ impl PathId for HandoverId {
 pub struct HandoverLinkDto {
     /// Its ID.
     pub id: Uuid,
-    /// The link. Keep it like a password: it is in this answer alone.
+    /// The link. Treat it like a password: only this answer has it.
     pub url: String,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: DateTime,
-    /// What its page says to whoever opens it.
+    /// The note on its page.
     pub note: Nullable<String>,
     /// When it was made.
     pub created_at: DateTime,
 }
 
-/// A hand-over link, without what makes it hard to guess.
+/// A hand-over link, without its secret.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "Handover")]
 pub struct HandoverDto {
     /// Its ID.
     pub id: Uuid,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: DateTime,
-    /// What its page says to whoever opens it.
+    /// The note on its page.
     pub note: Nullable<String>,
     /// When it was made.
     pub created_at: DateTime,
-    /// When it was opened first.
+    /// When it was first opened.
     pub opened_at: Nullable<DateTime>,
     /// When a certificate came through it, which ended it.
     pub used_at: Nullable<DateTime>,
@@ -79,7 +79,7 @@ impl From<Handover> for HandoverDto {
     }
 }
 
-/// The ID of what was revoked.
+/// The ID of the link that was revoked.
 #[derive(Debug, Object, Serialize)]
 pub struct RevokedHandover {
     /// Its ID.
@@ -91,6 +91,6 @@ envelopes! {
     HandoverLinkResponse(HandoverLinkDto) {}
     /// The hand-over links of a custom CSR.
     HandoverListResponse(Vec<HandoverDto>) {}
-    /// What was revoked.
+    /// The link that was revoked.
     RevokedHandoverResponse(RevokedHandover) {}
 }

@@ -1,23 +1,22 @@
-//! What the page's form sends (`multipart/form-data`, RFC 7578).
+//! The body that the page's form sends (`multipart/form-data`, RFC 7578).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures::stream;
 
-/// The certificate that was brought: the file, or, without one, the text. Somebody who comes back to a text that was refused, and picks a
-/// file instead, means the file.
+/// The certificate: the file, or the text if there is no file. Somebody who picks a file after a text was refused means the file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Form {
-    /// In a form that uploads have: text is as it was sent, and other bytes are their base64.
+    /// In the form of an upload: text as it was sent, other bytes as base64.
     pub certificate: String,
-    /// Whether it is that of the file.
+    /// Whether it comes from the file.
     pub is_of_file: bool,
-    /// The text alone, to be shown again.
+    /// The text, to show it again.
     pub text: String,
 }
 
 impl Form {
-    /// Reads a body, or returns `None` if it is no such form.
+    /// Parses a body, or returns `None` if it is not such a form.
     pub async fn read(content_type: &str, body: Vec<u8>) -> Option<Self> {
         let boundary = multer::parse_boundary(content_type).ok()?;
         let mut parts = multer::Multipart::new(stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]), boundary);
@@ -35,7 +34,7 @@ impl Form {
     }
 }
 
-/// A file as uploads take it. Windows writes text in UTF-16, too, and says so in the first two bytes.
+/// A file in the form of an upload. Windows also writes text in UTF-16, with a byte order mark.
 fn as_text(file: &[u8]) -> String {
     let units = |of: fn([u8; 2]) -> u16| file[2..].as_chunks().0.iter().map(|pair| of(*pair)).collect::<Vec<_>>();
     match file {

@@ -13,7 +13,7 @@ use crate::{
     state::AppState,
 };
 
-/// A link that was found, with what it shows.
+/// An open link, with what it shows.
 pub struct Found {
     pub secret: String,
     pub handover: Handover,
@@ -30,8 +30,8 @@ pub enum Absent {
     /// There is no such link.
     Unknown,
     /// It was used or revoked, or has expired.
-    Over,
-    /// Nobody knows now.
+    Ended,
+    /// It cannot be read now.
     Failed(ApiError),
 }
 
@@ -56,11 +56,11 @@ impl Found {
         let who = format!("handover:{}", handover.id);
         state.rate_limits.count_request(&who)?;
         if !handover.is_open(state.clock.now()) {
-            return Err(Absent::Over);
+            return Err(Absent::Ended);
         }
-        // Whoever deleted it deleted the link, too.
+        // Deleting a custom CSR deletes its links, too.
         let csr = deadline.read(state.store.find_custom_csr(&scope, handover.custom_csr_id)).await?.ok_or(Absent::Unknown)?;
-        let pem = csr.csr_pem.clone().ok_or(Absent::Over)?;
+        let pem = csr.csr_pem.clone().ok_or(Absent::Ended)?;
         let request_id = request.extensions().get().map(|RequestId(id)| id.clone());
         let actor = Actor { who, via: Via::Handover, from: client.name(), request_id };
         Ok(Self { secret: text.to_owned(), handover, scope, names: names(&csr), csr, pem, actor })
@@ -73,7 +73,7 @@ impl Found {
     }
 }
 
-/// All names in the CSR, as they were asked for: a common name need not be among the SANs.
+/// All names in the CSR, as they were requested: the common name need not be among the SANs.
 fn names(csr: &CustomCsr) -> Vec<String> {
     let (sans, common_name) = (&csr.request.sans, &csr.request.subject.common_name);
     let beside = Some(common_name).filter(|name| !sans.iter().any(|san| san.eq_ignore_ascii_case(name)));

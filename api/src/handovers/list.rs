@@ -34,7 +34,7 @@ impl Operation for List {
 impl List {
     /// List the hand-over links of a custom CSR
     ///
-    /// The newest first, with those that are over. None shows its `url`.
+    /// The newest first, with those that have ended. None has its `url`.
     #[oai(path = "/custom_csrs/:custom_csr_id/handover", method = "get", operation_id = "handovers-list")]
     async fn list(
         &self,

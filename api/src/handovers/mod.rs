@@ -1,5 +1,5 @@
-//! Hand-over links: whoever has one reads one custom CSR and brings one certificate for it, without an account. One operation a file, and
-//! the page that a link leads to.
+//! Hand-over links: whoever has one can read one custom CSR and bring one certificate for it, without an account. One operation a file, and
+//! the page of a link.
 
 mod answers;
 mod certificate;

@@ -1,4 +1,4 @@
-//! `/handover/{secret}`: the page that a hand-over link leads to. It answers people, in HTML without script.
+//! `/handover/{secret}`: the page of a hand-over link. It is for people, in HTML without scripts.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{
     state::AppState,
 };
 
-/// The pages of all links, below [`shared::handover::PATH`]. What is no link has the page of one that is over.
+/// The pages of all links, below [`shared::handover::PATH`]. Unknown links have the page of a link that has ended.
 #[must_use]
 pub fn routes() -> Route {
     Route::new().at("/:secret", get(show).post(hand_over)).at("/:secret/csr", get(download)).at("/*rest", get(unknown).post(unknown))
@@ -63,7 +63,7 @@ async fn download(Data(state): Data<&Arc<AppState>>, request: &Request) -> Respo
     Response::builder().content_type("application/pkcs10").header(header::CONTENT_DISPOSITION, disposition).body(found.pem)
 }
 
-/// Remembers the first time that a link was opened.
+/// Records the first time that a link was opened.
 async fn opened(state: &AppState, deadline: Deadline, found: &Found) -> Result<(), ApiError> {
     if found.handover.opened_at.is_some() {
         return Ok(());
@@ -89,7 +89,7 @@ async fn hand_over(Data(state): Data<&Arc<AppState>>, request: &Request, body: B
             let values = Values { state: State::Stored, names: &found.names, warnings: &warnings, until: &until, ..Values::default() };
             page(state, StatusCode::CREATED, &values)
         }
-        Ok(None) => Absent::Over.response(state),
+        Ok(None) => Absent::Ended.response(state),
         Err(error) => {
             let mut sentences = sentences(state, &error);
             if error.code() == ErrorCode::CertificateKeyMismatch {

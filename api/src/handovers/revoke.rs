@@ -38,7 +38,7 @@ impl Operation for Revoke {
 impl Revoke {
     /// Revoke a hand-over link
     ///
-    /// From then on its page says that it has ended. One that is over already stays as it is.
+    /// From then on, its page says that it has ended. A link that has already ended stays as it is.
     #[oai(path = "/custom_csrs/:custom_csr_id/handover/:handover_id", method = "delete", operation_id = "handovers-delete")]
     async fn revoke(
         &self,

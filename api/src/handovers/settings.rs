@@ -2,10 +2,10 @@
 
 use super::template::Template;
 
-/// What hand-over links need to know of the service.
+/// Settings of hand-over links.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// Where the links lead, without a slash at the end; if absent, where the request that makes one was sent.
+    /// The URL that links begin with, without a slash at the end; if absent, that of the request that makes the link.
     pub public_url: Option<String>,
     /// The page.
     pub template: Template,

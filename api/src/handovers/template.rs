@@ -1,41 +1,41 @@
-//! The page's text: ours, or that of a file.
+//! The template of the page: the built-in one, or the operator's.
 
 use std::sync::Arc;
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
-/// Our own page.
+/// The built-in page.
 const OWN: &str = include_str!("page.html");
-/// Its name, which errors have in them.
+/// The name of the template in errors.
 const NAME: &str = "the template";
-/// The placeholders without which a page does not do what it is for.
+/// The placeholders that a page must have.
 const NEEDED: [&str; 7] = ["state", "names", "note", "csr", "csr_url", "post_url", "errors"];
 
-/// What a link's page is about.
+/// The state of a link's page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// The CSR can be taken, and a certificate brought.
+    /// The page shows the CSR and takes a certificate.
     Open,
-    /// A certificate was stored just now.
+    /// A certificate was just stored.
     Stored,
     /// The link is used, revoked, expired or unknown.
     Over,
 }
 
-/// What the placeholders stand for. All of it is escaped.
+/// The values of the placeholders. All of them are escaped.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Values<'a> {
-    /// What the page is about.
+    /// The state of the page.
     pub state: State,
     /// The names that the certificate is for.
     pub names: &'a [String],
-    /// What the tenant has to say.
+    /// The tenant's note.
     pub note: Option<&'a str>,
     /// The CSR, PEM.
     pub csr: &'a str,
-    /// Where to download it.
+    /// The URL of its file.
     pub csr_url: &'a str,
     /// The name of the file.
     pub csr_file: &'a str,
@@ -43,13 +43,13 @@ pub struct Values<'a> {
     pub post_url: &'a str,
     /// Why the certificate was refused: each a sentence.
     pub errors: &'a [String],
-    /// What clients may not like about the certificate that was stored: each a sentence.
+    /// Why clients may reject the certificate that was stored: each a sentence.
     pub warnings: &'a [String],
     /// The text that was sent.
     pub certificate: &'a str,
-    /// When the link ends, or the certificate expires.
+    /// When the link expires, or the certificate.
     pub until: &'a str,
-    /// Stands in the `nonce` of the `style` element, which is not applied otherwise.
+    /// The `nonce` of the `style` element, which browsers ignore without it.
     pub nonce: &'a str,
 }
 
@@ -57,22 +57,22 @@ pub struct Values<'a> {
 #[derive(Debug, Clone)]
 pub struct Template(Arc<Environment<'static>>);
 
-/// A template is not usable.
+/// Why a template cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// It has another syntax.
+    /// It is not in the syntax of Jinja.
     #[error("it is not a template: {0}")]
     Syntax(String),
     /// It lacks these.
     #[error("it lacks the placeholders {0}: a page needs {needed}", needed = NEEDED.join(", "))]
     Lacks(String),
-    /// Nobody could bring a certificate.
+    /// It has no field for the certificate.
     #[error("its form lacks a field named \"certificate\" (text) or \"file\": the open page needs one of them")]
     NoField,
 }
 
 impl Default for Template {
-    /// Our own page.
+    /// The built-in page.
     #[expect(clippy::expect_used, reason = "a test parses it")]
     fn default() -> Self {
         Self::parse(OWN).expect("our own page is a template")
@@ -88,7 +88,7 @@ impl Template {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
-        // A misspelled placeholder is found here, not by whoever opens a link.
+        // To find a misspelled placeholder here, not when somebody opens a link.
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.add_template_owned(NAME, text.to_owned()).map_err(|error| TemplateError::Syntax(error.to_string()))?;
         let template = Self(Arc::new(environment));
@@ -97,7 +97,7 @@ impl Template {
         if !lacks.is_empty() {
             return Err(TemplateError::Lacks(lacks.join(", ")));
         }
-        // As they come: what fails here would fail before whoever opens a link.
+        // With values as they occur: what fails here would fail when somebody opens a link.
         let (names, errors) = (["www.example.com".to_owned()], ["An error.".to_owned()]);
         let over = Values::default();
         let stored = Values { state: State::Stored, names: &names, until: "2026-12-31 23:59 UTC", ..over };
@@ -124,7 +124,7 @@ impl Template {
 }
 
 impl Default for Values<'_> {
-    /// Those of a link that is over.
+    /// The values for a link that has ended.
     fn default() -> Self {
         Self {
             state: State::Over,

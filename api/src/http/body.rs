@@ -44,7 +44,7 @@ pub struct Body<T> {
     is_json: bool,
     is_encoded: bool,
     schema: PhantomData<T>,
-    /// Its part of [`Intake::bytes`].
+    /// Its share of [`Intake::bytes`].
     _room: Room,
 }
 
@@ -54,7 +54,7 @@ pub struct Received {
     pub bytes: Vec<u8>,
     /// Whether all of it arrived.
     pub is_whole: bool,
-    /// Its part of [`Intake::bytes`].
+    /// Its share of [`Intake::bytes`].
     pub room: Room,
 }
 
@@ -163,7 +163,8 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
 
 /// Reads a body.
 ///
-/// One whose length is known takes all its room before the first byte is read: so none is read in vain. Any other takes it as it arrives.
+/// A body of known length reserves all of its room before its first byte is read, so that none is read in vain. Any other reserves it as it
+/// arrives.
 ///
 /// # Errors
 ///

@@ -84,7 +84,7 @@ impl ApiError {
         Self { cause: Some(cause.to_owned()), ..self }
     }
 
-    /// What the log says of it.
+    /// What the log says about it.
     #[must_use]
     pub fn told(&self) -> Told {
         let mut codes: Vec<_> = self.issues.iter().map(|issue| issue.code.number().to_string()).collect();

@@ -95,10 +95,10 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request, pr
     .await
 }
 
-/// The part of the path that the log shows: a path may have 64 KiB, and that of a hand-over link is a secret.
+/// The part of the path that the log shows: a path may have 64 KiB, and the path of a hand-over link has its secret.
 fn shown_path(req: &Request) -> String {
     let path = req.uri().path();
-    // As it is routed: escapes hide nothing.
+    // As the router sees it: escapes must not hide a link.
     if percent_decode_str(path).decode_utf8_lossy().strip_prefix(handover::PATH).is_some_and(|rest| rest.len() > 1) {
         return format!("{}/{NO_ID}", handover::PATH);
     }

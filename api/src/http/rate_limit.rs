@@ -65,7 +65,7 @@ impl RateLimits {
         if is_free { Ok(()) } else { Err(Issue::new(ErrorCode::TooManyRequests).hinting(hint)) }
     }
 
-    /// Counts a failure of an address that tried a hand-over link which does not exist.
+    /// Counts a failure of an address that tried an unknown hand-over link.
     pub fn count_unknown_link(&self, client: Client) {
         if let Some(limit) = &self.failures {
             limit.take(&network(client));

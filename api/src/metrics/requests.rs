@@ -41,7 +41,7 @@ impl Templates {
 
     fn known_route(&self, response: &Response) -> Option<Arc<str>> {
         let PathPattern(pattern) = response.data::<PathPattern>()?;
-        // Those of pages are not in the document.
+        // The routes of pages are not in the document.
         Some(
             self.0
                 .get(&**pattern)
@@ -72,7 +72,7 @@ pub async fn observed<E: Endpoint>(endpoint: Arc<E>, req: Request, templates: Ar
     Ok(response)
 }
 
-/// The span of a request, if traces are on. A probe, which comes every few seconds, has none.
+/// The span of a request, if traces are on. Health probes have none: they come every few seconds.
 fn span_of(req: &Request, method: &'static str) -> Option<Span> {
     if !trace::is_on() || req.uri().path().starts_with("/health/") {
         return None;

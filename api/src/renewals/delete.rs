@@ -46,7 +46,7 @@ impl Operation for Delete {
 impl Delete {
     /// Delete the renewal policy
     ///
-    /// No renewal begins any more. A certificate whose renewal has a CSR can still be renewed with it.
+    /// No further renewals begin. A certificate whose renewal has a CSR can still be renewed with it.
     #[oai(path = "/renewal_policy", method = "delete", operation_id = "renewal-policies-delete")]
     async fn delete(&self, state: Data<&Arc<AppState>>, access: Access) -> Result<Json<DeletedRenewalPolicyResponse>, Failure<Delete>> {
         let zone = access.scope(CustomCertificatesWrite)?;

@@ -10,17 +10,17 @@ use crate::http::{
     types::DateTime,
 };
 
-/// What the operations are about.
+/// The tag of the operations.
 pub const TAG: Tag = Tag("renewal-policies");
 
-/// With which key certificates are renewed.
+/// Which key renewed certificates have.
 #[derive(Debug, Clone, Copy, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum RenewalKey {
-    /// With the one that they have.
+    /// The same as before.
     Reuse,
-    /// With a new one each time: their custom CSR is rekeyed, which counts against the quota.
+    /// A new one each time: their custom CSR is rekeyed, which counts against the quota.
     New,
 }
 
@@ -33,19 +33,19 @@ impl From<renewal::RenewalKey> for RenewalKey {
     }
 }
 
-/// How a zone has its certificates renewed.
+/// A zone's policy for renewing its certificates.
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "RenewalPolicy")]
 pub struct RenewalPolicyDto {
     /// The zone.
     pub zone_id: String,
-    /// With which key.
+    /// Which key renewed certificates have.
     pub key: RenewalKey,
     /// The part of a certificate's lifetime that is left when it is renewed.
     pub at: f64,
-    /// When it was set first.
+    /// When it was first set.
     pub created_at: DateTime,
-    /// When it was set last.
+    /// When it was last set.
     pub updated_at: DateTime,
 }
 

@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug, Object)]
 #[oai(rename = "RenewalPolicyRequest")]
 pub struct RenewalPolicyInput {
-    /// With which key, in any case.
+    /// Which key renewed certificates have: `reuse` or `new`, in upper or lower case.
     pub key: RenewalKey,
     /// The part of a certificate's lifetime that is left when it is renewed; a third if absent or null.
     #[oai(nullable, validator(minimum(value = "0", exclusive = true), maximum(value = "1", exclusive = true)))]
@@ -50,7 +50,7 @@ impl Put {
     ///
     /// When that part of a certificate's lifetime is left, or its issuer wants it renewed, there is a CSR to sign: a new one, or that of the key
     /// that it has. The event `custom_certificate.renewal_due` has it, with a hand-over link. A renewed certificate that comes through the link
-    /// takes the old one's place, and so does one that is sent by PATCH.
+    /// replaces the old one, and so does one that is sent by PATCH.
     #[oai(path = "/renewal_policy", method = "put", operation_id = "renewal-policies-set")]
     async fn put(
         &self,

@@ -23,7 +23,7 @@ use crate::http::{
     types::{DateTime, Nullable, Uuid},
 };
 
-/// What the operations are about.
+/// The tag of the operations.
 pub const TAG: Tag = Tag("webhooks");
 
 impl PathId for WebhookId {

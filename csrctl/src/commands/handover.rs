@@ -25,7 +25,7 @@ pub struct HandoverArgs {
 
 #[derive(Subcommand)]
 enum HandoverAction {
-    /// Make a link to a custom CSR, and print its URL, this once
+    /// Make a link to a custom CSR, and print its URL, which is not shown again
     Create(CreateArgs),
     /// List the links to a custom CSR, the newest first, without their URLs
     List(ListArgs),

@@ -68,7 +68,7 @@ pub async fn delete(client: &Client, form: Form, collection: &'static str, ids: 
     delete_by(client, form, ids, |id| Request::new(Method::DELETE, [collection, id])).await
 }
 
-/// Deletes what has these IDs by such requests.
+/// Sends such a DELETE for each of these IDs.
 async fn delete_by<'a>(client: &Client, form: Form, ids: &'a [String], request: impl Fn(&'a str) -> Request<'a>) -> Result<(), Failure> {
     let deleted = async |id: &'a str| {
         let answer = client.send(&request(id)).await?;
@@ -80,7 +80,7 @@ async fn delete_by<'a>(client: &Client, form: Form, ids: &'a [String], request: 
     each(ids, deleted).await
 }
 
-/// Does something for each of these IDs. A failure keeps none of the others, unless they would get no further.
+/// Does something for each of these IDs. After a failure it goes on with the others, unless they would fail too.
 async fn each<'a>(ids: &'a [String], act: impl AsyncFn(&'a str) -> Result<(), Failure>) -> Result<(), Failure> {
     let mut failures: Vec<Failure> = Vec::new();
     for id in ids {

@@ -24,16 +24,16 @@ pub struct RenewalArgs {
 enum RenewalAction {
     /// Have the zone's certificates renewed in time
     Set(SetArgs),
-    /// Have none renewed any more
+    /// End the renewal of the zone's certificates
     Delete,
 }
 
 #[derive(Args)]
 struct SetArgs {
-    /// reuse: with the key that a certificate has; new: with a new one each time
+    /// reuse: keep the key of the certificate; new: make a new key each time
     #[arg(long)]
     key: String,
-    /// The part of a certificate's lifetime that is left when it is renewed: over 0 and under 1; a third if it is not given
+    /// The part of a certificate's lifetime that is left when it is renewed: more than 0 and less than 1; by default a third
     #[arg(long, value_name = "NUMBER")]
     at: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! What was done, by the word that the audit table has for it.
+//! The actions of the audit table, each with its word.
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub enum Action {
     Create,
     /// Name or description of a custom CSR, or the settings of a custom certificate or of a webhook, were changed.
     Edit,
-    /// A custom CSR, a custom certificate or a webhook was deleted. The custom CSR may be hidden since then.
+    /// A custom CSR, a custom certificate or a webhook was deleted. A deleted custom CSR may be hidden at first.
     Delete,
     /// A custom CSR that was hidden was brought back.
     Restore,
@@ -47,7 +47,7 @@ pub enum Action {
     HandoverRevoke,
     /// A plan of rekeys was made.
     IncidentPlan,
-    /// A plan was started, or goes on.
+    /// A plan was started, for the first time or again.
     IncidentStart,
     /// A plan was stopped.
     IncidentStop,

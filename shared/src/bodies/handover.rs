@@ -10,22 +10,23 @@ use crate::{
 
 /// How long a link may last, in seconds: an hour to thirty days.
 pub const EXPIRES_IN: RangeInclusive<u32> = 3_600..=2_592_000;
-/// How long it lasts if nothing is said, in seconds: a week.
+/// How long it lasts by default, in seconds: a week.
 pub const DEFAULT_EXPIRES_IN: u32 = 604_800;
 /// The most characters of a note.
 pub const NOTE_MAX_CHARS: usize = 500;
 
-/// What is asked of a hand-over link.
+/// What the body of a hand-over link says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandoverRequest {
     /// How long it lasts.
     pub expires_in: Duration,
-    /// What the tenant has to say to whoever opens it.
+    /// The tenant's note to whoever opens it.
     pub note: Option<String>,
 }
 
 impl HandoverRequest {
-    /// Parses a body; without one, everything has its default. An absent or `null` member does, too. The warnings are about unknown members.
+    /// Parses a body. Members that are absent or `null` have their defaults, and so does everything if there is no body. The warnings are about
+    /// unknown members.
     ///
     /// # Errors
     ///
@@ -41,7 +42,7 @@ impl HandoverRequest {
                 ("expires_in", Json::Whole(seconds)) if EXPIRES_IN.contains(&seconds) => {
                     request.expires_in = Duration::from_secs(seconds.into());
                 }
-                // A number that is too large or negative is one that is out of range.
+                // A number that is negative or too large for `u64` is out of range too.
                 ("expires_in", Json::Whole(_) | Json::Other) => issues.push(Issue::at(ErrorCode::HandoverLifetimeInvalid, "/expires_in")),
                 ("note", Json::String(text)) => match note(text) {
                     Ok(note) => request.note = note,

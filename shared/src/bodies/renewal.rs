@@ -23,14 +23,14 @@ pub struct RenewalPolicyBody {
     pub warnings: Vec<Warning>,
 }
 
-/// The number that [`Json`] does not keep.
+/// A number, which [`Json`] does not keep.
 #[derive(Deserialize)]
 struct Point {
     at: f64,
 }
 
 impl RenewalPolicyBody {
-    /// Reads a body; without `at`, which may be `null` too, a third of the lifetime is left.
+    /// Reads a body. If `at` is absent or `null`, it is a third of the lifetime.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What issuers say of certificates (ARI): whom to ask about, what they said, and that their windows have begun.
+//! ARI: which certificates to ask the issuers about, what they answered, and the events when their windows begin.
 
 use async_trait::async_trait;
 
@@ -13,7 +13,7 @@ use crate::{
     x509::certificate::{issued_by, leaf_details},
 };
 
-/// A certificate whose issuer is to be asked.
+/// A certificate to ask the issuer about.
 #[derive(Debug, Clone)]
 pub struct Unasked {
     /// Its ID.
@@ -28,31 +28,31 @@ pub struct Unasked {
     next_at: i64,
 }
 
-/// How asking ended.
+/// The result of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// The issuer is none that is asked.
+    /// No directory is configured for the issuer.
     NotAsked,
-    /// It answered. The moment is chosen for the window, and counts if that is a new one.
+    /// It answered. The chosen time counts if the window is a new one.
     Answered(RenewalInfo, Timestamp),
-    /// It did not answer, or said nothing of use.
+    /// It did not answer, or its answer was of no use.
     Failed,
 }
 
 /// The part of the storage that is ARI. Each method is one transaction, as in [`super::Store`].
 #[async_trait]
 pub trait AriStore: Send + Sync {
-    /// Takes up to `limit` certificates that are valid, and whose issuers are to be asked at `now`: until then nobody else takes them.
+    /// Takes up to `limit` valid certificates whose issuers are to be asked at `now`. Nobody else takes them before `until`.
     async fn take_unasked(&self, limit: u32, until: Timestamp, now: Timestamp) -> Result<Vec<Unasked>, StoreError>;
 
-    /// Writes down how asking ended, and when to ask next. Of another leaf than the one that was asked about it says nothing.
+    /// Stores the result of a question and the time of the next one. It changes nothing if the certificate has another leaf by now.
     async fn end_asking(&self, unasked: &Unasked, asked: &Asked, next: Timestamp) -> Result<(), StoreError>;
 
-    /// Has those looked at again that were not asked about, and would not be before this time: there may be other settings. How many; some of
-    /// them at a time.
+    /// Makes certificates due that no issuer was asked about and whose next question is before this time: the settings may have changed. Changes
+    /// one batch, and returns how many that were.
     async fn look_again(&self, before: Timestamp) -> Result<u64, StoreError>;
 
-    /// Records that windows have begun, each once; how many.
+    /// Records windows that have begun, each once, and returns how many.
     async fn tell_renew_now(&self, now: Timestamp) -> Result<u64, StoreError>;
 }
 
@@ -63,7 +63,7 @@ statements! {
     /// Up to `$2` certificates that are valid at `$1`, and are to be asked about then.
     FIND_UNASKED = "SELECT id, chain_pem, modified_at, ari_leaf, ari_next_at, ari_failures FROM custom_certificates \
         WHERE (ari_next_at IS NULL OR ari_next_at <= $1) AND not_after > $1 LIMIT $2";
-    /// What is known of another leaf is forgotten.
+    /// What the row says about another leaf is forgotten.
     TAKE_UNASKED = "UPDATE custom_certificates SET ari_next_at = $4, ari_leaf = $5, \
         ari_failures = CASE WHEN ari_leaf = $5 THEN ari_failures ELSE 0 END, \
         ari_window_start = CASE WHEN ari_leaf = $5 THEN ari_window_start END, \
@@ -80,7 +80,7 @@ statements! {
     END_NOT_ASKED = "UPDATE custom_certificates SET ari_next_at = $3, ari_failures = 0 WHERE id = $1 AND ari_leaf = $2";
     LOOK_AGAIN = "UPDATE custom_certificates SET ari_next_at = NULL WHERE id IN (SELECT id FROM custom_certificates \
         WHERE ari_next_at < $1 AND ari_window_start IS NULL AND ari_failures = 0 ORDER BY id LIMIT $2) AND ari_window_start IS NULL";
-    /// A trigger tells of it. Of a leaf that was replaced, nobody is told.
+    /// A trigger writes the event. There is none for a leaf that was replaced.
     TELL_RENEW_NOW = "UPDATE custom_certificates SET renew_now_told_at = $1 WHERE renew_now_told_at IS NULL AND id IN \
         (SELECT id FROM custom_certificates WHERE ari_window_start <= $1 AND renew_now_told_at IS NULL AND not_after > $1 \
         AND ari_leaf = fingerprint_sha256 AND described_at = modified_at ORDER BY id LIMIT $2)";
@@ -108,7 +108,7 @@ impl<DB: Dialect> AriStore for SqlStore<DB> {
         for row in &self.sql.rows(FIND_UNASKED, values![now.micros(), i64::from(limit)]).await? {
             let unasked = match Reader::<DB>(row).unasked() {
                 Ok(unasked) => unasked,
-                // One that cannot be read holds up no other.
+                // An unreadable row must not hold up the others.
                 Err(error) => {
                     tracing::error!(%error, "the issuer of a certificate cannot be asked");
                     continue;

@@ -19,7 +19,7 @@ use crate::{
 /// What became of an attempt to make a hand-over link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandoverCreation {
-    /// It is there.
+    /// It was made.
     Created,
     /// There is no such custom CSR (1419).
     NotFound,
@@ -31,14 +31,14 @@ pub enum HandoverCreation {
     TooMany,
 }
 
-/// How many hand-over links of one custom CSR may be open at a time. Those of events are made beyond it.
+/// How many hand-over links of one custom CSR may be open at a time. Links of events are made even beyond it.
 pub const MAX_HANDOVERS_OF_CSR: u32 = 20;
-/// How many hand-over links of one custom CSR are kept, the newest of those that are over and all that are open.
+/// How many hand-over links of one custom CSR are kept: all open ones, and the newest of those that have ended.
 pub const HANDOVERS_KEPT: u32 = 100;
-/// How long a hand-over link is kept after it would have expired.
+/// How long a hand-over link is kept after its expiry.
 pub const HANDOVER_KEPT_AFTER: Duration = Duration::from_hours(24 * 90);
 
-/// The part of the storage that is hand-over links. Each method is one transaction, as in [`super::Store`]. They go with their custom CSR.
+/// The part of the storage for hand-over links. Each method is one transaction, as in [`super::Store`]. Links are deleted with their custom CSR.
 #[async_trait]
 pub trait Handovers: Send + Sync {
     /// Makes a link to an active custom CSR of this scope.
@@ -53,7 +53,7 @@ pub trait Handovers: Send + Sync {
     /// The links to a custom CSR of this scope, the newest first.
     async fn list_handovers(&self, scope: &Scope, custom_csr_id: CustomCsrId) -> Result<Vec<Handover>, StoreError>;
 
-    /// Revokes a link, or leaves it as it is if it is over already; false if there is no such link.
+    /// Revokes a link, or leaves it as it is if it has already ended. Returns false if there is no such link.
     async fn revoke_handover(
         &self,
         scope: &Scope,
@@ -63,10 +63,10 @@ pub trait Handovers: Send + Sync {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// The link with this secret, and the scope of its custom CSR. It may be over.
+    /// The link with this secret, and the scope of its custom CSR. The link may have ended.
     async fn find_handover(&self, secret: &Secret) -> Result<Option<(Handover, Scope)>, StoreError>;
 
-    /// Remembers that an open link was opened; only the first time counts.
+    /// Records the first time that an open link was opened.
     async fn open_handover(&self, id: HandoverId, scope: &Scope, actor: &Actor, now: Timestamp) -> Result<(), StoreError>;
 }
 
@@ -83,7 +83,7 @@ statements! {
         WHERE custom_csr_id = $1 AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2";
     INSERT_HANDOVER = "INSERT INTO handovers (id, custom_csr_id, scope, replaces, secret_sha256, note, created_at, expires_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    /// Deletes the links of custom CSR `$1` that are over at `$2` and come after the `$3` newest.
+    /// Deletes the links of custom CSR `$1` that have ended at `$2`, except for the `$3` newest.
     FORGET_HANDOVERS = "DELETE FROM handovers WHERE custom_csr_id = $1 AND (used_at IS NOT NULL OR revoked_at IS NOT NULL OR expires_at <= $2) \
         AND id NOT IN (SELECT id FROM handovers WHERE custom_csr_id = $1 ORDER BY created_at DESC, id DESC LIMIT $3)";
     /// Deletes up to `$2` links that expired before `$1`.
@@ -118,7 +118,7 @@ impl<DB: Dialect> Reader<'_, DB> {
 }
 
 impl<DB: Dialect> Sql<DB> {
-    /// Makes a link, in the transaction of what it is for. The custom CSR is one of this scope, active, and held by this transaction.
+    /// Makes a link within a transaction, which holds the custom CSR: an active one of this scope.
     pub(in crate::storage) async fn insert_handover(
         &self,
         tx: &mut Lent<DB>,
@@ -132,12 +132,12 @@ impl<DB: Dialect> Sql<DB> {
         let mut values = values![new.id.to_string(), csr.clone(), scope.to_string(), replaces, sha256, new.note.clone()];
         values.extend(values![now.micros(), new.expires_at.micros()]);
         self.execute(tx, INSERT_HANDOVER, values).await?;
-        // Nobody fills the table by making links and revoking them.
+        // Making and revoking links must not fill the table.
         self.execute(tx, FORGET_HANDOVERS, values![csr, now.micros(), i64::from(HANDOVERS_KEPT)]).await?;
         self.record(tx, &NewEntry::handover(Action::HandoverCreate, new.id, scope), actor, now).await
     }
 
-    /// Ends a link by the certificate that comes through it; false if it is over already.
+    /// Ends a link by the certificate that comes through it, or returns false if it has already ended.
     pub(in crate::storage) async fn use_handover(
         &self,
         tx: &mut Lent<DB>,

@@ -54,7 +54,7 @@ pub trait Maintenance: Send + Sync {
 
     /// Deletes jobs that ended before `ended_before`, workers that were last seen before `seen_before` and that no job names, and what no
     /// longer counts at `now`, the database's time: idempotency records, pool keys whose lease expired, and hand-over links that expired
-    /// longer than [`HANDOVER_KEPT_AFTER`] ago; in batches, each a transaction.
+    /// more than [`HANDOVER_KEPT_AFTER`] ago; in batches, each a transaction.
     /// One process at a time; to the others there is nothing to do.
     async fn purge(&self, ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Result<Purge, StoreError>;
 

@@ -19,7 +19,8 @@ pub struct MasterKeyRow {
     pub id: String,
     /// Whether new records are sealed with it.
     pub current: bool,
-    /// Whether a record needs it that lasts: that of a custom CSR, hidden or not, or of a key pair for the secrets of webhooks. Pool keys do not count: they are made again.
+    /// Whether a lasting record needs it: one of a custom CSR, hidden or not, or of a key pair for the secrets of webhooks. Pool keys do not count:
+    /// they are made again.
     pub in_use: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A store whose operations are measured and traced.
+//! A store that measures and traces its operations.
 
 use std::{future::Future, sync::Arc};
 
@@ -35,10 +35,10 @@ impl Around for Measuring {
     }
 }
 
-/// What an operation ends with whose caller did not wait for it: its time was over, or a client left.
+/// How an operation ends whose caller did not wait for it: its time ran out, or a client left.
 pub const ABANDONED: &str = "abandoned";
 
-/// An operation, which counts and ends its span when it is dropped, whether it came to its end or not.
+/// An operation. When it is dropped, it is counted and its span ends, whether it was finished or not.
 struct Call {
     operation: &'static str,
     began: Instant,

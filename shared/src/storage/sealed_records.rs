@@ -89,7 +89,7 @@ struct Place {
 const PLACES: [Place; 3] = [
     Place { table: "custom_csrs", column: "sealed_private_key", list: LIST_PRIVATE_KEYS, reseal: RESEAL_PRIVATE_KEYS },
     Place { table: "webhook_keys", column: "sealed_private_key", list: LIST_WEBHOOK_KEYS, reseal: RESEAL_WEBHOOK_KEYS },
-    // Hidden rows come back as they are.
+    // Restoring brings hidden rows back as they are.
     Place { table: "custom_csrs", column: "sealed_private_key", list: LIST_HIDDEN_KEYS, reseal: RESEAL_HIDDEN_KEYS },
 ];
 

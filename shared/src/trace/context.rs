@@ -1,4 +1,4 @@
-//! Names of spans, as the header `traceparent` and the column of that name have them (W3C Trace Context).
+//! Names of spans in the form of the header `traceparent` (W3C Trace Context), which the column of that name has too.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
@@ -7,8 +7,8 @@ const LENGTH: usize = 55;
 /// The longest header that is read, in bytes.
 const MAX_BYTES: usize = 512;
 
-/// Reads what names a span in another process, or returns `None` for anything that is not such a name: its sender does not matter then. A
-/// `tracestate` that cannot be read, or is too long to keep, is left out.
+/// Reads the name of a span in another process, or returns `None` if it is not one. A `tracestate` that cannot be read, or is too long to
+/// keep, is left out.
 pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<SpanContext> {
     let text = traceparent.trim_matches([' ', '\t']);
     let (head, rest) = text.split_at_checked(LENGTH).filter(|_| text.len() <= MAX_BYTES)?;
@@ -24,12 +24,12 @@ pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<SpanContext>
     context.is_valid().then_some(context)
 }
 
-/// So many hexadecimal digits in lower case.
+/// This many hexadecimal digits in lower case.
 fn hex(text: &str, digits: usize) -> Option<&str> {
     (text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))).then_some(text)
 }
 
-/// Names a span to others.
+/// The name of a span for other processes.
 pub fn traceparent(span: &SpanContext) -> String {
     format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), (span.trace_flags() & TraceFlags::SAMPLED).to_u8())
 }
@@ -46,7 +46,7 @@ mod tests {
         for (text, is_recorded) in [
             (format!("00-{TRACE}-{SPAN}-01"), true),
             (format!(" 00-{TRACE}-{SPAN}-00\t"), false),
-            // Flags that are not known are no fault, nor are versions to come.
+            // Unknown flags and later versions are allowed.
             (format!("00-{TRACE}-{SPAN}-03"), true),
             (format!("cc-{TRACE}-{SPAN}-01"), true),
             (format!("cc-{TRACE}-{SPAN}-01-what-comes"), true),

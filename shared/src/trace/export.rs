@@ -1,4 +1,4 @@
-//! Sends spans by OTLP over HTTP, beside the work: they wait in a bounded queue, and what nobody takes in time is lost.
+//! Sends spans by OTLP over HTTP in the background: they wait in a bounded queue, and are lost if the collector does not take them in time.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -18,9 +18,9 @@ use crate::outbound::{Outbound, OutboundError, Url};
 
 /// How long one batch may be tried.
 const TIME: Duration = Duration::from_secs(10);
-/// The log tells of lost spans at most once in this time.
+/// The log warns of lost spans at most once in this time.
 const WARNINGS_APART: Duration = Duration::from_mins(1);
-/// Where spans go below an endpoint.
+/// The path of spans below an endpoint.
 const PATH: &str = "v1/traces";
 
 /// Records spans, and sends them, until [`Traces::end`].
@@ -51,7 +51,7 @@ impl Traces {
         Ok(Self(provider))
     }
 
-    /// Sends what is left, if that takes no longer than this. It blocks the thread.
+    /// Sends what is left, for at most this time. It blocks the thread.
     pub fn end(self, time: Duration) {
         if self.0.shutdown_with_timeout(time).is_err() {
             tracing::debug!("the last spans were not sent");
@@ -59,13 +59,13 @@ impl Traces {
     }
 }
 
-/// Where spans go: an endpoint is the base of all signals, unless it names this one.
+/// The URL for spans: an endpoint is the base of all signals, unless it already has the path of this one.
 fn traces_url(endpoint: &Url) -> String {
     let base = endpoint.as_str().trim_end_matches('/');
     if base.ends_with(PATH) { base.to_owned() } else { format!("{base}/{PATH}") }
 }
 
-/// Sends requests on the runtime of the process: the thread that sends batches has none.
+/// Sends requests on the runtime of the process, since the thread that sends batches has none.
 #[derive(Debug)]
 struct Sender {
     outbound: Outbound,
@@ -74,7 +74,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Says now and then that spans are lost.
+    /// Warns now and then that spans are lost.
     fn warn(&self, reason: &str) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_none_or(|at| at.elapsed() >= WARNINGS_APART) {

@@ -1,7 +1,7 @@
-//! Traces: spans of requests, of operations of the storage and of jobs, for whoever takes them.
+//! Traces: spans of requests, of storage operations and of jobs, for a collector.
 //!
-//! They are apart from the log, whose lines stay as they are; a request's ID is in both. Nothing is recorded until [`begin`]: before, each
-//! function here costs one load. No attribute holds an ID or a name of a tenant, and none comes from a request but its own ID.
+//! They are separate from the log; both have the request's ID. Nothing is recorded before [`begin`]: until then, each function here costs one
+//! load. No attribute holds a tenant's ID or name, and the only one that comes from a request is its ID.
 
 mod context;
 mod export;
@@ -31,11 +31,11 @@ pub fn is_on() -> bool {
     TRACER.get().is_some()
 }
 
-/// A span under way. It ends when this is dropped.
+/// A span, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Span(Context);
 
-/// The span of the request that goes on here, however deep within it.
+/// The span of the current request, however deep within it.
 #[derive(Debug)]
 struct Requested(SpanContext);
 
@@ -52,7 +52,7 @@ impl Span {
         Some(Self(parent.with_span(builder.start_with_context(tracer, parent))))
     }
 
-    /// The span of a request with this ID, a part of that which the headers of its client name.
+    /// The span of a request with this ID, as a child of the span that its client's headers name.
     #[must_use]
     pub fn request(method: &'static str, request_id: String, traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
         let client = traceparent.and_then(|traceparent| context::parse(traceparent, tracestate));
@@ -63,8 +63,7 @@ impl Span {
         Some(Self(context.with_value(requested)))
     }
 
-    /// The span of an operation of the storage on this kind of database, if it is a part of something that has one: what a process does by
-    /// itself every few seconds has none.
+    /// The span of a storage operation on this kind of database, if it is within another span: what a process does on a timer is not traced.
     #[must_use]
     pub fn operation(name: &'static str, database: &'static str) -> Option<Self> {
         if !is_on() {
@@ -90,7 +89,7 @@ impl Span {
         Self::begin("generate", SpanKind::Consumer, &Context::new(), attributes, links)
     }
 
-    /// The span of a job that tells a webhook of an event of this type.
+    /// The span of a job that sends an event of this type to a webhook.
     #[must_use]
     pub fn delivery(event: &str) -> Option<Self> {
         if !is_on() {
@@ -131,7 +130,7 @@ pub async fn within<T>(span: Option<&Span>, work: impl Future<Output = T>) -> T 
     }
 }
 
-/// The job that goes on here ended in this way.
+/// The current job ended in this way.
 pub fn ended(outcome: &'static str, is_failure: bool) {
     if !is_on() {
         return;
@@ -144,7 +143,7 @@ pub fn ended(outcome: &'static str, is_failure: bool) {
     });
 }
 
-/// Names the span of the request that goes on here to a job that it asks for, if spans are recorded.
+/// The name of the current request's span, for a job that it enqueues; `None` if spans are not recorded.
 #[must_use]
 pub fn traceparent() -> Option<String> {
     TRACER.get()?;

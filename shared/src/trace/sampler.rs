@@ -6,8 +6,8 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{Config, SamplingDecision, SamplingResult, ShouldSample};
 
-/// Records a part of what is recorded already, and what is linked to it: a request as its client says, a job as its request. Of the others,
-/// what the variables of OpenTelemetry say (`OTEL_TRACES_SAMPLER`), or all.
+/// Follows a parent or a link: a request is recorded if its client's span is, and a job if its request's span is. For all others,
+/// OpenTelemetry's variables decide (`OTEL_TRACES_SAMPLER`); by default all are recorded.
 #[derive(Debug, Clone)]
 pub struct LikeTheLinked {
     others: Box<dyn ShouldSample>,

@@ -30,7 +30,7 @@ pub fn leaf_details(chain_pem: &str) -> Option<LeafDetails> {
     X509Certificate::from_der(der).ok().map(|(_, leaf)| details(&leaf, der))
 }
 
-/// What the leaf of a stored chain says of its issuer, or `None` if it cannot be parsed or names no key of the issuer's.
+/// What the leaf of a stored chain says about its issuer, or `None` if it cannot be parsed or has no key identifier of the issuer.
 #[must_use]
 pub fn issued_by(chain_pem: &str) -> Option<IssuedBy> {
     let blocks = pem::blocks(chain_pem).ok()?;

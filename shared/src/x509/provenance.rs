@@ -1,4 +1,4 @@
-//! Whose a chain is: who issued its certificates, and with which keys. For a search over all that is stored: nothing is judged here.
+//! Where a chain comes from: who issued its certificates, and with which keys. For searches over stored chains; nothing is validated here.
 
 use x509_parser::{certificate::X509Certificate, prelude::FromDer, x509::SubjectPublicKeyInfo};
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{clock::Timestamp, printable::hex};
 
-/// What is known of a chain's origin.
+/// The origin of a chain.
 #[derive(Debug, Clone)]
 pub struct Provenance {
-    /// Who issued each certificate, by its whole name.
+    /// The full name of each certificate's issuer.
     pub issuers: Vec<String>,
     /// The leaf's notBefore.
     pub not_before: Timestamp,
@@ -22,7 +22,7 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Of a chain as it is stored, the leaf first; `None` if it cannot be parsed.
+    /// Parses a stored chain, the leaf first, or returns `None`.
     #[must_use]
     pub fn of(chain_pem: &str) -> Option<Self> {
         let certificates = pem::blocks(chain_pem).ok()?;
@@ -32,8 +32,8 @@ impl Provenance {
         Some(Self { issuers, not_before, certificates })
     }
 
-    /// Whether a certificate of the chain is for this key, or was signed with it. The signature itself tells: names and key identifiers of
-    /// issuers may be missing, and those of a root that is not in the chain are nowhere else.
+    /// Whether a certificate of the chain is for this key, or was signed with it. It checks the signatures, since names and key identifiers of
+    /// issuers may be missing, and the root need not be in the chain.
     #[must_use]
     pub fn involves(&self, key: &KnownKey) -> bool {
         let Ok((_, spki)) = SubjectPublicKeyInfo::from_der(&key.spki) else { return false };
@@ -62,7 +62,7 @@ impl KnownKey {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, as the rest of a sentence that begins with its name.
+    /// What is wrong with the file: the end of a sentence that begins with its name.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let expected = || "holds neither a public key nor a certificate, in PEM or DER".to_owned();
         let text = String::from_utf8_lossy(bytes);

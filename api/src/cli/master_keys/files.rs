@@ -24,7 +24,7 @@ pub struct KeyFile {
 pub fn load(data_dir: &Path) -> anyhow::Result<Vec<KeyFile>> {
     let mut loaded: Vec<KeyFile> = Vec::new();
     for path in master_key_files(data_dir)? {
-        // One that goes away at this moment is none.
+        // A file that is deleted at this moment does not count.
         let Some(key) = read(&path)? else { continue };
         if !loaded.iter().any(|other| other.key.id() == key.id()) {
             loaded.push(KeyFile { path, key: locked(key) });
@@ -50,7 +50,7 @@ fn read(path: &Path) -> anyhow::Result<Option<MasterKey>> {
     Ok(Some(key))
 }
 
-/// Keeps a master key out of swap space, where the limit allows it.
+/// Keeps a master key out of swap space, if the limit allows it.
 fn locked(key: MasterKey) -> MasterKey {
     static WARNED: AtomicBool = AtomicBool::new(false);
     if let Err(error) = key.lock_in_memory()
@@ -63,7 +63,7 @@ fn locked(key: MasterKey) -> MasterKey {
     key
 }
 
-/// What is at hand, for people: the one file and its master key, or the IDs of all.
+/// The master keys that were found, for people: the one file with its master key, or the IDs of all.
 pub fn at_hand(data_dir: &Path, files: &[KeyFile]) -> String {
     if let [KeyFile { path, key }] = files {
         return format!("{} is master key {}", path.display(), key.id());
@@ -77,7 +77,7 @@ pub(super) fn keys(files: Vec<KeyFile>) -> Vec<MasterKey> {
     files.into_iter().map(|file| file.key).collect()
 }
 
-/// Makes a master key file, or loads the one that another process made at the same moment; whether it was made here.
+/// Makes a master key file, or loads the one that another process made at the same moment. Returns whether it was made here.
 pub(super) fn create(path: &Path) -> anyhow::Result<(MasterKey, bool)> {
     let key = MasterKey::generate()?;
     match secret_file::create(path, key.to_line().as_bytes()) {

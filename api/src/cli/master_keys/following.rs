@@ -50,7 +50,7 @@ pub struct Process<'a> {
 }
 
 impl Following {
-    /// Begins. From this call on SIGHUP does not end the process.
+    /// Begins. From now on, SIGHUP does not end the process.
     pub fn begin(store: &Arc<dyn Store>, sealer: Arc<Sealer>, process: &Process<'_>) -> std::io::Result<Self> {
         let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
         let name = format!("{host}:{}", std::process::id());
@@ -76,7 +76,7 @@ impl Following {
         self.state.clone()
     }
 
-    /// Ends, if it was begun: the process no longer counts as live.
+    /// Ends, if it was begun: the process no longer counts as alive.
     pub async fn end(following: Option<Self>) {
         let Some(Self { store, holder, task, .. }) = following else { return };
         task.abort();
@@ -94,7 +94,7 @@ struct Follower {
     data_dir: PathBuf,
     holder: KeyHolder,
     lease: Duration,
-    /// Those that were there at the last look.
+    /// The files at the last look.
     files: Option<Vec<PathBuf>>,
     /// Why they could not be loaded, if so.
     fault: Fault,
@@ -110,7 +110,7 @@ impl Follower {
                 _ = look.tick() => false,
                 _ = hangups.recv() => true,
             };
-            // A database that is away has its own warnings.
+            // An unavailable database has its own warnings.
             if let Err(error) = self.look(is_hangup).await {
                 tracing::debug!(%error, "the master keys were not compared with the database");
             }
@@ -118,7 +118,7 @@ impl Follower {
     }
 
     async fn look(&mut self, is_hangup: bool) -> Result<(), StoreError> {
-        // What was loaded is in place before the database is asked: while it is away, files are not forgotten.
+        // Use what was loaded before asking the database: while it is unavailable, loaded files must not be lost.
         let held = self.reloaded(is_hangup);
         self.hold(self.sealer.current_id(), held);
         let registered = self.store.list_master_keys().await?;
@@ -130,7 +130,7 @@ impl Follower {
         self.store.report_key_holder(&self.holder, self.lease).await
     }
 
-    /// Seals with this one from now on, and opens with these.
+    /// From now on, seals with the current one and opens with all of these.
     fn hold(&self, current: String, held: Vec<MasterKey>) {
         if current != self.sealer.current_id() || ids(&held) != ids(&self.sealer.master_keys()) {
             tracing::info!(current, loaded = ids(&held).join(","), "the master keys changed");
@@ -138,8 +138,8 @@ impl Follower {
         }
     }
 
-    /// The master keys that are here, loaded anew where the files changed, where one is missing, and when somebody asks for it. What cannot be
-    /// loaded leaves the former ones.
+    /// The master keys that are here. They are loaded anew if the files changed, if one is missing, or on SIGHUP. If that fails, the former ones
+    /// stay.
     fn reloaded(&mut self, is_hangup: bool) -> Vec<MasterKey> {
         let held = self.sealer.master_keys();
         let loaded = master_key_files(&self.data_dir).and_then(|files| {
@@ -164,7 +164,7 @@ impl Follower {
         }
     }
 
-    /// Says what is wrong, once in the log, and for as long as it lasts to the health check.
+    /// Reports what is wrong: once in the log, and to the health check for as long as it lasts.
     fn tell(&self, registered: &[MasterKeyRow]) {
         let missing: BTreeSet<_> = registered.iter().filter(|key| key.in_use && !self.sealer.holds(&key.id)).map(|key| &key.id).collect();
         let missing: Vec<_> = missing.into_iter().map(String::as_str).collect();

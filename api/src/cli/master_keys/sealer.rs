@@ -1,4 +1,4 @@
-//! The sealer of a process: which of its master keys seals, as the database says.
+//! The sealer of a process: the database says which of its master keys seals.
 
 use std::path::Path;
 
@@ -20,14 +20,15 @@ use crate::cli::{
 pub enum IfMissing {
     /// Make one, if none was ever registered.
     Create,
-    /// Refuse: it has to be the one that the others have.
+    /// Refuse: it has to be the one that the other processes have.
     Refuse,
 }
 
-/// The sealer of a process with workers: with all master keys that are here, of which the one seals that the database names. Where the
-/// database never knew one, the one that is here is registered.
+/// The sealer of a process with workers. It has all master keys that are here, and seals with the one that the database names. If none was
+/// ever registered, the one that is here is registered.
 pub async fn sealer(data_dir: &Path, store: &dyn Store, if_missing: IfMissing) -> anyhow::Result<Sealer> {
-    // The database first: what another process made here and registered meanwhile is found then, for the file comes before the row.
+    // The database first: if another process makes and registers a master key here meanwhile, its file is found, since the file comes before
+    // the row.
     let current = current(&store.list_master_keys().await?);
     let (files, path) = (load(data_dir)?, master_key_path(data_dir));
     if let Some(current) = current {
@@ -46,7 +47,7 @@ pub async fn sealer(data_dir: &Path, store: &dyn Store, if_missing: IfMissing) -
     };
     let first = match files.as_slice() {
         [one] => one,
-        // The one with the plain name is the first that a machine has.
+        // The first master key of a machine has the plain name.
         several => several.iter().find(|file| master_key_name_id(&file.path).is_none()).with_context(|| {
             format!("the database knows no master key yet, and {}: name one of these files master.key", at_hand(data_dir, several))
         })?,

@@ -107,8 +107,8 @@ pub enum CertificateRefusal {
     KeyTaken,
     /// As many Idempotency-Keys of the zone are remembered as may be (1470).
     TooManyKeys,
-    /// The hand-over link that it comes through is over.
-    HandoverOver,
+    /// The hand-over link that it comes through has ended.
+    HandoverEnded,
 }
 
 /// What an upload is whose Idempotency-Key came before.

@@ -74,7 +74,7 @@ impl<DB: Dialect> Reader<'_, DB> {
         })
     }
 
-    /// What is known of the renewal of a certificate whose leaf has this fingerprint.
+    /// The state of the renewal of a certificate whose leaf has this fingerprint.
     fn renewal(&self, fingerprint: &str) -> Result<Renewal, StoreError> {
         let (state, about) = (self.optional("renewal_state", RenewalStatus::parse)?, self.optional_text("renewal_leaf")?);
         let status = renewal::status(state, about.as_deref(), fingerprint);

@@ -21,7 +21,7 @@ macro_rules! columns {
     };
 }
 
-/// The same, with what is known of its renewal. `renewal_state` and `ari_leaf` are about the leaf with that fingerprint alone.
+/// The same, with the state of its renewal. `renewal_state` and `ari_leaf` are only about the leaf with that fingerprint.
 macro_rules! read_columns {
     () => {
         $crate::storage::certificates::sql::read_columns!("chain_pem")

@@ -99,7 +99,7 @@ impl<DB: Dialect> Sql<DB> {
         if let Some(handover) = new.handover
             && !self.use_handover(&mut tx, handover, &new.zone, actor, now).await?
         {
-            return Ok(Some(CertificateRefusal::HandoverOver));
+            return Ok(Some(CertificateRefusal::HandoverEnded));
         }
         let mut values = values![new.id.to_string(), new.zone.to_string()];
         values.extend(chain_values(&new.chain)?);
@@ -190,7 +190,7 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
                 if let Some(handover) = change.handover
                     && !self.sql.use_handover(&mut tx, handover, zone, actor, now).await?
                 {
-                    return Ok(Replacement::Refused(CertificateRefusal::HandoverOver));
+                    return Ok(Replacement::Refused(CertificateRefusal::HandoverEnded));
                 }
                 let old = Reader::<DB>(old).parsed("custom_csr_id", CustomCsrId::parse)?;
                 values.extend(chain_values(chain)?);

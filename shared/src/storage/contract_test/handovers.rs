@@ -105,7 +105,7 @@ async fn of_certificates_that_come_through_a_link_at_once_one_is_stored() {
     }
     let refusals = uploads.join_all().await;
     assert_eq!(refusals.iter().filter(|refusal| refusal.is_none()).count(), 1);
-    assert!(refusals.iter().flatten().all(|refusal| *refusal == CertificateRefusal::HandoverOver), "{refusals:?}");
+    assert!(refusals.iter().flatten().all(|refusal| *refusal == CertificateRefusal::HandoverEnded), "{refusals:?}");
     assert!(store.find_handover(&new.secret).await.unwrap().unwrap().0.used_at.is_some());
     let resource = format!("handover/{}", new.id);
     let done = [Action::HandoverCreate, Action::HandoverUse].map(|action| (action.as_str().to_owned(), resource.clone()));
@@ -123,11 +123,11 @@ async fn a_refused_certificate_leaves_a_link_open_and_a_link_that_is_over_takes_
         store.accept_certificate(&new, &actor(), at).await.unwrap()
     };
     assert_eq!(upload(2, &used, now()).await, Some(CertificateRefusal::CsrGone), "for another key");
-    assert_eq!(upload(1, &used, used.expires_at).await, Some(CertificateRefusal::HandoverOver));
+    assert_eq!(upload(1, &used, used.expires_at).await, Some(CertificateRefusal::HandoverEnded));
     assert_eq!(upload(1, &used, now()).await, None);
-    assert_eq!(upload(1, &used, now()).await, Some(CertificateRefusal::HandoverOver));
+    assert_eq!(upload(1, &used, now()).await, Some(CertificateRefusal::HandoverEnded));
     assert!(store.revoke_handover(&zone, csr, revoked.id, &actor(), now()).await.unwrap());
-    assert_eq!(upload(1, &revoked, now()).await, Some(CertificateRefusal::HandoverOver));
+    assert_eq!(upload(1, &revoked, now()).await, Some(CertificateRefusal::HandoverEnded));
     assert_eq!(store.find_custom_csr(&zone, csr).await.unwrap().unwrap().certificate_ids.len(), 1);
 }
 
@@ -149,7 +149,7 @@ async fn a_link_renews_a_certificate_in_place_once() {
     assert_eq!(renew(1).await, Replacement::Refused(CertificateRefusal::CsrGone), "for another key");
     let Replacement::Replaced(renewed) = renew(2).await else { panic!("it fits") };
     assert_eq!((renewed.id, renewed.custom_csr_id), (present.id, new));
-    assert_eq!(renew(2).await, Replacement::Refused(CertificateRefusal::HandoverOver));
+    assert_eq!(renew(2).await, Replacement::Refused(CertificateRefusal::HandoverEnded));
     assert_eq!(store.find_certificate(&zone, present.id).await.unwrap().unwrap().chain, renewed.chain, "it stays");
 }
 

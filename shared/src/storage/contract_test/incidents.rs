@@ -92,7 +92,7 @@ async fn went(store: &dyn Store, turn: &Turn) -> usize {
 
 /// Takes turns until the plan is over.
 async fn run(store: &dyn Store, id: IncidentId) {
-    while store.take_turn(&turn(id, "only", TURN_MAX), now()).await.unwrap() != Turned::Over {}
+    while store.take_turn(&turn(id, "only", TURN_MAX), now()).await.unwrap() != Turned::NotRunning {}
 }
 
 async fn progress(store: &dyn Store, id: IncidentId) -> Progress {
@@ -144,14 +144,14 @@ async fn a_plan_changes_nothing_until_it_is_started_and_rekeys_each_custom_csr_o
     let id = plan(&*store).await;
     assert_eq!(progress(&*store, id).await, Progress { certificates: 6, custom_csrs: 5, planned: 5, ..Progress::default() });
     assert_eq!((status(&*store, id).await, store.wake_incidents().await.unwrap()), (IncidentStatus::Planned, Woken::default()));
-    assert_eq!(store.take_turn(&turn(id, "a", TURN_MAX), now()).await.unwrap(), Turned::Over);
+    assert_eq!(store.take_turn(&turn(id, "a", TURN_MAX), now()).await.unwrap(), Turned::NotRunning);
     assert_eq!(quota_used(&*store, &scope).await, 5);
 
     started(&*store, id, None).await;
     assert_eq!(store.wake_incidents().await.unwrap(), Woken { running: 1, jobs: 1 });
     assert_eq!(store.wake_incidents().await.unwrap(), Woken { running: 1, jobs: 0 }, "its job waits");
     assert_eq!((went(&*store, &turn(id, "a", 2)).await, went(&*store, &turn(id, "a", TURN_MAX)).await), (2, 3));
-    assert_eq!(store.take_turn(&turn(id, "a", TURN_MAX), now()).await.unwrap(), Turned::Over);
+    assert_eq!(store.take_turn(&turn(id, "a", TURN_MAX), now()).await.unwrap(), Turned::NotRunning);
     assert_eq!(status(&*store, id).await, IncidentStatus::Done);
     let expected = Progress { certificates: 6, custom_csrs: 5, rekeyed: 5, pending: 5, ..Progress::default() };
     assert_eq!((progress(&*store, id).await, quota_used(&*store, &scope).await), (expected, 5));
@@ -164,7 +164,7 @@ async fn a_plan_changes_nothing_until_it_is_started_and_rekeys_each_custom_csr_o
     }
     // A repeated start begins nothing anew.
     assert_eq!(store.start_incident(id, None, &operator(), now()).await.unwrap(), Some(IncidentStatus::Done));
-    assert_eq!(store.take_turn(&turn(id, "a", TURN_MAX), now()).await.unwrap(), Turned::Over);
+    assert_eq!(store.take_turn(&turn(id, "a", TURN_MAX), now()).await.unwrap(), Turned::NotRunning);
 
     let entries = audited(&*store).await;
     let of = |action: &str| entries.iter().filter(|entry| entry.action == action).collect::<Vec<_>>();
@@ -238,7 +238,7 @@ async fn what_another_plan_rekeyed_since_a_plan_was_made_is_passed_over_and_what
     assert_eq!(went(&*store, &turn(first, "a", 3)).await, 3);
     // It is stopped: what it did counts all the same.
     assert_eq!(store.stop_incident(first, &operator(), now()).await.unwrap(), Some(IncidentStatus::Running));
-    assert_eq!(store.take_turn(&turn(first, "a", TURN_MAX), now()).await.unwrap(), Turned::Over);
+    assert_eq!(store.take_turn(&turn(first, "a", TURN_MAX), now()).await.unwrap(), Turned::NotRunning);
     run(&*store, started(&*store, second, None).await).await;
     let done = progress(&*store, second).await;
     assert_eq!((done.rekeyed, done.skipped), (1, 3));
@@ -311,7 +311,7 @@ async fn many_runners_at_once_rekey_nothing_twice_and_leave_nothing_out() {
             let (id, runner) = (plans[runner % 2], runner.to_string());
             loop {
                 match store.take_turn(&turn(id, &runner, 7), now()).await {
-                    Ok(Turned::Over) => return,
+                    Ok(Turned::NotRunning) => return,
                     // As if whoever had it was killed.
                     Ok(Turned::Held) => {
                         for other in 0..6 {

@@ -1,7 +1,7 @@
 //! Deletes custom CSRs: at once, or hidden at first, so that they can be restored for a while.
 //!
-//! A hidden row lies in a table of its own, with its sealed key. So no statement about custom CSRs meets it, that of a version before this
-//! one neither, and whatever refers to custom CSRs takes it for deleted. It counts against the quota until it is destroyed.
+//! A hidden row moves to a table of its own, with its sealed key. So statements about custom CSRs do not find it, not even those of older
+//! versions, and it counts as deleted everywhere. It counts against the quota until it is destroyed.
 
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ use crate::{
 /// What became of an attempt to restore a custom CSR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Restoration {
-    /// It is there as it was. One that was never deleted stays as it is.
+    /// It is back as it was. One that was never deleted stays as it is.
     Restored(Box<CustomCsr>),
-    /// There is none, or its time is over (1419).
+    /// There is none, or its time has passed (1419).
     NotFound,
     /// The scope is not granted custom CSRs (1404).
     NotGranted,
@@ -42,7 +42,7 @@ pub struct Hidden {
     pub total: u64,
 }
 
-/// The part of the storage that is deleted custom CSRs. Each method is one transaction, as in [`super::super::Store`], but for the batches of
+/// The part of the storage for deleted custom CSRs. Each method is one transaction, as in [`super::super::Store`], but for the batches of
 /// a sweep.
 #[async_trait]
 pub trait HiddenCsrs: Send + Sync {
@@ -60,8 +60,8 @@ pub trait HiddenCsrs: Send + Sync {
     /// Deletes a custom CSR for good, whether it is hidden or not.
     async fn destroy_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError>;
 
-    /// Brings a hidden custom CSR back whose time is not over at `now`, unless it is pending and its scope has `max_pending` of those. A pending
-    /// one gets a job again.
+    /// Brings a hidden custom CSR back if its time has not passed at `now`, unless it is pending and its scope has `max_pending` of those. A
+    /// pending one gets a new job.
     async fn restore_custom_csr(
         &self,
         scope: &Scope,
@@ -74,8 +74,8 @@ pub trait HiddenCsrs: Send + Sync {
     /// The first `limit` hidden custom CSRs of a scope, by ID.
     async fn list_hidden(&self, scope: &Scope, limit: u32) -> Result<Hidden, StoreError>;
 
-    /// Destroys the hidden custom CSRs whose time is over at `now`, in batches, and gives their quota back; how many. One process at a time;
-    /// to the others there is nothing to do.
+    /// Destroys the hidden custom CSRs whose time has passed at `now`, in batches, gives their quota back, and returns how many. One process at a
+    /// time does it; the others find nothing to do.
     async fn destroy_due(&self, now: Timestamp) -> Result<u64, StoreError>;
 }
 
@@ -83,13 +83,13 @@ pub trait HiddenCsrs: Send + Sync {
 const BATCH: i64 = 500;
 
 statements! {
-    /// Keeps others from deleting the row, and from using it for a certificate, until the transaction ends; and says until when it can be
-    /// restored, if it can.
+    /// Keeps others from deleting the row, and from using it for a certificate, until the transaction ends. Returns until when it can be
+    /// restored, if it is hidden.
     LOCK_CUSTOM_CSR = "UPDATE custom_csrs SET destroy_after = $3 WHERE id = $1 AND scope = $2 RETURNING job_id";
-    /// Both tables have the same columns in the same order. With names, a version that does not know a new column would lose it.
+    /// Both tables have the same columns in the same order. Columns are not named: a version that does not know a new column would lose it.
     HIDE = "INSERT INTO hidden_custom_csrs SELECT * FROM custom_csrs WHERE id = $1";
     COUNT_HIDDEN = "UPDATE scopes SET hidden = hidden + 1 WHERE scope = $1";
-    /// Job `$4` is to wake a worker if it is pending.
+    /// If it is pending, job `$4` wakes a worker.
     LOCK_HIDDEN = "UPDATE hidden_custom_csrs SET job_id = $4, starts = 0 WHERE id = $1 AND scope = $2 AND destroy_after > $3 RETURNING status";
     /// Locks the scope too.
     COUNT_RESTORED = "UPDATE scopes SET hidden = hidden - 1 WHERE scope = $1 AND granted = 1";
@@ -100,7 +100,7 @@ statements! {
     GIVE_BACK_QUOTA_OF_HIDDEN = "UPDATE scopes SET used = used - CAST($2 AS BIGINT), hidden = hidden - CAST($2 AS BIGINT) WHERE scope = $1";
     LIST_HIDDEN = "SELECT id FROM hidden_custom_csrs WHERE scope = $1 ORDER BY id LIMIT $2";
     HIDDEN_OF_SCOPE = "SELECT hidden AS total FROM scopes WHERE scope = $1";
-    /// Deletes up to `$2` rows of one scope whose time is over at `$1`, and passes over those that others have locked.
+    /// Deletes up to `$2` rows of one scope whose time has passed at `$1`, and skips those that others have locked.
     DESTROY_DUE {
         sqlite: "DELETE FROM hidden_custom_csrs WHERE id IN (SELECT id FROM hidden_custom_csrs WHERE destroy_after <= $1 AND scope = \
             (SELECT scope FROM hidden_custom_csrs WHERE destroy_after <= $1 ORDER BY destroy_after, id LIMIT 1) LIMIT $2) RETURNING id, scope",
@@ -128,7 +128,7 @@ impl<DB: Dialect> SqlStore<DB> {
         if !self.sql.delete_expired_certificates(&mut tx, id, actor, now).await? {
             return Ok(Deletion::InUse);
         }
-        // A job that wakes for a row that is gone wakes for nobody: those that share it get others.
+        // The job would find no row: the rows that share it get new jobs.
         let others = self.sql.fetch(&mut tx, WAITING_BESIDE, values![id.to_string()]).await?;
         let count = if destroy_after.is_some() {
             self.sql.execute(&mut tx, HIDE, values![id.to_string()]).await?;
@@ -151,7 +151,7 @@ impl<DB: Dialect> SqlStore<DB> {
 }
 
 impl<DB: Dialect> Sql<DB> {
-    /// Destroys one that is hidden; false if there is none.
+    /// Destroys a hidden one, or returns false if there is none.
     async fn destroy_hidden(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<bool, StoreError> {
         let mut tx = self.begin_write().await?;
         if self.execute(&mut tx, DELETE_HIDDEN, values![id.to_string(), scope.to_string()]).await? == 0 {
@@ -163,7 +163,7 @@ impl<DB: Dialect> Sql<DB> {
         Ok(true)
     }
 
-    /// Destroys some of one scope whose time is over; how many.
+    /// Destroys some of one scope whose time has passed, and returns how many.
     async fn destroy_some(&self, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.begin_write().await?;
         if !self.may_sweep(&mut tx).await? {
@@ -210,7 +210,7 @@ impl<DB: Dialect> HiddenCsrs for SqlStore<DB> {
         if self.sql.destroy_hidden(scope, id, actor, now).await? {
             return Ok(Deletion::Deleted);
         }
-        // It may have been restored between the two.
+        // It may have been restored between the two statements.
         self.delete(scope, id, None, actor, now).await
     }
 

@@ -102,7 +102,7 @@ macro_rules! page {
 }
 
 statements! {
-    /// The transactions that accept, delete and restore keep these numbers.
+    /// The transactions that accept, delete and restore maintain these numbers.
     COUNT_OF_SCOPE = "SELECT used + beside_quota - hidden AS total FROM scopes WHERE scope = $1";
     COUNT_CUSTOM_CSRS = concat!("SELECT COUNT(*) AS total ", filter!());
     PAGE_BY_CREATED_AT_ASC = page!("created_at, id");

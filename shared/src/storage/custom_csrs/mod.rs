@@ -95,7 +95,7 @@ pub enum Acceptance {
 /// What became of an attempt to delete a custom CSR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is gone, and its sealed key, its job and its expired certificates with it; where it is hidden, the row and the key are kept.
+    /// It is gone with its job and its expired certificates, and with its row and its sealed key unless it is hidden.
     Deleted,
     /// There is none.
     NotFound,
@@ -117,7 +117,7 @@ pub trait CustomCsrs: Send + Sync {
     /// One page of a scope's custom CSRs; empty past the last page.
     async fn list_custom_csrs(&self, scope: &Scope, query: &ListQuery) -> Result<Page, StoreError>;
 
-    /// Changes name and description; none where there is no such custom CSR.
+    /// Changes name and description, or returns `None` if there is no such custom CSR.
     async fn edit_custom_csr(
         &self,
         scope: &Scope,

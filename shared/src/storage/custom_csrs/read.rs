@@ -42,8 +42,8 @@ macro_rules! is_pending {
 pub(in crate::storage) use {columns, columns_with_certificates, is_pending};
 
 statements! {
-    /// Those that exist of these pairs: an ID is looked for in its own scope only. On PostgreSQL, a plan that was made while the table was all but
-    /// empty is kept: looking them up one by one, by their ID, is right for a table of any size.
+    /// The rows with these pairs of ID and scope. PostgreSQL keeps a plan that it made while the table was almost empty: looking rows up one by
+    /// one, by their ID, is right for a table of any size.
     FIND_CUSTOM_CSRS {
         sqlite: concat!(
             "SELECT ", columns_with_certificates!(), " FROM custom_csrs WHERE (id, scope) IN (SELECT given.id, given.scope FROM ",

@@ -26,8 +26,9 @@ const QUEUE_CONNECTIONS: u32 = 3;
 /// What every connection is set to, whatever the server, the database or the role says: the code relies on row locks, and on strings without
 /// escapes; and a machine that was lost keeps no row locked for longer than seconds.
 ///
-/// A statement's plan is kept. One that was made while a table was all but empty would read the whole table, and go on doing so while it grows:
-/// so indexes are preferred whatever the statistics say. JIT would compile plans that look dear, as those do that have no index to use.
+/// PostgreSQL keeps the plan of a statement. A plan that was made while a table was almost empty would read the whole table, and would still
+/// do so when it has grown: so indexes are preferred, whatever the statistics say. JIT would compile plans that look expensive, as plans
+/// without an index do.
 const SESSION: &str = "SET default_transaction_isolation = 'read committed'; SET standard_conforming_strings = on; \
     SET enable_seqscan = off; SET jit = off; \
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '20s'; \

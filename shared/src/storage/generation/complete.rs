@@ -29,7 +29,7 @@ macro_rules! complete {
     };
 }
 
-/// Only those whose keys neither the key pool has nor a hidden custom CSR.
+/// Only rows whose keys are neither in the key pool nor those of a hidden custom CSR.
 macro_rules! complete_outside_pool {
     ($db:ident $($more:expr)?) => {
         complete!($db " AND NOT EXISTS (SELECT 1 FROM pool_keys WHERE pool_keys.spki_sha256 = given.spki_sha256) \
@@ -68,7 +68,7 @@ statements! {
     /// Locks pending rows, and waits for them.
     LOCK { sqlite: pending!(sqlite), postgres: pending!(postgres " ORDER BY id FOR NO KEY UPDATE"),
     };
-    /// Those of these rows whose keys are in use: another custom CSR has them, a hidden one too, or the key pool. Asked only where a row was not completed.
+    /// The rows whose keys are already in use, by another custom CSR, hidden or not, or in the key pool. Runs only if a row was not completed.
     FIND_IN_USE(id TEXT, spki_sha256 BYTEA, pool_key_id TEXT) = "SELECT given.id FROM ",
         " WHERE EXISTS (SELECT 1 FROM custom_csrs WHERE custom_csrs.spki_sha256 = given.spki_sha256 AND custom_csrs.id <> given.id) \
         OR EXISTS (SELECT 1 FROM hidden_custom_csrs AS hidden WHERE hidden.spki_sha256 = given.spki_sha256) \

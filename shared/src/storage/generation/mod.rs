@@ -75,12 +75,12 @@ impl CompletionOutcome {
 #[async_trait]
 pub trait Generations: Send + Sync {
     /// Counts a start of this row, and of others beside it that wait for a key of the same type: as many rows as `most` says for that type,
-    /// or none if this one is gone or no longer pending. It comes first; then those that share its job, then others that are due. If the last
-    /// job that is taken is a shared one, all its rows come along, beyond the limit too.
+    /// or none if this one is gone or no longer pending. It comes first, then those that share its job, then others that are due. If the last
+    /// job is a shared one, all of its rows are taken, even beyond the limit.
     ///
-    /// The jobs of the others go, and the job of the first stands for them: while it lives, no sweep takes them for lost. A row that was
-    /// started before without a result stays alone, and the others that its job stood for get jobs of their own again: one that kills its
-    /// worker is not to take them with it time and again.
+    /// The jobs of the others are deleted, and the job of the first stands for them: while it exists, no sweep treats them as lost. A row that was
+    /// started before without a result stays alone, and the others that its job stood for get jobs of their own again: a row that kills its
+    /// worker must not take them with it each time.
     async fn start_generations(&self, id: CustomCsrId, most: fn(KeyType) -> u32) -> Result<Vec<Generation>, StoreError>;
 
     /// Makes a pending row active, unless its key is in use already. Where it is not completed, the caller wipes what it made.
@@ -214,7 +214,7 @@ impl<DB: Dialect> Sql<DB> {
         self.fetch(tx, START_ROWS_OF_JOBS, values![first.job_id.clone(), given_rows(jobs)?, key_type]).await
     }
 
-    /// Gives the other rows that the job of `first` stands for jobs of their own; how many there were.
+    /// Gives jobs of their own to the other rows that the job of `first` stands for, and returns how many there were.
     async fn give_others_back(&self, tx: &mut Lent<DB>, first: &Generation) -> Result<u64, StoreError> {
         let CustomCsr { id, request, .. } = &first.custom_csr;
         let values = values![first.job_id.clone(), id.to_string(), request.key_type.as_str()];

@@ -1,4 +1,4 @@
-//! Incidents: plans of rekeys are made, started, stopped and forgotten here; `turn` is what workers do about one that runs.
+//! Incidents: makes, starts, stops and forgets plans of rekeys. `turn` is what workers do for a running plan.
 
 mod read;
 mod rekey;
@@ -36,9 +36,9 @@ use crate::{
 pub struct NewIncident {
     /// Its ID, chosen by the caller.
     pub id: IncidentId,
-    /// What was asked for: [`Filters::json`](crate::incident::Filters::json).
+    /// Its filters: [`Filters::json`](crate::incident::Filters::json).
     pub filters: Value,
-    /// What it is about.
+    /// Its certificates.
     pub certificates: Vec<PlannedCertificate>,
 }
 
@@ -55,17 +55,17 @@ pub struct PlannedCertificate {
     pub scope: Scope,
 }
 
-/// The part of the storage that is incidents. Each method is one transaction, as in [`super::Store`], but for the batches of a purge.
+/// The part of the storage for incidents. Each method is one transaction, as in [`super::Store`], but for the batches of a purge.
 ///
-/// A plan rekeys each of its custom CSRs once at most: its row says so, and is written with the new custom CSR. One that another plan rekeyed
-/// since this one was made is passed over. The new custom CSR takes no place in the quota while the old one is there, and its place when
-/// that is deleted.
+/// A plan rekeys each of its custom CSRs at most once: its row says so, and is written together with the new custom CSR. A custom CSR that
+/// another plan has rekeyed since this one was made is skipped. The new custom CSR shares the place of the old one in the quota, and keeps
+/// it when the old one is deleted.
 #[async_trait]
 pub trait Incidents: Send + Sync {
-    /// The next `limit` certificates of all zones that are not expired at `now` and whose custom CSR is active, by ID, after this one.
+    /// The next `limit` unexpired certificates of all zones whose custom CSR is active, by ID, after this one.
     async fn list_candidates(&self, after: Option<CustomCertificateId>, limit: u32, now: Timestamp) -> Result<Vec<Candidate>, StoreError>;
 
-    /// Stores a plan, which changes nothing yet.
+    /// Stores a plan, which changes nothing else yet.
     async fn create_incident(&self, new: &NewIncident, actor: &Actor, now: Timestamp) -> Result<(), StoreError>;
 
     /// The plan with this ID.
@@ -77,8 +77,8 @@ pub trait Incidents: Send + Sync {
     /// The next `limit` custom CSRs of a plan, by ID, after this one, with what became of them.
     async fn list_rekeys(&self, id: IncidentId, after: Option<CustomCsrId>, limit: u32) -> Result<Vec<Rekey>, StoreError>;
 
-    /// Has the workers rekey what is left of a plan, with this much time between two rekeys of all of them together; zero is none, and
-    /// nothing leaves it as it was. Returns where the plan stood before, or `None` if there is no such plan. One that is done stays so.
+    /// Has the workers rekey what is left of a plan, with this pause between two rekeys of all workers together. Zero means no pause, `None` keeps
+    /// the present one. Returns the former status, or `None` if there is no such plan. A plan that is done stays so.
     async fn start_incident(
         &self,
         id: IncidentId,
@@ -87,26 +87,26 @@ pub trait Incidents: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<IncidentStatus>, StoreError>;
 
-    /// Has the workers rekey no more, if they do. Returns where the plan stood before, or `None` if there is no such plan.
+    /// Stops a running plan. Returns the former status, or `None` if there is no such plan.
     async fn stop_incident(&self, id: IncidentId, actor: &Actor, now: Timestamp) -> Result<Option<IncidentStatus>, StoreError>;
 
-    /// Forgets what plans say of a zone or an account.
+    /// Deletes a zone or an account from all plans.
     async fn forget_in_incidents(&self, scope: &Scope) -> Result<(), StoreError>;
 
-    /// Deletes plans that ended before this time, or were made before it and never started; how many.
+    /// Deletes plans that ended before this time, or were made before it and never started. Returns how many.
     async fn purge_incidents(&self, before: Timestamp) -> Result<u64, StoreError>;
 
-    /// Gives every plan that runs, and that no worker is at, a job.
+    /// Gives a job to every running plan that no worker runs.
     async fn wake_incidents(&self) -> Result<Woken, StoreError>;
 
-    /// Rekeys the next custom CSRs of a plan that runs, as many as are due, unless another runner is at it.
+    /// Rekeys the next custom CSRs of a running plan, as many as are due, unless another runner has the plan.
     async fn take_turn(&self, turn: &Turn, now: Timestamp) -> Result<Turned, StoreError>;
 
-    /// Leaves a plan to other runners at once.
+    /// Releases a plan, so that other runners can take it at once.
     async fn end_turns(&self, id: IncidentId, runner: &str) -> Result<(), StoreError>;
 }
 
-/// Rows of a plan that one statement writes.
+/// The most rows of a plan that one statement writes.
 const CHUNK: usize = 1_000;
 
 /// Which plans are so old that they are deleted: those that ended before `$1`, or were made before it and never started.
@@ -124,7 +124,7 @@ statements! {
     INSERT_REKEYS(custom_csr_id TEXT, scope TEXT) = "INSERT INTO incident_rekeys (incident_id, custom_csr_id, scope, earlier) \
         SELECT CAST($2 AS TEXT), given.custom_csr_id, given.scope, (SELECT COUNT(*) FROM incident_rekeys AS made \
         WHERE made.custom_csr_id = given.custom_csr_id AND made.new_custom_csr_id IS NOT NULL) FROM ", "";
-    /// One at a time starts or stops a plan, or takes a turn.
+    /// Locks a plan: only one caller at a time starts it, stops it or takes a turn.
     LOCK_INCIDENT = "UPDATE incidents SET status = status WHERE id = $1 RETURNING status";
     START_INCIDENT = "UPDATE incidents SET status = 'running', pause = NULLIF(COALESCE(CAST($2 AS BIGINT), pause), 0), \
         next_at = CASE WHEN status = 'running' THEN next_at END, \

@@ -1,4 +1,4 @@
-//! How plans are read: what they can be made of, how far they are, and what became of each custom CSR.
+//! Reads plans: the certificates they can be made of, their progress, and what became of each custom CSR.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 statements! {
-    /// `$2` is the first notAfter that is not expired.
+    /// `$2` is the first notAfter that has not expired.
     LIST_CANDIDATES = "SELECT c.id, c.scope AS zone, c.hosts, c.issuer, c.not_after, c.chain_pem, c.custom_csr_id, k.scope, k.created_at \
         FROM custom_certificates AS c JOIN custom_csrs AS k ON k.id = c.custom_csr_id \
         WHERE c.id > $1 AND c.not_after >= $2 AND k.status = 'active' ORDER BY c.id LIMIT $3";

@@ -1,4 +1,4 @@
-//! Rekeys a batch of a plan's custom CSRs, all of them in one transaction, and writes down what became of each.
+//! Rekeys a batch of a plan's custom CSRs in one transaction, and records what became of each.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,7 +21,7 @@ use crate::{
 pub struct Successor {
     /// Its ID.
     pub id: CustomCsrId,
-    /// The link that is told with it, if somebody is told. The store says which certificate it renews.
+    /// The link for its event, if anybody receives that. The store sets the certificate that it renews.
     pub handover: Option<NewHandover>,
 }
 
@@ -39,8 +39,8 @@ statements! {
         (SELECT MIN(used.id) FROM incident_certificates AS planned JOIN custom_certificates AS used \
         ON used.id = planned.certificate_id AND used.custom_csr_id = planned.custom_csr_id \
         WHERE planned.incident_id = $2 AND planned.custom_csr_id = given.id) AS certificate_id FROM ", "";
-    /// Those of these scopes that somebody is told for.
-    TOLD(scope TEXT) = "SELECT given.scope FROM ", " WHERE EXISTS (SELECT 1 FROM webhooks WHERE enabled = 1 \
+    /// The scopes that have a webhook for the event.
+    SCOPES_WITH_WEBHOOK(scope TEXT) = "SELECT given.scope FROM ", " WHERE EXISTS (SELECT 1 FROM webhooks WHERE enabled = 1 \
         AND (webhooks.scope = given.scope OR webhooks.scope = \
         (SELECT 'accounts/' || scopes.account_id FROM scopes WHERE scopes.scope = given.scope)) \
         AND (events LIKE '%\"*\"%' OR events LIKE '%\"custom_csr.incident_rekeyed\"%'))";
@@ -57,7 +57,7 @@ statements! {
         " WHERE incident_rekeys.incident_id = $2 AND incident_rekeys.custom_csr_id = given.id AND incident_rekeys.state = 'planned'";
 }
 
-/// What is known of a custom CSR of a plan when its turn comes.
+/// The state of a custom CSR of a plan when its turn comes.
 struct Standing {
     made: i64,
     certificate_id: Option<CustomCertificateId>,
@@ -103,7 +103,7 @@ impl EndRow {
 }
 
 impl<DB: Dialect> Sql<DB> {
-    /// Rekeys what is to be rekeyed of these, and writes down what became of each; the types of the keys that are to be made.
+    /// Rekeys those that are to be rekeyed, and records what became of each. Returns the types of the keys to make.
     pub(super) async fn rekey_planned(
         &self,
         tx: &mut Lent<DB>,
@@ -121,7 +121,7 @@ impl<DB: Dialect> Sql<DB> {
             let csr = Reader::<DB>(row).custom_csr()?;
             found.insert(csr.id, csr);
         }
-        // Only now: what others did before this transaction had the locks is seen.
+        // Only now, with the locks: so it sees what others did before.
         let standing = self.standing(tx, &ids, &incident).await?;
         let (mut ended, mut wanted) = (Vec::new(), Vec::new());
         let mut successors = successors.iter();
@@ -138,7 +138,7 @@ impl<DB: Dialect> Sql<DB> {
         }
         let requests: Vec<_> = wanted.iter().map(|(old, _, successor)| request(old, successor.id, actor, now)).collect();
         let decisions = self.accept_in_place(tx, &requests).await?;
-        let told = self.told(tx, &wanted).await?;
+        let receiving = self.scopes_with_webhook(tx, &wanted).await?;
         let (mut places, mut made, mut key_types) = (Vec::new(), Vec::new(), Vec::new());
         for ((old, certificate_id, successor), decision) in wanted.iter().zip(decisions) {
             let Acceptance::Accepted(csr) = decision else {
@@ -146,7 +146,7 @@ impl<DB: Dialect> Sql<DB> {
                 continue;
             };
             let scope = csr.scope.to_string();
-            let handover = successor.handover.as_ref().filter(|_| told.contains(&scope));
+            let handover = successor.handover.as_ref().filter(|_| receiving.contains(&scope));
             if let Some(handover) = handover {
                 let handover = NewHandover { custom_csr_id: csr.id, replaces: Some(*certificate_id), ..handover.clone() };
                 self.insert_handover(tx, &csr.scope, &handover, actor, now).await?;
@@ -192,18 +192,22 @@ impl<DB: Dialect> Sql<DB> {
         standing.collect()
     }
 
-    /// The scopes in which somebody is told of rekeys: elsewhere nobody would get a link.
-    async fn told(&self, tx: &mut Lent<DB>, wanted: &[(CustomCsr, CustomCertificateId, &Successor)]) -> Result<Vec<String>, StoreError> {
+    /// The scopes with a webhook for rekeys: in others, nobody would receive a link.
+    async fn scopes_with_webhook(
+        &self,
+        tx: &mut Lent<DB>,
+        wanted: &[(CustomCsr, CustomCertificateId, &Successor)],
+    ) -> Result<Vec<String>, StoreError> {
         if wanted.iter().all(|(_, _, successor)| successor.handover.is_none()) {
             return Ok(Vec::new());
         }
         let scopes: Vec<_> = wanted.iter().map(|(old, _, _)| ScopeRow { scope: old.scope.to_string() }).collect();
-        let rows = self.fetch(tx, TOLD, values![given_rows(&scopes)?]).await?;
+        let rows = self.fetch(tx, SCOPES_WITH_WEBHOOK, values![given_rows(&scopes)?]).await?;
         rows.iter().map(|row| Reader::<DB>(row).text("scope")).collect()
     }
 }
 
-/// What is to be rekeyed, with the certificate that it is for; or why it is not.
+/// The custom CSR to rekey and the certificate that it is for, or why it is skipped.
 fn judge(old: Option<CustomCsr>, standing: Option<&Standing>, earlier: i64) -> Result<(CustomCsr, CustomCertificateId), SkipReason> {
     let (Some(old), Some(standing)) = (old.filter(|old| old.status == Status::Active), standing) else { return Err(SkipReason::Deleted) };
     if standing.made > earlier {
@@ -212,7 +216,7 @@ fn judge(old: Option<CustomCsr>, standing: Option<&Standing>, earlier: i64) -> R
     standing.certificate_id.map(|certificate_id| (old, certificate_id)).ok_or(SkipReason::Unused)
 }
 
-/// The same subject and names, and a new key: what POST …/rekey asks for without a body.
+/// The same subject and names with a new key, as POST …/rekey without a body.
 fn request(old: &CustomCsr, id: CustomCsrId, actor: &Actor, now: Timestamp) -> AcceptRequest {
     let new = NewCustomCsr {
         id,

@@ -1,5 +1,5 @@
-//! Who runs a plan, and when its next rekey is due: both stand in the plan's row, so that all workers together keep to the schedule, and one of
-//! them goes on where another was killed.
+//! Who runs a plan, and when its next rekey is due. Both are in the plan's row: so all workers together keep to the schedule, and one of them
+//! goes on if another is killed.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::{
 
 /// After this time without a turn, another runner may take the plan: this one was killed, or its database is away.
 const LEASE: Duration = Duration::from_secs(3);
-/// How far a schedule may lie behind: what is missed beyond is made later, not faster.
+/// How far a plan may fall behind its schedule. What it misses beyond that is done later, not faster.
 const BEHIND_MAX: Duration = Duration::from_secs(2);
 
-/// The plans that run, and those of them that got a job.
+/// The number of running plans, and of those that got a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Woken {
     /// How many run.
@@ -37,7 +37,7 @@ macro_rules! clock {
     };
 }
 
-/// Holds plan `$1` for runner `$2`, for `$3` microseconds, if it runs and nobody else has it.
+/// Holds plan `$1` for runner `$2`, for `$3` microseconds, if it is running and no other runner has it.
 macro_rules! hold {
     ($db:ident) => {
         concat!(
@@ -55,7 +55,7 @@ macro_rules! hold {
 }
 
 statements! {
-    /// The plans that run. Nobody is at one that is `asleep`, and no job waits for it.
+    /// The running plans. One that is `asleep` has no runner, and no job waits for it.
     RUNNING {
         sqlite: concat!(
             "SELECT id, job_id, CASE WHEN runner_until <= ", clock!(sqlite), " AND NOT EXISTS (SELECT 1 FROM Jobs \
@@ -67,14 +67,14 @@ statements! {
              FROM incidents WHERE status = 'running'"
         ),
     };
-    /// Unless someone else just did.
+    /// Unless another process just did.
     REPLACE_INCIDENT_JOB = "UPDATE incidents SET job_id = $2 WHERE id = $1 AND job_id = $3";
     HOLD_INCIDENT { sqlite: hold!(sqlite), postgres: hold!(postgres), };
     END_TURNS = "UPDATE incidents SET runner_until = 0 WHERE id = $1 AND runner = $2";
     pub(super) SCHEDULE = "UPDATE incidents SET next_at = $2 WHERE id = $1";
 }
 
-/// What holds a plan.
+/// A plan that a runner holds.
 pub(super) struct Hold {
     pub started_by: String,
     /// By the database's clock, in microseconds, as all here.
@@ -84,7 +84,7 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    /// How many rekeys are due, or how long none is.
+    /// How many rekeys are due, or how long until the next one is.
     pub(super) fn due(&self) -> Result<i64, Duration> {
         let Some(pause) = self.pause else { return Ok(i64::MAX) };
         match self.now.saturating_sub(self.next_at) {
@@ -93,7 +93,7 @@ impl Hold {
         }
     }
 
-    /// When the next rekey is due after so many.
+    /// When the next rekey is due, after this many.
     pub(super) fn next_after(&self, rekeyed: usize) -> Option<i64> {
         let rekeyed = i64::try_from(rekeyed).unwrap_or(i64::MAX);
         self.pause.map(|pause| self.next_at.saturating_add(pause.saturating_mul(rekeyed)))
@@ -103,7 +103,7 @@ impl Hold {
 impl<DB: Dialect> Sql<DB> {
     /// See [`super::Incidents::wake_incidents`].
     pub(super) async fn wake_incidents(&self) -> Result<Woken, StoreError> {
-        // Mostly there is nothing to do, and writers wait for each other.
+        // Usually there is nothing to do, so read first: writers wait for each other.
         let running = self.rows(RUNNING, values![]).await?;
         let mut woken = Woken { running: running.len() as u64, jobs: 0 };
         for row in &running {
@@ -129,7 +129,7 @@ impl<DB: Dialect> Sql<DB> {
         self.write(END_TURNS, values![id.to_string(), runner]).await.map(drop)
     }
 
-    /// Holds a plan that runs for this runner, unless another one is at it.
+    /// Holds a running plan for this runner, unless another runner has it.
     pub(super) async fn hold_incident(&self, tx: &mut Lent<DB>, id: IncidentId, runner: &str) -> Result<Option<Hold>, StoreError> {
         let lease = i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX);
         let rows = self.fetch(tx, HOLD_INCIDENT, values![id.to_string(), runner, lease]).await?;

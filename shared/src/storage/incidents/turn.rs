@@ -1,4 +1,4 @@
-//! Turns: whoever runs a plan rekeys a batch of its custom CSRs in one transaction, as many as its schedule allows, and comes back.
+//! Turns: in each turn, the runner of a plan rekeys a batch of its custom CSRs in one transaction, as many as the schedule allows.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::{
     },
 };
 
-/// The most custom CSRs that one turn rekeys. Their scopes are locked meanwhile.
+/// The most custom CSRs that one turn rekeys. It locks their scopes.
 pub const TURN_MAX: usize = 32;
-/// The most pending custom CSRs that a plan has: those of tenants wait behind them.
+/// The most pending custom CSRs of a plan: those of tenants wait behind them.
 const PENDING_MAX: i64 = 500;
-/// Until it is looked whether there are fewer.
+/// The pause before the next look whether there are fewer.
 const PENDING_WAIT: Duration = Duration::from_millis(200);
 
 /// A turn of a plan.
@@ -27,22 +27,22 @@ const PENDING_WAIT: Duration = Duration::from_millis(200);
 pub struct Turn {
     /// The plan.
     pub incident_id: IncidentId,
-    /// Who takes it: a word of its own for each job.
+    /// Who takes it: each job has a name of its own.
     pub runner: String,
-    /// What the new custom CSRs get, [`TURN_MAX`] of them at most; what is left over is forgotten.
+    /// For the new custom CSRs, at most [`TURN_MAX`]; those that are not needed are dropped.
     pub successors: Vec<Successor>,
 }
 
-/// What a turn came to.
+/// The result of a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turned {
-    /// The plan does not run: it is done, or stopped, or gone.
-    Over,
-    /// Another runner is at it.
+    /// The plan is not running: it is done, stopped or gone.
+    NotRunning,
+    /// Another runner has it.
     Held,
     /// These were rekeyed, if any were due.
     Went {
-        /// The types of the keys that are to be made.
+        /// The types of the keys to make.
         rekeyed: Vec<KeyType>,
         /// When the next turn is due.
         wait: Duration,
@@ -66,7 +66,7 @@ impl<DB: Dialect> Sql<DB> {
         let Some(hold) = self.hold_incident(&mut tx, turn.incident_id, &turn.runner).await? else {
             let rows = self.fetch(&mut tx, INCIDENT_STATUS, values![id]).await?;
             let status = rows.first().map(|row| Reader::<DB>(row).parsed("status", IncidentStatus::parse)).transpose()?;
-            return Ok(if status == Some(IncidentStatus::Running) { Turned::Held } else { Turned::Over });
+            return Ok(if status == Some(IncidentStatus::Running) { Turned::Held } else { Turned::NotRunning });
         };
         let due = match hold.due() {
             Ok(due) => due.min(i64::try_from(turn.successors.len()).unwrap_or(i64::MAX)).max(1),
@@ -79,7 +79,7 @@ impl<DB: Dialect> Sql<DB> {
         if planned.is_empty() {
             self.execute(&mut tx, END_INCIDENT, values![id, now.micros()]).await?;
             self.commit(tx).await?;
-            return Ok(Turned::Over);
+            return Ok(Turned::NotRunning);
         }
         let actor = Actor { who: hold.started_by.clone(), via: Via::Cli, from: "local".to_owned(), request_id: Some(id.clone()) };
         let rekeyed = self.rekey_planned(&mut tx, turn.incident_id, &planned, &turn.successors, &actor, now).await?;
@@ -92,7 +92,7 @@ impl<DB: Dialect> Sql<DB> {
         Ok(Turned::Went { rekeyed, wait: Duration::from_micros(wait.unsigned_abs()) })
     }
 
-    /// Ends a turn that does nothing but hold the plan.
+    /// Ends a turn that only holds the plan.
     async fn pass(&self, tx: Lent<DB>, wait: Duration) -> Result<Turned, StoreError> {
         self.commit(tx).await?;
         Ok(Turned::Went { rekeyed: Vec::new(), wait })

@@ -1,4 +1,4 @@
-//! Which renewals have a step to do, and which one.
+//! Finds the renewals with a step to do.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A custom CSR that failed is followed by another one after this time.
+/// The time after which another custom CSR is made for one that failed.
 const RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// A renewal whose next step can be done.
@@ -23,22 +23,22 @@ const RETRY_AFTER: Duration = Duration::from_hours(1);
 pub struct DueRenewal {
     /// The certificate, without its PEM.
     pub certificate: CustomCertificate,
-    /// With which key.
+    /// Which key the renewed certificate has.
     pub key: RenewalKey,
-    /// What comes next.
+    /// The next step.
     pub step: RenewalStep,
-    /// Why there was no custom CSR the last time, if there was none: its tenant was told so.
+    /// Why no custom CSR was made the last time, if so. The tenant got an event about it.
     pub refused: Option<String>,
-    /// The row as it was read: of a row that is another by now nothing is done.
+    /// The row as it was read: nothing is done if it has changed since.
     read: RowRead,
 }
 
-/// What comes next in a renewal.
+/// The next step of a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenewalStep {
-    /// It begins: with a new key, there is a custom CSR to make.
+    /// It begins: for a new key, a custom CSR is made.
     Begin,
-    /// Its custom CSR is active: the tenant is told.
+    /// Its custom CSR is active: the tenant gets an event.
     Announce(CustomCsrId),
 }
 
@@ -51,7 +51,7 @@ struct RowRead {
 }
 
 statements! {
-    /// The next `$3` certificates with IDs after `$1` that may have a step to do at `$2`: the caller looks closer. Those that had expired
+    /// The next `$3` certificates with IDs after `$1` that may have a step to do at `$2`; the caller checks that. Those that had expired
     /// when the policy was set are not in use.
     MAY_BE_DUE = concat!(
         "SELECT ", listed_columns!(), ", renewal_csr_id, renewal_error, renewal_key, fraction, csr_status, csr_updated_at, ari_window_start \
@@ -95,7 +95,7 @@ impl<DB: Dialect> Reader<'_, DB> {
         Ok(Some(DueRenewal { key: self.parsed("renewal_key", RenewalKey::parse)?, certificate, step, refused, read }))
     }
 
-    /// What comes after the begin. A custom CSR that is gone or failed has another one made.
+    /// The step after the first. If the custom CSR is gone or failed, another one is made.
     fn step_of_begun(&self, now: Timestamp) -> Result<Option<RenewalStep>, StoreError> {
         Ok(match self.optional("csr_status", Status::parse)? {
             Some(Status::Active) => Some(RenewalStep::Announce(self.parsed("renewal_csr_id", CustomCsrId::parse)?)),
@@ -131,7 +131,7 @@ impl<DB: Dialect> Sql<DB> {
         let rows = self.rows(MAY_BE_DUE, values![after, now.micros(), i64::from(limit)]).await?;
         let mut due = Vec::new();
         for row in &rows {
-            // One that cannot be read holds up no other.
+            // An unreadable row must not hold up the others.
             match Reader::<DB>(row).due_renewal(now) {
                 Ok(renewal) => due.extend(renewal),
                 Err(error) => tracing::error!(%error, "the renewal of a certificate cannot be read"),

@@ -1,5 +1,5 @@
-//! Renewals: the policies of zones, and each step of a renewal. The row of the certificate says which step comes next: whoever is killed
-//! between two of them loses nothing, and of two who do the same one only the first does anything.
+//! Renewals: the policies of zones, and the steps of each renewal. The row of the certificate says which step comes next: a process that is
+//! killed between two steps loses nothing, and if two processes do the same step, only the first changes anything.
 
 mod due;
 mod steps;
@@ -24,10 +24,10 @@ use crate::{
     renewal::{Fraction, RenewalKey, RenewalPolicy},
 };
 
-/// The part of the storage that is renewals. Each method is one transaction, as in [`super::Store`].
+/// The part of the storage for renewals. Each method is one transaction, as in [`super::Store`].
 #[async_trait]
 pub trait Renewals: Send + Sync {
-    /// Sets a zone's policy, in place of the one that it has.
+    /// Sets a zone's policy, or replaces it.
     async fn put_renewal_policy(
         &self,
         zone: &Scope,
@@ -40,11 +40,12 @@ pub trait Renewals: Send + Sync {
     /// A zone's policy, if it has one.
     async fn find_renewal_policy(&self, zone: &Scope) -> Result<Option<RenewalPolicy>, StoreError>;
 
-    /// Deletes a zone's policy; false if it has none. Renewals that wait for a custom CSR end with it; those that have one can still be done.
+    /// Deletes a zone's policy, or returns false if it has none. Renewals that wait for a custom CSR end with it; those that have one can still be
+    /// completed.
     async fn delete_renewal_policy(&self, zone: &Scope, actor: &Actor, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Renewals of granted zones with a step to do at `now`, of up to `limit` certificates with IDs after this one; and the ID to go on
-    /// after, if there may be more.
+    /// The renewals with a step to do at `now`, among the next `limit` certificates of granted zones with IDs after this one; and the ID to
+    /// continue after, if there may be more.
     async fn list_due_renewals(&self, after: &str, limit: u32, now: Timestamp) -> Result<(Vec<DueRenewal>, Option<String>), StoreError>;
 
     /// Does the next step. A custom CSR is made as a rekey makes it, and counts against the quota of the old one's scope. `link` is the

@@ -1,4 +1,4 @@
-//! Each step of a renewal, in one transaction.
+//! Does the steps of renewals, each in one transaction.
 
 use super::due::DueRenewal;
 use crate::{
@@ -22,15 +22,16 @@ use crate::{
 pub enum RenewalOutcome {
     /// It is done.
     Done,
-    /// There may be no further custom CSR, which the tenant is told once.
+    /// No further custom CSR may be made. The tenant gets an event about it, once.
     Refused,
-    /// It is to be tried again.
+    /// Try again later.
     NotYet,
-    /// The row or the policy is another by now, or is gone.
+    /// The row or the policy has changed since, or is gone.
     Overtaken,
 }
 
-/// That certificate `$1` of zone `$2` is as it was read: last changed at `$3`, with the renewal `$4` of the leaf `$5` by the custom CSR `$6`.
+/// The condition that certificate `$1` of zone `$2` is as it was read: last changed at `$3`, with the renewal `$4` of the leaf `$5` by the
+/// custom CSR `$6`.
 macro_rules! as_read {
     () => {
         "id = $1 AND scope = $2 AND modified_at = $3 AND COALESCE(renewal_state, '') = $4 AND COALESCE(renewal_leaf, '') = $5 \
@@ -39,27 +40,28 @@ macro_rules! as_read {
 }
 
 statements! {
-    /// Keeps the policy of a zone, which wants this key, until the transaction ends.
+    /// Keeps the policy of a zone, if it asks for this key, until the transaction ends.
     LOCK_POLICY = "UPDATE renewal_policies SET updated_at = updated_at WHERE scope = $1 AND renewal_key = $2";
     FIND_ANY_CSR = concat!("SELECT ", columns_with_certificates!(), " FROM custom_csrs WHERE id = $1");
     BEGIN_RENEWAL = concat!(
         "UPDATE custom_certificates SET renewal_state = 'due', renewal_leaf = $7, renewal_csr_id = $8, renewal_error = NULL WHERE ", as_read!()
     );
-    /// A trigger tells of it.
+    /// A trigger writes the event.
     REFUSE_RENEWAL = concat!(
         "UPDATE custom_certificates SET renewal_state = 'due', renewal_leaf = $7, renewal_csr_id = NULL, renewal_error = $8, renewal_told = $9, \
         renewal_handover_id = NULL, renewal_told_at = $10 WHERE ", as_read!()
     );
     /// Keeps an active custom CSR until the transaction ends.
     LOCK_ACTIVE_CSR = "UPDATE custom_csrs SET updated_at = updated_at WHERE id = $1 AND status = 'active'";
-    /// A trigger tells of it.
+    /// A trigger writes the event.
     ANNOUNCE_RENEWAL = concat!(
         "UPDATE custom_certificates SET renewal_state = 'csr_ready', renewal_told = $7, renewal_handover_id = $8, renewal_told_at = $9 WHERE ",
         as_read!()
     );
 }
 
-fn told(csr: Option<&CustomCsr>, error: Option<&str>) -> Result<String, StoreError> {
+/// The part of the event beside the certificate.
+fn event_data(csr: Option<&CustomCsr>, error: Option<&str>) -> Result<String, StoreError> {
     events::renewal_told(csr, error).map_err(|error| StoreError::Internal(error.to_string()))
 }
 
@@ -69,7 +71,7 @@ impl<DB: Dialect> Sql<DB> {
         rows.first().map(|row| Reader::<DB>(row).custom_csr()).transpose()
     }
 
-    /// Begins a renewal: whoever locks the row first.
+    /// Begins a renewal, if this process locks the row first.
     async fn mark_begun(&self, tx: &mut Lent<DB>, due: &DueRenewal, csr: CustomCsrId) -> Result<bool, StoreError> {
         if self.execute(tx, LOCK_POLICY, values![due.certificate.zone.to_string(), due.key.as_str()]).await? == 0 {
             return Ok(false);
@@ -123,12 +125,12 @@ impl<DB: Dialect> SqlStore<DB> {
                 return Ok(RenewalOutcome::NotYet);
             }
         };
-        // Nothing of this was done.
+        // This undoes all of it.
         drop(tx);
         self.refuse_renewal(due, &reason, now).await
     }
 
-    /// Leaves a renewal without a custom CSR for this reason, which the tenant is told once.
+    /// Records why a renewal has no custom CSR. The tenant gets an event about it, once.
     async fn refuse_renewal(&self, due: &DueRenewal, reason: &str, now: Timestamp) -> Result<RenewalOutcome, StoreError> {
         if due.refused.is_some() {
             return Ok(RenewalOutcome::Refused);
@@ -138,7 +140,7 @@ impl<DB: Dialect> SqlStore<DB> {
             return Ok(RenewalOutcome::Overtaken);
         }
         let mut values = due.as_read();
-        values.extend(values![due.leaf(), reason, told(None, Some(reason))?, now.micros()]);
+        values.extend(values![due.leaf(), reason, event_data(None, Some(reason))?, now.micros()]);
         if self.sql.execute(&mut tx, REFUSE_RENEWAL, values).await? == 0 {
             return Ok(RenewalOutcome::Overtaken);
         }
@@ -160,7 +162,7 @@ impl<DB: Dialect> SqlStore<DB> {
         }
         let Some(csr) = self.sql.find_any_csr(&mut tx, csr).await? else { return Ok(RenewalOutcome::Overtaken) };
         let mut values = due.as_read();
-        values.extend(values![told(Some(&csr), None)?, link.map(|link| link.id.to_string()), now.micros()]);
+        values.extend(values![event_data(Some(&csr), None)?, link.map(|link| link.id.to_string()), now.micros()]);
         if self.sql.execute(&mut tx, ANNOUNCE_RENEWAL, values).await? == 0 {
             return Ok(RenewalOutcome::Overtaken);
         }
