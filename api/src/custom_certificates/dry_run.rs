@@ -1,7 +1,5 @@
 //! `dry_run`: whether a request is only checked.
 
-use std::collections::BTreeSet;
-
 use poem::{Request, RequestBody};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
@@ -9,13 +7,12 @@ use poem_openapi::{
 };
 use shared::issue::Issue;
 
-use crate::http::query::{inline, out_of_range, schema};
+use crate::http::{
+    flag,
+    query::{inline, schema},
+};
 
-/// The end of the message that refuses a value.
-pub const MUST: &str = "be one of true, false";
-
-/// The query parameter: `true`, or else `false` or absent. An empty value is not the same as an absent one, unlike elsewhere, and several
-/// that differ are a fault: what is stored by mistake cannot be taken back.
+/// The query parameter.
 pub struct DryRun(Result<bool, Issue>);
 
 impl DryRun {
@@ -23,7 +20,7 @@ impl DryRun {
     ///
     /// # Errors
     ///
-    /// 1464 if it is another word, or empty, or both words.
+    /// 1464 if it is neither `true` nor `false`.
     pub fn is_set(self) -> Result<bool, Issue> {
         self.0
     }
@@ -44,37 +41,6 @@ impl<'a> ApiExtractor<'a> for DryRun {
     }
 
     async fn from_request(req: &'a Request, _: &mut RequestBody, options: ExtractParamOptions<()>) -> poem::Result<Self> {
-        Ok(Self(read(req.uri().query().unwrap_or_default(), options.name)))
-    }
-}
-
-/// Parses such a parameter.
-///
-/// # Errors
-///
-/// 1464, as [`DryRun::is_set`].
-pub fn read(query: &str, name: &'static str) -> Result<bool, Issue> {
-    let values: BTreeSet<_> = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name).map(|(_, value)| value).collect();
-    match values.iter().map(AsRef::as_ref).collect::<Vec<_>>()[..] {
-        [] | ["false"] => Ok(false),
-        ["true"] => Ok(true),
-        _ => Err(out_of_range(name, &values.into_iter().collect::<Vec<_>>().join(", "), MUST)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_is_absent_true_or_false_and_nothing_else() {
-        for (query, expected) in [("", false), ("dry_run=false", false), ("dry_run=true", true), ("dry_run=true&dry_run=true", true)] {
-            assert_eq!(read(query, "dry_run"), Ok(expected), "{query}");
-        }
-        let bad =
-            ["", "=", "=1", "=0", "=yes", "=TRUE", "=False", "=%20true", "=true&dry_run=false", "=false&dry_run=true", "=false&dry_run="];
-        for rest in bad {
-            assert!(read(&format!("x=1&dry_run{rest}"), "dry_run").is_err(), "{rest}");
-        }
+        Ok(Self(flag::parse(req.uri().query().unwrap_or_default(), options.name)))
     }
 }

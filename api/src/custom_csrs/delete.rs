@@ -19,12 +19,12 @@ use shared::{
 use super::{dto::TAG, find};
 use crate::{
     auth::{access::Access, caller::Permission::CustomCsrsWrite},
-    custom_certificates::dry_run::read,
     http::{
         deadline::Deadline,
         envelope::{Message, envelopes},
         error::ApiError,
         failure::{Failure, Operation},
+        flag,
         path::Path,
         payload::Json,
         query::{inline, schema},
@@ -45,8 +45,7 @@ envelopes! {
     DeletedCustomCsrResponse(DeletedCustomCsr) {}
 }
 
-/// `now`: whether the private key is destroyed at once. Parsed like `dry_run`, and for the same reason: what is destroyed by mistake does
-/// not come back.
+/// `now`: whether the private key is destroyed at once.
 struct Now(Result<bool, Issue>);
 
 impl<'a> ApiExtractor<'a> for Now {
@@ -64,7 +63,7 @@ impl<'a> ApiExtractor<'a> for Now {
     }
 
     async fn from_request(req: &'a Request, _: &mut RequestBody, options: ExtractParamOptions<()>) -> poem::Result<Self> {
-        Ok(Self(read(req.uri().query().unwrap_or_default(), options.name)))
+        Ok(Self(flag::parse(req.uri().query().unwrap_or_default(), options.name)))
     }
 }
 

@@ -17,14 +17,12 @@ use shared::{
 
 use crate::{
     auth::access::not_reached,
-    custom_certificates::{
-        dry_run,
-        refused::{named_csr_not_found, refused},
-    },
+    custom_certificates::refused::{named_csr_not_found, refused},
     custom_csrs::{delete::used_by, get::no_csr_yet, not_active::not_active},
     grants::{no_quota, quota_used_up},
     http::{
         error::ApiError,
+        flag,
         header::HeaderParameter,
         idempotency::IdempotencyHeader,
         pages::PerPage,
@@ -167,7 +165,7 @@ fn parameter_out_of_range(inputs: &[String]) -> Issue {
         return out_of_range("per_page", "100", &PerPage::must());
     }
     if let Some(name) = ["dry_run", "now"].into_iter().find(|name| has(name)) {
-        return out_of_range(name, "yes", dry_run::MUST);
+        return out_of_range(name, "yes", flag::MUST);
     }
     let spaced = [(HeaderName::from_static("idempotency-key"), HeaderValue::from_static("one two"))];
     let read = IdempotencyHeader::read(&HeaderMap::from_iter(spaced)).of("", b"");

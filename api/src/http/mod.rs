@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod error;
 pub mod etag;
 pub mod failure;
+pub mod flag;
 pub mod header;
 pub mod idempotency;
 pub mod lingering;
