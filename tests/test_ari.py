@@ -22,6 +22,9 @@ class Issuer:
 
     def __init__(self):
         self.asked, self.status, self.retry_after, self.window, self.directories = [], 200, None, None, 0
+        # Whether it answers at all.
+        self.is_open = threading.Event()
+        self.is_open.set()
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -31,6 +34,7 @@ class Issuer:
                     self.answer(200, {"newNonce": f"{issuer.url}/nonce", "renewalInfo": f"{issuer.url}/renewal-info"})
                 elif self.path.startswith("/renewal-info/"):
                     issuer.asked.append(self.path.removeprefix("/renewal-info/"))
+                    issuer.is_open.wait(60)
                     start, end = (moment.isoformat().replace("+00:00", "Z") for moment in issuer.window)
                     self.answer(issuer.status, {"suggestedWindow": {"start": start, "end": end}, "explanationURL": "https://acme.example/why"})
                 else:
@@ -55,15 +59,27 @@ class Issuer:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
+        self.is_open.set()
         self.server.shutdown()
         self.server.server_close()
 
 
 @pytest.fixture
-def issuer():
-    server = Issuer()
-    yield server
-    server.close()
+def new_issuer():
+    made = []
+
+    def make() -> Issuer:
+        made.append(Issuer())
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+@pytest.fixture
+def issuer(new_issuer):
+    return new_issuer()
 
 
 def certificate_id(pem: str) -> str:
@@ -151,6 +167,27 @@ def test_an_issuer_is_asked_in_time_and_its_window_renews(new_csrd, new_receiver
     about = [event["data"] for event in events if event["type"] == RENEW_NOW and event["data"]["id"] == stored["id"]]
     assert len(about) == 1 and datetime.fromisoformat(about[0]["renew_after"]) >= moved[0]
     assert shown()["renewal"] == "done"
+
+
+def test_an_issuer_that_lets_wait_holds_up_no_other(new_csrd, new_receiver, new_issuer):  # noqa: F811
+    silent, other = new_issuer(), new_issuer()
+    silent.is_open.clear()
+    settings = [f"{name}={server.url}/directory" for name, server in [("Silent Trust", silent), ("Other Trust", other)]]
+    csrd = new_csrd("--outbound-allow-private", "--sweep-interval", "1s", *LEAN, *(part for value in settings for part in ("--ari-directories", value)))
+    csrd.start()
+    zone, receiver = csrd.tenant(), new_receiver(tls=False)
+    hook(zone, receiver, RENEW_NOW)
+    certificates, authority = Certificates(zone), Authority(organization="Silent Trust")  # noqa: F811
+    for _ in range(4):
+        csr = active(zone)
+        for _ in range(20):
+            certificates.upload(csr["id"], authority.issue(csr["csr"], authority_key=True))
+    csr = active(zone)
+    other.window = (now() - timedelta(days=1), now() + timedelta(days=1))
+    stored = certificates.upload(csr["id"], Authority(organization="Other Trust").issue(csr["csr"], authority_key=True))
+    # Of the silent one, those that are asked about at once wait for ten seconds; eighty, one after the other, would take minutes.
+    wait_until(lambda: [data["id"] for data in receiver.of(RENEW_NOW)] == [stored["id"]], "the other one is asked, and its window told of", 45)
+    assert 0 < len(silent.asked) < 40
 
 
 @pytest.mark.parametrize(

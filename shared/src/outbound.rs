@@ -49,18 +49,36 @@ pub struct Answer {
 
 /// Why no request can be sent, or why it has no answer that counts: one line without the URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct OutboundError(String);
+#[error("{reason}")]
+pub struct OutboundError {
+    reason: String,
+    is_late: bool,
+}
 
 impl OutboundError {
+    fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_late: false }
+    }
+
     /// A target is not one, for this reason of [`Gate::target`].
     #[must_use]
     pub fn of_target(reason: &str) -> Self {
-        Self(format!("the URL {reason}"))
+        Self::new(format!("the URL {reason}"))
     }
 
     fn refused() -> Self {
-        Self("its host leads to an address that is not public".to_owned())
+        Self::new("its host leads to an address that is not public")
+    }
+
+    /// What was to come within this time.
+    fn late(what: &str, time: Duration) -> Self {
+        Self { is_late: true, ..Self::new(format!("no {what} came within {} s", time.as_secs_f64())) }
+    }
+
+    /// Whether the other side let us wait until the time was over: another request there would most likely wait as long.
+    #[must_use]
+    pub const fn is_late(&self) -> bool {
+        self.is_late
     }
 }
 
@@ -88,7 +106,7 @@ impl Outbound {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("csrd/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| OutboundError(format!("no TLS client can be made: {}", cause(&error))))?;
+            .map_err(|error| OutboundError::new(format!("no TLS client can be made: {}", cause(&error))))?;
         Ok(Self { client, gate, get_time: GET_TIME, post_time: POST_TIME })
     }
 
@@ -99,7 +117,7 @@ impl Outbound {
     /// [`OutboundError`] if there is no answer 200, not all of it in 10 s, or more than 1 MiB.
     pub async fn get(&self, url: &Url, accept: &str) -> Result<Vec<u8>, OutboundError> {
         let answer = async { whole(self.follow(url, accept).await?).await };
-        let late = |_| OutboundError(format!("no whole answer came within {} s", self.get_time.as_secs_f64()));
+        let late = |_| OutboundError::late("whole answer", self.get_time);
         tokio::time::timeout(self.get_time, answer).await.map_err(late)?
     }
 
@@ -112,14 +130,14 @@ impl Outbound {
         self.gate.check_literal(url)?;
         let answer = async {
             let request = self.client.get(url.clone()).header(header::ACCEPT, accept);
-            let response = request.send().await.map_err(|error| OutboundError(cause(&error)))?;
+            let response = request.send().await.map_err(|error| OutboundError::new(cause(&error)))?;
             if response.status() != StatusCode::OK {
-                return Err(OutboundError(format!("the answer has the status {}", response.status().as_u16())));
+                return Err(OutboundError::new(format!("the answer has the status {}", response.status().as_u16())));
             }
             let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
             Ok(Answer { body: whole(response).await?, retry_after })
         };
-        let late = |_| OutboundError(format!("no whole answer came within {} s", self.get_time.as_secs_f64()));
+        let late = |_| OutboundError::late("whole answer", self.get_time);
         tokio::time::timeout(self.get_time, answer).await.map_err(late)?
     }
 
@@ -141,9 +159,9 @@ impl Outbound {
     pub async fn post_bytes(&self, url: &Url, headers: HeaderMap, body: impl Into<Body>) -> Result<u16, OutboundError> {
         self.gate.check_literal(url)?;
         let request = self.client.post(url.clone()).headers(headers).body(body);
-        let late = |_| OutboundError(format!("no answer came within {} s", self.post_time.as_secs_f64()));
+        let late = |_| OutboundError::late("answer", self.post_time);
         let answer = tokio::time::timeout(self.post_time, request.send()).await.map_err(late)?;
-        answer.map(|response| response.status().as_u16()).map_err(|error| OutboundError(cause(&error)))
+        answer.map(|response| response.status().as_u16()).map_err(|error| OutboundError::new(cause(&error)))
     }
 
     async fn follow(&self, url: &Url, accept: &str) -> Result<Response, OutboundError> {
@@ -151,35 +169,35 @@ impl Outbound {
         for _ in 0..=REDIRECTS_MAX {
             self.gate.check_literal(&place)?;
             let request = self.client.get(place.clone()).header(header::ACCEPT, accept);
-            let response = request.send().await.map_err(|error| OutboundError(cause(&error)))?;
+            let response = request.send().await.map_err(|error| OutboundError::new(cause(&error)))?;
             match response.status() {
                 StatusCode::OK => return Ok(response),
                 status if status.is_redirection() => place = next(&place, &response)?,
-                status => return Err(OutboundError(format!("the answer has the status {}", status.as_u16()))),
+                status => return Err(OutboundError::new(format!("the answer has the status {}", status.as_u16()))),
             }
         }
-        Err(OutboundError(format!("it redirects more than {REDIRECTS_MAX} times")))
+        Err(OutboundError::new(format!("it redirects more than {REDIRECTS_MAX} times")))
     }
 }
 
 /// Where a redirect leads.
 fn next(place: &Url, response: &Response) -> Result<Url, OutboundError> {
     let location = response.headers().get(header::LOCATION).and_then(|location| place.join(location.to_str().ok()?).ok());
-    let location = location.ok_or_else(|| OutboundError(format!("the answer has the status {}", response.status().as_u16())))?;
+    let location = location.ok_or_else(|| OutboundError::new(format!("the answer has the status {}", response.status().as_u16())))?;
     if location.scheme() != "https" || location.host_str() != place.host_str() {
-        return Err(OutboundError("it redirects to another host, or not to HTTPS: give the URL where it ends".to_owned()));
+        return Err(OutboundError::new("it redirects to another host, or not to HTTPS: give the URL where it ends"));
     }
     Ok(location)
 }
 
 /// The body, unless it is too large.
 async fn whole(mut response: Response) -> Result<Vec<u8>, OutboundError> {
-    let too_large = || OutboundError(format!("the answer has over {BODY_MAX_BYTES} bytes"));
+    let too_large = || OutboundError::new(format!("the answer has over {BODY_MAX_BYTES} bytes"));
     if response.content_length().is_some_and(|length| length > BODY_MAX_BYTES as u64) {
         return Err(too_large());
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| OutboundError(cause(&error)))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| OutboundError::new(cause(&error)))? {
         if body.len() + chunk.len() > BODY_MAX_BYTES {
             return Err(too_large());
         }
@@ -189,8 +207,8 @@ async fn whole(mut response: Response) -> Result<Vec<u8>, OutboundError> {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, OutboundError> {
-    let certificates = Certificate::from_pem_bundle(pem).map_err(|_| OutboundError("it is not PEM".to_owned()))?;
-    if certificates.is_empty() { Err(OutboundError("it holds no certificate (PEM)".to_owned())) } else { Ok(certificates) }
+    let certificates = Certificate::from_pem_bundle(pem).map_err(|_| OutboundError::new("it is not PEM"))?;
+    if certificates.is_empty() { Err(OutboundError::new("it holds no certificate (PEM)")) } else { Ok(certificates) }
 }
 
 /// The innermost cause, which says most: `Connection refused`, `invalid peer certificate`.

@@ -1,6 +1,6 @@
 //! Asks the issuers of certificates when they want them renewed (ARI, RFC 9773).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use shared::{
     ari::{AriDirectory, RenewalInfo, ask_again, ask_again_after_error, renewal_info_url},
@@ -21,14 +21,46 @@ const BATCH: u32 = 100;
 const AT_ONCE: usize = 8;
 /// After this time, another process may ask about a certificate that a killed process took.
 const LEASE: Duration = Duration::from_mins(5);
-/// How long a directory is remembered, and how long an error.
+/// How long a directory is remembered, and that an issuer does not answer.
 const DIRECTORY_LIFE: Duration = Duration::from_hours(24);
-const NO_DIRECTORY_LIFE: Duration = Duration::from_mins(1);
+const SILENCE_LIFE: Duration = Duration::from_mins(1);
 
-/// The URL of a directory's renewalInfo, or why there is none, and until when that is remembered.
+/// Where the renewalInfo of an issuer is, or why it is not asked, and until when that is remembered.
 type Known = (Instant, Result<Url, String>);
 
-/// Asks issuers.
+/// An issuer that is asked.
+pub struct Issuer {
+    directory: AriDirectory,
+    known: Mutex<Option<Known>>,
+}
+
+impl Issuer {
+    /// One of which nothing is known yet.
+    #[must_use]
+    pub fn new(directory: AriDirectory) -> Self {
+        Self { directory, known: Mutex::default() }
+    }
+
+    /// Does not ask it for a while: each request would wait until its time is over, and the other issuers with it.
+    async fn rest(&self, reason: &str) {
+        *self.known.lock().await = Some((Instant::now() + SILENCE_LIFE, Err(reason.to_owned())));
+    }
+}
+
+/// Why an issuer said nothing of use.
+struct Trouble {
+    reason: String,
+    /// Whether the issuer was not asked, since it did not answer just now.
+    is_known: bool,
+}
+
+impl From<String> for Trouble {
+    fn from(reason: String) -> Self {
+        Self { reason, is_known: false }
+    }
+}
+
+/// Asks.
 pub struct Asker {
     /// Stores the certificates.
     pub store: Arc<dyn Store>,
@@ -36,12 +68,10 @@ pub struct Asker {
     pub clock: Arc<dyn Clock>,
     /// How requests are sent.
     pub settings: OutboundSettings,
-    /// The directories of the issuers to ask.
-    pub directories: Vec<AriDirectory>,
+    /// Whom to ask.
+    pub issuers: Vec<Issuer>,
     /// The time between two looks, if it is shorter than half a minute.
     pub interval: Duration,
-    /// What was found for each directory, by its URL.
-    pub known: Mutex<HashMap<String, Known>>,
 }
 
 impl Asker {
@@ -73,6 +103,7 @@ impl Asker {
             *is_new = false;
         }
         loop {
+            self.tell_renew_now().await?;
             let now = self.clock.now();
             let taken = self.store.take_unasked(BATCH, now.plus(LEASE), now).await?;
             let is_last = taken.len() < BATCH as usize;
@@ -87,9 +118,12 @@ impl Asker {
             }
             asking.join_all().await;
             if is_last || *stop.borrow() {
-                break;
+                return self.tell_renew_now().await;
             }
         }
+    }
+
+    async fn tell_renew_now(&self) -> Result<(), StoreError> {
         let told = self.store.tell_renew_now(self.clock.now()).await?;
         if told > 0 {
             tracing::info!(told, "issuers want certificates renewed now");
@@ -98,17 +132,16 @@ impl Asker {
     }
 
     async fn ask(self: Arc<Self>, outbound: Arc<Outbound>, unasked: Unasked) {
-        let directory = unasked.issued_by.as_ref().and_then(|issued| self.directories.iter().find(|directory| issued.is_at(directory)));
-        let (asked, next) = match (directory, &unasked.issued_by) {
-            (Some(directory), Some(by)) => match self.renewal_info(&outbound, directory, &by.certificate_id()).await {
+        let issuer = unasked.issued_by.as_ref().and_then(|issued| self.issuers.iter().find(|issuer| issued.is_at(&issuer.directory)));
+        let (asked, next) = match (issuer, &unasked.issued_by) {
+            (Some(issuer), Some(by)) => match self.renewal_info(&outbound, issuer, &by.certificate_id()).await {
                 Ok((info, retry_after)) => {
                     let moment = info.moment();
                     (Asked::Answered(info, moment), ask_again(retry_after.as_deref(), self.clock.now()))
                 }
-                Err(error) => {
+                Err(trouble) => {
                     let next = ask_again_after_error(unasked.errors + 1, self.clock.now());
-                    let (certificate_id, issuer) = (unasked.id, &directory.issuer);
-                    tracing::warn!(%certificate_id, issuer, error, next = next.rfc3339(), "an issuer did not say when it wants a certificate renewed");
+                    complain(&unasked, &issuer.directory.issuer, &trouble, &next.rfc3339());
                     (Asked::Failed, next)
                 }
             },
@@ -122,27 +155,36 @@ impl Asker {
     async fn renewal_info(
         &self,
         outbound: &Outbound,
-        directory: &AriDirectory,
+        issuer: &Issuer,
         certificate_id: &str,
-    ) -> Result<(RenewalInfo, Option<String>), String> {
-        let base = self.renewal_info_of(outbound, directory).await?;
+    ) -> Result<(RenewalInfo, Option<String>), Trouble> {
+        let base = self.renewal_info_of(outbound, issuer).await?;
         let place = format!("{}/{certificate_id}", base.as_str().trim_end_matches('/'));
         let place = Gate::new(self.settings.reach).target(&place).map_err(|reason| format!("its renewalInfo {reason}"))?;
-        let answer = outbound.ask(&place, "application/json").await.map_err(|error| error.to_string())?;
+        let answer = match outbound.ask(&place, "application/json").await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let reason = error.to_string();
+                if error.is_late() {
+                    issuer.rest(&reason).await;
+                }
+                return Err(reason.into());
+            }
+        };
         let info = RenewalInfo::parse(&answer.body).map_err(|reason| format!("the answer {reason}"))?;
         Ok((info, answer.retry_after))
     }
 
-    /// The URL of a directory's renewalInfo. One task asks; the others wait for its result.
-    async fn renewal_info_of(&self, outbound: &Outbound, directory: &AriDirectory) -> Result<Url, String> {
-        let mut known = self.known.lock().await;
-        if let Some((_, found)) = known.get(&directory.url).filter(|(until, _)| Instant::now() < *until) {
-            return found.clone();
+    /// Where the renewalInfo of an issuer is. One task asks; the others of this issuer wait for what it finds.
+    async fn renewal_info_of(&self, outbound: &Outbound, issuer: &Issuer) -> Result<Url, Trouble> {
+        let mut known = issuer.known.lock().await;
+        if let Some((_, found)) = known.as_ref().filter(|(until, _)| Instant::now() < *until) {
+            return found.clone().map_err(|reason| Trouble { reason, is_known: true });
         }
-        let found = self.find_renewal_info(outbound, directory).await;
-        let life = if found.is_ok() { DIRECTORY_LIFE } else { NO_DIRECTORY_LIFE };
-        known.insert(directory.url.clone(), (Instant::now() + life, found.clone()));
-        found
+        let found = self.find_renewal_info(outbound, &issuer.directory).await;
+        let life = if found.is_ok() { DIRECTORY_LIFE } else { SILENCE_LIFE };
+        *known = Some((Instant::now() + life, found.clone()));
+        Ok(found?)
     }
 
     async fn find_renewal_info(&self, outbound: &Outbound, directory: &AriDirectory) -> Result<Url, String> {
@@ -152,5 +194,15 @@ impl Asker {
         let answer = outbound.ask(&place, "application/json").await.map_err(of_directory)?;
         let url = renewal_info_url(&answer.body).map_err(|reason| format!("the directory {reason}"))?;
         gate.target(&url).map_err(|reason| format!("the renewalInfo of the directory {reason}"))
+    }
+}
+
+/// Says in the log what an issuer did not say; once for all certificates about which it is not asked while it does not answer.
+fn complain(unasked: &Unasked, issuer: &str, Trouble { reason, is_known }: &Trouble, next: &str) {
+    let certificate_id = unasked.id;
+    if *is_known {
+        tracing::debug!(%certificate_id, issuer, error = reason, next, "an issuer that does not answer was not asked");
+    } else {
+        tracing::warn!(%certificate_id, issuer, error = reason, next, "an issuer does not say when it wants a certificate renewed");
     }
 }

@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use ari::Asker;
+use ari::{Asker, Issuer};
 use deliver::Deliverer;
 use futures::future::join_all;
 use generate::Generator;
@@ -51,7 +51,7 @@ use shared::{
     storage::{Database, Store},
 };
 use tokio::{
-    sync::{Mutex, Notify, OnceCell, watch},
+    sync::{Notify, OnceCell, watch},
     task::JoinSet,
 };
 pub use trouble::Trouble;
@@ -279,9 +279,8 @@ fn look_after_certificates(
         store: Arc::clone(store),
         clock: Arc::clone(clock),
         settings: config.outbound.clone(),
-        directories: config.ari_directories.clone(),
+        issuers: config.ari_directories.iter().cloned().map(Issuer::new).collect(),
         interval,
-        known: Mutex::default(),
     };
     tasks.spawn(asker.run(stopped.clone()));
 }
