@@ -55,15 +55,15 @@ def fetch(url: str, data: bytes | None = None, headers: dict | None = None) -> t
         return error.code, error.headers, error.read().decode()
 
 
+def post(url: str, files: dict[str, bytes]) -> tuple[int, Message, str]:
+    boundary = uuid.uuid4().hex
+    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="a.crt"\r\n\r\n'.encode() + file for name, file in files.items()]
+    return fetch(url, b"\r\n".join([*parts, f"--{boundary}--\r\n".encode()]), {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+
+
 def bring(url: str, *, text: str = "", file: bytes = b"") -> tuple[int, Message, str]:
     """As a browser sends the form."""
-    boundary = uuid.uuid4().hex
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.crt"\r\n\r\n'.encode() + file,
-        f'--{boundary}\r\nContent-Disposition: form-data; name="certificate"\r\n\r\n{text}'.encode(),
-        f"--{boundary}--\r\n".encode(),
-    ]
-    return fetch(url, b"\r\n".join(parts), {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+    return post(url, {"file": file, "certificate": text.encode()})
 
 
 def chain(csr: dict, **options) -> str:
@@ -135,6 +135,8 @@ def test_the_page_shows_what_to_do_and_reaches_nothing_else(zone):
         assert fetch(link["url"] + other)[0] == 404
     status, headers, file = fetch(link["url"] + "/csr")
     assert status == 200 and headers["Content-Disposition"] == 'attachment; filename="www.acme-widgets.com.csr"'
+    assert (headers["Cache-Control"], headers["Referrer-Policy"]) == ("no-store", "no-referrer")
+    assert "default-src 'none'" in headers["Content-Security-Policy"] and "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     assert file == csr["csr"]
     # Opened once, however often it was.
     assert audit(zone) == [("handover_create", "api"), ("handover_open", "handover")]
@@ -145,15 +147,27 @@ def test_the_page_shows_what_to_do_and_reaches_nothing_else(zone):
     assert handovers(zone, csr, "GET").result[0]["opened_at"] is not None
 
 
-@pytest.mark.parametrize("form", ["text", "PEM", "DER"])
-def test_a_certificate_that_is_brought_is_stored_and_ends_the_link(zone, form, tmp_path):
+def der(pem: str) -> bytes:
+    """The leaf alone."""
+    return subprocess.run(["openssl", "x509", "-outform", "DER"], input=pem.encode(), capture_output=True, check=True).stdout
+
+
+# What somebody brings: of a browser, of another page whose form has a text field alone, or of curl.
+FORMS = {
+    "text": lambda url, pem: bring(url, text=pem),
+    "PEM": lambda url, pem: bring(url, file=pem.encode()),
+    "DER": lambda url, pem: bring(url, file=der(pem)),
+    "text around PEM that is not UTF-8": lambda url, pem: bring(url, file="friendlyName: Müller\n".encode("latin-1") + pem.encode()),
+    "DER in the field of the text": lambda url, pem: post(url, {"certificate": der(pem)}),
+    "text without a file": lambda url, pem: fetch(url, urllib.parse.urlencode({"certificate": pem}).encode()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_certificate_that_is_brought_is_stored_and_ends_the_link(zone, form):
     csr = active(zone)
-    link, pem = made(zone, csr), chain(csr)
-    if form == "DER":
-        der = subprocess.run(["openssl", "x509", "-outform", "DER"], input=pem.encode(), capture_output=True, check=True).stdout
-        status, _, page = bring(link["url"], file=der)
-    else:
-        status, _, page = bring(link["url"], **({"text": pem} if form == "text" else {"file": pem.encode()}))
+    link = made(zone, csr)
+    status, _, page = FORMS[form](link["url"], chain(csr))
     assert status == 201 and "The certificate is stored" in page
     (certificate,) = zone.get(csr["id"])["custom_certificate_ids"]
     assert Certificates(zone).get(certificate)["custom_csr_id"] == csr["id"]

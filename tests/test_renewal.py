@@ -173,6 +173,24 @@ def deliveries_of(zone: Tenant) -> list[dict]:
 CERTIFICATES = 12
 
 
+def test_the_certificate_that_is_to_be_renewed_does_not_end_the_link_that_renews_it(new_csrd, new_receiver):  # noqa: F811
+    csrd = new_csrd("--public-url", PUBLIC_URL, "--outbound-allow-private", "--sweep-interval", "1s", *LEAN).start()
+    zone, receiver, authority = csrd.tenant(), new_receiver(tls=False), Authority()  # noqa: F811
+    hook(zone, receiver, DUE)
+    policy(zone, "PUT", {"key": "reuse", "at": 0.5})
+    csr, certificates = active(zone), Certificates(zone)
+    old = authority.issue(csr["csr"], begins=timedelta(days=-80), ends=timedelta(days=10))
+    stored = certificates.upload(csr["id"], old)
+    url = wait_until(lambda: receiver.of(DUE), "the renewal is told of", 60)[0]["handover_url"]
+    # It has the same key: whoever picks the wrong file is told so, and still has the link.
+    for again in (old, old + authority.pem):
+        refused = bring(csrd, url, again)
+        assert refused.status_code == 422 and "stored already" in refused.text and "bring the new one" in refused.text
+    assert certificates.get(stored["id"])["renewal"] == "csr_ready"
+    assert bring(csrd, url, authority.issue(csr["csr"])).status_code == 201
+    assert certificates.get(stored["id"])["renewal"] == "done"
+
+
 def test_renewals_go_on_while_workers_are_killed_and_each_is_told_once(new_cluster, new_receiver):  # noqa: F811
     cluster = new_cluster(apis=1, workers=0)
     cluster.apis[0].stop()

@@ -1,11 +1,14 @@
-//! The body that the page's form sends (`multipart/form-data`, RFC 7578).
+//! What the page's form sends (`multipart/form-data`, RFC 7578), or one of another page that has a text field alone
+//! (`application/x-www-form-urlencoded`).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures::stream;
+use url::form_urlencoded;
 
-/// The certificate: the file, or the text if there is no file. Somebody who picks a file after a text was refused means the file.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The certificate that was brought: the file, or, without one, the text. Somebody who comes back to a text that was refused, and picks a
+/// file instead, means the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Form {
     /// In the form of an upload: text as it was sent, other bytes as base64.
     pub certificate: String,
@@ -18,12 +21,17 @@ pub struct Form {
 impl Form {
     /// Parses a body, or returns `None` if it is not such a form.
     pub async fn read(content_type: &str, body: Vec<u8>) -> Option<Self> {
+        if is_urlencoded(content_type) {
+            let text = form_urlencoded::parse(&body).filter(|(name, _)| name == "certificate").last();
+            let text = text.map(|(_, text)| text.into_owned()).unwrap_or_default();
+            return Some(Self { certificate: text.clone(), is_of_file: false, text });
+        }
         let boundary = multer::parse_boundary(content_type).ok()?;
         let mut parts = multer::Multipart::new(stream::iter([Ok::<_, std::io::Error>(Bytes::from(body))]), boundary);
         let (mut text, mut file) = (String::new(), Bytes::new());
         while let Some(part) = parts.next_field().await.ok()? {
             match part.name() {
-                Some("certificate") => text = String::from_utf8_lossy(&part.bytes().await.ok()?).into_owned(),
+                Some("certificate") => text = as_text(&part.bytes().await.ok()?),
                 Some("file") => file = part.bytes().await.ok()?,
                 _ => {}
             }
@@ -34,7 +42,16 @@ impl Form {
     }
 }
 
-/// A file in the form of an upload. Windows also writes text in UTF-16, with a byte order mark.
+fn is_urlencoded(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+/// What a block of PEM begins with.
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+
+/// A file as uploads take it. Windows writes text in UTF-16, too, and says so in the first two bytes; and what stands around the blocks of PEM
+/// may be in any encoding of its own.
 fn as_text(file: &[u8]) -> String {
     let units = |of: fn([u8; 2]) -> u16| file[2..].as_chunks().0.iter().map(|pair| of(*pair)).collect::<Vec<_>>();
     match file {
@@ -45,6 +62,7 @@ fn as_text(file: &[u8]) -> String {
     let text = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     match std::str::from_utf8(text) {
         Ok(text) if !text.contains('\0') => text.to_owned(),
+        _ if text.windows(PEM_BEGIN.len()).any(|part| part == PEM_BEGIN) => String::from_utf8_lossy(text).into_owned(),
         _ => STANDARD.encode(file),
     }
 }
@@ -81,6 +99,19 @@ mod tests {
         for file in [&b"caf\xc3\xa9"[..], b"\xef\xbb\xbfcaf\xc3\xa9", b"\xff\xfec\0a\0f\0\xe9\0", b"\xfe\xff\0c\0a\0f\0\xe9"] {
             assert_eq!(as_text(file), "caf\u{e9}");
         }
+        assert_eq!(
+            as_text(b"friendlyName: caf\xe9\n-----BEGIN CERTIFICATE-----"),
+            "friendlyName: caf\u{fffd}\n-----BEGIN CERTIFICATE-----"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_form_without_a_file_may_be_sent_as_a_query_is() {
+        let text = Form { certificate: "a b+\n".into(), is_of_file: false, text: "a b+\n".into() };
+        for content_type in ["application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded; charset=UTF-8"] {
+            assert_eq!(Form::read(content_type, b"x=1&certificate=a+b%2B%0A".to_vec()).await, Some(text.clone()));
+        }
+        assert_eq!(Form::read("application/x-www-form-urlencoded", b"x=1".to_vec()).await, Some(Form::default()));
     }
 
     #[tokio::test]

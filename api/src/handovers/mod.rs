@@ -1,8 +1,7 @@
 //! Hand-over links: whoever has one can read one custom CSR and bring one certificate for it, without an account. One operation a file, and
 //! the page of a link.
 
-mod answers;
-mod certificate;
+pub mod bring;
 pub mod create;
 pub mod dto;
 pub mod form;
