@@ -2,11 +2,15 @@
 
 use serde::de::IgnoredAny;
 
-use super::json::{Json, without_mark};
+use super::{
+    handover::EXPIRES_IN,
+    json::{Json, without_mark},
+};
 use crate::{
     codes::ErrorCode,
     custom_certificate::{BundleMethod, CertificateType},
     issue::Issue,
+    renewal::RenewalKey,
 };
 
 /// The issues of a body, with a hint on each 1400: where broken JSON breaks, or the type that a member must have.
@@ -75,6 +79,8 @@ fn member(pointer: &str, body: &[u8]) -> String {
         "/sans" | "/events" => "an array of strings".to_owned(),
         "/enabled" => "true or false".to_owned(),
         "/at" => "a number over 0 and under 1".to_owned(),
+        "/expires_in" => format!("a whole number from {} to {}", EXPIRES_IN.start(), EXPIRES_IN.end()),
+        "/key" => one_of(RenewalKey::ALL.iter().map(|word| word.as_str())),
         "/priority" => format!("a whole number from 0 to {}", u16::MAX),
         "/bundle_method" => one_of(BundleMethod::ALL.iter().map(|word| word.as_str())),
         "/type" => one_of(CertificateType::ALL.iter().map(|word| word.as_str())),
@@ -159,6 +165,9 @@ mod tests {
         ] {
             assert_eq!(hint(body, Some(pointer)), expected);
         }
+        let body = r#"{"expires_in":"3600","key":5}"#;
+        assert_eq!(hint(body, Some("/expires_in")), "/expires_in must be a whole number from 3600 to 2592000, and is a string.");
+        assert_eq!(hint(body, Some("/key")), "/key must be one of reuse, new.");
         assert_eq!(hint(r#"{"sans":"a.com"}"#, Some("/sans")), "/sans must be an array of strings, and is a string.");
         assert_eq!(hint(r#"{"sans":{}}"#, Some("/sans")), "/sans must be an array of strings, and is an object.");
     }
