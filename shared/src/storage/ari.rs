@@ -1,5 +1,7 @@
 //! ARI: which certificates to ask the issuers about, what they answered, and the events when their windows begin.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{
@@ -7,7 +9,7 @@ use super::{
     engine::{Reader, statements, values},
 };
 use crate::{
-    ari::RenewalInfo,
+    ari::{ASK_AGAIN, RenewalInfo},
     clock::Timestamp,
     ids::CustomCertificateId,
     x509::certificate::{issued_by, leaf_details},
@@ -56,14 +58,16 @@ pub trait AriStore: Send + Sync {
     async fn tell_renew_now(&self, now: Timestamp) -> Result<u64, StoreError>;
 }
 
+/// How far apart the clocks of two processes may be.
+const CLOCKS_APART: Duration = Duration::from_hours(24);
 /// Rows that one statement changes.
 const BATCH: i64 = 500;
 
 statements! {
-    /// Up to `$2` certificates that are valid at `$1`, and are to be asked about then.
+    /// Up to `$2` certificates that are valid at `$1`, and are to be asked about then. A time after `$3` is one that no clock that was right wrote.
     FIND_UNASKED = "SELECT id, chain_pem, modified_at, ari_leaf, ari_next_at, ari_failures FROM custom_certificates \
-        WHERE (ari_next_at IS NULL OR ari_next_at <= $1) AND not_after > $1 LIMIT $2";
-    /// What the row says about another leaf is forgotten.
+        WHERE (ari_next_at IS NULL OR ari_next_at <= $1 OR ari_next_at > $3) AND not_after > $1 LIMIT $2";
+    /// What is known of another leaf is forgotten.
     TAKE_UNASKED = "UPDATE custom_certificates SET ari_next_at = $4, ari_leaf = $5, \
         ari_failures = CASE WHEN ari_leaf = $5 THEN ari_failures ELSE 0 END, \
         ari_window_start = CASE WHEN ari_leaf = $5 THEN ari_window_start END, \
@@ -105,7 +109,8 @@ impl<DB: Dialect> Reader<'_, DB> {
 impl<DB: Dialect> AriStore for SqlStore<DB> {
     async fn take_unasked(&self, limit: u32, until: Timestamp, now: Timestamp) -> Result<Vec<Unasked>, StoreError> {
         let mut taken = Vec::new();
-        for row in &self.sql.rows(FIND_UNASKED, values![now.micros(), i64::from(limit)]).await? {
+        let latest = now.plus(ASK_AGAIN.1).plus(CLOCKS_APART);
+        for row in &self.sql.rows(FIND_UNASKED, values![now.micros(), i64::from(limit), latest.micros()]).await? {
             let unasked = match Reader::<DB>(row).unasked() {
                 Ok(unasked) => unasked,
                 // An unreadable row must not hold up the others.

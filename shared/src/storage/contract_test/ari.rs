@@ -133,3 +133,17 @@ async fn of_another_leaf_nothing_is_known_and_it_is_asked_about_at_once() {
     assert_eq!(found(&*store, &zone, id).await.renewal.after, None);
     assert_eq!(store.tell_renew_now(at).await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_time_that_a_wrong_clock_wrote_keeps_no_certificate_from_being_asked_about() {
+    let (_test, store) = database().await;
+    let zone = granted(&*store, 10).await;
+    let csr = active(&*store, &zone, 1).await;
+    let id = uploaded(&*store, &zone, csr).await;
+    let at = now();
+    let unasked = taken(&*store, at).await.remove(0);
+    store.end_asking(&unasked, &answer(at.plus(DAY * 60)), at.plus(DAY * 3)).await.unwrap();
+    assert!(taken(&*store, at).await.is_empty(), "it was asked about for the longest time that there is");
+    store.end_asking(&unasked, &Asked::Failed, at.plus(DAY * 3_650)).await.unwrap();
+    assert_eq!(taken(&*store, at).await.iter().map(|unasked| unasked.id).collect::<Vec<_>>(), [id]);
+}
