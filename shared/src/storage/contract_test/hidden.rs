@@ -69,7 +69,7 @@ async fn audited(store: &dyn Store) -> Vec<(String, Via)> {
 }
 
 /// The rows of both tables, and what the scope counts of them.
-async fn check_counts(test: &TestDatabase) {
+pub(super) async fn check_counts(test: &TestDatabase) {
     for (counted, rows) in [("hidden", "FROM hidden_custom_csrs"), ("used + beside_quota - hidden", "FROM custom_csrs")] {
         let counted = test.number(&format!("SELECT CAST(SUM({counted}) AS BIGINT) FROM scopes")).await;
         assert_eq!(counted, test.number(&format!("SELECT COUNT(*) {rows}")).await, "{rows}");

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::{
     certificates::{active, certificate, chain, tomorrow},
     database, generated, granted,
+    hidden::check_counts,
     webhooks::{told, webhook},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     handover::{NewHandover, Secret},
     ids::{CustomCertificateId, CustomCsrId, HandoverId, IncidentId, Scope},
     incident::{IncidentStatus, Progress, Rekey},
-    storage::{AuditQuery, Deletion, NewIncident, PlannedCertificate, Store, Successor, TURN_MAX, Turn, Turned, Woken},
+    storage::{AuditQuery, Deletion, NewIncident, PlannedCertificate, Restoration, Store, Successor, TURN_MAX, Turn, Turned, Woken},
     testing::{account, actor, now, zone},
 };
 
@@ -198,6 +199,52 @@ async fn the_place_in_the_quota_goes_with_the_last_of_those_that_share_it_in_wha
             assert_eq!(store.delete_custom_csr(&scope, all[gone], &actor(), now()).await.unwrap(), Deletion::Deleted);
             assert_eq!(quota_used(&*store, &scope).await, place, "{order:?}");
         }
+    }
+}
+
+/// A custom CSR, and the one that a plan made of it. No certificate uses them.
+async fn pair(store: &dyn Store, scope: &Scope, spki: u8) -> [CustomCsrId; 2] {
+    let old = active(store, scope, spki).await;
+    let certificate = uploaded(store, scope, old, spki, tomorrow()).await;
+    let id = started(store, plan(store).await, None).await;
+    run(store, id).await;
+    assert!(store.delete_certificate(scope, certificate, &actor(), now()).await.unwrap());
+    [old, rekeys(store, id).await[0].new_custom_csr_id.unwrap()]
+}
+
+#[tokio::test]
+async fn those_that_share_a_place_in_the_quota_share_it_while_they_are_hidden_too() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 5).await;
+    let used = async || {
+        check_counts(&test).await;
+        quota_used(&*store, &scope).await
+    };
+    let hide = async |id| store.hide_custom_csr(&scope, id, tomorrow(), &actor(), now()).await.unwrap();
+    let restore = async |id| store.restore_custom_csr(&scope, id, 100, &actor(), now()).await.unwrap();
+    let destroy = async |id| store.destroy_custom_csr(&scope, id, &actor(), now()).await.unwrap();
+    for places in [(0, 1), (1, 0)] {
+        let ids = pair(&*store, &scope, 1).await;
+        let (first, other) = (ids[places.0], ids[places.1]);
+        assert_eq!(used().await, 1);
+        assert_eq!((hide(first).await, used().await), (Deletion::Deleted, 1));
+        assert!(matches!(restore(first).await, Restoration::Restored(_)));
+        assert_eq!(used().await, 1);
+        assert_eq!((hide(first).await, hide(other).await, used().await), (Deletion::Deleted, Deletion::Deleted, 1));
+        assert_eq!((store.destroy_due(tomorrow()).await.unwrap(), used().await), (2, 0));
+
+        let ids = pair(&*store, &scope, 1).await;
+        let (first, other) = (ids[places.0], ids[places.1]);
+        assert_eq!(hide(first).await, Deletion::Deleted);
+        assert_eq!((destroy(other).await, used().await), (Deletion::Deleted, 1), "the hidden one has the place");
+        assert!(matches!(restore(first).await, Restoration::Restored(_)));
+        assert_eq!(used().await, 1);
+        assert_eq!((hide(first).await, destroy(first).await, used().await), (Deletion::Deleted, Deletion::Deleted, 0));
+
+        let [old, new] = pair(&*store, &scope, 1).await;
+        assert_eq!((hide(old).await, hide(new).await), (Deletion::Deleted, Deletion::Deleted));
+        assert_eq!((destroy(new).await, used().await), (Deletion::Deleted, 1));
+        assert_eq!((destroy(old).await, used().await), (Deletion::Deleted, 0));
     }
 }
 
