@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use poem::{
-    IntoResponse, Response,
+    Response,
     http::{HeaderName, HeaderValue, StatusCode, header},
 };
 use shared::{clock::Timestamp, codes::ErrorCode};
@@ -12,6 +12,9 @@ use super::{
     template::{State, Values},
 };
 use crate::{http::error::ApiError, state::AppState};
+
+/// The policy that all answers have: they load nothing, and cannot be framed.
+pub const NOTHING: &str = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 impl Absent {
     /// The page of a link that shows nothing.
@@ -72,35 +75,35 @@ pub fn failed(state: &AppState, error: &ApiError) -> Response {
     response.set_body(text);
     response.set_status(status);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    discreet(response, HeaderValue::from_static(NOTHING))
+}
+
+/// An answer with this policy, which sends no referrer, and which search engines do not index.
+pub fn discreet(mut response: Response, policy: HeaderValue) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex"));
     response
 }
 
-/// A page that may load nothing, cannot be framed, and sends no referrer.
+/// A page that loads nothing but its own style, and sends its form nowhere else.
 pub fn page(state: &AppState, status: StatusCode, values: &Values<'_>) -> Response {
     let mut octets = [0; 16];
     if aws_lc_rs::rand::fill(&mut octets).is_err() {
         return failed(state, &ErrorCode::Internal.into());
     }
     let nonce = URL_SAFE_NO_PAD.encode(octets);
-    match state.handovers.template.render(&Values { nonce: &nonce, ..*values }) {
-        Ok(html) => {
-            let policy = format!(
-                "default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-            );
-            Response::builder()
-                .status(status)
-                .content_type("text/html; charset=utf-8")
-                .header(header::CONTENT_SECURITY_POLICY, policy)
-                .header(header::REFERRER_POLICY, "no-referrer")
-                .header(HeaderName::from_static("x-robots-tag"), "noindex")
-                .body(html)
-                .into_response()
-        }
+    let html = match state.handovers.template.render(&Values { nonce: &nonce, ..*values }) {
+        Ok(html) => html,
         Err(error) => {
             tracing::error!(error, "the page of a hand-over link cannot be made");
-            failed(state, &ErrorCode::Internal.into())
+            return failed(state, &ErrorCode::Internal.into());
         }
-    }
+    };
+    let policy = format!("{NOTHING}; style-src 'nonce-{nonce}'; img-src data:; form-action 'self'");
+    let Ok(policy) = HeaderValue::try_from(policy) else { return failed(state, &ErrorCode::Internal.into()) };
+    discreet(Response::builder().status(status).content_type("text/html; charset=utf-8").body(html), policy)
 }
 
 /// A time, for people: `2026-12-31 23:59 UTC`.

@@ -49,6 +49,10 @@ pub async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, for
     let certificates = matcher.read(&sent).await?;
     let bundle_method = present.as_ref().map_or(BundleMethod::Ubiquitous, |present| present.bundle_method);
     let (chain, warnings) = matcher.check(csr, certificates, bundle_method, &sent).await?;
+    // With the same key, the old certificate fits as well as the new one: it would end the link, and renew nothing.
+    if let Some(present) = present.as_ref().filter(|present| present.chain.leaf.fingerprint_sha256 == chain.chain.leaf.fingerprint_sha256) {
+        return Err(not_renewed(present.id));
+    }
     // Corrections are of no interest here.
     let remarkable =
         warnings.iter().filter(|warning| !matches!(warning.code, WarningCode::OrderChanged | WarningCode::CertificatesLeftOut));
@@ -78,6 +82,8 @@ pub async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, for
     match refusal {
         None => Ok(Some(stored)),
         Some(CertificateRefusal::HandoverEnded) => Ok(None),
+        // Whoever has only the link has no contract to ask about.
+        Some(CertificateRefusal::NotGranted) => Err(csr_not_found()),
         Some(refusal) => Err(refused(refusal, csr_not_found)),
     }
 }
@@ -86,4 +92,10 @@ pub async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, for
 fn csr_not_found() -> ApiError {
     let reason = "of this link cannot be used now: ask whoever sent you the link";
     Issue::at(ErrorCode::CertificateCsrNotFound, "/certificate").because(reason).into()
+}
+
+/// 1482 for the certificate that the link renews.
+fn not_renewed(id: CustomCertificateId) -> ApiError {
+    let hint = "If it is to be renewed, bring the new one, which the CA issued for the CSR of step 1.";
+    Issue::at(ErrorCode::CertificateStored, "/certificate").because(id.to_string()).hinting(hint).into()
 }

@@ -1,7 +1,8 @@
 //! Hand-over links: whoever has one can read one custom CSR and bring one certificate for it, without an account. One operation a file, and
 //! the page of a link.
 
-pub mod bring;
+mod answers;
+mod certificate;
 pub mod create;
 pub mod dto;
 pub mod form;

@@ -1,6 +1,6 @@
 //! Renewals: each begins when it is due, by its policy, makes one custom CSR where it wants one, and is told of once, whoever looks and however often.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -194,6 +194,30 @@ async fn with_a_new_key_it_is_rekeyed_once_whoever_looks_and_told_of_when_the_cu
     assert_eq!(status(&*store, &zone, id).await, RenewalStatus::Done);
     // The custom CSR that was replaced is free.
     assert_eq!(store.delete_custom_csr(&zone, csr, &actor(), at).await.unwrap(), crate::storage::Deletion::Deleted);
+}
+
+#[tokio::test]
+async fn a_custom_csr_that_was_told_of_and_deleted_is_followed_by_another_one_after_a_while() {
+    let (test, store) = database().await;
+    let zone = granted(&*store, 10).await;
+    let csr = active(&*store, &zone, 1).await;
+    let id = uploaded(&*store, &zone, csr, 1).await;
+    policy(&*store, &zone, RenewalKey::New).await;
+    let (hook, point) = (hooked(&*store, &zone).await, now().plus(DAY * 50));
+    step(&*store, &only_due(&*store, point).await, point).await;
+    let first = made(&*store, &test, csr, 2).await;
+    step(&*store, &only_due(&*store, point).await, point).await;
+    store.delete_custom_csr(&zone, first, &actor(), point).await.unwrap();
+    assert!(all_due(&*store, point.plus(Duration::from_mins(59))).await.is_empty());
+
+    let later = point.plus(Duration::from_hours(1));
+    assert_eq!(step(&*store, &only_due(&*store, later).await, later).await, RenewalOutcome::Done);
+    assert_eq!(status(&*store, &zone, id).await, RenewalStatus::Due);
+    let second = made(&*store, &test, csr, 3).await;
+    assert_eq!(step(&*store, &only_due(&*store, later).await, later).await, RenewalOutcome::Done);
+    assert_eq!((status(&*store, &zone, id).await, all_due(&*store, later.plus(DAY)).await.len()), (RenewalStatus::CsrReady, 0));
+    let told: BTreeSet<_> = told(&*store, hook).await.iter().map(|data| data["custom_csr"]["id"].as_str().map(str::to_owned)).collect();
+    assert_eq!(told, BTreeSet::from([first, second].map(|id| Some(id.to_string()))));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The time after which another custom CSR is made for one that failed.
+/// The time after which another custom CSR is made for one that failed, or, counted from when the tenant was told of it, for one that was deleted.
 const RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// A renewal whose next step can be done.
@@ -54,15 +54,16 @@ statements! {
     /// The next `$3` certificates with IDs after `$1` that may have a step to do at `$2`; the caller checks that. Those that had expired
     /// when the policy was set are not in use.
     MAY_BE_DUE = concat!(
-        "SELECT ", listed_columns!(), ", renewal_csr_id, renewal_error, renewal_key, fraction, csr_status, csr_updated_at, ari_window_start \
-        FROM custom_certificates \
+        "SELECT ", listed_columns!(), ", renewal_csr_id, renewal_error, renewal_key, fraction, csr_status, csr_updated_at, ari_window_start, \
+        renewal_told_at FROM custom_certificates \
         JOIN (SELECT scope AS policy_scope, renewal_key, fraction, created_at AS policy_made_at FROM renewal_policies) AS policies \
         ON policy_scope = scope \
         LEFT JOIN (SELECT id AS csr_id, status AS csr_status, updated_at AS csr_updated_at FROM custom_csrs) AS renewing \
         ON csr_id = renewal_csr_id \
         WHERE id > $1 AND EXISTS (SELECT 1 FROM scopes WHERE scopes.scope = policy_scope AND scopes.granted = 1) \
         AND COALESCE(csr_status, '') <> 'pending' AND not_after >= policy_made_at \
-        AND (renewal_state = 'due' OR not_before IS NULL OR described_at IS NULL OR described_at <> modified_at \
+        AND (renewal_state = 'due' OR (renewal_state = 'csr_ready' AND csr_status IS NULL) \
+        OR not_before IS NULL OR described_at IS NULL OR described_at <> modified_at \
         OR (COALESCE(renewal_leaf, '') <> fingerprint_sha256 AND (ari_window_start <= CAST($2 AS BIGINT) \
         OR not_after - CAST(fraction AS DOUBLE PRECISION) * (not_after - not_before) <= CAST($2 AS BIGINT) + 1000000))) \
         ORDER BY id LIMIT $3"
@@ -81,7 +82,7 @@ impl<DB: Dialect> Reader<'_, DB> {
         };
         let is_begun = certificate.renewal.status == RenewalStatus::Due;
         let step = match certificate.renewal.status {
-            RenewalStatus::CsrReady => None,
+            RenewalStatus::CsrReady => self.step_of_told(now)?,
             RenewalStatus::Due => self.step_of_begun(now)?,
             RenewalStatus::None | RenewalStatus::Done => {
                 let point = self.parsed("fraction", Fraction::parse)?.point(certificate.chain.leaf.not_before, certificate.chain.not_after);
@@ -93,6 +94,13 @@ impl<DB: Dialect> Reader<'_, DB> {
         let Some(step) = step else { return Ok(None) };
         let refused = if is_begun { self.optional_text("renewal_error")? } else { None };
         Ok(Some(DueRenewal { key: self.parsed("renewal_key", RenewalKey::parse)?, certificate, step, refused, read }))
+    }
+
+    /// The step after the tenant was told: none, unless the custom CSR was deleted. Then no certificate can come for it.
+    fn step_of_told(&self, now: Timestamp) -> Result<Option<RenewalStep>, StoreError> {
+        let told_at = Timestamp::from_micros(self.optional_int("renewal_told_at")?.unwrap_or_default());
+        let is_gone = self.optional_text("csr_status")?.is_none();
+        Ok((is_gone && told_at.plus(RETRY_AFTER) <= now).then_some(RenewalStep::Begin))
     }
 
     /// The step after the first. If the custom CSR is gone or failed, another one is made.
