@@ -97,7 +97,7 @@ statements! {
     FIND_HANDOVER = concat!("SELECT ", columns!(), " FROM handovers WHERE secret_sha256 = $1");
     OPEN_HANDOVER = "UPDATE handovers SET opened_at = $2 WHERE id = $1 AND opened_at IS NULL AND used_at IS NULL AND revoked_at IS NULL";
     /// Of two certificates that come at the same time, one uses the link.
-    USE_HANDOVER = "UPDATE handovers SET used_at = $2 WHERE id = $1 AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2";
+    USE_HANDOVER = "UPDATE handovers SET used_at = $2 WHERE id = $1 AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2 RETURNING scope";
 }
 
 impl<DB: Dialect> Reader<'_, DB> {
@@ -137,19 +137,19 @@ impl<DB: Dialect> Sql<DB> {
         self.record(tx, &NewEntry::handover(Action::HandoverCreate, new.id, scope), actor, now).await
     }
 
-    /// Ends a link by the certificate that comes through it, or returns false if it has already ended.
+    /// Ends a link by the certificate that comes through it; false if it is over already. The certificate of a zone may use an account's custom
+    /// CSR: the audit entry is in the scope of the link, as that of its begin is.
     pub(in crate::storage) async fn use_handover(
         &self,
         tx: &mut Lent<DB>,
         id: HandoverId,
-        scope: &Scope,
         actor: &Actor,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        if self.execute(tx, USE_HANDOVER, values![id.to_string(), now.micros()]).await? == 0 {
-            return Ok(false);
-        }
-        self.record(tx, &NewEntry::handover(Action::HandoverUse, id, scope), actor, now).await?;
+        let used = self.fetch(tx, USE_HANDOVER, values![id.to_string(), now.micros()]).await?;
+        let Some(row) = used.first() else { return Ok(false) };
+        let scope = Reader::<DB>(row).scope()?;
+        self.record(tx, &NewEntry::handover(Action::HandoverUse, id, &scope), actor, now).await?;
         Ok(true)
     }
 }

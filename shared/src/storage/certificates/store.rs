@@ -97,7 +97,7 @@ impl<DB: Dialect> Sql<DB> {
             return Ok(Some(refusal));
         }
         if let Some(handover) = new.handover
-            && !self.use_handover(&mut tx, handover, &new.zone, actor, now).await?
+            && !self.use_handover(&mut tx, handover, actor, now).await?
         {
             return Ok(Some(CertificateRefusal::HandoverEnded));
         }
@@ -188,7 +188,7 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
                 let locked = self.sql.fetch(&mut tx, LOCK_CERTIFICATE, values.clone()).await?;
                 let Some(old) = locked.first() else { return Ok(Replacement::NotFound) };
                 if let Some(handover) = change.handover
-                    && !self.sql.use_handover(&mut tx, handover, zone, actor, now).await?
+                    && !self.sql.use_handover(&mut tx, handover, actor, now).await?
                 {
                     return Ok(Replacement::Refused(CertificateRefusal::HandoverEnded));
                 }

@@ -10,7 +10,7 @@ use super::{
     database, granted,
 };
 use crate::{
-    audit::Action,
+    audit::{Action, Entry},
     custom_csr::Status,
     handover::{NewHandover, Secret},
     ids::{CustomCsrId, HandoverId, Scope},
@@ -18,7 +18,7 @@ use crate::{
         AuditQuery, CertificateChange, CertificateRefusal, Deletion, HANDOVER_KEPT_AFTER, HANDOVERS_KEPT, HandoverCreation,
         MAX_HANDOVERS_OF_CSR, NewCertificate, Replacement, Store,
     },
-    testing::{actor, now, zone},
+    testing::{account, actor, now, zone},
 };
 
 fn link(csr: CustomCsrId) -> NewHandover {
@@ -43,16 +43,21 @@ fn through(new: NewCertificate, link: &NewHandover) -> NewCertificate {
     NewCertificate { handover: Some(link.id), ..new }
 }
 
-/// What was done to links.
-async fn actions(store: &dyn Store) -> Vec<(String, String)> {
+/// The audit entries of links.
+async fn audited(store: &dyn Store) -> Vec<Entry> {
     let mut run = store.read_audit(AuditQuery::default()).await.unwrap();
-    let (mut actions, mut entries) = (Vec::new(), run.next().await.unwrap());
+    let (mut all, mut entries) = (Vec::new(), run.next().await.unwrap());
     while !entries.is_empty() {
-        actions.extend(entries.iter().map(|entry| (entry.action.clone(), entry.resource.clone())));
+        all.extend(entries);
         entries = run.next().await.unwrap();
     }
-    actions.retain(|(_, resource)| resource.starts_with("handover/"));
-    actions
+    all.retain(|entry| entry.resource.starts_with("handover/"));
+    all
+}
+
+/// What was done to links.
+async fn actions(store: &dyn Store) -> Vec<(String, String)> {
+    audited(store).await.into_iter().map(|entry| (entry.action, entry.resource)).collect()
 }
 
 #[tokio::test]
@@ -151,6 +156,25 @@ async fn a_link_renews_a_certificate_in_place_once() {
     assert_eq!((renewed.id, renewed.custom_csr_id), (present.id, new));
     assert_eq!(renew(2).await, Replacement::Refused(CertificateRefusal::HandoverEnded));
     assert_eq!(store.find_certificate(&zone, present.id).await.unwrap().unwrap().chain, renewed.chain, "it stays");
+}
+
+#[tokio::test]
+async fn what_becomes_of_an_accounts_link_is_recorded_in_the_account_where_it_began() {
+    let (_test, store) = database().await;
+    let (zone, account) = (granted(&*store, 10).await, account("a1"));
+    store.grant_scope(&account, None, Some(5), &actor(), now()).await.unwrap();
+    store.grant_scope(&zone, Some(account.id()), Some(5), &actor(), now()).await.unwrap();
+    let (old, new) = (active(&*store, &account, 1).await, active(&*store, &account, 2).await);
+    let present = certificate(&zone, chain(old, 1, tomorrow()));
+    assert_eq!(store.accept_certificate(&present, &actor(), now()).await.unwrap(), None);
+    let link = NewHandover { replaces: Some(present.id), ..link(new) };
+    assert_eq!(store.create_handover(&account, &link, &actor(), now()).await.unwrap(), HandoverCreation::Created);
+    let change = CertificateChange { chain: Some(chain(new, 2, tomorrow())), handover: Some(link.id), ..CertificateChange::default() };
+    let replaced = store.replace_certificate(&zone, present.id, &change, &actor(), now()).await.unwrap();
+    assert!(matches!(replaced, Replacement::Replaced(_)));
+    let entries = audited(&*store).await;
+    assert_eq!(entries.iter().map(|entry| entry.action.as_str()).collect::<Vec<_>>(), ["handover_create", "handover_use"]);
+    assert!(entries.iter().all(|entry| entry.scope == (&account).into()), "{entries:?}");
 }
 
 #[tokio::test]
