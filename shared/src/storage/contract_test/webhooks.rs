@@ -1,6 +1,6 @@
 //! Webhooks, and what they are told: every event once, in the transaction of what it reports.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 
@@ -14,7 +14,9 @@ use crate::{
     events::{self, STALE_AFTER},
     ids::{CustomCsrId, Scope, WebhookId},
     seal::{MasterKey, Sealer},
-    storage::{Attempt, CertificateChange, Due, NewWebhook, Replacement, Resealed, Retirement, Store, WebhookChange, WebhookCreation},
+    storage::{
+        Attempt, CertificateChange, Deletion, Due, NewWebhook, Replacement, Resealed, Retirement, Store, WebhookChange, WebhookCreation,
+    },
     testing::{account, actor, now, zone},
     webhook::{DELIVERIES_SHOWN, DeliveryStatus, GIVEN_UP_MAX, WEBHOOKS_MAX},
     webhook_secret::WebhookKey,
@@ -190,6 +192,33 @@ async fn an_active_custom_csr_without_a_certificate_is_stale_once() {
     }
     assert_eq!(told(&*store, hook).await, [event("custom_csr.stale", &stale)]);
     assert_ne!(pending, stale);
+}
+
+#[tokio::test]
+async fn a_custom_csr_that_had_a_certificate_is_stale_when_it_has_had_none_for_as_long() {
+    let (test, store) = database().await;
+    let zone = granted(&*store, 10).await;
+    let hook = webhook(&*store, &zone, &["custom_csr.stale"]).await;
+    let (deleted, moved, other) = (active(&*store, &zone, 1).await, active(&*store, &zone, 2).await, active(&*store, &zone, 3).await);
+    let mut ids = Vec::new();
+    for (csr, spki) in [(deleted, 1), (moved, 2)] {
+        let new = certificate(&zone, chain(csr, spki, now().plus(DAY * 90)));
+        assert_eq!(store.accept_certificate(&new, &actor(), now()).await.unwrap(), None);
+        ids.push(new.id);
+    }
+    // They are old.
+    let micros = (STALE_AFTER + DAY).as_micros();
+    test.execute(&format!("UPDATE custom_csrs SET created_at = created_at - {micros} WHERE id <> '{other}'")).await;
+    assert!(store.delete_certificate(&zone, ids[0], &actor(), now()).await.unwrap());
+    let change = CertificateChange { chain: Some(chain(other, 3, now().plus(DAY * 90))), ..CertificateChange::default() };
+    assert!(matches!(store.replace_certificate(&zone, ids[1], &change, &actor(), now()).await.unwrap(), Replacement::Replaced(_)));
+    store.tell_time(now().plus(STALE_AFTER).minus(DAY)).await.unwrap();
+    assert_eq!(told(&*store, hook).await, []);
+    store.tell_time(now().plus(STALE_AFTER + DAY)).await.unwrap();
+    let told: BTreeSet<_> = told(&*store, hook).await.into_iter().collect();
+    assert_eq!(told, BTreeSet::from([deleted, moved].map(|csr| event("custom_csr.stale", &csr))));
+    assert_eq!(store.delete_custom_csr(&zone, deleted, &actor(), now()).await.unwrap(), Deletion::Deleted);
+    assert_eq!(test.number("SELECT COUNT(*) FROM freed_custom_csrs").await, 1);
 }
 
 #[tokio::test]

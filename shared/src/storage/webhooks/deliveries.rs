@@ -143,12 +143,14 @@ statements! {
     /// Tells of certificate `$1`, unless somebody did or it was replaced meanwhile: a trigger writes it down.
     TELL_EXPIRY = "UPDATE custom_certificates SET expiry_told_until = $2, expiry_told_at = $3 \
         WHERE id = $1 AND not_after = $4 AND COALESCE(expiry_told_until, uploaded_at) < $2";
-    /// Tells of up to `$3` custom CSRs that were accepted before `$1`: a trigger writes it down.
+    /// Tells of up to `$3` custom CSRs that were accepted before `$1`, and lost their last certificate before then too, if they had one: a trigger
+    /// writes it down.
     TELL_STALE = concat!(
         "UPDATE custom_csrs SET stale_told_at = $2 WHERE status = 'active' AND stale_told_at IS NULL AND id IN \
          (SELECT id FROM custom_csrs WHERE status = 'active' AND stale_told_at IS NULL AND created_at < $1 AND scope IN ",
         told_scopes!(),
-        " AND NOT EXISTS (SELECT 1 FROM custom_certificates WHERE custom_csr_id = custom_csrs.id) ORDER BY id LIMIT $3)"
+        " AND NOT EXISTS (SELECT 1 FROM custom_certificates WHERE custom_csr_id = custom_csrs.id) \
+         AND NOT EXISTS (SELECT 1 FROM freed_custom_csrs WHERE custom_csr_id = custom_csrs.id AND freed_at >= $1) ORDER BY id LIMIT $3)"
     );
     PURGE_DELIVERIES = "DELETE FROM deliveries WHERE id IN (SELECT id FROM (SELECT id, status, \
         row_number() OVER (PARTITION BY webhook_id ORDER BY occurred_at DESC, id DESC) AS place FROM deliveries) AS placed \
