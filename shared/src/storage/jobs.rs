@@ -39,8 +39,13 @@ statements! {
     pub(super) WAITING_BESIDE = "SELECT others.id, others.job_id FROM custom_csrs AS this JOIN custom_csrs AS others \
         ON others.status = 'pending' AND others.key_type = this.key_type AND others.job_id = this.job_id \
         WHERE this.id = $1 AND others.id <> $1 AND others.starts = 0";
-    /// Unless someone else just did.
-    REPLACE_JOB = concat!("UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND job_id = $3 AND ", is_pending!());
+    /// Unless someone else just did. A row that another transaction has is passed over: it is being deleted or made, or the sweep finds it. Whoever
+    /// waited for it, and has one that the other waits for, would wait for ever: those that share a job may all be deleted at the same time.
+    REPLACE_JOB {
+        sqlite: concat!("UPDATE custom_csrs SET job_id = $2 WHERE id = $1 AND job_id = $3 AND ", is_pending!()),
+        postgres: concat!("UPDATE custom_csrs SET job_id = $2 WHERE id = (SELECT id FROM custom_csrs WHERE id = $1 AND job_id = $3 AND ",
+            is_pending!(), " FOR NO KEY UPDATE SKIP LOCKED)"),
+    };
 }
 
 /// Whether rows that are accepted together share a job: where a key is made in no time, enqueuing a job costs more than the key. One that

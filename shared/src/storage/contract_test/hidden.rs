@@ -260,6 +260,31 @@ async fn those_that_share_the_job_of_a_hidden_one_get_others() {
 }
 
 #[tokio::test]
+async fn those_that_share_a_job_are_all_deleted_at_the_same_time() {
+    let (test, store) = database().await;
+    let scope = granted(&*store, 100).await;
+    for _ in 0..5 {
+        let mut ids = Vec::new();
+        for _ in 0..8 {
+            ids.push(accept(&*store, &scope).await);
+        }
+        test.execute("UPDATE custom_csrs SET job_id = (SELECT MIN(job_id) FROM custom_csrs)").await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for (place, id) in ids.into_iter().enumerate() {
+            let (store, scope) = (Arc::clone(&store), scope.clone());
+            tasks.spawn(async move {
+                match place % 2 {
+                    0 => store.delete_custom_csr(&scope, id, &actor(), now()).await,
+                    _ => store.hide_custom_csr(&scope, id, end(), &actor(), now()).await,
+                }
+            });
+        }
+        let deletions = tasks.join_all().await;
+        assert!(deletions.iter().all(|deletion| matches!(deletion, Ok(Deletion::Deleted))), "{deletions:?}");
+    }
+}
+
+#[tokio::test]
 async fn hidden_records_are_sealed_anew_and_keep_their_master_key_from_being_forgotten() {
     const NEW: &str = "fedcba9876543210";
     let (_test, store) = database().await;
