@@ -235,19 +235,30 @@ def test_the_environment_sets_what_options_do_not(new_csrd, tmp_path):
     assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.parametrize("name", ["issuer", "audience", "zones-claim", "accounts-claim", "scope-claim"])
+def test_an_empty_setting_of_tokens_is_a_bad_one_and_not_one_that_no_token_meets(tmp_path, name):
+    variable = f"CSRD_JWT_{name.upper().replace('-', '_')}"
+    for arguments, env in [((f"--jwt-{name}=",), {}), ((), {variable: ""})]:
+        done = run("serve", "--listen", "127.0.0.1:0", *arguments, cwd=tmp_path, env=env)
+        refused(done, 2, f"--jwt-{name}")
+    assert list(tmp_path.iterdir()) == []
+
+
 COMMANDS_ON_A_DATABASE = [
     ["zone", "grant", "z", "--quota", "1"], ["zone", "revoke", "z"], ["zone", "list"], ["account", "grant", "a"], ["account", "list"],
-    ["certificate", "list"], ["certificate", "export", "0" * 32, "--out", "out"], ["audit"], ["keys", "check"], ["backup", "copy.db"],
+    ["certificate", "list"], ["certificate", "export", "0" * 32, "--out", "out"], ["certificate", "sync", "--out-root", "out"], ["audit"],
+    ["keys", "check"], ["keys", "status"], ["incident", "status"], ["incident", "plan", "--host", "*"], ["erase", "--zone", "z", "--yes"],
+    ["backup", "copy.db"],
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS_ON_A_DATABASE, ids=" ".join)
 def test_a_command_in_a_wrong_directory_says_that_there_is_no_database_and_makes_nothing(tmp_path, command):
     done = run(*command, cwd=tmp_path)
-    refused(done, 1, "there is no database ./csrd-data/csrd.db: give --data-dir or --database-url", "csrd-data/master.key")
+    refused(done, 1, "there is no database ./csrd-data/csrd.db: give --data-dir or --database-url")
     assert list(tmp_path.iterdir()) == []
     done = run(*command, "--database-url", f"sqlite:{tmp_path}/other.db", cwd=tmp_path)
-    refused(done, 1, "other.db", "master.key")
+    refused(done, 1, f"there is no database {tmp_path}/other.db")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -259,7 +270,7 @@ def test_a_command_on_a_file_without_csrds_tables_makes_none(tmp_path, content):
         database.executescript(content)
     for command in COMMANDS_ON_A_DATABASE:
         done = run(*command, "--database-url", f"sqlite:{path}", cwd=tmp_path)
-        refused(done, 1, f"there is no database {path}: give --data-dir or --database-url", "master.key")
+        refused(done, 1, f"there is no database {path}: give --data-dir or --database-url")
         with closing(sqlite3.connect(path)) as database:
             names = [name for (name,) in database.execute("SELECT name FROM sqlite_schema")]
         assert names == (["theirs"] if content else [])
@@ -273,7 +284,7 @@ def test_a_command_on_a_server_without_csrds_tables_makes_none(tmp_path):
         # `backup` copies SQLite alone.
         for command in COMMANDS_ON_A_DATABASE[:-1]:
             done = run(*command, "--database-url", url, cwd=tmp_path)
-            refused(done, 1, f"there is no database {url.replace('csrd@', '')}: give --data-dir or --database-url", "master.key")
+            refused(done, 1, f"there is no database {url.replace('csrd@', '')}: give --data-dir or --database-url")
         made = "SELECT count(*) FROM pg_namespace JOIN pg_class ON relnamespace = pg_namespace.oid WHERE nspname IN ('public', 'apalis')"
         assert server.sql(name, made).strip() == "0"
         assert list(tmp_path.iterdir()) == []

@@ -110,10 +110,12 @@ async fn list(args: &CertificateListArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    check_master_key(&args.database)?;
     let database = args.database.open().await?;
     let order = Order { id: args.id, out: &args.out, options: &args.options, force: args.force };
-    let exported = order.run(&args.database, &*database.store).await;
+    let exported = match check_master_key(&args.database) {
+        Ok(()) => order.run(&args.database, &*database.store).await,
+        refused => refused,
+    };
     database.close().await;
     exported?;
     Ok(ExitCode::SUCCESS)

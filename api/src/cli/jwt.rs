@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use api::auth::{JwtSettings, KeySource, jwks_url, signing::Secret};
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use shared::outbound::Url;
 
 use super::{bad_setting, settings::duration};
@@ -28,19 +28,19 @@ pub struct JwtArgs {
     #[arg(long, env = "CSRD_JWT_SECRET_FILE", hide_env_values = true, value_name = "FILE")]
     jwt_secret_file: Option<PathBuf>,
     /// Demand this `iss` in tokens
-    #[arg(long, env = "CSRD_JWT_ISSUER", hide_env_values = true)]
+    #[arg(long, env = "CSRD_JWT_ISSUER", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     jwt_issuer: Option<String>,
     /// Demand this `aud` in tokens
-    #[arg(long, env = "CSRD_JWT_AUDIENCE", hide_env_values = true)]
+    #[arg(long, env = "CSRD_JWT_AUDIENCE", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     jwt_audience: Option<String>,
     /// The claim with the zones that a token reaches
-    #[arg(long, env = "CSRD_JWT_ZONES_CLAIM", hide_env_values = true, default_value = "zones")]
+    #[arg(long, env = "CSRD_JWT_ZONES_CLAIM", hide_env_values = true, value_parser = NonEmptyStringValueParser::new(), default_value = "zones")]
     jwt_zones_claim: String,
     /// The claim with the accounts that a token reaches
-    #[arg(long, env = "CSRD_JWT_ACCOUNTS_CLAIM", hide_env_values = true, default_value = "accounts")]
+    #[arg(long, env = "CSRD_JWT_ACCOUNTS_CLAIM", hide_env_values = true, value_parser = NonEmptyStringValueParser::new(), default_value = "accounts")]
     jwt_accounts_claim: String,
     /// The claim with the permissions: a string of words, or an array of strings; without `scope` a token's `scp` counts
-    #[arg(long, env = "CSRD_JWT_SCOPE_CLAIM", hide_env_values = true, default_value = "scope")]
+    #[arg(long, env = "CSRD_JWT_SCOPE_CLAIM", hide_env_values = true, value_parser = NonEmptyStringValueParser::new(), default_value = "scope")]
     jwt_scope_claim: String,
     /// How far the clocks of issuer and service may differ
     #[arg(long, env = "CSRD_JWT_LEEWAY", hide_env_values = true, value_parser = duration, default_value = "60s")]

@@ -14,7 +14,7 @@ pub struct OutboundArgs {
     /// Root certificates (PEM) that the service trusts, beside the system's, where it sends requests itself
     #[arg(long, env = "CSRD_OUTBOUND_CA_FILE", hide_env_values = true, value_name = "FILE")]
     outbound_ca_file: Option<PathBuf>,
-    /// Let webhooks lead to private and other special addresses, and to a loopback address without TLS
+    /// Let webhooks and --ari-directories lead to private and other special addresses, and to a loopback address without TLS
     #[arg(long, env = "CSRD_OUTBOUND_ALLOW_PRIVATE", hide_env_values = true, value_parser = BoolishValueParser::new())]
     outbound_allow_private: bool,
 }

@@ -56,7 +56,6 @@ pub struct SyncArgs {
 
 /// Exports until SIGTERM or SIGINT.
 pub async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
-    check_master_key(&args.database)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stop, mut stopped) = watch::channel(false);
     tokio::spawn(async move {
@@ -67,6 +66,10 @@ pub async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
         stop.send_replace(true);
     });
     let database = args.database.open().await?;
+    if let Err(refused) = check_master_key(&args.database) {
+        database.close().await;
+        return Err(refused);
+    }
     let mut follower = Follower { args, store: &*database.store, known: HashMap::new(), stopped: stopped.clone() };
     while !*stopped.borrow() {
         if let Err(error) = follower.look().await {
