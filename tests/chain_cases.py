@@ -4,15 +4,20 @@ Each function below is a case of chain_cases.json: it takes a Workshop and retur
 with what they are about: the form in which certificates come, the chain and its signatures, or something other."""
 import base64
 import functools
+import json
 import re
 import textwrap
+import urllib.parse
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
 
 import mint
-from mint import CA, DAY, basic_constraints, bits, block, extended_key_usage, extension, integer, key_usage, name, now, octets, oid, pem, seq, spki, text, tlv
+from mint import (
+    CA, DAY, HASHES, algorithm, basic_constraints, bits, block, extended_key_usage, extension, integer, key_usage, name, now, octets, oid, pem, seq, sign,
+    spki, text, tlv, when,
+)  # fmt: skip
 
 USUAL = {"bc": basic_constraints(False), "ku": key_usage(0), "eku": extended_key_usage(mint.SERVER_AUTH)}
 
@@ -919,6 +924,855 @@ def chain_fifth_of_the_lifetime(w):
 
 def chain_13_days_of_a_year(w):
     return w.usual(begin=now() - 352 * DAY, end=now() + 13 * DAY)
+
+
+# Forms that programs and people between the CA and here make of a text
+
+def form_null_characters_between_lines(w):
+    return w.usual().replace("\n", "\n\0") + "\0"
+
+
+def form_utf_16_read_as_latin_1(w):
+    """A file of PowerShell, read byte by byte."""
+    return w.usual().encode("utf-16").decode("latin-1")
+
+
+def form_byte_order_mark_read_as_latin_1(w):
+    return ("\ufeff" + w.usual()).encode().decode("latin-1")
+
+
+def form_json_three_times(w):
+    return json.dumps(json.dumps(w.usual()))
+
+
+def form_slashes_of_json(w):
+    """As PHP writes them."""
+    return json.dumps(w.usual()).replace("/", "\\/")
+
+
+def form_plus_signs_by_number(w):
+    """As .NET writes them."""
+    return json.dumps(w.usual()).replace("+", "\\u002B")
+
+
+def form_lines_that_a_shell_goes_on_with(w):
+    return w.usual().replace("\n", "\\\n")
+
+
+def form_marks_of_direction(w):
+    """Copied from a dialog of Windows."""
+    return w.usual().replace("\n", "\u200e\n")
+
+
+def form_line_separators(w):
+    return w.usual().replace("\n", "\u2028")
+
+
+def form_one_line_of_base64(w):
+    blocks = (f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(der).decode()}\n-----END CERTIFICATE-----\n" for der in (w.leaf(), w.sub_der))
+    return "".join(blocks)
+
+
+def form_no_line_end_between_blocks(w):
+    return pem(w.leaf()).rstrip() + pem(w.sub_der)
+
+
+def form_no_padding(w):
+    return w.usual().replace("=", "")
+
+
+def form_indented_in_yaml(w):
+    return "tls.crt: |\n" + "".join(f"  {line}\n" for line in w.usual().splitlines())
+
+
+def form_answer_of_s_client(w):
+    return f"Certificate chain\n 0 s:CN = x\n   i:CN = y\n{pem(w.leaf())} 1 s:CN = y\n{pem(w.sub_der)}---\nServer certificate\nsubject=CN = x\n"
+
+
+def form_trusted_certificate_with_all_settings(w):
+    settings = seq(seq(oid(mint.SERVER_AUTH)), tlv(0xA0, oid(mint.CLIENT_AUTH)), text("an alias"), octets(b"key"))
+    return block(w.leaf() + settings, "TRUSTED CERTIFICATE") + block(w.sub_der, "TRUSTED CERTIFICATE")
+
+
+def form_pkcs7_of_a_signed_message(w):
+    """With its content, a signer, a CRL and an attribute certificate."""
+    content = seq(oid("1.2.840.113549.1.7.1"), tlv(0xA0, octets(b"a message")))
+    digests = tlv(0x31, seq(oid("2.16.840.1.101.3.4.2.1")))
+    signed = seq(integer(1), digests, content, tlv(0xA0, tlv(0xA2, seq()), w.leaf(), w.sub_der), tlv(0xA1, seq(seq())), tlv(0x31, seq(integer(1))))
+    return block(seq(oid("1.2.840.113549.1.7.2"), tlv(0xA0, signed)), "PKCS7")
+
+
+def form_pkcs7_root_first(w):
+    return block(_pkcs7(w, w.root_der, w.sub_der, w.leaf()), "PKCS7")
+
+
+def form_pkcs7_of_cas_alone(w):
+    return block(_pkcs7(w, w.sub_der, w.root_der), "PKCS7")
+
+
+def form_pkcs7_of_data(w):
+    return block(seq(oid("1.2.840.113549.1.7.1"), tlv(0xA0, octets(b"x"))), "PKCS7")
+
+
+def form_pkcs7_cut_off(w):
+    return block(_pkcs7(w, w.leaf(), w.sub_der)[:-200], "PKCS7")
+
+
+def form_base64_of_pem(w):
+    """A secret of Kubernetes."""
+    return base64.b64encode(w.usual().encode()).decode()
+
+
+def form_x5c(w):
+    return json.dumps([base64.b64encode(der).decode() for der in (w.leaf(), w.sub_der)])
+
+
+def form_url_encoded_in_a_form(w):
+    return urllib.parse.quote_plus(w.usual())
+
+
+def form_plus_signs_lost_in_a_form(w):
+    """With a serial whose base64 has one."""
+    return w.usual(serial=tlv(2, b"\x7b\xef\xbe\xfb\xef\xbe")).replace("+", " ")
+
+
+def form_quoted_in_a_mail(w):
+    return "".join(f"> {line}\n" for line in w.usual().splitlines())
+
+
+def form_lines_of_html(w):
+    return w.usual().replace("\n", "<br>")
+
+
+def form_four_dashes(w):
+    return w.usual().replace("-----", "----")
+
+
+def form_begin_line_of_leaf_lost(w):
+    return w.usual().split("\n", 1)[1]
+
+
+def form_begin_line_of_intermediate_lost(w):
+    return pem(w.leaf()) + pem(w.sub_der).split("\n", 1)[1]
+
+
+def form_a_dash_lost_between_blocks(w):
+    return pem(w.leaf()) + pem(w.sub_der)[1:]
+
+
+def form_end_line_of_leaf_lost(w):
+    return pem(w.leaf()).replace("-----END CERTIFICATE-----\n", "") + pem(w.sub_der)
+
+
+def form_lines_lost(w):
+    lines = pem(w.leaf()).splitlines()
+    return "\n".join([*lines[:5], lines[-1]])
+
+
+def form_a_character_changed(w):
+    lines = pem(w.leaf()).splitlines()
+    return "\n".join([*lines[:5], "*" + lines[5][1:], *lines[6:]])
+
+
+def form_bytes_after_the_end(w):
+    return pem(w.leaf() + b"\0\0", w.sub_der)
+
+
+def form_two_certificates_in_a_block(w):
+    return pem(w.leaf() + w.sub_der)
+
+
+def form_a_page_of_html(w):
+    return "<html><body>Please log in</body></html>"
+
+
+def form_the_csr_without_a_label(w):
+    return "".join(w.csr_pem.splitlines()[1:-1])
+
+
+def form_public_key(w):
+    return block(w.public, "PUBLIC KEY") + w.usual()
+
+
+def form_public_key_labelled_certificate(w):
+    return block(w.public)
+
+
+def form_private_key_without_its_begin_line(w):
+    return w.usual() + _private_key().decode().split("\n", 1)[1]
+
+
+def form_private_key_with_other_spaces(w):
+    return w.usual() + _private_key().decode().replace("PRIVATE KEY", "PRIVATE\u00a0 KEY")
+
+
+def form_private_key_in_utf_16(w):
+    return (w.usual() + _private_key().decode()).encode("utf-16").decode("latin-1")
+
+
+def form_private_key_in_json(w):
+    return json.dumps(w.usual() + _private_key().decode())
+
+
+def form_private_key_url_encoded(w):
+    return urllib.parse.quote(w.usual() + _private_key().decode())
+
+
+def form_private_key_url_encoded_in_a_form(w):
+    return urllib.parse.quote_plus(_private_key().decode() + w.usual())
+
+
+def form_private_key_of_pgp(w):
+    return w.usual() + "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOY\n=abcd\n-----END PGP PRIVATE KEY BLOCK-----\n"
+
+
+def form_private_key_of_openssh(w):
+    key = ed25519.Ed25519PrivateKey.generate()
+    return w.usual() + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()).decode()
+
+
+def form_base64_of_a_private_key_in_pem(w):
+    return _lines(_private_key())
+
+
+def form_private_key_labelled_certificate_after_the_csr(w):
+    return w.csr_pem + block(_private_key(encoding=serialization.Encoding.DER))
+
+
+# Chains of other shapes
+
+def _levels(w, count):
+    """A leaf and so many CAs above it, the last of them not self-issued."""
+    cas = [CA(f"Acme Level {n}") for n in range(count + 1)]
+    return [w.leaf(cas[0]), *(above.authority(ca) for ca, above in zip(cas, cas[1:]))]
+
+
+def chain_of_six(w):
+    return pem(*_levels(w, 5))
+
+
+def chain_of_ten_reversed(w):
+    return pem(*reversed(_levels(w, 9)))
+
+
+def chain_of_eleven(w):
+    return pem(*_levels(w, 10))
+
+
+def chain_key_identifiers_that_differ(w):
+    sub = CA("Acme Issuing CA 30")
+    identifier = extension("2.5.29.14", octets(b"\2" * 20))
+    return pem(w.leaf(sub, more=[mint.authority_key_identifier(b"\1" * 20)]), w.root.authority(sub, more=[identifier]))
+
+
+def chain_issuer_and_serial_of_another(w):
+    return w.usual(more=[extension("2.5.29.35", seq(tlv(0xA1, tlv(0xA4, name(O="Somebody else"))), tlv(0x82, b"\5")))])
+
+
+def chain_expired_and_reissued_intermediate(w):
+    sub = CA("Acme Issuing CA 31")
+    return pem(w.leaf(sub), w.root.authority(sub, begin=now() - 900 * DAY, end=now() - DAY), w.root.authority(sub))
+
+
+def chain_intermediate_that_lasts_comes_second(w):
+    """The first one is valid, and ends before the leaf."""
+    sub = CA("Acme Issuing CA 32")
+    return pem(w.leaf(sub), w.root.authority(sub, end=now() + 10 * DAY), w.root.authority(sub))
+
+
+def chain_sha1_intermediate_beside_its_successor(w):
+    sub = CA("Acme Issuing CA 33")
+    return pem(w.leaf(sub), w.root.authority(sub, how="sha1"), w.root.authority(sub), w.root_der)
+
+
+def chain_ca_whose_old_key_signed_the_new_one(w):
+    old, new = CA("Acme Issuing CA 34"), CA("Acme Issuing CA 34")
+    return pem(w.leaf(new), old.authority(new), w.root.authority(old), w.root_der)
+
+
+def chain_broken_between_two_cas(w):
+    middle, namesake, sub = CA("Acme Middle CA 3"), CA("Acme Middle CA 3"), CA("Acme Issuing CA 35")
+    return pem(w.leaf(sub), middle.authority(sub), w.root.authority(namesake), w.root_der)
+
+
+def chain_leaf_with_another_signature(w):
+    leaf = w.leaf()
+    return pem(leaf[:-1] + bytes([leaf[-1] ^ 1]), w.sub_der)
+
+
+def chain_leaf_with_other_content(w):
+    return pem(w.leaf().replace(b"www.acme", b"www.acne"), w.sub_der)
+
+
+def chain_second_intermediate_expired(w):
+    root, middle, sub = CA("Acme Deep Root 3"), CA("Acme Middle CA 4"), CA("Acme Issuing CA 36")
+    return pem(w.leaf(sub), middle.authority(sub), root.authority(middle, begin=now() - 99 * DAY, end=now() - DAY), root.root())
+
+
+def _signed_by(w, key, how="sha256"):
+    sub = CA("Acme Issuing CA 37", key, how)
+    return pem(w.leaf(sub), w.root.authority(sub), w.root_der)
+
+
+def chain_p384(w):
+    return _signed_by(w, ec.generate_private_key(ec.SECP384R1()), "sha384")
+
+
+def chain_p521(w):
+    return _signed_by(w, ec.generate_private_key(ec.SECP521R1()), "sha512")
+
+
+def chain_p521_with_sha_256(w):
+    return _signed_by(w, ec.generate_private_key(ec.SECP521R1()))
+
+
+def chain_p256_with_sha_512(w):
+    return _signed_by(w, ec.generate_private_key(ec.SECP256R1()), "sha512")
+
+
+def chain_ed25519(w):
+    return _signed_by(w, ed25519.Ed25519PrivateKey.generate())
+
+
+def chain_rsa_4096(w):
+    return _signed_by(w, rsa_key(4096), "sha512")
+
+
+def chain_rsa_2050(w):
+    return _signed_by(w, rsa_key(2050), "sha384")
+
+
+def chain_rsa_2047(w):
+    return _signed_by(w, rsa_key(2047))
+
+
+def chain_p224(w):
+    return _signed_by(w, ec.generate_private_key(ec.SECP224R1()))
+
+
+def chain_secp256k1(w):
+    return _signed_by(w, ec.generate_private_key(ec.SECP256K1()))
+
+
+def chain_of_another_kind_of_key(w):
+    """The leaf says ECDSA, and the CA of that name has an RSA key."""
+    return pem(w.leaf(CA("Acme Mixed CA")), CA("Acme Mixed CA", rsa_key()).root())
+
+
+def chain_sha1_leaf(w):
+    return pem(w.leaf(how="sha1"), w.sub_der)
+
+
+def chain_sha224_leaf(w):
+    return pem(w.leaf(how=seq(oid("1.2.840.10045.4.3.1"))), w.sub_der)
+
+
+def chain_md5_leaf(w):
+    return pem(w.leaf(w.rsa, how=seq(oid("1.2.840.113549.1.1.4"), tlv(5))), w.rsa_der)
+
+
+def chain_unknown_algorithm(w):
+    return pem(w.leaf(how=seq(oid("1.3.6.1.4.1.55555.9"))), w.sub_der)
+
+
+def chain_two_algorithms(w):
+    """One in what is signed, and another beside the signature."""
+    leaf, identifier = w.leaf(), algorithm(w.sub.key)
+    before, after = leaf.rsplit(identifier, 1)
+    return pem(before + algorithm(w.sub.key, "sha384") + after, w.sub_der)
+
+
+PSS, MASK = oid("1.2.840.113549.1.1.10"), oid("1.2.840.113549.1.1.8")
+
+
+def _parameters(hash_, mask, salt=None, *, trailer=None, null=True) -> bytes:
+    one, other = (seq(oid(HASHES[h][1]), tlv(5) if null else b"") for h in (hash_, mask))
+    numbers = [tlv(tag, integer(number)) for tag, number in ((0xA2, salt), (0xA3, trailer)) if number is not None]
+    return seq(tlv(0xA0, one), tlv(0xA1, seq(MASK, other)), *numbers)
+
+
+def _pss(w, salt, parameters, hash_="sha256", ca=None, **of_root):
+    ca = ca or w.rsa
+    return pem(w.leaf(ca, how=("pss", hash_, salt, hash_), identifier=seq(PSS, parameters)), ca.root(**of_root))
+
+
+def chain_pss_salt_by_default(w):
+    return _pss(w, 20, _parameters("sha256", "sha256"))
+
+
+def chain_pss_without_nulls(w):
+    return _pss(w, 32, _parameters("sha256", "sha256", 32, null=False))
+
+
+def chain_pss_with_a_trailer(w):
+    return _pss(w, 32, _parameters("sha256", "sha256", 32, trailer=1))
+
+
+def chain_pss_with_another_trailer(w):
+    return _pss(w, 32, _parameters("sha256", "sha256", 32, trailer=2))
+
+
+def chain_pss_longest_salt(w):
+    return _pss(w, 190, _parameters("sha512", "sha512", 190), "sha512")
+
+
+def chain_pss_of_3072_bits(w):
+    return _pss(w, 100, _parameters("sha384", "sha384", 100), "sha384", CA("Acme RSA Root 3072", rsa_key(3072)))
+
+
+def chain_pss_salt_other_than_it_says(w):
+    return _pss(w, 32, _parameters("sha256", "sha256", 64))
+
+
+def chain_pss_salt_longer_than_the_key(w):
+    return _pss(w, 32, _parameters("sha256", "sha256", 5000))
+
+
+def chain_pss_without_parameters(w):
+    return pem(w.leaf(w.rsa, how=seq(PSS)), w.rsa_der)
+
+
+def chain_pss_with_all_defaults(w):
+    return pem(w.leaf(w.rsa, how=seq(PSS, seq())), w.rsa_der)
+
+
+def _pss_key(w, parameters):
+    """A CA whose key says which parameters it is for (RFC 4055, 3.3); the leaf has SHA-256 and a salt of 32."""
+    numbers = rsa_key().public_key().public_numbers()
+    public = seq(seq(PSS, parameters), bits(seq(integer(numbers.n), integer(numbers.e))))
+    return _pss(w, 32, _parameters("sha256", "sha256", 32), ca=CA("Acme PSS Root 2", rsa_key()), public=public)
+
+
+def chain_pss_key_for_these_parameters(w):
+    return _pss_key(w, _parameters("sha256", "sha256", 20))
+
+
+def chain_pss_key_for_another_hash(w):
+    return _pss_key(w, _parameters("sha384", "sha384", 32))
+
+
+def chain_pss_key_for_longer_salts(w):
+    return _pss_key(w, _parameters("sha256", "sha256", 48))
+
+
+# Dates, versions, extensions and names
+
+def _generalized(digits):
+    return tlv(0x18, digits.encode() + b"Z")
+
+
+def chain_begins_in_1900(w):
+    return w.usual(begin=_generalized("19000101000000"))
+
+
+def chain_generalized_2050(w):
+    return w.usual(end=_generalized("20500101000000"))
+
+
+def chain_begins_in_2060(w):
+    return w.usual(begin=_generalized("20600101000000"), end=_generalized("20610101000000"))
+
+
+def chain_expired_in_1999(w):
+    return w.usual(begin=tlv(0x17, b"990101000000Z"), end=tlv(0x17, b"991231235959Z"))
+
+
+def chain_expired_in_1950(w):
+    return w.usual(begin=tlv(0x17, b"500101000000Z"), end=tlv(0x17, b"500601000000Z"))
+
+
+def chain_leap_second(w):
+    return w.usual(end=_generalized("20301231235960"))
+
+
+def chain_month_13(w):
+    return w.usual(end=tlv(0x17, b"301301000000Z"))
+
+
+def chain_expired_a_second_ago(w):
+    return w.usual(end=now() - DAY / 86400)
+
+
+def _certificate(w, *version_and_more: bytes, extensions: bytes = b"") -> bytes:
+    """A leaf whose fields are put together by hand: those before the serial number, and those after the key."""
+    identifier = algorithm(w.sub.key)
+    body = seq(*version_and_more, integer(5), identifier, w.sub.subject, seq(when(now() - DAY), when(now() + 90 * DAY)), w.subject, w.public, extensions)
+    return seq(body, identifier, bits(sign(w.sub.key, body)))
+
+
+def chain_version_1(w):
+    return pem(_certificate(w), w.sub_der)
+
+
+def chain_version_1_in_so_many_words(w):
+    return pem(_certificate(w, tlv(0xA0, integer(0))), w.sub_der)
+
+
+def chain_version_4(w):
+    return pem(_certificate(w, tlv(0xA0, integer(3)), extensions=tlv(0xA3, seq(mint.alternative_names(*w.sans)))), w.sub_der)
+
+
+def chain_extensions_in_version_1(w):
+    return pem(_certificate(w, extensions=tlv(0xA3, seq(mint.alternative_names(*w.sans)))), w.sub_der)
+
+
+def chain_unique_ids_in_version_1(w):
+    return pem(w.leaf(version=1, unique=tlv(0x81, b"\0\x12")), w.sub_der)
+
+
+def other_not_critical_in_so_many_words(w):
+    return w.usual(more=[seq(oid("1.3.6.1.4.1.55555.2"), tlv(1, b"\0"), octets(b"not ASN.1"))])
+
+
+def chain_critical_statements_on_quality(w):
+    return w.usual(more=[extension("1.3.6.1.5.5.7.1.3", seq(seq(oid("0.4.0.1862.1.1"))), True)])
+
+
+def chain_critical_names_and_purposes(w):
+    names = extension("2.5.29.17", seq(*(tlv(0x82, n.encode()) for n in w.sans)), True)
+    return w.usual(sans=[], eku=extension("2.5.29.37", seq(oid(mint.SERVER_AUTH)), True), more=[names])
+
+
+def chain_code_signing(w):
+    return w.usual(eku=extended_key_usage("1.3.6.1.5.5.7.3.3"))
+
+
+def chain_no_purpose(w):
+    return w.usual(eku=extension("2.5.29.37", seq()))
+
+
+def chain_intermediate_for_any_purpose(w):
+    return w.under(CA("Acme Issuing CA 38"), more=[extended_key_usage("2.5.29.37.0")])
+
+
+def chain_key_agreement_alone(w):
+    return w.usual(ku=key_usage(4))
+
+
+def chain_key_usage_of_nothing(w):
+    return w.usual(ku=extension("2.5.29.15", bits(b""), True))
+
+
+def chain_key_usage_of_nine_bits(w):
+    return w.usual(ku=extension("2.5.29.15", bits(b"\x80\x80", 7), True))
+
+
+def chain_intermediate_without_basic_constraints(w):
+    return w.under(CA("Acme Issuing CA 39"), extensions=[key_usage(5)])
+
+
+def chain_intermediate_without_key_usage(w):
+    return w.under(CA("Acme Issuing CA 40"), extensions=[basic_constraints(True)])
+
+
+def chain_path_length_of_a_cross_sign_broken(w):
+    old, new, middle, sub = CA("Acme Old Root 4"), CA("Acme New Root 4"), CA("Acme Middle CA 5"), CA("Acme Issuing CA 41")
+    return pem(w.leaf(sub), middle.authority(sub), new.authority(middle), new.root(), old.authority(new, path_length=0))
+
+
+def chain_path_length_with_a_rollover(w):
+    """A CA's certificate for its own new key does not count (RFC 5280, 6.1.4)."""
+    old, new = CA("Acme Issuing CA 42"), CA("Acme Issuing CA 42")
+    return pem(w.leaf(new), old.authority(new), w.root.authority(old, path_length=0))
+
+
+def chain_negative_path_length(w):
+    return w.under(CA("Acme Issuing CA 43"), path_length=-1)
+
+
+def chain_names_permitted_below_a_domain(w):
+    return _constrained(w, permitted=[_dns(".ACME-widgets.com")])
+
+
+def chain_every_name_excluded(w):
+    return _constrained(w, excluded=[_dns("")])
+
+
+def chain_only_mail_permitted(w):
+    return _constrained(w, permitted=[tlv(0x81, b"acme-widgets.com")])
+
+
+def chain_address_of_version_6_excluded(w):
+    return _constrained(w, excluded=[tlv(0x87, bytes(32))], sans=[*w.sans, tlv(0x87, bytes(15) + b"\1")])
+
+
+def chain_names_excluded_by_the_root(w):
+    root, sub = CA("Acme Constrained Root"), CA("Acme Issuing CA 44")
+    trees = seq(tlv(0xA1, seq(_dns("acme-widgets.com"))))
+    return pem(w.leaf(sub), root.authority(sub), root.root(more=[extension("2.5.29.30", trees, True)]))
+
+
+def other_kinds_of_names(w):
+    principal = tlv(0xA0, oid("1.3.6.1.4.1.311.20.2.3"), tlv(0xA0, text("me@acme-widgets.com")))
+    return w.usual(sans=[*w.sans, tlv(0x88, oid("1.2.3.4")[2:]), tlv(0xA4, name(O=("Müller AG", "bmp"))), principal, tlv(0x87, bytes(15) + b"\7")])
+
+
+def other_name_with_a_null_character(w):
+    return w.usual(sans=[*w.sans, "www.acme-widgets.com\0.example.org"])
+
+
+def other_name_in_latin_1(w):
+    return w.usual(sans=[*w.sans, tlv(0x82, "münchen.de".encode("latin-1"))])
+
+
+def other_address_of_five_octets(w):
+    return w.usual(sans=[*w.sans, tlv(0x87, b"\1\2\3\4\5")])
+
+
+def other_wildcard_in_place_of_names(w):
+    return w.usual(sans=["*.acme-widgets.com"])
+
+
+def other_names_with_a_last_dot(w):
+    return w.usual(sans=[s + "." for s in w.sans])
+
+
+def other_names_twice_and_in_another_order(w):
+    return w.usual(sans=[*w.sans[::-1], *w.sans])
+
+
+def other_one_name_missing(w):
+    return w.usual(sans=w.sans[:1])
+
+
+def other_common_name_alone(w):
+    return w.usual(sans=[], subject=name(O="Acme", CN=w.sans[0]))
+
+
+def other_no_name_in_the_extension(w):
+    return w.usual(sans=[], more=[extension("2.5.29.17", seq())])
+
+
+def other_mail_address_alone(w):
+    return w.usual(sans=[tlv(0x81, b"ops@acme-widgets.com")])
+
+
+def other_issuer_of_500_characters(w):
+    return _issuer(w, O="Ü" * 500)
+
+
+def other_issuer_with_control_characters(w):
+    return _issuer(w, O="Acme\n\x1b[31m AG")
+
+
+def other_issuer_without_a_name(w):
+    return _issuer(w)
+
+
+def other_issuer_in_four_kinds_of_strings(w):
+    root = CA(name(O=("Acme", "ia5"), CN=("Acme CA", "t61")))
+    return pem(w.leaf(root, issuer=name(O=("ACME", "universal"), CN=("acme ca", "bmp"))), root.root())
+
+
+def other_issuer_of_several_values_in_another_order(w):
+    one, other = seq(oid(mint.ATTRIBUTES["O"]), text("Acme")), seq(oid(mint.ATTRIBUTES["CN"]), text("Acme CA"))
+    root = CA(seq(tlv(0x31, one, other)))
+    return pem(w.leaf(root, issuer=seq(tlv(0x31, other, one))), root.root())
+
+
+def other_issuer_with_its_parts_in_another_order(w):
+    root = CA(name(O="Acme", CN="Acme CA"))
+    return pem(w.leaf(root, issuer=name(CN="Acme CA", O="Acme")), root.root())
+
+
+def other_printable_string_with_other_characters(w):
+    return w.usual(subject=name(O=("Acme & Sons @ *_", "printable"), CN=("*.acme-widgets.com", "printable")))
+
+
+def other_serial_of_no_octet(w):
+    return w.usual(serial=b"\2\0")
+
+
+# Which one is the leaf
+
+def _stranger(w):
+    return spki(ec.generate_private_key(ec.SECP256R1()))
+
+
+def chain_ca_for_our_key_beside_the_leaf(w):
+    return w.usual() + pem(w.root.issue(name(O="Acme Copy"), w.public, [basic_constraints(True)]))
+
+
+def chain_leaf_of_another_beside_ours(w):
+    return w.usual() + pem(w.sub.issue(name(CN="other.acme-widgets.com"), _stranger(w), [mint.alternative_names("other.acme-widgets.com")]))
+
+
+def chain_leaf_of_another_alone(w):
+    return w.usual(public=_stranger(w))
+
+
+def chain_leaf_of_another_kind_of_key(w):
+    return w.usual(public=spki(rsa_key()))
+
+
+def chain_two_strangers(w):
+    return pem(CA("Acme Other 1").authority(CA("Acme Other 2")), CA("Acme Other 3").root()) + w.usual()
+
+
+def form_private_key_with_dashes_of_a_word_processor(w):
+    return (w.usual() + _private_key().decode()).replace("-----", "\u2014\u2014")
+
+
+def form_private_key_in_html(w):
+    return "<pre>" + (w.usual() + _private_key().decode()).replace("\n", "<br/>") + "</pre>"
+
+
+def form_private_key_with_headers(w):
+    key = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"
+    return w.usual() + key
+
+
+def form_private_key_labelled_pkcs7(w):
+    return w.usual() + block(_private_key(encoding=serialization.Encoding.DER), "PKCS7")
+
+
+def form_text_about_a_private_key(w):
+    return "The private key is kept elsewhere. BEGIN with the leaf.\n" + w.usual()
+
+
+def form_block_in_a_block(w):
+    return f"-----BEGIN CERTIFICATE-----\n{pem(w.leaf())}-----END CERTIFICATE-----\n"
+
+
+def form_alphabet_of_urls(w):
+    """With a serial whose base64 shows it."""
+    base = base64.urlsafe_b64encode(w.leaf(serial=tlv(2, b"\x7b\xef\xbe\xfb\xef\xbe\xfb\xef"))).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{base}\n-----END CERTIFICATE-----\n"
+
+
+def form_bare_base64_cut_off(w):
+    return base64.b64encode(w.leaf()[:300]).decode()
+
+
+def form_bare_base64_with_bytes_after_the_end(w):
+    return base64.b64encode(w.leaf() + b"\0\0").decode()
+
+
+def form_bare_crl(w):
+    crl = seq(seq(integer(1), algorithm(w.sub.key), w.sub.subject, when(now())), algorithm(w.sub.key), bits(b"x"))
+    return _lines(crl)
+
+
+def form_certificates_of_netscape(w):
+    return block(seq(oid("2.16.840.1.113730.2.5"), tlv(0xA0, seq(w.leaf(), w.sub_der))))
+
+
+def form_two_blocks_of_pkcs7(w):
+    return block(_pkcs7(w, w.leaf()), "PKCS7") + block(_pkcs7(w, w.sub_der), "PKCS7")
+
+
+def form_pkcs7_with_repeats(w):
+    return block(_pkcs7(w, w.leaf(), w.sub_der, w.sub_der), "PKCS7")
+
+
+def chain_of_three_roots_that_signed_each_other(w):
+    one, two, three, sub = CA("Acme Root A"), CA("Acme Root B"), CA("Acme Root C"), CA("Acme Issuing CA 50")
+    return pem(w.leaf(sub), one.authority(sub), two.authority(one), three.authority(two), one.root(), two.root(), three.root())
+
+
+def chain_of_cas_that_all_signed_each_other(w):
+    cas = [CA(f"Acme Mesh {n}") for n in range(3)]
+    return pem(w.leaf(cas[0]), *(above.authority(ca) for above in cas for ca in cas))
+
+
+def chain_cross_sign_by_a_root_that_is_not_there(w):
+    one, other, sub = CA("Acme Root D"), CA("Acme Root E"), CA("Acme Issuing CA 51")
+    return pem(w.leaf(sub), one.authority(sub), other.authority(sub), other.root())
+
+
+def chain_intermediate_with_the_name_of_its_root(w):
+    root, sub = CA("Acme Both"), CA("Acme Both")
+    return pem(w.leaf(sub), root.authority(sub), root.root())
+
+
+def chain_intermediate_with_the_name_of_the_leaf(w):
+    sub = CA(w.subject)
+    return pem(w.leaf(sub), w.root.authority(sub))
+
+
+def chain_root_that_is_no_ca(w):
+    root = CA("Acme Root F")
+    return pem(w.leaf(root), root.root(extensions=[basic_constraints(False)]))
+
+
+def chain_root_without_extensions(w):
+    root = CA("Acme Root G")
+    return pem(w.leaf(root), root.root(extensions=[]))
+
+
+def chain_dsa(w):
+    return pem(w.leaf(how=seq(oid("2.16.840.1.101.3.4.3.2"))), w.sub_der)
+
+
+def chain_ca_whose_key_signs_nothing(w):
+    """One of X25519."""
+    ca = CA("Acme Issuing CA 52")
+    return pem(w.leaf(ca), w.root.authority(ca, public=spki(x25519.X25519PrivateKey.generate())))
+
+
+def _rsa_root(w, modulus, exponent):
+    public = seq(seq(oid("1.2.840.113549.1.1.1"), tlv(5)), bits(seq(integer(modulus), integer(exponent))))
+    return pem(w.leaf(w.rsa), w.rsa.root(public=public))
+
+
+def chain_rsa_exponent_of_65_bits(w):
+    return _rsa_root(w, w.rsa.key.public_key().public_numbers().n, 2**64 + 1)
+
+
+def chain_rsa_exponent_1(w):
+    return _rsa_root(w, w.rsa.key.public_key().public_numbers().n, 1)
+
+
+def chain_rsa_modulus_that_is_even(w):
+    return _rsa_root(w, w.rsa.key.public_key().public_numbers().n - 1, 65537)
+
+
+def chain_rsa_key_for_encryption_alone(w):
+    """For an RSA CSR."""
+    numbers = w.request.public_key().public_numbers()
+    return w.usual(public=seq(seq(oid("1.2.840.113549.1.1.7"), tlv(5)), bits(seq(integer(numbers.n), integer(numbers.e)))))
+
+
+def chain_key_for_agreement_alone(w):
+    point = w.request.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    return w.usual(public=seq(seq(oid("1.3.132.1.12"), oid("1.2.840.10045.3.1.7")), bits(point)))
+
+
+def chain_point_that_is_none(w):
+    return w.usual(public=seq(seq(oid("1.2.840.10045.2.1"), oid("1.2.840.10045.3.1.7")), bits(b"\4" + bytes(64))))
+
+
+def chain_key_usage_that_cannot_be_read(w):
+    return w.usual(ku=extension("2.5.29.15", octets(b"x"), True))
+
+
+def other_key_identifier_without_its_octets(w):
+    return w.usual(more=[extension("2.5.29.14", b"\1" * 20)])
+
+
+def other_what_public_cas_add(w):
+    statement = seq(oid("1.3.6.1.5.5.7.2.1"), tlv(0x16, b"https://acme.example/cps"))
+    policies = extension("2.5.29.32", seq(seq(oid("2.23.140.1.2.1"), seq(statement))))
+    lists = extension("2.5.29.31", seq(seq(tlv(0xA0, tlv(0xA0, tlv(0x86, b"http://acme.example/crl"))))))
+    access = extension("1.3.6.1.5.5.7.1.1", seq(seq(oid("1.3.6.1.5.5.7.48.1"), tlv(0x86, b"http://acme.example/ocsp"))))
+    return w.usual(more=[policies, lists, access])
+
+
+def other_300_extensions(w):
+    return w.usual(more=[extension(f"1.3.6.1.4.1.55555.{n}", octets(b"x")) for n in range(100, 400)])
+
+
+def other_subject_that_is_not_utf_8(w):
+    return w.usual(subject=name(O=tlv(0x0C, b"\xff\xfe"), OU=tlv(0x1E, b"\0A\0")))
+
+
+def chain_never_valid_for_a_second(w):
+    return w.usual(begin=now() - 2 * DAY, end=now() - 2 * DAY)
+
+
+def chain_ends_with_its_intermediate(w):
+    sub, end = CA("Acme Issuing CA 53"), now() + 90 * DAY
+    return pem(w.leaf(sub, end=end), w.root.authority(sub, end=end))
 
 
 def usual(w):

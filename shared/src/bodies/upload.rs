@@ -5,7 +5,7 @@ use crate::{
     codes::{ErrorCode, WarningCode},
     custom_certificate::{BundleMethod, CertificateType},
     issue::{Issue, Warning},
-    x509::{issues::private_key_refused, pem},
+    x509::{formats::has_private_key, issues::private_key_refused},
 };
 
 /// The members of an upload's body. The certificates are not parsed yet.
@@ -47,7 +47,7 @@ impl Upload {
                 "private_key" => {
                     let sent = string(value);
                     if sent.as_deref() != Ok("") {
-                        upload.private_key = Some(private_key_member(sent.is_ok_and(|text| pem::has_private_key(&text))));
+                        upload.private_key = Some(private_key_member(sent.is_ok_and(|text| has_private_key(&text))));
                     }
                     Ok(())
                 }
@@ -69,7 +69,7 @@ impl Upload {
                 issues.push(Issue::at(ErrorCode::BodyUndecodable, format!("/{name}")));
             }
         }
-        if upload.private_key.is_none() && upload.certificate.as_deref().is_some_and(pem::has_private_key) {
+        if upload.private_key.is_none() && upload.certificate.as_deref().is_some_and(has_private_key) {
             upload.private_key = Some(private_key_refused());
         }
         if upload.certificate_type == Some(CertificateType::LegacyCustom) {

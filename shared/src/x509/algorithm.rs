@@ -123,7 +123,11 @@ impl Hash {
 
 impl Pss {
     /// The parameters, whose defaults have SHA-1 in them, which is not supported.
-    fn of(identifier: &AlgorithmIdentifier<'_>) -> Result<Self, String> {
+    ///
+    /// # Errors
+    ///
+    /// The algorithm's name and parameters.
+    pub fn of(identifier: &AlgorithmIdentifier<'_>) -> Result<Self, String> {
         let absent = || "RSASSA-PSS without parameters, which means SHA-1".to_owned();
         let parameters = identifier.parameters.as_ref().ok_or_else(absent)?;
         let unreadable = || "RSASSA-PSS with parameters that cannot be read".to_owned();

@@ -63,22 +63,41 @@ pub fn certificates(text: &str) -> Result<Vec<Found>, Fault> {
     if blocks.is_empty() {
         blocks.push(Block { label: "CERTIFICATE".to_owned(), der: bare(&text)? });
     }
+    if blocks.iter().any(|block| matches!(content(&block.der), Content::PrivateKey)) {
+        return Err(Fault::PrivateKey);
+    }
     let mut certificates = Vec::new();
     for (index, block) in blocks.iter().enumerate() {
-        let place = labels.get(index).map_or("what the base64 holds", String::as_str);
+        let place = labels.get(index).map_or("the base64", String::as_str);
         certificates.extend(certificates_of(block, place)?);
     }
     Ok(certificates)
 }
 
+/// Whether a text has a private key in it, labelled as one or not.
+#[must_use]
+pub fn has_private_key(text: &str) -> bool {
+    certificates(text).is_err_and(|fault| fault == Fault::PrivateKey)
+}
+
 /// The base64 of a text without a label.
 fn bare(text: &str) -> Result<Vec<u8>, Fault> {
-    if text.contains("-----END ") {
-        return Err(Fault::Unreadable("it has the END line of a PEM block without its BEGIN line".to_owned()));
-    }
-    let none = || Fault::Unreadable("it has no PEM block, and is not the base64 of a certificate".to_owned());
+    let decoded = pem::decode(text.trim().trim_matches(['"', '\'']));
     // A word is base64 too: what is meant begins with a SEQUENCE.
-    pem::decode(text.trim().trim_matches(['"', '\''])).filter(|der| der.first() == Some(&0x30)).ok_or_else(none)
+    if let Some(der) = decoded.as_ref().filter(|der| der.first() == Some(&0x30)) {
+        return Ok(der.clone());
+    }
+    let upper = text.to_ascii_uppercase();
+    let of_pem = decoded.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|text| text.contains("-----BEGIN"));
+    Err(match of_pem {
+        Some(pem) if pem::has_private_key(&pem) => Fault::PrivateKey,
+        Some(_) => Fault::Unreadable("it is the base64 of PEM: decode it once".to_owned()),
+        None if upper.contains("BEGIN") && upper.contains("CERTIFICATE") => Fault::Unreadable(
+            "its lines around the base64 were changed: they have to be -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----"
+                .to_owned(),
+        ),
+        None => Fault::Unreadable("it has no PEM block, and is not the base64 of a certificate".to_owned()),
+    })
 }
 
 fn certificates_of(block: &Block, place: &str) -> Result<Vec<Found>, Fault> {
@@ -97,6 +116,7 @@ fn certificates_of(block: &Block, place: &str) -> Result<Vec<Found>, Fault> {
         }
         Content::PrivateKey => return Err(Fault::PrivateKey),
         Content::Other(what) => return Err(Fault::Unreadable(format!("{place} holds {what}"))),
+        Content::Broken => return Err(Fault::Unreadable(format!("{place} is cut off, or was changed on its way: send what the CA sent"))),
         Content::Certificate => vec![der],
     };
     let found = |der: &[u8]| Found { place: place.to_owned(), der: CertificateDer::from(der.to_vec()) };
@@ -126,10 +146,12 @@ enum Content {
     PrivateKey,
     /// Something else, and what to do about it.
     Other(&'static str),
+    /// No whole value.
+    Broken,
 }
 
 fn content(bytes: &[u8]) -> Content {
-    let Ok((_, Any { data, .. })) = Any::from_ber(bytes) else { return Content::Certificate };
+    let Ok((_, Any { data, .. })) = Any::from_ber(bytes) else { return Content::Broken };
     // Of RSA's nine numbers and what may follow them, one more would show.
     let tags: Vec<Tag> = der::values(data).unwrap_or_default().iter().map(Any::tag).take(RSA_NUMBERS + 2).collect();
     let is_pkcs1 = || tags.iter().take_while(|tag| **tag == Tag::Integer).count() == RSA_NUMBERS && tags.len() <= RSA_NUMBERS + 1;

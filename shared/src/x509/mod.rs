@@ -7,7 +7,7 @@ pub mod chain;
 mod constraints;
 mod der;
 mod distinguished_name;
-mod formats;
+pub mod formats;
 pub mod issues;
 pub mod judge;
 mod keys;

@@ -12,7 +12,7 @@ use x509_parser::{
     },
     prelude::FromDer,
     time::ASN1Time,
-    x509::SubjectPublicKeyInfo,
+    x509::{SubjectPublicKeyInfo, X509Version},
 };
 
 use super::{der, distinguished_name::ComparableName, keys::Key, text};
@@ -46,7 +46,7 @@ impl<'a> Parsed<'a> {
     ///
     /// What is wrong with it, as the rest of a sentence that begins with its place.
     pub fn read(place: usize, der: &'a [u8]) -> Result<Self, String> {
-        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| "holds no X.509 certificate".to_owned())?;
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable(der).to_owned())?;
         if !rest.is_empty() {
             return Err("has bytes after the certificate's end".to_owned());
         }
@@ -56,9 +56,10 @@ impl<'a> Parsed<'a> {
         if certificate.signature_algorithm != certificate.tbs_certificate.signature {
             return Err("names two different signature algorithms (RFC 5280, 4.1.1.2)".to_owned());
         }
-        if times_are_strict(certificate.tbs_certificate.as_ref()) != Some(true) {
-            return Err("has a validity that is not written as DER wants it (with seconds, without fractions, and with Z)".to_owned());
+        if times_are_strict(der) != Some(true) {
+            return Err(TIMES_NOT_STRICT.to_owned());
         }
+        check_version(&certificate)?;
         check_extensions(&certificate)?;
         Ok(Self {
             place,
@@ -170,6 +171,37 @@ const STANDARD_EXTENSIONS: [&[u8]; 2] = [b"\x55\x1d", b"\x2b\x06\x01\x05\x05\x07
 const NOT_DER: &str = "is not written in DER (a length, a number or bits), so TLS libraries refuse it: get it from the CA again, \
                        and send it unchanged";
 
+const TIMES_NOT_STRICT: &str = "has a validity that is not written as DER wants it (with seconds, without fractions, and with Z)";
+
+/// Why bytes cannot be read as a certificate.
+fn unreadable(der: &[u8]) -> &'static str {
+    if !der::is_strict(der) {
+        return NOT_DER;
+    }
+    // A certificate is known by its two times.
+    match times_are_strict(der) {
+        Some(true) => "has a value that cannot be read, such as a date that does not exist",
+        Some(false) => TIMES_NOT_STRICT,
+        None => "holds no X.509 certificate",
+    }
+}
+
+/// Each version has what it may have (RFC 5280, 4.1.2.1): libraries refuse others.
+fn check_version(certificate: &X509Certificate<'_>) -> Result<(), String> {
+    let (version, tbs) = (certificate.version, &certificate.tbs_certificate);
+    let has_ids = tbs.issuer_uid.is_some() || tbs.subject_uid.is_some();
+    if version.0 > X509Version::V3.0 {
+        return Err(format!("is of version {}, and X.509 has three versions", u64::from(version.0) + 1));
+    }
+    if version != X509Version::V3 && !certificate.extensions().is_empty() {
+        return Err(format!("has extensions, which version {} does not have", version.0 + 1));
+    }
+    if version == X509Version::V1 && has_ids {
+        return Err("has unique identifiers, which version 1 does not have".to_owned());
+    }
+    Ok(())
+}
+
 /// No extension is there twice (RFC 5280, 4.2), and those that decide something can be read.
 fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), String> {
     let mut seen = HashSet::new();
@@ -191,19 +223,21 @@ fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether both times are written as RFC 5280, 4.1.2.5 says. The parser reads other forms too.
-fn times_are_strict(tbs: &[u8]) -> Option<bool> {
-    let fields = der::values(der::one(tbs)?.data)?;
+/// Whether both times of a certificate are written as RFC 5280, 4.1.2.5 says, or `None` if it has no two times. The parser reads other forms too.
+fn times_are_strict(der: &[u8]) -> Option<bool> {
+    let (_, tbs) = Any::from_der(der::one(der)?.data).ok()?;
+    let fields = der::values(tbs.data)?;
     // version, which version 1 leaves out; serialNumber, signature, issuer, validity.
     let at = if fields.first()?.tag() == Tag(0) { 4 } else { 3 };
     let times = der::values(fields.get(at)?.data)?;
-    let is_strict = |time: &Any<'_>| {
-        let digits = match time.tag() {
-            Tag::UtcTime => 12,
-            Tag::GeneralizedTime => 14,
-            _ => return false,
-        };
+    let digits = |time: &Any<'_>| match time.tag() {
+        Tag::UtcTime => Some(12),
+        Tag::GeneralizedTime => Some(14),
+        _ => None,
+    };
+    let digits: Vec<usize> = times.iter().map(digits).collect::<Option<_>>()?;
+    let is_strict = |(time, digits): (&Any<'_>, usize)| {
         time.data.len() == digits + 1 && time.data.ends_with(b"Z") && time.data[..digits].iter().all(u8::is_ascii_digit)
     };
-    Some(times.len() == 2 && times.iter().all(is_strict))
+    (digits.len() == 2).then(|| times.iter().zip(digits).all(is_strict))
 }

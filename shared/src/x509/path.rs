@@ -98,17 +98,24 @@ impl<'a> Certificates<'a> {
     }
 
     /// The best of all paths from the leaf: one that leads to a trust anchor rather than none, without faults and expired certificates, and
-    /// the longest of those, which serves the oldest clients. Among equals, the first in the order in which they were sent.
+    /// the longest of those, which serves the oldest clients. Among equals, the one that lasts as long as the leaf or longest, and then the
+    /// first in the order in which they were sent.
     pub fn best(&self) -> Path {
         let mut paths = Vec::new();
         self.extend(&mut Path { sent: vec![self.leaf], anchor: None, end: End::Open, anchored: None }, &mut paths);
         let rank = |path: &Path| {
             let is_sound =
                 !matches!(path.end, End::Unsupported(_) | End::TooSmall | End::Broken(_)) && usage::fault(&self.whole(path)).is_none();
-            (path.anchored.is_some(), is_sound, self.invalid(path, path.sent.len()).is_none(), path.stored().len(), path.end == End::Root)
+            let is_valid = self.invalid(path, path.sent.len()).is_none();
+            (path.anchored.is_some(), is_sound, is_valid, path.stored().len(), path.end == End::Root, self.lasts(path))
         };
         // The last of equal ones would win.
         paths.into_iter().rev().max_by_key(rank).unwrap_or(Path { sent: vec![self.leaf], anchor: None, end: End::Open, anchored: None })
+    }
+
+    /// Until when a path serves the leaf.
+    fn lasts(&self, path: &Path) -> Option<Timestamp> {
+        path.stored().iter().map(|index| self.all[*index].not_after).min()
     }
 
     /// Collects every path that begins with this one. There are few: a CA is on a path once, and whose key signed is no choice.

@@ -2,10 +2,14 @@
 //!
 //! The crate `pem` takes an empty line inside the base64 for the end of headers, so the grammar is read here.
 
+use std::{iter::Peekable, str::Chars};
+
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+
+use crate::printable::{escape, is_printable};
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
@@ -30,25 +34,42 @@ pub struct Block {
     pub der: Vec<u8>,
 }
 
-/// The text with each kind of line end as LF and each other white space as a space. Two characters such as `\n` are a line end: no base64
-/// has a backslash. Characters without a width, such as a byte order mark, are dropped.
+/// The text with each kind of line end as LF, each other white space as a space, and what JSON and shells escape as itself: no base64 has a
+/// backslash. Characters that nobody sees are dropped, such as a byte order mark and the zeros of UTF-16.
 #[must_use]
 pub fn normalized(text: &str) -> String {
     let mut normal = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {
-        match c {
-            '\u{feff}' | '\u{200b}' | '\u{2060}' | '\u{ad}' => {}
-            '\\' => {
-                while characters.next_if_eq(&'\\').is_some() {}
-                normal.push(if characters.next_if(|c| matches!(c, 'n' | 'r' | 't')).is_some() { '\n' } else { '\\' });
-            }
+        match if c == '\\' { escaped(&mut characters) } else { c } {
             '\n' | '\r' => normal.push('\n'),
             c if c.is_whitespace() => normal.push(' '),
-            c => normal.push(c),
+            c if is_printable(c) => normal.push(c),
+            _ => {}
         }
     }
     normal
+}
+
+/// The character that stands after backslashes: a line end or a slash of JSON, one by its number, or the end of a line that a shell goes on with.
+fn escaped(rest: &mut Peekable<Chars<'_>>) -> char {
+    while rest.next_if_eq(&'\\').is_some() {}
+    match rest.peek() {
+        Some('n' | 'r' | 't') => {
+            rest.next();
+            '\n'
+        }
+        Some('/' | '\n' | '\r') => rest.next().unwrap_or_default(),
+        Some('u') => {
+            let digits: String = rest.clone().skip(1).take(4).filter(char::is_ascii_hexdigit).collect();
+            let number = u32::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 4);
+            number.and_then(char::from_u32).map_or('\\', |c| {
+                rest.nth(4);
+                c
+            })
+        }
+        _ => '\\',
+    }
 }
 
 /// The blocks of a normalized text. Text around them is skipped.
@@ -58,8 +79,9 @@ pub fn normalized(text: &str) -> String {
 /// Which block is broken, and why.
 pub fn blocks(text: &str) -> Result<Vec<Block>, String> {
     let (mut rest, mut blocks) = (text, Vec::new());
-    while let Some((_, begun)) = rest.split_once(BEGIN) {
+    while let Some((before, begun)) = rest.split_once(BEGIN) {
         let number = blocks.len() + 1;
+        check_begun(number, before)?;
         let label = begun.split_once(DASHES).and_then(|(label, after)| Some((read_label(label)?, after)));
         let Some((label, after)) = label else { return Err(format!("the BEGIN line of PEM block {number} is cut off")) };
         let cut_off = || format!("PEM block {number} ({label}) is cut off: its END line is missing");
@@ -71,14 +93,28 @@ pub fn blocks(text: &str) -> Result<Vec<Block>, String> {
         if read_label(end).as_ref() != Some(&label) {
             return Err(format!("the END line of PEM block {number} does not say {label} as its BEGIN line does"));
         }
-        let der = decode(body).ok_or_else(|| format!("PEM block {number} ({label}) is broken: what it holds is not base64"))?;
+        let der = decode(body).ok_or_else(|| format!("PEM block {number} ({label}) is broken: {}", why_not_base64(body)))?;
         if der.is_empty() {
             return Err(format!("PEM block {number} ({label}) is empty"));
         }
         blocks.push(Block { label, der });
         rest = after;
     }
+    check_begun(blocks.len() + 1, rest)?;
     Ok(blocks)
+}
+
+/// Text around blocks has no END line: it would be that of a block without its first line.
+fn check_begun(number: usize, text: &str) -> Result<(), String> {
+    if text.contains(END) { Err(format!("PEM block {number} has its END line without its BEGIN line")) } else { Ok(()) }
+}
+
+fn why_not_base64(text: &str) -> String {
+    let foreign = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=') || c.is_whitespace()));
+    foreign.map_or_else(
+        || "what it holds is not base64, or not all of it".to_owned(),
+        |c| format!("what it holds is not base64, which has no character {}", escape(&format!("‘{c}’"))),
+    )
 }
 
 fn read_label(text: &str) -> Option<String> {
@@ -94,14 +130,16 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64.decode(characters).ok()
 }
 
-/// Whether a block of a text, whole or not, is labelled as a private key of any kind.
+/// Whether a text has the first or the last line of a private key's block, in whatever case, and with its spaces as forms and URLs write them.
 #[must_use]
 pub fn has_private_key(text: &str) -> bool {
-    let text = text.to_ascii_uppercase();
-    let is_marked = |(at, _): (usize, &str)| text[..at].trim_end().ends_with(|c: char| !c.is_ascii() || c == '-');
-    text.match_indices("BEGIN ").filter(|found| is_marked(*found)).any(|(at, begin)| {
-        let label = text[at + begin.len()..].split(|c: char| !(c.is_ascii_alphanumeric() || c == ' ')).next();
-        label.is_some_and(|label| label.trim_end().ends_with("PRIVATE KEY"))
+    let text = normalized(text).to_ascii_uppercase().replace("%20", " ").replace(['+', '_'], " ");
+    let is_marked = |at: usize| text[..at].trim_end().ends_with(|c: char| !c.is_ascii() || c == '-');
+    let lines = ["BEGIN ", "END "].into_iter().flat_map(|word| text.match_indices(word));
+    lines.filter(|(at, _)| is_marked(*at)).any(|(at, word)| {
+        let label = text[at + word.len()..].split(|c: char| !(c.is_ascii_alphanumeric() || c == ' ')).next().unwrap_or_default();
+        let label = label.split_whitespace().collect::<Vec<_>>().join(" ");
+        ["PRIVATE KEY", "PRIVATE KEY BLOCK"].iter().any(|end| label.ends_with(end))
     })
 }
 
@@ -139,10 +177,15 @@ mod tests {
             "-----BEGIN CERTIFICATE-----YWJjZGVm-----END CERTIFICATE-----",
             "-----BEGIN\u{a0}CERTIFICATE----- YWJj ZGVm -----END\tCERTIFICATE-----",
             "\u{feff}subject=\\x\n\"-----BEGIN CERTIFICATE-----\\r\\nYWJj\\\\nZGVm\\n-----END CERTIFICATE-----\"\nthe end",
+            "-----BEGIN CERTIFICATE-----\\\nYWJj\\u005AGVm\\\r\n-----END\\u0020CERTIFICATE-----",
+            "\u{feff}-\0-\0-\0-\0-\0B\0E\0G\0I\0N\0 CERTIFICATE-----\u{200e}YWJj\u{ad}ZGVm\u{1b}-----END CERTIFICATE-----\0",
         ] {
             assert_eq!(read(text).as_ref(), Ok(&expected), "{text:?}");
         }
-        assert_eq!(read("no block at all -----END CERTIFICATE-----"), Ok(Vec::new()));
+        assert_eq!(read("-----BEGIN A-----\n\\/\\/\\/\\/\n-----END A-----").unwrap()[0].der, [255, 255, 255]);
+        for text in ["no block at all", "\\", "\\u12", "\\u+123", "\\ud800", ""] {
+            assert_eq!(read(text), Ok(Vec::new()), "{text:?}");
+        }
     }
 
     #[test]
@@ -155,7 +198,13 @@ mod tests {
             ("-----BEGIN B-----\nYWJj\n-----END B----", "PEM block 2 (B) is cut off"),
             ("-----BEGIN B-----\nYWJj\n-----BEGIN B-----\nYWJj\n-----END B-----", "PEM block 2 (B) is cut off"),
             ("-----BEGIN B-----\nYWJj\n-----END C-----", "END line of PEM block 2"),
-            ("-----BEGIN B-----\nYW*j\n-----END B-----", "PEM block 2 (B) is broken"),
+            (
+                "-----BEGIN B-----\nYW*j\n-----END B-----",
+                "PEM block 2 (B) is broken: what it holds is not base64, which has no character ‘*’",
+            ),
+            ("-----BEGIN B-----\nYWJjA\n-----END B-----", "PEM block 2 (B) is broken: what it holds is not base64, or not all of it"),
+            ("YWJj\n-----END B-----", "PEM block 2 has its END line without"),
+            ("YWJj\n-----END B-----\n-----BEGIN C-----\nYWJj\n-----END C-----", "PEM block 2 has its END line without"),
             ("-----BEGIN B-----\n \n-----END B-----", "PEM block 2 (B) is empty"),
         ] {
             let said = read(&format!("{good}{text}")).unwrap_err();
@@ -168,7 +217,16 @@ mod tests {
         for label in ["PRIVATE KEY", "RSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY", "ec private key"] {
             assert!(has_private_key(&format!("x\n-----BEGIN {label}-----\nAA")), "{label}");
             assert!(has_private_key(&format!("-----begin {label}----")), "{label}");
+            assert!(has_private_key(&format!("AAAA\n-----END {label}-----\n")), "{label}");
+            let other_spaces = label.replace(' ', " \u{a0}\t");
+            assert!(has_private_key(&format!("-----BEGIN\u{a0}{other_spaces}-----")), "{other_spaces}");
+            for space in ["%20", "+", "_", "\u{200b} "] {
+                assert!(has_private_key(&format!("-----BEGIN {label}-----").replace(' ', space)), "{label} with {space}");
+            }
+            let utf_16: String = format!("-----BEGIN {label}-----").chars().flat_map(|c| [c, '\0']).collect();
+            assert!(has_private_key(&utf_16), "{label}");
         }
+        assert!(has_private_key("-----BEGIN PGP PRIVATE KEY BLOCK-----"));
         assert!(has_private_key("–––BEGIN PRIVATE KEY–––"));
         for text in ["-----BEGIN CERTIFICATE-----", "begin by making a private key", "-----BEGIN PUBLIC KEY----- PRIVATE KEY", ""] {
             assert!(!has_private_key(text), "{text}");

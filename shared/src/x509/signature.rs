@@ -10,7 +10,7 @@ use x509_parser::{
 };
 
 use super::{
-    algorithm::{Hash, SignatureAlgorithm},
+    algorithm::{Hash, Pss, SignatureAlgorithm},
     algorithm_name::name,
     keys::rsa_numbers,
 };
@@ -59,6 +59,9 @@ impl SignatureAlgorithm {
             },
             Self::RsaPss(pss) => match (rsa(key), pss.usual()) {
                 (Err(verdict), _) => return verdict,
+                (Ok(_), _) if !allows(key, pss) => {
+                    return Verdict::Unsupported("RSASSA-PSS by a key that is for other parameters of it".to_owned());
+                }
                 (Ok(_), Some(verification)) => verification,
                 (Ok(numbers), None) => {
                     return if pss.verify(message, signed, &numbers) { Verdict::Signed } else { Verdict::NotSigned };
@@ -76,12 +79,23 @@ impl SignatureAlgorithm {
     }
 }
 
+/// Whether a key allows these parameters. One for RSASSA-PSS alone may say which: the same functions, and no shorter salt (RFC 4055, 3.3).
+fn allows(key: &SubjectPublicKeyInfo<'_>, pss: Pss) -> bool {
+    let algorithm = &key.algorithm;
+    if algorithm.algorithm != OID_PKCS1_RSASSAPSS || algorithm.parameters.is_none() {
+        return true;
+    }
+    Pss::of(algorithm).is_ok_and(|own| (own.hash, own.mask) == (pss.hash, pss.mask) && own.salt <= pss.salt)
+}
+
 /// The numbers of an RSA key of a supported size.
 fn rsa(key: &SubjectPublicKeyInfo<'_>) -> Result<(BigUint, BigUint), Verdict> {
     let (modulus, exponent) = rsa_numbers(key).ok_or(Verdict::NotSigned)?;
     match modulus.bits() {
         0..RSA_MIN_BITS => Err(Verdict::TooSmall),
-        RSA_MIN_BITS..=RSA_MAX_BITS if exponent.bits() <= RSA_MAX_EXPONENT_BITS && modulus.bit(0) => Ok((modulus, exponent)),
+        // An even number is no product of two large primes: nobody signs with it.
+        RSA_MIN_BITS..=RSA_MAX_BITS if !modulus.bit(0) => Err(Verdict::NotSigned),
+        RSA_MIN_BITS..=RSA_MAX_BITS if exponent.bits() <= RSA_MAX_EXPONENT_BITS => Ok((modulus, exponent)),
         RSA_MIN_BITS..=RSA_MAX_BITS => {
             let bits = exponent.bits();
             Err(Verdict::Unsupported(format!("an RSA key with a public exponent of {bits} bits (at most {RSA_MAX_EXPONENT_BITS})")))
