@@ -229,6 +229,8 @@ code_table! {
         SanLabelReserved = 2011, 200, "The subject alternative name (SAN) has a label that public CAs refuse: :reason.";
         /// A member that this request does not have.
         UnknownMember = 2012, 200, "The request has no member ‘:reason’: it is ignored. Check its spelling.";
+        /// A SAN ends in a top domain that is not in the public DNS.
+        SanTopDomainUnlisted = 2013, 200, "The subject alternative name (SAN) ends in :reason, which is no top domain of the public DNS: public CAs refuse such a name.";
         /// Stands beside an error, and says what its text does not.
         Hint = 2100, 200, ":reason";
     }

@@ -190,6 +190,8 @@ impl Validator {
         if let Err((code, reason)) = self.sans.judge(san) {
             let issue = Issue::at(code, format!("/sans/{index}")).hinting(self.sans.broken_rule(code, san));
             draft.issues.push(Issue { reason, ..issue });
+        } else if let Some(top_domain) = self.sans.unlisted_top_domain(san) {
+            draft.warnings.push(Warning::at(WarningCode::SanTopDomainUnlisted, format!("/sans/{index}")).because(top_domain));
         }
     }
 

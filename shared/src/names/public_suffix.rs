@@ -105,6 +105,12 @@ impl SuffixList {
         }
     }
 
+    /// Whether no rule is about a name's top domain: it is not in the public DNS. `name` is as above.
+    #[must_use]
+    pub fn is_unlisted(&self, name: &str) -> bool {
+        !self.list.suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known())
+    }
+
     /// Where the public suffix begins.
     fn suffix_start(&self, name: &str) -> Result<usize, SuffixError> {
         let suffix = self.list.suffix(name.as_bytes());

@@ -56,6 +56,19 @@ impl SanPolicy {
         self.suffixes.registrable_domain(&name).map_err(|error| (ErrorCode::SanNotRegistrable, Some(error.to_string())))?;
         Ok(())
     }
+
+    /// The top domain of a SAN that was accepted, for a message, if the public DNS has no such one.
+    #[must_use]
+    pub fn unlisted_top_domain(&self, san: &str) -> Option<String> {
+        let name = lower_case(san.strip_prefix("*.").unwrap_or(san));
+        self.suffixes.is_unlisted(&name).then(|| format!("‘.{}’", last_label(&name)))
+    }
+
+    /// A sentence that names a SAN, which was refused with this code, and the rule that it breaks.
+    #[must_use]
+    pub fn broken_rule(&self, code: ErrorCode, san: &str) -> String {
+        broken_rule::sentence(code, san, self.allow_wildcards)
+    }
 }
 
 /// The first rule, on the raw string. It refuses IPv6 addresses by their characters; the third rule refuses IPv4 addresses.
@@ -117,6 +130,24 @@ mod tests {
         assert_eq!(policy.judge(&long), Ok(()));
         assert_eq!(policy.judge(&format!("*.{long}")), Err((ErrorCode::SanInvalid, None)), "the 255 counts the whole");
         assert_eq!(policy.judge("*.foo.test"), Err((ErrorCode::SanReserved, None)));
+    }
+
+    #[test]
+    fn a_top_domain_that_the_public_dns_does_not_have_is_named() {
+        let policy = SanPolicy { allow_wildcards: true, suffixes: SuffixList::embedded() };
+        for (san, top) in [
+            ("printer.LOCAL", "‘.local’"),
+            ("svc.acme.internal", "‘.internal’"),
+            ("*.acme.corp", "‘.corp’"),
+            ("a.xn--zckzah", "‘.xn--zckzah’"),
+        ] {
+            assert_eq!((policy.judge(san), policy.unlisted_top_domain(san).as_deref()), (Ok(()), Some(top)));
+        }
+        for san in
+            ["www.acme-widgets.com", "WWW.ACME.DE", "*.acme.co.uk", "acme.github.io", "a.b.ck", "xn--80aswg.xn--p1ai", "acme.xn--fiqs8s"]
+        {
+            assert_eq!((policy.judge(san), policy.unlisted_top_domain(san)), (Ok(()), None), "{san}");
+        }
     }
 
     #[test]
