@@ -4,8 +4,8 @@ import base64
 import json
 
 import pytest
-from ca import Authority, Certificates, active
-from harness import Csrd, bearer, codes, refused, run, subject, wait_until
+from ca import Authority, Certificates, active, warnings
+from harness import Csrd, bearer, codes, faults, refused, run, subject, wait_until
 
 CONTACT = "https://platform.example/help"
 
@@ -66,6 +66,25 @@ def test_who_lacks_access_reads_the_cause_and_where_to_ask(service):
     service.ok("zone", "revoke", zone.id)
     (hint,) = hints(zone.request("POST", json=subject()))
     assert "was revoked" in hint and hint.endswith(CONTACT)
+
+
+def test_a_misspelled_member_is_named_where_the_request_is_refused_too(service):
+    zone = service.tenant()
+    answer = zone.request("POST", json=subject(common_name=..., comon_name="www.acme-widgets.com"))
+    assert faults(answer.envelope) == [(1409, "/common_name")] and warnings(answer) == [(2012, "/comon_name")]
+    answer = zone.request("POST", json=subject(sans=["*.acme-widgets.com"], x=1, y=None))
+    assert codes(answer.envelope) == [1412] and warnings(answer) == [(2012, "/x"), (2100, "/sans/0")]
+    answer = Certificates(zone).post(certficate="")
+    assert codes(answer.envelope) == [1427] and warnings(answer) == [(2012, "/certficate")]
+    # Nothing is said of a body before its sender is known.
+    answer = service.request("POST", zone.path, json=subject(x=1))
+    assert codes(answer.envelope) == [1402] and warnings(answer) == []
+
+
+def test_a_name_that_the_public_dns_cannot_have_is_warned_of(service):
+    answer = service.tenant().request("POST", json=subject(sans=["www.acme-widgets.com", "printer.local"]))
+    assert answer.status == 201 and warnings(answer) == [(2013, "/sans/1")]
+    assert "‘.local’" in answer.envelope["messages"][0]["message"]
 
 
 def test_a_custom_csr_in_use_names_its_certificates_and_how_to_free_it(service):

@@ -15,6 +15,8 @@ pub struct Issue {
     pub input: Option<Input>,
     /// What the code's text does not say: the cause in this case, or what was expected.
     pub hint: Option<String>,
+    /// Warnings about members that the request does not have: one of them, spelled right, may be what is missing.
+    pub unknown_members: Box<[Warning]>,
 }
 
 /// A part of a request outside its body.
@@ -29,8 +31,8 @@ pub enum Input {
 impl Issue {
     /// A fault of the request as a whole.
     #[must_use]
-    pub const fn new(code: ErrorCode) -> Self {
-        Self { code, pointer: None, reason: None, input: None, hint: None }
+    pub fn new(code: ErrorCode) -> Self {
+        Self { code, pointer: None, reason: None, input: None, hint: None, unknown_members: Box::default() }
     }
 
     /// A fault of one member of the body; `pointer` follows RFC 6901.
@@ -41,14 +43,21 @@ impl Issue {
 
     /// A fault of a part of the request outside its body.
     #[must_use]
-    pub const fn of(code: ErrorCode, input: Input) -> Self {
-        Self { code, pointer: None, reason: None, input: Some(input), hint: None }
+    pub fn of(code: ErrorCode, input: Input) -> Self {
+        Self { input: Some(input), ..Self::new(code) }
     }
 
     /// Adds a hint: one or more sentences.
     #[must_use]
     pub fn hinting(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds those of these warnings that are about unknown members.
+    #[must_use]
+    pub fn beside(mut self, warnings: &[Warning]) -> Self {
+        self.unknown_members = warnings.iter().filter(|warning| warning.code == WarningCode::UnknownMember).cloned().collect();
         self
     }
 

@@ -257,6 +257,24 @@ fn warnings_tell_what_public_cas_refuse() {
     let warnings: Vec<_> =
         parse(&body.to_string()).unwrap().warnings.into_iter().map(|warning| (warning.code.number(), warning.pointer)).collect();
     assert_eq!(warnings, [fault(2000, "/common_name"), fault(2001, "/sans/1"), fault(2006, "/sans/2")]);
+    body["sans"] = json!(["bar.com", "printer.local", "SVC.acme.Internal"]);
+    let warnings = parse(&body.to_string()).unwrap().warnings;
+    let told: Vec<_> = warnings.iter().map(|warning| (warning.code.number(), warning.pointer.as_str())).collect();
+    assert_eq!(told, [(2013, "/sans/1"), (2013, "/sans/2")]);
+    assert!(warnings[0].message().contains("‘.local’") && warnings[1].message().contains("‘.internal’"), "{warnings:?}");
+}
+
+#[test]
+fn unknown_members_are_warned_of_where_the_body_is_refused_too() {
+    let mut body = valid();
+    body["comon_name"] = body["common_name"].take();
+    body["country"] = json!("UK");
+    body["sans"] = json!(["a_b.com"]);
+    let issues = parse(&body.to_string()).unwrap_err();
+    let told: Vec<_> =
+        issues.iter().map(|issue| issue.unknown_members.iter().map(|member| member.pointer.as_str()).collect::<Vec<_>>()).collect();
+    let expected: [Vec<&str>; 2] = [vec!["/comon_name"], vec![]];
+    assert_eq!(told, expected);
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl<'a> Matcher<'a> {
     /// Those of [`PemChain::parse`], and 1427 if there is no certificate.
     pub async fn read(&self, upload: &Upload) -> Result<PemChain, ApiError> {
         let text = upload.certificate.clone().filter(|text| !text.is_empty());
-        let text = text.ok_or_else(|| Issue::at(ErrorCode::CertificateMissing, "/certificate"))?;
+        let text = text.ok_or_else(|| Issue::at(ErrorCode::CertificateMissing, "/certificate").beside(&upload.warnings))?;
         self.work(move || PemChain::parse(&text)?.bounded()).await
     }
 

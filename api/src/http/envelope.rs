@@ -90,7 +90,8 @@ pub struct ErrorResponse {
     pub success: Always<false>,
     /// Everything that is wrong, in the order of the codes.
     pub errors: Vec<Message>,
-    /// Hints (2100), at most 20: what the texts of the errors do not say. Each has the source of its error.
+    /// Hints (2100), at most 20: what the texts of the errors do not say. Each has the source of its error. Members that the request does
+    /// not have (2012) stand before them.
     pub messages: Vec<Message>,
     /// Always null.
     pub result: Null,

@@ -112,7 +112,8 @@ impl ApiError {
     #[must_use]
     pub fn body(&self, contact_url: Option<&str>) -> ErrorResponse {
         let errors = self.issues.iter().map(Message::from).collect();
-        ErrorResponse { success: Always, errors, messages: self.hints(contact_url), result: Null }
+        let unknown_members = self.issues.iter().flat_map(|issue| &issue.unknown_members).map(Message::from);
+        ErrorResponse { success: Always, errors, messages: unknown_members.chain(self.hints(contact_url)).collect(), result: Null }
     }
 
     /// The response with that body.

@@ -314,7 +314,7 @@ fn judged(mut issues: Vec<Issue>, of_members: Vec<Warning>, request: impl FnOnce
     if !issues.is_empty() {
         // A stable sort: faults of one code stay in the body's order.
         issues.sort_by_key(|issue| issue.code);
-        return Err(issues);
+        return Err(unknown::beside(issues, &of_members));
     }
     let request = request();
     let mut warnings = warnings(&request);

@@ -47,7 +47,7 @@ impl Edit {
         // A stable sort: faults of one code stay in the body's order.
         draft.issues.sort_by_key(|issue| issue.code);
         warnings.sort_by_key(|warning| warning.code);
-        if draft.issues.is_empty() { Ok((edit, warnings)) } else { Err(draft.issues) }
+        if draft.issues.is_empty() { Ok((edit, warnings)) } else { Err(unknown::beside(draft.issues, &warnings)) }
     }
 }
 

@@ -53,7 +53,7 @@ impl HandoverRequest {
             }
         }
         issues.sort_by_key(|issue| issue.code);
-        if issues.is_empty() { Ok((request, warnings)) } else { Err(issues) }
+        if issues.is_empty() { Ok((request, warnings)) } else { Err(unknown::beside(issues, &warnings)) }
     }
 }
 

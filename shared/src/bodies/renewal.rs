@@ -66,7 +66,7 @@ impl RenewalPolicyBody {
         issues.sort_by_key(|issue| issue.code);
         match key {
             Some(key) if issues.is_empty() => Ok(Self { key, at, warnings }),
-            _ => Err(issues),
+            _ => Err(unknown::beside(issues, &warnings)),
         }
     }
 }

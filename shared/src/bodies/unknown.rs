@@ -1,7 +1,11 @@
 //! Members that a request does not have: each is ignored, with a warning, since most are misspelled.
 
 use super::json::Json;
-use crate::{codes::WarningCode, issue::Warning, printable::excerpt};
+use crate::{
+    codes::WarningCode,
+    issue::{Issue, Warning},
+    printable::excerpt,
+};
 
 /// The most warnings of one request.
 const WARNINGS_MAX: usize = 10;
@@ -18,6 +22,13 @@ pub(super) fn warn(name: &str, value: &Json, warnings: &mut Vec<Warning>) {
     // RFC 6901, section 3.
     let pointer = format!("/{}", shown.replace('~', "~0").replace('/', "~1"));
     warnings.push(Warning::at(WarningCode::UnknownMember, pointer).because(shown));
+}
+
+/// The issues of a body that is refused, the first of them with the warnings about unknown members.
+pub(super) fn beside(issues: Vec<Issue>, warnings: &[Warning]) -> Vec<Issue> {
+    let mut issues = issues.into_iter();
+    let first = issues.next().map(|first| first.beside(warnings));
+    first.into_iter().chain(issues).collect()
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl Upload {
             upload.warnings.push(Warning::at(WarningCode::NoEffect, "/type"));
         }
         upload.warnings.sort_by_key(|warning| warning.code);
-        if issues.is_empty() { Ok(upload) } else { Err(issues) }
+        if issues.is_empty() { Ok(upload) } else { Err(unknown::beside(issues, &upload.warnings)) }
     }
 }
 

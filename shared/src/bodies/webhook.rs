@@ -98,7 +98,7 @@ impl WebhookBody {
             draft.issues.push(Issue::at(ErrorCode::WebhookEventsInvalid, "/events").because("are missing"));
         }
         draft.issues.sort_by_key(|issue| issue.code);
-        if draft.issues.is_empty() { Ok(webhook) } else { Err(draft.issues) }
+        if draft.issues.is_empty() { Ok(webhook) } else { Err(unknown::beside(draft.issues, &webhook.warnings)) }
     }
 }
 
