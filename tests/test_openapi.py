@@ -77,6 +77,31 @@ def test_members_without_a_value_are_sent_as_null_and_said_to_be(document):
         assert all(member["nullable"] for member in optional.values()), name
 
 
+def test_members_have_the_types_that_generated_clients_need(document):
+    schemas = document["components"]["schemas"]
+    members = [(name, key, member) for name, schema in schemas.items() for key, member in schema.get("properties", {}).items()]
+    times = {key: member.get("format") for _, key, member in members if re.search("_(at|on|before|after)$", key)}
+    assert len(times) > 10 and set(times.values()) == {"date-time"}, times
+    # The IDs of certificates have no hyphens, and no format.
+    ids = {(name, key): member.get("format") for name, key, member in members if key in ("id", "replaces", "custom_csr_id")}
+    others = {name: ids.pop((name, "id")) for name in ("CustomCertificate", "DeletedCustomCertificate", "Delivery")}
+    assert len(ids) > 8 and set(ids.values()) == {"uuid"} and set(others.values()) == {None}, ids
+    # A generator takes a member with a default for one that is always there.
+    assert [(name, key) for name, key, member in members if "default" in member] == []
+    for name in schemas:
+        if name.endswith("Response"):
+            is_error = name == "ErrorResponse"
+            members = schemas[name]["properties"]
+            assert members["success"]["enum"] == [not is_error] and members["errors"].get("maxItems") == (None if is_error else 0), name
+    # In Go all enums share one name space.
+    words = [word for schema in schemas.values() if "enum" in schema for word in schema.get("x-enum-varnames", schema["enum"])]
+    assert len(words) - len(set(words)) <= len(schemas["KeyType"]["enum"]), words
+    parameters = document["components"]["parameters"]
+    assert (parameters["Page"]["schema"]["maximum"], parameters["PerPage"]["schema"]["maximum"]) == (2147483647, 50)
+    assert document["components"]["headers"]["RetryAfter"]["schema"]["type"] == "integer"
+    assert len(document["info"]["description"]) < 1000
+
+
 def test_what_one_operation_makes_leads_to_the_operations_on_it(document):
     ids = {operation["operationId"]: operation for _, _, operation in Document(document).operations()}
     links = ids["zone-custom-csrs-create"]["responses"]["201"]["links"]
