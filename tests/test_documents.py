@@ -126,7 +126,8 @@ def test_the_shell_block_of_the_readme_runs_as_it_stands(fresh):
 def example(request, tmp_path_factory) -> tuple[str, Path]:
     """The example of an official client: a program and the script that it runs, which TypeScript is compiled to."""
     directory = tmp_path_factory.mktemp(request.param)
-    (text,) = blocks(OFFICIAL_CLIENTS, request.param)
+    (text,) = blocks(README, request.param)
+    assert [text] == blocks(OFFICIAL_CLIENTS, request.param), "the README and the guide show the same"
     if request.param == "python":
         script = directory / "example.py"
         script.write_text(text)
