@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import stat
@@ -197,6 +198,25 @@ def test_a_first_start_prints_what_works_when_pasted(new_csrd):
     assert [row["id"] for row in rows] == [answer["result"]["id"]]
 
 
+def test_the_pasted_command_works_in_a_shell_that_takes_brackets_for_a_pattern(new_csrd):
+    csrd = new_csrd(listen="[::1]:0").start()
+    curl = wait_until(lambda: re.findall("^curl .*$", csrd.stdout_path.read_text(), re.MULTILINE), "the welcome")[0]
+    (word,) = [word for word in shlex.split(curl) if "[::1]" in word]
+    assert f"'{word}'" in curl and pasted(curl)["success"] is True
+
+
+def test_migrate_says_how_much_it_did(new_csrd):
+    csrd = new_csrd()
+    assert re.fullmatch(r"ran \d+ migrations: the database is up to date\n", csrd.ok("migrate"))
+    assert csrd.ok("migrate") == "the database is up to date\n"
+
+
+@pytest.mark.parametrize("word", ["1", "on", "yes", "true"])
+def test_a_setting_that_is_on_or_off_is_on_in_whatever_words(new_csrd, word):
+    csrd = new_csrd(env={"CSRD_ALLOW_WILDCARD_SANS": word}).start()
+    assert csrd.tenant().create(sans=["www.acme-widgets.com", "*.acme-widgets.com"])
+
+
 def test_serve_is_the_default_command(new_csrd):
     csrd = new_csrd(listen=None, env={"CSRD_LISTEN": "127.0.0.1:0"})
     csrd.spawn(binary(), "--data-dir", csrd.data_dir).wait_listening()
@@ -290,6 +310,14 @@ def test_a_command_on_a_server_without_csrds_tables_makes_none(tmp_path):
         assert list(tmp_path.iterdir()) == []
         assert run("migrate", "--database-url", url, cwd=tmp_path).returncode == 0
         assert run("zone", "grant", "z", "--database-url", url, cwd=tmp_path).returncode == 0
+        # Who was reached and may not read is not told that nobody was reached.
+        server.sql(name, "CREATE ROLE newcomer LOGIN")
+        done = run("zone", "list", "--database-url", server.url(name, role="newcomer"), cwd=tmp_path)
+        refused(done, 1, "see Rights in docs/how-to/postgresql.md")
+        assert "permission denied" in done.stderr and not re.search("reached|at line", done.stderr), done
+        done = run("zone", "list", "--database-url", server.url("nowhere"), cwd=tmp_path)
+        refused(done, 1, "nowhere")
+        assert not re.search("reached|at line", done.stderr), done
     finally:
         server.close()
 
