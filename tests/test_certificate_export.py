@@ -13,6 +13,8 @@ import sqlite3
 import stat
 import subprocess
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -119,6 +121,43 @@ def test_a_renewed_certificate_replaces_the_files_and_one_with_a_new_key_too(upl
     uploaded.exported(tmp_path / "out")
     assert contents(tmp_path / "out")["privkey.pem"] != before["privkey.pem"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+
+
+def test_whoever_reads_while_exports_change_the_key_finds_a_key_and_a_chain_that_belong_together(local, tmp_path):
+    out, spki = tmp_path / "out", (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    csrs = [local.csr, local.zone.request("POST", f"/{local.csr['id']}/rekey", headers={"Prefer": "wait=30"}).result]
+    local.exported(out)
+    pairs, ended = set(), threading.Event()
+
+    def read() -> None:
+        """As a terminator does, which goes through the link once."""
+        while not ended.is_set():
+            version = os.open(out / "current", os.O_DIRECTORY)
+            try:
+                parts = []
+                for name in ("privkey.pem", "fullchain.pem"):
+                    with open(os.open(name, os.O_RDONLY, dir_fd=version), "rb") as file:
+                        parts.append(file.read())
+            except FileNotFoundError:
+                # Two exports came between: the version is gone.
+                continue
+            finally:
+                os.close(version)
+            key, chain = load_pem_private_key(parts[0], None), x509.load_pem_x509_certificates(parts[1])
+            pairs.add((key.public_key().public_bytes(*spki), chain[0].public_key().public_bytes(*spki)))
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        try:
+            for turn in range(1, 13):
+                csr = csrs[turn % 2]
+                local.chain = local.new_chain(csr)
+                assert local.certificates.patch(local.id, custom_csr_id=csr["id"], certificate=local.chain).status == 200
+                local.exported(out)
+        finally:
+            ended.set()
+        reader.result()
+    assert len(pairs) == 2 and all(key == leaf for key, leaf in pairs)
 
 
 def test_the_umask_and_modes_of_old_files_do_not_open_the_private_key(local, tmp_path):
