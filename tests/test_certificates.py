@@ -5,8 +5,10 @@ import ipaddress
 import sqlite3
 from contextlib import closing
 
+import mint
 import pytest
 from ca import DAY, SECOND, Authority, Certificates, active, new_csr, small_rsa_key, warnings
+from chain_cases import SERIALS, Workshop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -256,6 +258,18 @@ def test_a_path_to_a_trust_anchor_is_asked_for_where_anchors_are_set(new_csrd, t
         assert answer.status == 201 and answer.envelope["messages"] == []
     made = certificates.all()[0]["id"]
     assert codes(certificates.patch(made, certificate=leaf).envelope) == [1479]
+
+
+def test_roots_with_any_serial_and_of_any_version_are_trust_anchors_in_a_file_with_a_byte_order_mark(new_csrd, tmp_path):
+    roots = [mint.CA(f"Root with the serial {serial}") for serial in SERIALS]
+    ders = [root.root(serial=serial, version=version) for root, serial, version in zip(roots, SERIALS.values(), (3, 3, 1, 3), strict=True)]
+    (tmp_path / "roots.pem").write_text("\ufeff" + mint.pem(*ders))
+    zone = new_csrd("--trust-anchors", str(tmp_path / "roots.pem")).start().tenant()
+    csr = active(zone)
+    workshop = Workshop(csr["csr"])
+    for root in roots:
+        answer = Certificates(zone).post(custom_csr_id=csr["id"], certificate=mint.pem(workshop.leaf(root)))
+        assert answer.status == 201 and answer.envelope["messages"] == [], answer
 
 
 @pytest.mark.parametrize("content", ["", "garbage", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", None])
