@@ -15,6 +15,7 @@ from contextlib import closing
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from harness import ROOT, SECRET, binary, codes, environment, refused, run, subject, wait_until
 from postgres import Postgres, free_port
 
@@ -405,6 +406,22 @@ def test_a_second_process_on_the_same_data_directory_is_refused(new_csrd):
     csrd = new_csrd().start()
     refused(csrd.run("serve", "--listen", "127.0.0.1:0"), None, "csrd.db", str(csrd.data_dir))
     assert csrd.is_up("/health/ready")
+
+
+@pytest.mark.parametrize("listen", ["[::ffff:127.0.0.1]:0", "localhost:0", "[::1]:0"])
+def test_every_form_of_a_loopback_address_is_one(new_csrd, listen):
+    csrd = new_csrd(listen=listen).start()
+    assert csrd.is_up() and "the demo identity is accepted" in csrd.log()
+
+
+def test_a_set_of_keys_may_begin_with_a_byte_order_mark(new_csrd, tmp_path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    jwks = {"keys": [jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)]}
+    (file := tmp_path / "jwks.json").write_text("\ufeff" + json.dumps(jwks))
+    csrd = new_csrd("--jwt-jwks-file", str(file)).start()
+    csrd.ok("zone", "grant", "z", "--quota", "1")
+    token = jwt.encode({"sub": "s", "exp": time.time() + 600, "zones": ["z"]}, key, "ES256")
+    assert csrd.request("GET", "/api/v4/zones/z/custom_csrs", token=token).status == 200
 
 
 def test_an_address_that_is_taken_is_refused(new_csrd):

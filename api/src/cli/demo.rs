@@ -45,7 +45,8 @@ pub struct Demo {
 
 /// Without a key for tokens there is the demo identity, and that is for the own machine only.
 pub fn check_listener(listen: SocketAddr) -> anyhow::Result<()> {
-    if listen.ip().is_loopback() {
+    // An IPv4 address may be written as one of IPv6.
+    if listen.ip().to_canonical().is_loopback() {
         return Ok(());
     }
     Err(bad_setting(format!("--listen: {listen} is not a loopback address, and the demo identity is for those alone: {NEEDED}")))
