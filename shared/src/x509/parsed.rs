@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use x509_parser::{
-    asn1_rs::{Any, Tag},
+    asn1_rs::{Any, FromBer, Tag},
     certificate::X509Certificate,
     extensions::{BasicConstraints, ExtendedKeyUsage, KeyUsage, NameConstraints},
     oid_registry::{
@@ -173,13 +173,16 @@ const NOT_DER: &str = "is not written in DER (a length, a number or bits), so TL
 
 const TIMES_NOT_STRICT: &str = "has a validity that is not written as DER wants it (with seconds, without fractions, and with Z)";
 
-/// Why bytes cannot be read as a certificate.
-fn unreadable(der: &[u8]) -> &'static str {
-    if !der::is_strict(der) {
+/// Why bytes cannot be read as a certificate, which is a SEQUENCE of three values, and known by its two times.
+fn unreadable(bytes: &[u8]) -> &'static str {
+    let outer = Any::from_ber(bytes).ok().filter(|(_, outer)| outer.tag() == Tag::Sequence);
+    if outer.and_then(|(_, outer)| der::values(outer.data)).is_none_or(|parts| parts.len() != 3) {
+        return "holds no X.509 certificate";
+    }
+    if !der::is_strict(bytes) {
         return NOT_DER;
     }
-    // A certificate is known by its two times.
-    match times_are_strict(der) {
+    match times_are_strict(bytes) {
         Some(true) => "has a value that cannot be read, such as a date that does not exist",
         Some(false) => TIMES_NOT_STRICT,
         None => "holds no X.509 certificate",
