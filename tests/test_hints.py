@@ -81,6 +81,20 @@ def test_a_misspelled_member_is_named_where_the_request_is_refused_too(service):
     assert codes(answer.envelope) == [1402] and warnings(answer) == []
 
 
+def test_an_upload_that_is_too_large_is_told_what_it_can_leave_out(service):
+    zone = service.tenant()
+    certificates = Certificates(zone)
+    for answer in (
+        certificates.post(certificate="x" * 70_000),
+        certificates.patch("0" * 32, certificate="x" * 70_000),
+        # Without a length, which is found out while it is read.
+        certificates.request("POST", content=iter([b"x" * 70_000]), headers={"Content-Type": "application/json"}),
+    ):
+        assert codes(answer.envelope) == [1467] and "text around the PEM blocks" in hints(answer)[0], answer
+    answer = zone.request("POST", json=subject(description="x" * 70_000))
+    assert codes(answer.envelope) == [1467] and hints(answer) == []
+
+
 def test_a_name_that_the_public_dns_cannot_have_is_warned_of(service):
     answer = service.tenant().request("POST", json=subject(sans=["www.acme-widgets.com", "printer.local"]))
     assert answer.status == 201 and warnings(answer) == [(2013, "/sans/1")]

@@ -24,7 +24,7 @@ use super::{
     refusal::Refusal,
 };
 use crate::http::{
-    body::declared_length,
+    body::{declared_length, is_upload, too_large},
     client::Client,
     error::ApiError,
     middleware::{BODY_LIMIT_BYTES, RequestId},
@@ -91,7 +91,7 @@ impl Access {
         limits.count_request(caller.subject())?;
         // A body without a length is measured while it is read.
         if declared_length(req.headers()).is_some_and(|length| length > BODY_LIMIT_BYTES as u64) {
-            return Err(ErrorCode::BodyTooLarge.into());
+            return Err(too_large(is_upload(req)).into());
         }
         let request_id = req.extensions().get().map(|RequestId(id)| id.clone());
         let actor = Actor { who: caller.subject().to_owned(), via: Via::Api, from: client.name(), request_id };

@@ -5,7 +5,7 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 use futures::TryStreamExt;
 use poem::{
     Request, RequestBody,
-    http::{HeaderMap, header},
+    http::{HeaderMap, Method, header},
 };
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
@@ -84,7 +84,7 @@ fn no_room() -> ApiError {
 }
 
 /// The body, or `None` if it was cut off.
-async fn read(body: poem::Body, room: &mut Room) -> Result<Option<Vec<u8>>, ApiError> {
+async fn read(body: poem::Body, room: &mut Room, is_upload: bool) -> Result<Option<Vec<u8>>, ApiError> {
     let mut chunks = body.into_bytes_stream();
     let mut bytes = Vec::new();
     loop {
@@ -94,10 +94,27 @@ async fn read(body: poem::Body, room: &mut Room) -> Result<Option<Vec<u8>>, ApiE
                 room.grow(bytes.len() + chunk.len())?;
                 bytes.extend_from_slice(&chunk);
             }
-            Ok(Some(_)) => return Err(ErrorCode::BodyTooLarge.into()),
+            Ok(Some(_)) => return Err(too_large(is_upload).into()),
             Err(_) => return Ok(None),
         }
     }
+}
+
+/// 1467; that of an upload says what may be left out.
+#[must_use]
+pub fn too_large(is_upload: bool) -> Issue {
+    let issue = Issue::new(ErrorCode::BodyTooLarge);
+    if is_upload {
+        issue.hinting("The text around the PEM blocks can be left out, and so can all but the leaf and its intermediates.")
+    } else {
+        issue
+    }
+}
+
+/// Whether a request brings certificates.
+#[must_use]
+pub fn is_upload(req: &Request) -> bool {
+    matches!(*req.method(), Method::POST | Method::PATCH) && req.uri().path().rsplit('/').take(2).any(|part| part == "custom_certificates")
 }
 
 /// The length of the body, if the request says it.
@@ -180,7 +197,7 @@ pub async fn receive(req: &Request, body: &mut RequestBody) -> Result<Received, 
         tokio::time::sleep(STOPPING_TIME).await;
     };
     let read = tokio::select! {
-        read = tokio::time::timeout(BODY_TIME, read(body, &mut room)) => read,
+        read = tokio::time::timeout(BODY_TIME, read(body, &mut room, is_upload(req))) => read,
         () = stopped => Ok(Ok(None)),
     };
     let (bytes, is_whole) = match read {
