@@ -10,7 +10,7 @@ use shared::{
     ids::{CustomCertificateId, Scope},
     issue::{Issue, Warning},
     storage::{CertificateChange, CertificateRefusal, NewCertificate, Replacement},
-    x509::{issues::private_key_refused, pem},
+    x509::{formats::has_private_key, issues::private_key_refused},
 };
 
 use super::{form::Form, link::Found};
@@ -31,7 +31,7 @@ pub struct Stored {
 /// Stores the certificate from the form, and ends the link. It replaces the certificate that the link renews, if there is one. Returns `None` if
 /// the link has ended meanwhile.
 pub async fn store(state: &Arc<AppState>, deadline: Deadline, found: &Found, form: &Form) -> Result<Option<Stored>, ApiError> {
-    if pem::has_private_key(&form.certificate) {
+    if has_private_key(&form.certificate) {
         return Err(private_key_refused().into());
     }
     let now = state.clock.now();

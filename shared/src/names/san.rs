@@ -63,12 +63,6 @@ impl SanPolicy {
         let name = lower_case(san.strip_prefix("*.").unwrap_or(san));
         self.suffixes.is_unlisted(&name).then(|| format!("‘.{}’", last_label(&name)))
     }
-
-    /// A sentence that names a SAN, which was refused with this code, and the rule that it breaks.
-    #[must_use]
-    pub fn broken_rule(&self, code: ErrorCode, san: &str) -> String {
-        broken_rule::sentence(code, san, self.allow_wildcards)
-    }
 }
 
 /// The first rule, on the raw string. It refuses IPv6 addresses by their characters; the third rule refuses IPv4 addresses.
