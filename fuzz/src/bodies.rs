@@ -62,11 +62,12 @@ struct Body<'a> {
 
 impl Body<'_> {
     fn check_create(&self, validator: &Validator) {
-        let Accepted { request, warnings } = match validator.parse(self.bytes) {
+        let Accepted { request, set, warnings } = match validator.parse(self.bytes) {
             Ok(accepted) => accepted,
             Err(issues) => return self.check_issues(issues),
         };
         self.check_warnings(&warnings);
+        assert!(matches!(set.len(), 0 | 2..=4) && set.iter().all(|key_type| validator.key_types().contains(*key_type)), "{set:?}");
         let again = validator.parse(body_of(&request).to_string().as_bytes()).expect("what was accepted is accepted again");
         assert_eq!(again.request, request);
         let of_values = |warning: &Warning| !matches!(warning.code, WarningCode::UnknownMember | WarningCode::NoEffect);
@@ -79,7 +80,7 @@ impl Body<'_> {
     fn check_rekey(&self, validator: &Validator) {
         let old = old_request();
         match validator.parse_rekey(old.clone(), Some(self.bytes)) {
-            Ok(Accepted { request, warnings }) => {
+            Ok(Accepted { request, warnings, .. }) => {
                 self.check_warnings(&warnings);
                 assert_eq!((&request.subject, &request.sans), (&old.subject, &old.sans), "a rekey keeps subject and names");
                 assert!(validator.key_types().contains(request.key_type));

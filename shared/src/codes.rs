@@ -193,6 +193,8 @@ code_table! {
         RenewalPointInvalid = 1511, 400, "The at of a renewal policy must be a number over 0 and under 1: the part of a certificate's lifetime that is left when it is renewed. Check your input and try again.";
         /// The zone has no renewal policy.
         RenewalPolicyNotFound = 1512, 404, "The zone has no renewal policy.";
+        /// `key_types` of a set are not 2 to 4 different ones, or stand beside a `key_type`.
+        KeyTypesInvalid = 1513, 400, "The key_types field :reason. Send 2 to 4 different key types in it, and no key_type. Check your input and try again.";
         /// No such route.
         RouteNotFound = 7000, 404, "No route for that URI";
         /// The route exists, the method does not.

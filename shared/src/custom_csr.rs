@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Timestamp,
-    ids::{CustomCertificateId, CustomCsrId, Scope, TenantId},
+    ids::{CustomCertificateId, CustomCsrId, Scope, SetId, TenantId},
 };
 
 /// The status of a custom CSR. It starts as `pending` and becomes `active` or `failed`, once.
@@ -185,6 +185,8 @@ pub struct CustomCsr {
     pub csr_pem: Option<String>,
     /// The custom CSR that this one replaces, if a rekey made it. It may be deleted.
     pub replaces: Option<CustomCsrId>,
+    /// The set that it is one of, if any.
+    pub set_id: Option<SetId>,
     /// The certificates that use its private key, the oldest first.
     pub certificate_ids: Vec<CustomCertificateId>,
 }

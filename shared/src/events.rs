@@ -73,6 +73,7 @@ struct CsrRow {
     sans: String,
     key_type: String,
     replaces: Option<String>,
+    set_id: Option<String>,
     /// Only if the event is about a certificate.
     certificate_ids: Option<Vec<String>>,
 }
@@ -99,6 +100,7 @@ impl From<&CustomCsr> for CsrRow {
             sans: Value::from(request.sans).to_string(),
             key_type: request.key_type.as_str().to_owned(),
             replaces: csr.replaces.map(|id| id.to_string()),
+            set_id: csr.set_id.map(|id| id.to_string()),
             certificate_ids: Some(csr.certificate_ids.iter().map(ToString::to_string).collect()),
         }
     }
@@ -198,6 +200,7 @@ fn csr(row: &CsrRow) -> Option<Value> {
         "account_tag": row.account_id, "zone_id": zone_id, "country": row.country, "state": row.state, "locality": row.locality,
         "organization": row.organization, "organizational_unit": row.organizational_unit, "common_name": row.common_name,
         "name": row.name, "description": row.description, "sans": sans, "key_type": row.key_type, "replaces": row.replaces,
+        "set_id": row.set_id,
         // Events about a custom CSR are written before it has any.
         "custom_certificate_ids": row.certificate_ids.clone().unwrap_or_default(),
     });

@@ -179,6 +179,30 @@ impl fmt::Display for HandoverId {
     }
 }
 
+/// The ID of a set of custom CSRs, which differ in their keys alone: a UUID, version 7 (RFC 9562).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SetId(CustomCsrId);
+
+impl SetId {
+    /// A fresh ID.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self(CustomCsrId::new(now))
+    }
+
+    /// Parses an ID in the form of a custom CSR's, or returns `None`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        CustomCsrId::parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for SetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The ID of a plan of rekeys: a UUID, version 7 (RFC 9562).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IncidentId(CustomCsrId);

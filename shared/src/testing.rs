@@ -250,6 +250,7 @@ pub fn new_custom_csr(scope: &Scope, key_type: KeyType) -> NewCustomCsr {
         request: request(key_type),
         idempotency_key: None,
         replaces: None,
+        set_id: None,
         max_pending: MAX_PENDING,
     }
 }

@@ -21,6 +21,7 @@ async function create(name: string): Promise<CustomCsr> {
     common_name: 'shop.acme-widgets.com', sans: ['shop.acme-widgets.com'], name, key_type: 'p256v1',
   } as const;
   const { data } = await zoneCustomCsrsCreate({ path: { zone_id }, body: { ...body, sans: [...body.sans] }, headers: { 'Idempotency-Key': randomUUID() }, throwOnError: true });
+  if (Array.isArray(data.result)) throw new Error('a set was made');
   return data.result;
 }
 

@@ -18,8 +18,8 @@ function result<T>({ data, error }: Answer<T>): T {
   return data.result;
 }
 
-const create = async (name: string): Promise<CustomCsr> =>
-  result(
+async function create(name: string): Promise<CustomCsr> {
+  const made = result<CustomCsr | CustomCsr[]>(
     await client.POST('/zones/{zone_id}/custom_csrs', {
       params: { path: { zone_id }, header: { 'Idempotency-Key': randomUUID() } },
       body: {
@@ -28,6 +28,9 @@ const create = async (name: string): Promise<CustomCsr> =>
       },
     }),
   );
+  if (Array.isArray(made)) throw new Error('a set was made');
+  return made;
+}
 
 // What the compiler has to find.
 export const mistakes = (csr: CustomCsr, answer: Answer<CustomCsr>) => [

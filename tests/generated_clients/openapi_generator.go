@@ -50,7 +50,11 @@ func main() {
 		request.SetName(name)
 		request.SetKeyType(csrd.P256V1)
 		answer, _, err := csrs.ZoneCustomCsrsCreate(ctx, zone).CustomCsrRequest(*request).IdempotencyKey("from-go-" + name).Execute()
-		return one(answer, err)
+		check(err)
+		if answer.CustomCsrResponse == nil {
+			log.Fatal("a set was made")
+		}
+		return answer.CustomCsrResponse.Result
 	}
 	made := create("shop-0")
 	for made.Status == csrd.PENDING {

@@ -28,7 +28,9 @@ async function create(name: string): Promise<CustomCsr> {
     country: 'US', state: 'California', locality: 'San Francisco', organization: 'Acme Widgets, Inc.',
     commonName: 'shop.acme-widgets.com', sans: ['shop.acme-widgets.com'], name, keyType: KeyType.P256v1,
   };
-  return (await csrs.zoneCustomCsrsCreate({ zoneId, customCsrRequest, idempotencyKey: randomUUID() })).result;
+  const { result } = await csrs.zoneCustomCsrsCreate({ zoneId, customCsrRequest, idempotencyKey: randomUUID() });
+  if (Array.isArray(result)) throw new Error('a set was made');
+  return result;
 }
 
 let made = await create('shop 0');

@@ -33,7 +33,10 @@ def create(name: str) -> csrd.CustomCsr:
         name=name,
         key_type=csrd.KeyType.P256V1,
     )
-    return csrs.zone_custom_csrs_create(zone, request, idempotency_key=str(uuid4())).result
+    answer = csrs.zone_custom_csrs_create(zone, request, idempotency_key=str(uuid4())).actual_instance
+    if not isinstance(answer, csrd.CustomCsrResponse):
+        raise SystemExit(f"a set was made: {answer}")
+    return answer.result
 
 
 made = create("shop 0")

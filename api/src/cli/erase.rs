@@ -122,7 +122,16 @@ async fn is_meant(store: &dyn Store, scope: &Scope) -> anyhow::Result<bool> {
 }
 
 fn custom_csrs() -> ListQuery {
-    ListQuery { page: 1, per_page: BATCH, order: Order::CreatedAt, direction: Direction::Asc, status: None, key_type: None, search: None }
+    ListQuery {
+        page: 1,
+        per_page: BATCH,
+        order: Order::CreatedAt,
+        direction: Direction::Asc,
+        status: None,
+        key_type: None,
+        search: None,
+        set_id: None,
+    }
 }
 
 fn certificates() -> CertificateQuery {

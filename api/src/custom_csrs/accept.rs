@@ -2,17 +2,16 @@
 
 use poem_openapi::ApiResponse;
 use shared::{
-    bodies::create::Accepted,
     codes::ErrorCode,
-    custom_csr::CustomCsr,
-    ids::{CustomCsrId, Scope},
-    issue::Issue,
+    custom_csr::{CustomCsr, CustomCsrRequest},
+    ids::{CustomCsrId, Scope, SetId},
+    issue::{Issue, Warning},
     metrics,
     storage::{Acceptance, Changes, IdempotencyKey, NewCustomCsr},
 };
 
 use super::{
-    dto::CustomCsrResponse,
+    dto::{CreatedDto, CustomCsrDto, CustomCsrResponse, CustomCsrSetResponse},
     find,
     wait::{self, Prefer},
 };
@@ -26,10 +25,10 @@ use crate::{
 /// What POST answers.
 #[derive(ApiResponse)]
 pub enum Created {
-    /// Accepted. The key is being made: read the custom CSR until its `status` is no longer `pending`.
+    /// Accepted. The key is being made: read the custom CSR until its `status` is no longer `pending`. `result` is an array if a set was made.
     #[oai(status = 201)]
     Created(
-        Json<CustomCsrResponse>,
+        Json<CreatedDto>,
         /// Where to read it: an absolute path.
         #[oai(header = "Location")]
         String,
@@ -42,19 +41,21 @@ pub enum Created {
     ),
 }
 
-/// A request for a custom CSR in which nothing is wrong.
+/// A request for custom CSRs in which nothing is wrong.
 pub struct Validated<'a> {
-    /// Whose it will be.
+    /// Whose they will be.
     pub scope: &'a Scope,
     /// By which the request can be repeated.
     pub idempotency_key: Option<IdempotencyKey>,
-    /// The custom CSR that it is to replace.
-    pub replaces: Option<CustomCsrId>,
-    /// What the body says.
-    pub accepted: Accepted,
+    /// What is asked for, and the custom CSR that each is to replace. One, if it is none of a set.
+    pub wanted: Vec<(CustomCsrRequest, Option<CustomCsrId>)>,
+    /// The set that they will be of.
+    pub set_id: Option<SetId>,
+    /// Warnings about the body.
+    pub warnings: Vec<Warning>,
 }
 
-/// Accepts a custom CSR, and waits for it if the client or the service wants that.
+/// Accepts custom CSRs, and waits for them if the client or the service wants that.
 ///
 /// # Errors
 ///
@@ -66,31 +67,42 @@ pub async fn accept(
     validated: Validated<'_>,
     prefer: Prefer,
 ) -> Result<Created, ApiError> {
-    let Validated { scope, idempotency_key, replaces, accepted: Accepted { request, warnings } } = validated;
+    let Validated { scope, idempotency_key, wanted, set_id, warnings } = validated;
     let messages = warnings.iter().map(Message::from).collect();
-    // One time for the ID and for the row: both say when it was accepted.
+    // One time for the IDs and for the rows: all say when they were accepted.
     let now = state.clock.now();
-    let new = NewCustomCsr {
-        id: CustomCsrId::new(now),
-        scope: scope.clone(),
-        request,
-        idempotency_key,
-        replaces,
-        max_pending: state.max_pending,
+    let new: Vec<_> = wanted
+        .into_iter()
+        .map(|(request, replaces)| NewCustomCsr {
+            id: CustomCsrId::new(now),
+            scope: scope.clone(),
+            request,
+            idempotency_key: idempotency_key.clone(),
+            replaces,
+            set_id,
+            max_pending: state.max_pending,
+        })
+        .collect();
+    let changes_of = |ids: Vec<CustomCsrId>| ids.into_iter().map(|id| state.store.signals().changes_of(id)).collect::<Vec<_>>();
+    let changes = changes_of(new.iter().map(|new| new.id).collect());
+    let outcome = match &*new {
+        [one] => deadline.write(state.store.accept_custom_csr(one, access.actor(), now)).await?,
+        set => deadline.write(state.store.accept_set(set, access.actor(), now)).await?,
     };
-    let mut changes = state.store.signals().changes_of(new.id);
-    let accepting = state.store.accept_custom_csr(&new, access.actor(), now);
     let mut is_replayed = false;
-    let csr = match deadline.write(accepting).await? {
-        Acceptance::Accepted(csr) => {
-            metrics::custom_csr_accepted(csr.request.key_type);
-            *csr
+    let csrs: Vec<_> = match outcome {
+        Acceptance::Accepted(csrs) => {
+            csrs.iter().for_each(|csr| metrics::custom_csr_accepted(csr.request.key_type));
+            csrs.into_iter().zip(changes).collect()
         }
-        Acceptance::Replayed(id) => {
+        Acceptance::Replayed(ids) => {
             find::check_grant(state, deadline, scope).await?;
             is_replayed = true;
-            changes = state.store.signals().changes_of(id);
-            find::custom_csr(state, deadline, scope, id).await?
+            let mut left = Vec::new();
+            for (id, changes) in ids.iter().zip(changes_of(ids.clone())) {
+                left.extend(deadline.read(state.store.find_custom_csr(scope, *id)).await?.map(|csr| (csr, changes)));
+            }
+            left
         }
         Acceptance::KeyReused => {
             find::check_grant(state, deadline, scope).await?;
@@ -106,26 +118,39 @@ pub async fn accept(
         Acceptance::TooManyPending => return Err(grants::too_many_pending(scope, state.max_pending).into()),
         Acceptance::TooManyKeys => return Err(grants::too_many_keys(scope.kind()).into()),
     };
-    let (csr, applied) = wait_for(state, deadline, access, csr, changes, prefer).await;
-    let location = access.location(&format!("custom_csrs/{}", csr.id));
-    Ok(Created::Created(Json(CustomCsrResponse::new(csr.into(), messages)), location, applied, is_replayed.then(|| "true".to_owned())))
+    let (csrs, applied) = wait_for(state, deadline, access, csrs, prefer).await;
+    let (location, made) = answer(access, csrs, messages)?;
+    Ok(Created::Created(Json(made), location, applied, is_replayed.then(|| "true".to_owned())))
 }
 
-/// Waits for a custom CSR. Once it is accepted the request is answered, whatever happens meanwhile.
+/// What is answered, and where it is read again.
+fn answer(access: &Access, csrs: Vec<CustomCsr>, messages: Vec<Message>) -> Result<(String, CreatedDto), ErrorCode> {
+    let set_id = csrs.first().ok_or(ErrorCode::CustomCsrNotFound)?.set_id;
+    let mut made: Vec<_> = csrs.into_iter().map(CustomCsrDto::from).collect();
+    let one = match set_id {
+        Some(set_id) => {
+            let set = CustomCsrSetResponse::new(made, messages);
+            return Ok((access.location(&format!("custom_csrs?set_id={set_id}")), CreatedDto::Set(set)));
+        }
+        None => made.swap_remove(0),
+    };
+    Ok((access.location(&format!("custom_csrs/{}", one.id.0)), CreatedDto::One(CustomCsrResponse::new(one, messages))))
+}
+
+/// Waits for custom CSRs, all of them within the time. Once they are accepted the request is answered, whatever happens meanwhile.
 async fn wait_for(
     state: &AppState,
     deadline: Deadline,
     access: &Access,
-    csr: CustomCsr,
-    changes: Changes<'_>,
+    csrs: Vec<(CustomCsr, Changes<'_>)>,
     prefer: Prefer,
-) -> (CustomCsr, Option<String>) {
+) -> (Vec<CustomCsr>, Option<String>) {
     let secs = prefer.secs().unwrap_or(state.create_wait_secs);
     if prefer.secs().is_none() && secs == 0 {
-        return (csr, None);
+        return (csrs.into_iter().map(|(csr, _)| csr).collect(), None);
     }
-    let waited = wait::until_not_pending(state, csr.clone(), changes, access.subject(), secs, deadline).await;
-    (waited.custom_csr.unwrap_or(csr), prefer.secs().and(waited.applied_secs).map(wait::applied))
+    let waited = wait::until_none_is_pending(state, csrs, access.subject(), secs, deadline).await;
+    (waited.seen, prefer.secs().and(waited.applied_secs).map(wait::applied))
 }
 
 /// What the body and the header say, or the faults of both together.
@@ -133,10 +158,10 @@ async fn wait_for(
 /// # Errors
 ///
 /// Every fault; 1400 for the body as a whole stands alone.
-pub fn all_faults(
-    body: Result<Accepted, Vec<Issue>>,
+pub fn all_faults<T>(
+    body: Result<T, Vec<Issue>>,
     key: Result<Option<IdempotencyKey>, Issue>,
-) -> Result<(Accepted, Option<IdempotencyKey>), ApiError> {
+) -> Result<(T, Option<IdempotencyKey>), ApiError> {
     match (body, key) {
         (Ok(accepted), Ok(key)) => Ok((accepted, key)),
         (Ok(_), Err(issue)) => Err(issue.into()),

@@ -6,6 +6,8 @@ use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
 use shared::{
     bodies::{create::Accepted, undecodable::explained},
+    custom_csr::CustomCsrRequest,
+    ids::SetId,
     storage::IdempotencyKey,
 };
 
@@ -69,6 +71,9 @@ pub struct CustomCsrInput {
     pub sans: Vec<String>,
     /// The key pair to make, any case; `rsa2048` if absent.
     pub key_type: Option<NewKeyType>,
+    /// The key pairs of a set, any case, instead of `key_type`: one custom CSR is made for each.
+    #[oai(nullable, validator(min_items = 2, max_items = 4, unique_items))]
+    pub key_types: Option<Vec<NewKeyType>>,
 }
 
 /// The operation.
@@ -76,9 +81,9 @@ pub struct Create;
 
 impl Operation for Create {
     const ERRORS: &'static [(u16, &'static str)] = &[
-        (400, "The request is wrong: 1400 to 1402, 1405 to 1417, 1460 to 1464. Several faults are reported together."),
+        (400, "The request is wrong: 1400 to 1402, 1405 to 1417, 1460 to 1464, 1513. Several faults are reported together."),
         (403, "No access (1404), no quota allocated (1403), or the quota is used up (1465)."),
-        (404, "No such route (7000), or the custom CSR that the Idempotency-Key made was deleted (1419)."),
+        (404, "No such route (7000), or all that the Idempotency-Key made was deleted (1419)."),
         (415, "The body is compressed: 1468."),
         (422, "The Idempotency-Key was used before with another body: 1466."),
     ];
@@ -89,6 +94,7 @@ impl Create {
     /// Create a custom CSR
     ///
     /// Validates at once and answers 201 with `status: pending`; the key and the CSR are made in the background.
+    /// With `key_types`, a set is made: a custom CSR for each, all or none of them, and `result` is an array. Each counts against the quota.
     /// An `Idempotency-Key` is remembered for 24 hours. Answers 429 (1470) if 10,000 of them are remembered for this zone or account,
     /// or if as many of its custom CSRs are pending as the service allows.
     #[oai(path = "/custom_csrs", method = "post", operation_id = "custom-csrs-create")]
@@ -111,7 +117,13 @@ impl Create {
         };
         // It needs no room while the request waits.
         drop(body);
-        let validated = Validated { scope, idempotency_key, replaces: None, accepted };
+        let Accepted { request, set, warnings } = accepted;
+        let set_id = (!set.is_empty()).then(|| SetId::new(state.clock.now()));
+        let wanted = match set_id {
+            Some(_) => set.into_iter().map(|key_type| (CustomCsrRequest { key_type, ..request.clone() }, None)).collect(),
+            None => vec![(request, None)],
+        };
+        let validated = Validated { scope, idempotency_key, wanted, set_id, warnings };
         Ok(accept(state, deadline, &access, validated, prefer).await?)
     }
 }

@@ -1,6 +1,6 @@
 //! Custom CSRs on the wire.
 
-use poem_openapi::{Enum, Object, registry::MetaSchema};
+use poem_openapi::{Enum, Object, Union, registry::MetaSchema};
 use serde::Serialize;
 use shared::{
     codes::ErrorCode,
@@ -32,7 +32,7 @@ impl PathId for CustomCsrId {
 }
 
 /// The key pair to make. The document names those that the service accepts.
-#[derive(Debug, Clone, Copy, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum)]
 #[oai(rename = "KeyType", rename_all = "lowercase")]
 pub enum NewKeyType {
     /// RSA, 2048 bits, signing with SHA-256.
@@ -148,13 +148,16 @@ pub struct CustomCsrDto {
     pub csr: Nullable<String>,
     /// The custom CSR that this one is to replace: set by a rekey. It may be gone.
     pub replaces: Nullable<Uuid>,
+    /// The set that it is one of: custom CSRs that differ in their keys alone. Null if it is none of a set.
+    pub set_id: Nullable<Uuid>,
     /// The custom certificates that use its private key, the oldest first.
     pub custom_certificate_ids: Vec<String>,
 }
 
 impl From<CustomCsr> for CustomCsrDto {
     fn from(csr: CustomCsr) -> Self {
-        let CustomCsr { id, scope, account, status, error, created_at, updated_at, request, csr_pem, replaces, certificate_ids } = csr;
+        let CustomCsr { id, scope, account, status, error, created_at, updated_at, request, csr_pem, replaces, set_id, certificate_ids } =
+            csr;
         let custom_csr::CustomCsrRequest { subject, name, description, sans, key_type } = request;
         let custom_csr::Subject { country, state, locality, organization, organizational_unit, common_name } = subject;
         let zone_id = match scope {
@@ -181,6 +184,7 @@ impl From<CustomCsr> for CustomCsrDto {
             key_type: key_type.into(),
             csr: Nullable(csr_pem),
             replaces: Nullable(replaces.map(|id| Uuid(id.to_string()))),
+            set_id: Nullable(set_id.map(|id| Uuid(id.to_string()))),
             custom_certificate_ids: certificate_ids.iter().map(ToString::to_string).collect(),
         }
     }
@@ -189,4 +193,18 @@ impl From<CustomCsr> for CustomCsrDto {
 envelopes! {
     /// One custom CSR.
     CustomCsrResponse(CustomCsrDto) {}
+    /// The custom CSRs of a set.
+    CustomCsrSetResponse(Vec<CustomCsrDto>) {}
+}
+
+/// What was made: one custom CSR, or those of a set.
+#[derive(Debug, Union, Serialize)]
+#[oai(one_of, rename = "CreatedCustomCsrs")]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "each is made for one answer, nearly always the large one")]
+pub enum CreatedDto {
+    /// One custom CSR.
+    One(CustomCsrResponse),
+    /// Those of a set.
+    Set(CustomCsrSetResponse),
 }

@@ -170,8 +170,8 @@ impl Get {
         };
         let changes = state.store.signals().changes_of(id);
         let csr = find::custom_csr(state, deadline, scope, id).await?;
-        let Waited { custom_csr, applied_secs } = wait::until_not_pending(state, csr, changes, access.subject(), secs, deadline).await;
-        let csr = custom_csr.ok_or(ErrorCode::CustomCsrNotFound)?;
+        let Waited { seen, applied_secs } = wait::until_not_pending(state, csr, changes, access.subject(), secs, deadline).await;
+        let csr = seen.ok_or(ErrorCode::CustomCsrNotFound)?;
         Ok(Tagged::unless(&known, Found::Found(content(csr, headers)?, applied_secs.map(wait::applied))).await?)
     }
 }

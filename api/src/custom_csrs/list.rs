@@ -10,6 +10,7 @@ use poem_openapi::{
 use serde::Serialize;
 use shared::{
     custom_csr,
+    ids::SetId,
     storage::{Direction, ListQuery, Order},
 };
 
@@ -65,6 +66,7 @@ impl List {
         /// Only those with this key type.
         key_type: Query<KeyType>,
         search: Query<Search>,
+        set_id: Query<OfSet>,
     ) -> Result<Json<CustomCsrListResponse>, Failure<List>> {
         let (scope, deadline) = (access.scope(CustomCsrsRead)?, Deadline::default());
         let mut faults = Faults::default();
@@ -76,6 +78,7 @@ impl List {
             status: faults.take(status),
             key_type: faults.take(key_type),
             search: faults.take(search),
+            set_id: faults.take(set_id),
         };
         let query = faults.none_or(query)?;
         let page = deadline.read(state.store.list_custom_csrs(scope, &query)).await?;
@@ -114,6 +117,25 @@ fn is_word_of<T: Words>(text: &str) -> bool {
 
 enum_parameter!(Status, custom_csr::Status);
 enum_parameter!(KeyType, custom_csr::KeyType);
+
+/// `set_id`: a set.
+pub struct OfSet;
+
+impl Parameter for OfSet {
+    type Value = SetId;
+
+    fn schema() -> MetaSchemaRef {
+        inline(MetaSchema { format: Some("uuid"), ..schema("string", "Only those of this set.") })
+    }
+
+    fn parse(text: &str) -> Option<SetId> {
+        SetId::parse(text)
+    }
+
+    fn must() -> String {
+        "be a UUID: 36 characters, as in 0190163d-8694-7739-aea5-966c26f8ad91".to_owned()
+    }
+}
 
 /// `search`: a text to look for.
 pub struct Search;

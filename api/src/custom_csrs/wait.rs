@@ -72,31 +72,54 @@ pub fn applied(secs: u32) -> String {
 }
 
 /// How a wait ended.
-pub struct Waited {
-    /// The custom CSR as it was read last, or `None` if it was deleted.
-    pub custom_csr: Option<CustomCsr>,
+pub struct Waited<T> {
+    /// What was waited for, as it was read last.
+    pub seen: T,
     /// The seconds that were granted, or `None` if too many requests wait already.
     pub applied_secs: Option<u32>,
 }
 
-/// Waits until a custom CSR is deleted or no longer pending, for `secs` at most. It holds no connection meanwhile. The database has until
-/// `deadline`, or until a second after the wait, to answer. If the row cannot be read, its last state counts.
+/// Waits until a custom CSR is deleted, which it then is `None` for, or no longer pending, for `secs` at most. It holds no connection meanwhile.
+/// The database has until `deadline`, or until a second after the wait, to answer. If the row cannot be read, its last state counts.
 ///
 /// `changes` must be from before `custom_csr` was read, so that none is missed.
 pub async fn until_not_pending(
     state: &AppState,
     custom_csr: CustomCsr,
-    mut changes: Changes<'_>,
+    changes: Changes<'_>,
     subject: &str,
     secs: u32,
     deadline: Deadline,
-) -> Waited {
-    let (scope, id) = (custom_csr.scope.clone(), custom_csr.id);
-    let mut custom_csr = Some(custom_csr);
-    let Some(_place) = state.waiting.try_take(subject) else { return Waited { custom_csr, applied_secs: None } };
+) -> Waited<Option<CustomCsr>> {
+    let Some(_place) = state.waiting.try_take(subject) else { return Waited { seen: Some(custom_csr), applied_secs: None } };
     let end = Instant::now() + Duration::from_secs(u64::from(secs));
+    Waited { seen: watch(state, custom_csr, changes, end, deadline).await, applied_secs: Some(secs) }
+}
+
+/// The same for several, for `secs` together. One that is deleted meanwhile stays as it was given.
+pub async fn until_none_is_pending(
+    state: &AppState,
+    custom_csrs: Vec<(CustomCsr, Changes<'_>)>,
+    subject: &str,
+    secs: u32,
+    deadline: Deadline,
+) -> Waited<Vec<CustomCsr>> {
+    let Some(_place) = state.waiting.try_take(subject) else {
+        return Waited { seen: custom_csrs.into_iter().map(|(csr, _)| csr).collect(), applied_secs: None };
+    };
+    let end = Instant::now() + Duration::from_secs(u64::from(secs));
+    let mut seen = Vec::new();
+    for (csr, changes) in custom_csrs {
+        seen.push(watch(state, csr.clone(), changes, end, deadline).await.unwrap_or(csr));
+    }
+    Waited { seen, applied_secs: Some(secs) }
+}
+
+async fn watch(state: &AppState, seen: CustomCsr, mut changes: Changes<'_>, end: Instant, deadline: Deadline) -> Option<CustomCsr> {
+    let (scope, id) = (seen.scope.clone(), seen.id);
+    let mut seen = Some(seen);
     let mut stopping = state.stopping.clone();
-    while custom_csr.as_ref().is_some_and(|csr| csr.status == Status::Pending) && Instant::now() < end {
+    while seen.as_ref().is_some_and(|csr| csr.status == Status::Pending) && Instant::now() < end {
         let next_look = end.min(Instant::now() + TICK);
         tokio::select! {
             () = changes.next() => {}
@@ -104,11 +127,11 @@ pub async fn until_not_pending(
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
         match deadline.or_later(end + TICK).read(state.store.find_custom_csr(&scope, id)).await {
-            Ok(now) => custom_csr = now,
+            Ok(now) => seen = now,
             Err(error) => tracing::debug!(%error, "the row cannot be read; the wait goes on"),
         }
     }
-    Waited { custom_csr, applied_secs: Some(secs) }
+    seen
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     delete::{DeletedCustomCsr, DeletedCustomCsrResponse},
-    dto::{CustomCsrDto, CustomCsrResponse, KeyType, Status},
+    dto::{CreatedDto, CustomCsrDto, CustomCsrResponse, CustomCsrSetResponse, KeyType, Status},
     list::CustomCsrListResponse,
     quota::{Quota, QuotaResponse},
 };
@@ -40,6 +40,7 @@ fn full() -> CustomCsrDto {
         key_type: KeyType::P256v1,
         csr: Nullable(Some("-----BEGIN CERTIFICATE REQUEST-----\n".to_owned())),
         replaces: Nullable(Some(Uuid("0190163d-8694-7739-aea5-966c26f8ad92".to_owned()))),
+        set_id: Nullable(Some(Uuid("0190163d-8694-7739-aea5-966c26f8ad93".to_owned()))),
         custom_certificate_ids: vec!["0190163d86947739aea5966c26f8ad91".to_owned()],
     }
 }
@@ -58,6 +59,7 @@ fn bare(status: Status, key_type: KeyType) -> CustomCsrDto {
         key_type,
         csr: Nullable(None),
         replaces: Nullable(None),
+        set_id: Nullable(None),
         custom_certificate_ids: Vec::new(),
         ..full
     }
@@ -75,6 +77,8 @@ fn custom_csrs_are_written_as_documented() {
             check(&CustomCsrResponse::new(bare(status, key_type), Vec::new()));
         }
     }
+    check(&CreatedDto::One(CustomCsrResponse::new(full(), Vec::new())));
+    check(&CreatedDto::Set(CustomCsrSetResponse::new(vec![full(), bare(Status::Pending, KeyType::Rsa2048)], Vec::new())));
     check(&CustomCsrListResponse::new(vec![full(), bare(Status::Active, KeyType::Rsa2048)], Vec::new(), ResultInfo::new(2, 5, 2, 7)));
     check(&DeletedCustomCsrResponse::new(DeletedCustomCsr { id: Uuid("i".to_owned()) }, Vec::new()));
     check(&QuotaResponse::new(Quota { allocated: 100, used: 3 }, Vec::new()));

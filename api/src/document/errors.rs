@@ -98,6 +98,7 @@ fn error(code: ErrorCode, scope: &Scope, inputs: &[String]) -> ApiError {
             .because("publicsuffix: cannot derive eTLD+1 for domain \"co.uk\""),
         ErrorCode::SanExampleDomain => san("shop.example.com", "is in example.com, a domain for examples"),
         ErrorCode::KeyTypeInvalid => Issue::at(code, "/key_type"),
+        ErrorCode::KeyTypesInvalid => Issue::at(code, "/key_types").because("has 1 key type"),
         ErrorCode::CustomCsrIdInvalid => invalid::<CustomCsrId>(),
         ErrorCode::CustomCsrInUse => used_by(&CustomCertificateId::parse(CERTIFICATE_ID).map_or_else(Vec::new, |id| vec![id])),
         ErrorCode::CertificateUnparsable => of_certificate(code, "PEM block 1 (CERTIFICATE) is cut off: its END line is missing"),

@@ -9,7 +9,7 @@ use shared::{
     custom_certificate::{BundleMethod, CertificateChain, CertificateType, CustomCertificate, LeafDetails},
     custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
     handover::Handover,
-    ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, TenantId, WebhookId},
+    ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, SetId, TenantId, WebhookId},
     renewal::{Fraction, Renewal, RenewalKey, RenewalPolicy},
     webhook::{Delivery, DeliveryStatus, Webhook},
 };
@@ -23,7 +23,7 @@ use crate::{
     },
     custom_csrs::{
         delete::{DeletedCustomCsr, DeletedCustomCsrResponse},
-        dto::{CustomCsrDto, CustomCsrResponse},
+        dto::{CustomCsrDto, CustomCsrResponse, CustomCsrSetResponse},
         list::CustomCsrListResponse,
         quota::{Quota, QuotaResponse},
     },
@@ -50,6 +50,7 @@ const DEMO: &str = "demo";
 const CSR_ID: &str = "019ac9ed-6f5e-7c32-9d0c-53d6c57a1b11";
 /// The custom CSR that a rekey made.
 const NEW_CSR_ID: &str = "019ac9f0-3a1b-7d44-8e2f-7b6c5d4e3f20";
+const SET_ID: &str = "019ac9ed-6f5e-7a60-b8d1-2e3f4a5b6c7d";
 const HANDOVER_ID: &str = "019ac9f4-5d6e-7f80-a1b2-c3d4e5f60718";
 const WEBHOOK_ID: &str = "019ac9f3-c4d5-7e1f-9a7b-3c2d4e5f6071";
 const WEBHOOK_URL: &str = "https://hooks.acme-widgets.com/csrd";
@@ -98,6 +99,9 @@ pub fn add(operation: &mut Value) {
         match (answer(scope, name, status), name) {
             (Some(example), "custom-csrs-get") => {
                 json["examples"] = json!({ "active": { "value": example }, "failed": { "value": failed(scope) } });
+            }
+            (Some(example), "custom-csrs-create") => {
+                json["examples"] = json!({ "one": { "value": example }, "set": { "value": set(scope) } })
             }
             (Some(example), _) => json["example"] = example,
             (None, _) => {}
@@ -206,6 +210,17 @@ fn answer(scope: &str, name: &str, status: &str) -> Option<Value> {
     }
 }
 
+/// The body of what was made with `key_types`.
+fn set(scope: &str) -> Option<Value> {
+    let set_id = Some(SetId::parse(SET_ID)?);
+    let one = |id, key_type| {
+        let csr = custom_csr(scope, Status::Pending)?;
+        let request = CustomCsrRequest { key_type, ..csr.request };
+        Some(CustomCsr { id: CustomCsrId::parse(id)?, set_id, request, ..csr }.into())
+    };
+    value(CustomCsrSetResponse::new(vec![one(CSR_ID, KeyType::Rsa2048)?, one(NEW_CSR_ID, KeyType::P256v1)?], Vec::new()))
+}
+
 /// The body of a GET of a custom CSR whose key could not be made.
 fn failed(scope: &str) -> Option<Value> {
     let error = Some("Generation failed 3 times.".to_owned());
@@ -253,6 +268,7 @@ fn custom_csr(scope: &str, status: Status) -> Option<CustomCsr> {
         },
         csr_pem: (status == Status::Active).then(|| CSR.to_owned()),
         replaces: None,
+        set_id: None,
         certificate_ids: Vec::new(),
     })
 }

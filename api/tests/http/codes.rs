@@ -29,7 +29,7 @@ async fn a_post_answers_201_pending_with_every_field_and_a_location_under_its_ow
             let mut expected = json!({
                 "id": id, "status": "pending", "created_at": result["created_at"], "updated_at": result["created_at"],
                 "account_tag": "a", "zone_id": zone_id, "organizational_unit": null, "name": null, "csr": null,
-                "replaces": null, "custom_certificate_ids": [],
+                "replaces": null, "set_id": null, "custom_certificate_ids": [],
             });
             for (name, value) in body.as_object().unwrap().iter().filter(|(name, _)| *name != "name") {
                 expected[name] = value.clone();

@@ -12,6 +12,7 @@ mod limits;
 mod listing;
 mod outage;
 mod robustness;
+mod sets;
 mod support;
 mod waiting;
 mod webhooks;

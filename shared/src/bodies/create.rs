@@ -14,8 +14,10 @@ pub const SANS_MAX: usize = 100;
 /// A request that passed every check, with its warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// The request.
+    /// The request; of a set, that for the first of its key types.
     pub request: CustomCsrRequest,
+    /// The key types of a set, or none if one custom CSR is asked for.
+    pub set: Vec<KeyType>,
     /// Warnings, by code and then in the order of the body.
     pub warnings: Vec<Warning>,
 }
@@ -38,9 +40,6 @@ const fn required(name: &'static str, missing: ErrorCode, max_chars: Option<usiz
 const fn optional(name: &'static str, max_chars: usize, allowed_controls: &'static [char]) -> TextField {
     TextField { name, missing: None, max_chars: Some(max_chars), allowed_controls }
 }
-
-/// Where a key type stands.
-const KEY_TYPE: &str = "/key_type";
 
 const COUNTRY: usize = 0;
 const STATE: usize = 1;
@@ -65,7 +64,7 @@ const TEXT_FIELDS: [TextField; 8] = [
 /// Judges request bodies.
 pub struct Validator {
     sans: SanPolicy,
-    key_types: KeyTypes,
+    pub(super) key_types: KeyTypes,
 }
 
 /// The members and faults found so far.
@@ -75,7 +74,10 @@ pub(super) struct Draft {
     /// Members of a wrong type, which are not reported as missing too.
     mistyped: [bool; 8],
     sans: Vec<String>,
-    key_type: KeyType,
+    pub key_type: KeyType,
+    pub is_key_type_given: bool,
+    /// The key types of a set, as far as they are right.
+    pub set: Option<Vec<KeyType>>,
     pub issues: Vec<Issue>,
     pub warnings: Vec<Warning>,
 }
@@ -112,6 +114,7 @@ impl Validator {
             match name.as_str() {
                 "sans" => sans_given = self.take_sans(value, &mut draft),
                 "key_type" => self.take_key_type(value, &mut draft),
+                "key_types" => self.take_key_types(value, &mut draft),
                 _ => match text_field(&name) {
                     Some(field) => take_text(field, value, &mut draft),
                     None => unknown::warn(&name, &value, &mut draft.warnings),
@@ -135,7 +138,20 @@ impl Validator {
     ///
     /// 1400, 1412 to 1417, 1461 and 1462, sorted as [`Validator::parse`] does. 1400 alone if there is a body that is not a JSON object
     /// without repeated members.
-    pub fn parse_rekey(&self, mut request: CustomCsrRequest, body: Option<&[u8]>) -> Result<Accepted, Vec<Issue>> {
+    pub fn parse_rekey(&self, request: CustomCsrRequest, body: Option<&[u8]>) -> Result<Accepted, Vec<Issue>> {
+        self.rekey(request, body, true)
+    }
+
+    /// Judges a rekey of one of a set, which keeps its key type: that of the body is ignored with a warning.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Validator::parse_rekey`].
+    pub fn parse_rekey_of_set(&self, request: CustomCsrRequest, body: Option<&[u8]>) -> Result<Accepted, Vec<Issue>> {
+        self.rekey(request, body, false)
+    }
+
+    fn rekey(&self, mut request: CustomCsrRequest, body: Option<&[u8]>, takes_key_type: bool) -> Result<Accepted, Vec<Issue>> {
         let members = match body.map(Json::parse) {
             None => Vec::new(),
             Some(Some(Json::Object(members))) => members,
@@ -145,7 +161,7 @@ impl Validator {
         for (name, value) in members {
             match name.as_str() {
                 _ if value == Json::Null => {}
-                "key_type" => self.take_key_type(value, &mut draft),
+                "key_type" if takes_key_type => self.take_key_type(value, &mut draft),
                 "name" => request.name = take_optional(NAME, value, &mut draft),
                 "description" => request.description = take_optional(DESCRIPTION, value, &mut draft),
                 _ if never_changes(&name) => draft.warnings.push(Warning::at(WarningCode::NoEffect, format!("/{name}"))),
@@ -157,33 +173,7 @@ impl Validator {
         for (index, san) in request.sans.iter().enumerate() {
             self.judge_san(index, san, &mut draft);
         }
-        judged(draft.issues, draft.warnings, || request)
-    }
-
-    fn take_key_type(&self, value: Json, draft: &mut Draft) {
-        match value {
-            Json::Null => {}
-            Json::String(word) if is_blank(&word) => {}
-            Json::String(word) => match KeyType::parse(&word) {
-                Some(key_type) => draft.key_type = key_type,
-                None => draft.issues.push(self.key_type_issue()),
-            },
-            Json::Whole(_) | Json::Bool(_) | Json::Other | Json::Array(_) | Json::Object(_) => {
-                draft.issues.push(Issue::at(ErrorCode::BodyUndecodable, KEY_TYPE));
-            }
-        }
-    }
-
-    /// Judges the key type that is asked for, be it given, the default or the old custom CSR's.
-    fn judge_key_type(&self, draft: &mut Draft) {
-        let has_issue = draft.issues.iter().any(|issue| issue.pointer.as_deref() == Some(KEY_TYPE));
-        if !has_issue && !self.key_types.contains(draft.key_type) {
-            draft.issues.push(self.key_type_issue());
-        }
-    }
-
-    fn key_type_issue(&self) -> Issue {
-        Issue::at(ErrorCode::KeyTypeInvalid, KEY_TYPE).because(self.key_types.quoted())
+        judged(draft.issues, draft.warnings, Vec::new(), || request)
     }
 
     fn judge_san(&self, index: usize, san: &str, draft: &mut Draft) {
@@ -229,7 +219,7 @@ pub(super) fn text_field(name: &str) -> Option<usize> {
 
 /// Whether this member of a custom CSR never changes.
 pub(super) fn never_changes(name: &str) -> bool {
-    matches!(name, "sans" | "key_type") || text_field(name).is_some_and(|field| !matches!(field, NAME | DESCRIPTION))
+    matches!(name, "sans" | "key_type" | "key_types") || text_field(name).is_some_and(|field| !matches!(field, NAME | DESCRIPTION))
 }
 
 pub(super) fn take_text(index: usize, value: Json, draft: &mut Draft) {
@@ -274,7 +264,7 @@ fn too_long(index: usize, pointer: String) -> Issue {
     Issue::at(ErrorCode::FieldTooLong, pointer).because(format!("{} is longer than {most} characters", field.name))
 }
 
-fn is_blank(text: &str) -> bool {
+pub(super) fn is_blank(text: &str) -> bool {
     text.chars().all(char::is_whitespace)
 }
 
@@ -292,7 +282,9 @@ impl Draft {
             }
         }
         let mut text = |index: usize| self.texts[index].take();
-        judged(self.issues, self.warnings, || CustomCsrRequest {
+        let set = self.set.unwrap_or_default();
+        let key_type = set.first().copied().unwrap_or(self.key_type);
+        judged(self.issues, self.warnings, set, || CustomCsrRequest {
             subject: Subject {
                 country: text(COUNTRY).unwrap_or_default(),
                 state: text(STATE).unwrap_or_default(),
@@ -304,13 +296,18 @@ impl Draft {
             name: text(NAME),
             description: text(DESCRIPTION),
             sans: self.sans,
-            key_type: self.key_type,
+            key_type,
         })
     }
 }
 
 /// The request, unless it has faults.
-fn judged(mut issues: Vec<Issue>, of_members: Vec<Warning>, request: impl FnOnce() -> CustomCsrRequest) -> Result<Accepted, Vec<Issue>> {
+fn judged(
+    mut issues: Vec<Issue>,
+    of_members: Vec<Warning>,
+    set: Vec<KeyType>,
+    request: impl FnOnce() -> CustomCsrRequest,
+) -> Result<Accepted, Vec<Issue>> {
     if !issues.is_empty() {
         // A stable sort: faults of one code stay in the body's order.
         issues.sort_by_key(|issue| issue.code);
@@ -320,7 +317,7 @@ fn judged(mut issues: Vec<Issue>, of_members: Vec<Warning>, request: impl FnOnce
     let mut warnings = warnings(&request);
     warnings.extend(of_members);
     warnings.sort_by_key(|warning| warning.code);
-    Ok(Accepted { request, warnings })
+    Ok(Accepted { request, set, warnings })
 }
 
 fn warnings(request: &CustomCsrRequest) -> Vec<Warning> {

@@ -4,6 +4,7 @@ pub mod create;
 pub mod edit;
 pub mod handover;
 pub mod json;
+mod key_types;
 pub mod renewal;
 pub mod undecodable;
 mod unknown;

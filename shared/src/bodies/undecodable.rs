@@ -76,7 +76,7 @@ fn broken(error: &serde_json::Error) -> String {
 fn member(pointer: &str, body: &[u8]) -> String {
     let is = Json::parse(body).and_then(|json| at(&json, pointer).map(kind));
     let must = match pointer {
-        "/sans" | "/events" => "an array of strings".to_owned(),
+        "/sans" | "/events" | "/key_types" => "an array of strings".to_owned(),
         "/enabled" => "true or false".to_owned(),
         "/at" => "a number over 0 and under 1".to_owned(),
         "/expires_in" => format!("a whole number from {} to {}", EXPIRES_IN.start(), EXPIRES_IN.end()),

@@ -8,7 +8,7 @@ use super::{
     Acceptance, AriStore, Asked, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery,
     CertificateRefusal, CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, DueRenewal, FigureStore, Figures,
     GeneratedCsr, Generation, Generations, HandoverCreation, Handovers, Hidden, HiddenCsrs, IdempotencyKey, Incidents, KeyHolder,
-    KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, NewCertificate, NewChain, NewCustomCsr, NewIncident,
+    KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, MatchedCertificate, NewCertificate, NewChain, NewCustomCsr, NewIncident,
     NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey, PoolKeys, PoolUse, Purge, Receiver, Registration, RenewalOutcome, Renewals,
     Repeat, Replacement, Resealed, Restoration, Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals,
     StartedExport, Store, StoreError, Sweep, Turn, Turned, Unasked, UsableCsr, Vitals, WebhookChange, WebhookCreation, Webhooks, Woken,
@@ -20,7 +20,7 @@ use crate::{
     custom_certificate::CustomCertificate,
     custom_csr::{CustomCsr, KeyType},
     handover::{Handover, NewHandover, Secret},
-    ids::{CustomCertificateId, CustomCsrId, HandoverId, IncidentId, Scope, TenantId, WebhookId},
+    ids::{CustomCertificateId, CustomCsrId, HandoverId, IncidentId, Scope, SetId, TenantId, WebhookId},
     incident::{Candidate, Incident, IncidentStatus, Rekey},
     renewal::{Fraction, RenewalKey, RenewalPolicy},
     webhook::{Delivery, Webhook},
@@ -83,6 +83,7 @@ around! {
         list_certificates(scope: &Scope, query: &CertificateQuery) -> CertificatePage;
         delete_certificate(scope: &Scope, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> bool;
         list_all_certificates(after: Option<CustomCertificateId>, limit: u32) -> Vec<CustomCertificate>;
+        list_matched_certificates(of: Option<CustomCertificateId>) -> Vec<MatchedCertificate>;
         start_export(id: CustomCertificateId, actor: &Actor, now: Timestamp) -> StartedExport;
     }
     Handovers {
@@ -112,6 +113,8 @@ around! {
     }
     CustomCsrs {
         accept_custom_csr(new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Acceptance;
+        accept_set(new: &[NewCustomCsr], actor: &Actor, now: Timestamp) -> Acceptance;
+        list_set(scope: &Scope, set_id: SetId) -> Vec<CustomCsr>;
         find_custom_csr(scope: &Scope, id: CustomCsrId) -> Option<CustomCsr>;
         list_custom_csrs(scope: &Scope, query: &ListQuery) -> Page;
         edit_custom_csr(scope: &Scope, id: CustomCsrId, edit: &Edit, actor: &Actor, now: Timestamp) -> Option<CustomCsr>;

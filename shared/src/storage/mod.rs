@@ -40,7 +40,7 @@ pub use self::{
     audit::{AuditQuery, AuditRun, AuditStore},
     certificates::{
         CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal, CertificateStore, Export, MAX_CERTIFICATES_OF_CSR,
-        NewCertificate, NewChain, Repeat, Replacement, StartedExport, UsableCsr,
+        MatchedCertificate, NewCertificate, NewChain, Repeat, Replacement, StartedExport, UsableCsr,
     },
     custom_csrs::{
         Acceptance, CustomCsrs, Deletion, Direction, Hidden, HiddenCsrs, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, IdempotencyKey,

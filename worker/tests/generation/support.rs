@@ -74,7 +74,7 @@ impl World {
     pub async fn accept(&self, key_type: KeyType) -> CustomCsrId {
         let new = new_custom_csr(&self.scope, key_type);
         match until_available(async || self.store().accept_custom_csr(&new, &actor(), now()).await).await {
-            Acceptance::Accepted(csr) => csr.id,
+            Acceptance::Accepted(csrs) => csrs[0].id,
             other => panic!("not accepted: {other:?}"),
         }
     }

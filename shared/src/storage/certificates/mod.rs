@@ -13,8 +13,8 @@ use crate::{
     audit::Actor,
     clock::Timestamp,
     custom_certificate::{BundleMethod, CertificateChain, CertificateStatus, CertificateType, CustomCertificate},
-    custom_csr::Status,
-    ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope},
+    custom_csr::{KeyType, Status},
+    ids::{CustomCertificateId, CustomCsrId, HandoverId, Scope, SetId},
     storage::{IdempotencyKey, SealedRow, StoreError},
 };
 
@@ -148,6 +148,23 @@ pub struct CertificatePage {
     pub total: u64,
 }
 
+/// A certificate of a custom CSR that is of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatchedCertificate {
+    /// Its ID.
+    pub id: CustomCertificateId,
+    /// Its zone.
+    pub zone: Scope,
+    /// When it last changed.
+    pub modified_at: Timestamp,
+    /// The custom CSR whose private key it belongs to.
+    pub custom_csr_id: CustomCsrId,
+    /// The type of that key.
+    pub key_type: KeyType,
+    /// The set.
+    pub set_id: SetId,
+}
+
 /// What became of an attempt to begin an export.
 #[derive(Debug, Clone)]
 pub enum StartedExport {
@@ -236,6 +253,9 @@ pub trait CertificateStore: Send + Sync {
 
     /// The next `limit` certificates of all zones, by ID, after this one, without their PEM.
     async fn list_all_certificates(&self, after: Option<CustomCertificateId>, limit: u32) -> Result<Vec<CustomCertificate>, StoreError>;
+
+    /// The certificates of all sets; or those that lie in the zone of one certificate and are of its set, that one included.
+    async fn list_matched_certificates(&self, of: Option<CustomCertificateId>) -> Result<Vec<MatchedCertificate>, StoreError>;
 
     /// Records the export of a certificate, and then gives out what it needs. The private key is that of a custom CSR which the zone may
     /// use: whoever can write to the database alone must not get another tenant's key this way.

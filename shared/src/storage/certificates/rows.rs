@@ -1,11 +1,11 @@
 //! Custom certificates to and from the columns of their rows.
 
-use super::{NewChain, UsableCsr};
+use super::{MatchedCertificate, NewChain, UsableCsr};
 use crate::{
     clock::Timestamp,
     custom_certificate::{BundleMethod, CertificateChain, CertificateType, CustomCertificate, LAST_SECOND, LeafDetails},
-    custom_csr::Status,
-    ids::{CustomCertificateId, CustomCsrId},
+    custom_csr::{KeyType, Status},
+    ids::{CustomCertificateId, CustomCsrId, SetId},
     renewal::{self, Renewal, RenewalStatus},
     storage::{
         Dialect, StoreError,
@@ -47,6 +47,17 @@ pub(super) fn leaf_pem(chain_pem: &str) -> &str {
 impl<DB: Dialect> Reader<'_, DB> {
     pub(in crate::storage) fn certificate_id(&self) -> Result<CustomCertificateId, StoreError> {
         self.parsed("id", CustomCertificateId::parse)
+    }
+
+    pub(super) fn matched_certificate(&self) -> Result<MatchedCertificate, StoreError> {
+        Ok(MatchedCertificate {
+            id: self.certificate_id()?,
+            zone: self.scope()?,
+            modified_at: Timestamp::from_micros(self.int("modified_at")?),
+            custom_csr_id: self.parsed("custom_csr_id", CustomCsrId::parse)?,
+            key_type: self.parsed("key_type", KeyType::parse)?,
+            set_id: self.parsed("set_id", SetId::parse)?,
+        })
     }
 
     pub(in crate::storage) fn certificate(&self) -> Result<CustomCertificate, StoreError> {

@@ -84,6 +84,14 @@ macro_rules! seen {
     };
 }
 
+/// What a matched certificate is read from: certificates `c` of custom CSRs `k`.
+macro_rules! matched {
+    () => {
+        "SELECT c.id, c.scope, c.modified_at, c.custom_csr_id, k.key_type, k.set_id FROM custom_csrs AS k \
+         JOIN custom_certificates AS c ON c.custom_csr_id = k.id "
+    };
+}
+
 statements! {
     /// What the certificate `$3` of the zone uses already needs no grant of the zone: a revocation ends what is new.
     pub(super) FIND_USABLE_CSR = concat!(
@@ -132,6 +140,13 @@ statements! {
     pub(super) FIND_CERTIFICATE_OF_CSR = "SELECT id FROM custom_certificates WHERE custom_csr_id = $1 LIMIT 1";
     /// The next `$2` certificates of all zones after the ID `$1`.
     pub(super) ALL_CERTIFICATES = concat!("SELECT ", listed_columns!(), " FROM custom_certificates WHERE id > $1 ORDER BY id LIMIT $2");
+    pub(super) MATCHED_CERTIFICATES = concat!(matched!(), "WHERE k.set_id IS NOT NULL ORDER BY c.id");
+    /// Those of the zone and the set of certificate `$1`.
+    pub(super) MATCHED_WITH_CERTIFICATE = concat!(
+    matched!(),
+    "JOIN custom_certificates AS this ON this.id = $1 AND this.scope = c.scope \
+     WHERE k.set_id = (SELECT set_id FROM custom_csrs WHERE id = this.custom_csr_id) ORDER BY c.id"
+    );
     pub(super) EXPORT_CERTIFICATE = concat!("SELECT ", read_columns!(), " FROM custom_certificates WHERE id = $1");
     /// The sealed private key of custom CSR `$1`, which a certificate of the zone `$2` uses, where the zone may use it.
     pub(super) SEALED_OF_CSR = concat!(

@@ -4,12 +4,12 @@ use async_trait::async_trait;
 
 use super::{
     CertificateChange, CertificatePage, CertificateQuery, CertificateRefusal, CertificateStore, Export, MAX_CERTIFICATES_OF_CSR,
-    NewCertificate, NewChain, Repeat, Replacement, StartedExport, UsableCsr,
+    MatchedCertificate, NewCertificate, NewChain, Repeat, Replacement, StartedExport, UsableCsr,
     rows::{chain_values, first_valid, leaf_pem, with_host},
     sql::{
         ALL_CERTIFICATES, DELETE_EXPIRED_CERTIFICATES, EDIT_CERTIFICATE, EXPORT_CERTIFICATE, FIND_CERTIFICATE_OF_CSR, FIND_USABLE_CSR,
-        FIND_USABLE_CSR_BY_KEY, INSERT_CERTIFICATE, LOCK_CERTIFICATE, LOCK_USED_CSR, REPLACE_CERTIFICATE, SEALED_OF_CSR, STANDING_OF_CHAIN,
-        seen_by,
+        FIND_USABLE_CSR_BY_KEY, INSERT_CERTIFICATE, LOCK_CERTIFICATE, LOCK_USED_CSR, MATCHED_CERTIFICATES, MATCHED_WITH_CERTIFICATE,
+        REPLACE_CERTIFICATE, SEALED_OF_CSR, STANDING_OF_CHAIN, seen_by,
     },
 };
 use crate::{
@@ -245,6 +245,14 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
         let after = after.map(|id| id.to_string()).unwrap_or_default();
         let rows = self.sql.rows(ALL_CERTIFICATES, values![after, i64::from(limit)]).await?;
         rows.iter().map(|row| Reader::<DB>(row).certificate()).collect()
+    }
+
+    async fn list_matched_certificates(&self, of: Option<CustomCertificateId>) -> Result<Vec<MatchedCertificate>, StoreError> {
+        let rows = match of {
+            Some(id) => self.sql.rows(MATCHED_WITH_CERTIFICATE, values![id.to_string()]).await?,
+            None => self.sql.rows(MATCHED_CERTIFICATES, values![]).await?,
+        };
+        rows.iter().map(|row| Reader::<DB>(row).matched_certificate()).collect()
     }
 
     async fn start_export(&self, id: CustomCertificateId, actor: &Actor, now: Timestamp) -> Result<StartedExport, StoreError> {

@@ -20,6 +20,7 @@ async fn an_accepted_custom_csr_reads_back_as_it_was_given() {
     let scope = granted(&*store, 1).await;
     let new = new_custom_csr(&scope, KeyType::Rsa2048);
     let Acceptance::Accepted(accepted) = store.accept_custom_csr(&new, &actor(), now()).await.unwrap() else { panic!("not accepted") };
+    let [accepted] = &*accepted else { panic!("not one") };
     assert_eq!(accepted.request, new.request);
     assert_eq!((accepted.status, accepted.account.as_ref()), (Status::Pending, Some(account("a1").id())));
     assert_eq!(store.find_custom_csr(&scope, new.id).await.unwrap().as_ref(), Some(&*accepted));
@@ -98,10 +99,14 @@ async fn a_key_that_came_before_is_replayed_with_the_same_body_and_refused_with_
         ..new_custom_csr(&scope, KeyType::P256v1)
     };
     let id = accept_new(&*store, &with_key(1)).await;
-    assert_eq!(store.accept_custom_csr(&with_key(1), &actor(), now()).await.unwrap(), Acceptance::Replayed(id));
+    assert_eq!(store.accept_custom_csr(&with_key(1), &actor(), now()).await.unwrap(), Acceptance::Replayed(vec![id]));
     assert_eq!(store.accept_custom_csr(&with_key(2), &actor(), now()).await.unwrap(), Acceptance::KeyReused);
     assert_eq!(store.delete_custom_csr(&scope, id, &actor(), now()).await.unwrap(), Deletion::Deleted);
-    assert_eq!(store.accept_custom_csr(&with_key(1), &actor(), now()).await.unwrap(), Acceptance::Replayed(id), "deleted, but remembered");
+    assert_eq!(
+        store.accept_custom_csr(&with_key(1), &actor(), now()).await.unwrap(),
+        Acceptance::Replayed(vec![id]),
+        "deleted, but remembered"
+    );
     let tomorrow = now().plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1));
     assert!(matches!(store.accept_custom_csr(&with_key(2), &actor(), tomorrow).await.unwrap(), Acceptance::Accepted(_)));
     let purged = store.purge(now(), now(), tomorrow.plus(IDEMPOTENCY_KEY_LIFE).plus(Duration::from_secs(1))).await.unwrap();
@@ -131,9 +136,10 @@ async fn fifty_equal_requests_at_once_make_one_custom_csr() {
         tasks.spawn(async move { store.accept_custom_csr(&new, &actor(), now()).await.unwrap() });
     }
     let outcomes = tasks.join_all().await;
-    let accepted: Vec<_> = outcomes.iter().filter_map(|o| if let Acceptance::Accepted(csr) = o { Some(csr.id) } else { None }).collect();
+    let accepted: Vec<_> =
+        outcomes.iter().filter_map(|o| if let Acceptance::Accepted(csrs) = o { Some(csrs[0].id) } else { None }).collect();
     let [id] = accepted.as_slice() else { panic!("{accepted:?}") };
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Acceptance::Replayed(*id)).count(), 49);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Acceptance::Replayed(vec![*id])).count(), 49);
     assert_eq!(store.find_scope(&scope).await.unwrap().unwrap().used, 1);
 }
 
@@ -236,7 +242,11 @@ async fn a_scope_has_ten_thousand_idempotency_keys_and_not_one_more_whatever_it_
     let upload = NewCertificate { idempotency_key: key, ..certificate(&scope, chain(id, 1, tomorrow())) };
     assert_eq!(store.accept_certificate(&upload, &actor(), now()).await.unwrap(), Some(CertificateRefusal::TooManyKeys));
     assert_eq!(test.number("SELECT COUNT(*) FROM idempotency_keys").await, 10_000, "the refused one is not remembered");
-    assert_eq!(store.accept_custom_csr(&with_key(&scope, 1), &actor(), now()).await.unwrap(), Acceptance::Replayed(id), "still known");
+    assert_eq!(
+        store.accept_custom_csr(&with_key(&scope, 1), &actor(), now()).await.unwrap(),
+        Acceptance::Replayed(vec![id]),
+        "still known"
+    );
     accept(&*store, &scope).await;
     accept_new(&*store, &with_key(&other, 2)).await;
     // What is too old makes room.

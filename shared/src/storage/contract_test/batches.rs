@@ -78,7 +78,7 @@ async fn what_waits_for_writers_when_its_caller_leaves_is_not_written() {
     // What had begun may be written, before what comes after it.
     let id = loop {
         match store.accept_custom_csr(&new_custom_csr(&scope, KeyType::P256v1), &actor(), now()).await {
-            Ok(Acceptance::Accepted(csr)) => break csr.id,
+            Ok(Acceptance::Accepted(csrs)) => break csrs[0].id,
             Err(StoreError::Unavailable(_)) => {}
             other => panic!("{other:?}"),
         }

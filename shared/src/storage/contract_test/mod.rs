@@ -15,6 +15,7 @@ mod listing;
 mod master_keys;
 mod processes;
 mod renewals;
+mod sets;
 mod uploads;
 mod webhooks;
 
@@ -48,7 +49,7 @@ async fn accept(store: &dyn Store, scope: &Scope) -> CustomCsrId {
 
 async fn accept_new(store: &dyn Store, new: &NewCustomCsr) -> CustomCsrId {
     match store.accept_custom_csr(new, &actor(), now()).await.unwrap() {
-        Acceptance::Accepted(csr) => csr.id,
+        Acceptance::Accepted(csrs) => csrs[0].id,
         other => panic!("not accepted: {other:?}"),
     }
 }
@@ -67,5 +68,14 @@ fn generated(spki: u8) -> GeneratedCsr {
 }
 
 fn query() -> ListQuery {
-    ListQuery { page: 1, per_page: 50, order: Order::CreatedAt, direction: Direction::Desc, status: None, key_type: None, search: None }
+    ListQuery {
+        page: 1,
+        per_page: 50,
+        order: Order::CreatedAt,
+        direction: Direction::Desc,
+        status: None,
+        key_type: None,
+        search: None,
+        set_id: None,
+    }
 }

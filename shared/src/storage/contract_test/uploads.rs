@@ -93,5 +93,5 @@ async fn a_key_serves_an_upload_or_a_custom_csr_and_another_use_of_it_is_refused
     assert!(matches!(store.accept_custom_csr(&taken_over, &actor(), later).await.unwrap(), Acceptance::Accepted(_)));
     assert_eq!(store.find_upload(&zone, &key(1, 2), later).await.unwrap(), Some(Repeat::KeyReused));
     assert_eq!(test.number("SELECT COUNT(*) FROM idempotency_keys WHERE custom_certificate_id IS NOT NULL").await, 0);
-    assert_eq!(store.accept_custom_csr(&create(1), &actor(), later).await.unwrap(), Acceptance::Replayed(taken_over.id));
+    assert_eq!(store.accept_custom_csr(&create(1), &actor(), later).await.unwrap(), Acceptance::Replayed(vec![taken_over.id]));
 }

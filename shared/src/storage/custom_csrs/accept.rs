@@ -2,25 +2,21 @@
 //!
 //! Quota, bounds and idempotency of a scope are decided in memory while its row is locked: no other transaction adds to what is counted.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{iter::once, sync::Arc};
 
 use super::{
     Acceptance, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, NewCustomCsr,
     ledger::{Ledger, Record},
-    list::search_text,
+    rows::{KeyRow, QuotaRow, claim, jobs_and_rows, scope_rows},
 };
 use crate::{
     audit::{Action, Actor, NewEntry},
     clock::Timestamp,
-    custom_csr::{CustomCsr, KeyType},
-    ids::Scope,
+    custom_csr::CustomCsr,
+    ids::{CustomCsrId, Scope},
     storage::{
         Dialect, Signal, Signals, StoreError,
         engine::{Failure, Lent, Outcome, Reader, Sql, Work, given, given_rows, hex, statements, values},
-        jobs::{self, NewJob},
     },
 };
 
@@ -45,7 +41,7 @@ statements! {
     LOCK_SCOPES { sqlite: scopes!(sqlite), postgres: scopes!(postgres ""),
     };
     FIND_SCOPES(scope TEXT) = "SELECT scope FROM scopes WHERE scope IN (SELECT given.scope FROM ", ")";
-    FIND_IDEMPOTENCY_KEYS(scope TEXT, key_sha256 BYTEA) = "SELECT scope, key_sha256, body_sha256, custom_csr_id AS id, created_at \
+    FIND_IDEMPOTENCY_KEYS(scope TEXT, key_sha256 BYTEA) = "SELECT scope, key_sha256, body_sha256, custom_csr_id AS id, custom_csr_ids, created_at \
         FROM idempotency_keys WHERE (scope, key_sha256) IN (SELECT given.scope, given.key_sha256 FROM ", ")";
     /// The pending custom CSRs of these scopes, counted up to `$2`.
     COUNT_PENDING(scope TEXT) = "SELECT given.scope, (SELECT COUNT(*) FROM (SELECT id FROM custom_csrs \
@@ -56,28 +52,37 @@ statements! {
     INSERT_CUSTOM_CSRS(
         id TEXT, scope TEXT, account_id TEXT, created_at BIGINT, country TEXT, state TEXT, locality TEXT, organization TEXT,
         organizational_unit TEXT, common_name TEXT, name TEXT, description TEXT, sans TEXT, key_type TEXT, search_text TEXT, job_id TEXT,
-        replaces TEXT, traceparent TEXT
+        replaces TEXT, set_id TEXT, traceparent TEXT
     ) = "INSERT INTO custom_csrs (id, scope, account_id, status, created_at, updated_at, country, state, locality, organization, \
-        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces, traceparent) \
+        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces, set_id, traceparent) \
         SELECT id, scope, account_id, 'pending', created_at, created_at, country, state, locality, organization, \
-        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces, traceparent FROM ", "";
+        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces, set_id, traceparent FROM ", "";
     /// Remembers keys, or takes over records that are too old to count. (`WHERE` tells SQLite that `ON` begins no join.)
     CLAIM_IDEMPOTENCY_KEYS(
-        scope TEXT, key_sha256 BYTEA, body_sha256 BYTEA, custom_csr_id TEXT, created_at BIGINT
-    ) = "INSERT INTO idempotency_keys (scope, key_sha256, body_sha256, custom_csr_id, created_at) \
-        SELECT scope, key_sha256, body_sha256, custom_csr_id, created_at FROM ", " WHERE TRUE \
+        scope TEXT, key_sha256 BYTEA, body_sha256 BYTEA, custom_csr_id TEXT, custom_csr_ids TEXT, created_at BIGINT
+    ) = "INSERT INTO idempotency_keys (scope, key_sha256, body_sha256, custom_csr_id, custom_csr_ids, created_at) \
+        SELECT scope, key_sha256, body_sha256, custom_csr_id, custom_csr_ids, created_at FROM ", " WHERE TRUE \
         ON CONFLICT (scope, key_sha256) DO UPDATE SET body_sha256 = excluded.body_sha256, custom_csr_id = excluded.custom_csr_id, \
-        custom_certificate_id = NULL, created_at = excluded.created_at WHERE idempotency_keys.created_at < excluded.created_at - CAST($2 AS BIGINT)";
+        custom_csr_ids = excluded.custom_csr_ids, custom_certificate_id = NULL, created_at = excluded.created_at WHERE idempotency_keys.created_at < excluded.created_at - CAST($2 AS BIGINT)";
     TAKE_QUOTA(scope TEXT, accepted BIGINT) = "UPDATE scopes SET used = used + given.accepted FROM ", " WHERE scopes.scope = given.scope";
 }
 
-/// A custom CSR to accept, for whom, and when.
+/// A custom CSR to accept, or all that are accepted with it; for whom, and when.
 pub(in crate::storage) struct Request {
-    pub new: NewCustomCsr,
+    pub first: NewCustomCsr,
+    /// Of the same scope, with the same key and bound.
+    pub others: Vec<NewCustomCsr>,
     pub actor: Actor,
     pub now: Timestamp,
     /// Names the span of the request, if it has one.
     pub traceparent: Option<String>,
+}
+
+impl Request {
+    /// What is accepted, or not, together.
+    pub fn new(&self) -> impl Iterator<Item = &NewCustomCsr> {
+        once(&self.first).chain(&self.others)
+    }
 }
 
 /// Accepts custom CSRs.
@@ -99,7 +104,7 @@ impl<DB: Dialect> Work for Accepting<DB> {
     const TOGETHER: bool = true;
 
     fn key(request: &Request) -> Scope {
-        request.new.scope.clone()
+        request.first.scope.clone()
     }
 
     async fn run(&mut self, requests: &[&Request], waits: bool) -> Result<Vec<Outcome<Acceptance>>, Failure> {
@@ -117,81 +122,6 @@ impl<DB: Dialect> Work for Accepting<DB> {
     }
 }
 
-#[derive(serde::Serialize)]
-struct ScopeRow {
-    scope: String,
-}
-
-#[derive(serde::Serialize)]
-struct KeyRow {
-    scope: String,
-    key_sha256: String,
-}
-
-#[derive(serde::Serialize)]
-struct ClaimRow {
-    scope: String,
-    key_sha256: String,
-    body_sha256: String,
-    custom_csr_id: String,
-    created_at: i64,
-}
-
-#[derive(serde::Serialize)]
-struct QuotaRow {
-    scope: String,
-    accepted: i64,
-}
-
-#[derive(serde::Serialize)]
-struct CsrRow<'a> {
-    id: String,
-    scope: String,
-    account_id: Option<String>,
-    created_at: i64,
-    country: &'a str,
-    state: &'a str,
-    locality: &'a str,
-    organization: &'a str,
-    organizational_unit: Option<&'a str>,
-    common_name: &'a str,
-    name: Option<&'a str>,
-    description: Option<&'a str>,
-    sans: String,
-    key_type: &'static str,
-    search_text: String,
-    job_id: String,
-    replaces: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<&'a str>,
-}
-
-impl<'a> CsrRow<'a> {
-    fn new(csr: &'a CustomCsr, job_id: String, traceparent: Option<&'a str>) -> Result<Self, StoreError> {
-        let (request, subject) = (&csr.request, &csr.request.subject);
-        Ok(Self {
-            id: csr.id.to_string(),
-            scope: csr.scope.to_string(),
-            account_id: csr.account.as_ref().map(ToString::to_string),
-            created_at: csr.created_at.micros(),
-            country: &subject.country,
-            state: &subject.state,
-            locality: &subject.locality,
-            organization: &subject.organization,
-            organizational_unit: subject.organizational_unit.as_deref(),
-            common_name: &subject.common_name,
-            name: request.name.as_deref(),
-            description: request.description.as_deref(),
-            sans: serde_json::to_string(&request.sans).map_err(|error| StoreError::Internal(error.to_string()))?,
-            key_type: request.key_type.as_str(),
-            search_text: search_text(request.name.as_deref(), request),
-            job_id,
-            replaces: csr.replaces.map(|id| id.to_string()),
-            traceparent,
-        })
-    }
-}
-
 impl<DB: Dialect> Sql<DB> {
     /// Decides a batch, and writes what is accepted.
     pub(in crate::storage) async fn accept(
@@ -204,14 +134,11 @@ impl<DB: Dialect> Sql<DB> {
         self.lock_scopes(tx, requests, waits, &mut ledger).await?;
         self.find_records(tx, requests, &mut ledger).await?;
         self.count_pending(tx, requests, &mut ledger).await?;
-        let decisions: Vec<_> = requests.iter().map(|request| ledger.decide(&request.new, request.now)).collect();
+        let decisions: Vec<_> = requests.iter().map(|request| ledger.decide(request)).collect();
         let accepted: Vec<_> = decisions
             .iter()
             .zip(requests)
-            .filter_map(|(decision, request)| match decision {
-                Some(Acceptance::Accepted(csr)) => Some((&**csr, *request)),
-                _ => None,
-            })
+            .flat_map(|(decision, request)| accepted_of(decision.as_ref()).iter().map(|csr| (csr, *request)))
             .collect();
         if !accepted.is_empty() {
             self.write_accepted(tx, &accepted).await?;
@@ -226,14 +153,11 @@ impl<DB: Dialect> Sql<DB> {
     pub(in crate::storage) async fn accept_in_place(&self, tx: &mut Lent<DB>, requests: &[Request]) -> Result<Vec<Acceptance>, StoreError> {
         let (mut ledger, requests) = (Ledger::default(), requests.iter().collect::<Vec<_>>());
         self.lock_scopes(tx, &requests, true, &mut ledger).await?;
-        let decisions: Vec<_> = requests.iter().map(|request| ledger.decide_in_place(&request.new, request.now)).collect();
+        let decisions: Vec<_> = requests.iter().map(|request| ledger.decide_in_place(request)).collect();
         let accepted: Vec<_> = decisions
             .iter()
             .zip(&requests)
-            .filter_map(|(decision, request)| match decision {
-                Acceptance::Accepted(csr) => Some((&**csr, *request)),
-                _ => None,
-            })
+            .flat_map(|(decision, request)| accepted_of(Some(decision)).iter().map(|csr| (csr, *request)))
             .collect();
         if !accepted.is_empty() {
             self.write_accepted(tx, &accepted).await?;
@@ -263,13 +187,13 @@ impl<DB: Dialect> Sql<DB> {
 
     /// The idempotency records that the requests of a batch may meet, and how many others their scopes have.
     async fn find_records(&self, tx: &mut Lent<DB>, requests: &[&Request], ledger: &mut Ledger) -> Result<(), StoreError> {
-        let keyed: Vec<_> = requests.iter().copied().filter(|request| request.new.idempotency_key.is_some()).collect();
+        let keyed: Vec<_> = requests.iter().copied().filter(|request| request.first.idempotency_key.is_some()).collect();
         let Some(now) = keyed.iter().map(|request| request.now).min() else { return Ok(()) };
         let keys: Vec<_> = keyed
             .iter()
-            .filter_map(|Request { new, .. }| {
-                let key = new.idempotency_key.as_ref()?;
-                Some(KeyRow { scope: new.scope.to_string(), key_sha256: hex(&key.key_sha256) })
+            .filter_map(|Request { first, .. }| {
+                let key = first.idempotency_key.as_ref()?;
+                Some(KeyRow { scope: first.scope.to_string(), key_sha256: hex(&key.key_sha256) })
             })
             .collect();
         let too_old = now.minus(IDEMPOTENCY_KEY_LIFE).micros();
@@ -279,7 +203,7 @@ impl<DB: Dialect> Sql<DB> {
             if row.int("created_at")? < too_old {
                 ledger.old.insert((scope.to_string(), key));
             } else {
-                ledger.records.insert((scope, key), Record { body_sha256: row.blob("body_sha256")?, custom_csr_id: row.custom_csr_id()? });
+                ledger.records.insert((scope, key), Record { body_sha256: row.blob("body_sha256")?, custom_csr_ids: made(&row)? });
             }
         }
         let (scopes, most) = (given_rows(&scope_rows(keyed))?, i64::from(IDEMPOTENCY_KEYS_MAX));
@@ -293,11 +217,11 @@ impl<DB: Dialect> Sql<DB> {
     /// The pending custom CSRs of those scopes that may have too many.
     async fn count_pending(&self, tx: &mut Lent<DB>, requests: &[&Request], ledger: &mut Ledger) -> Result<(), StoreError> {
         let many = |new: &NewCustomCsr| {
-            let others = requests.iter().filter(|other| other.new.scope == new.scope).count();
-            ledger.grants.get(&new.scope).is_some_and(|grant| grant.used as usize + others > new.max_pending as usize)
+            let all: usize = requests.iter().filter(|other| other.first.scope == new.scope).map(|request| request.new().count()).sum();
+            ledger.grants.get(&new.scope).is_some_and(|grant| grant.used as usize + all > new.max_pending as usize)
         };
-        let full: Vec<_> = requests.iter().copied().filter(|request| many(&request.new)).collect();
-        let Some(most) = full.iter().map(|request| i64::from(request.new.max_pending)).max() else { return Ok(()) };
+        let full: Vec<_> = requests.iter().copied().filter(|request| many(&request.first)).collect();
+        let Some(most) = full.iter().map(|request| i64::from(request.first.max_pending)).max() else { return Ok(()) };
         for row in &self.fetch(tx, COUNT_PENDING, values![given_rows(&scope_rows(full))?, most]).await? {
             let row = Reader::<DB>(row);
             ledger.pending.insert(row.scope()?, row.int("total")?);
@@ -309,19 +233,8 @@ impl<DB: Dialect> Sql<DB> {
         let (jobs, rows) = jobs_and_rows(accepted)?;
         self.execute(tx, INSERT_CUSTOM_CSRS, values![given_rows(&rows)?]).await?;
         self.push(tx, &jobs, std::time::Duration::ZERO).await?;
-        let claims: Vec<_> = accepted
-            .iter()
-            .filter_map(|(csr, Request { new, now, .. })| {
-                let key = new.idempotency_key.as_ref()?;
-                Some(ClaimRow {
-                    scope: csr.scope.to_string(),
-                    key_sha256: hex(&key.key_sha256),
-                    body_sha256: hex(&key.body_sha256),
-                    custom_csr_id: csr.id.to_string(),
-                    created_at: now.micros(),
-                })
-            })
-            .collect();
+        let claims: Vec<_> =
+            accepted.iter().filter(|(csr, request)| csr.id == request.first.id).filter_map(|(_, request)| claim(request)).collect();
         if !claims.is_empty() {
             let life = i64::try_from(IDEMPOTENCY_KEY_LIFE.as_micros()).unwrap_or(i64::MAX);
             let claimed = self.execute(tx, CLAIM_IDEMPOTENCY_KEYS, values![given_rows(&claims)?, life]).await?;
@@ -341,29 +254,14 @@ impl<DB: Dialect> Sql<DB> {
     }
 }
 
-/// The rows, and the jobs that wake workers for them. Keys that are made in no time share a job: enqueuing one costs more than such a key.
-fn jobs_and_rows<'a>(accepted: &[(&'a CustomCsr, &'a Request)]) -> Result<(Vec<NewJob>, Vec<CsrRow<'a>>), StoreError> {
-    let (mut jobs, mut rows, mut shared) = (Vec::<NewJob>::new(), Vec::new(), HashMap::<KeyType, String>::new());
-    for (csr, request) in accepted {
-        let key_type = csr.request.key_type;
-        let job_id = if let Some(job_id) = shared.get(&key_type) {
-            job_id.clone()
-        } else {
-            let job = NewJob::new(csr.id)?;
-            let id = job.id.clone();
-            jobs.push(job);
-            if jobs::are_shared(key_type) {
-                shared.insert(key_type, id.clone());
-            }
-            id
-        };
-        rows.push(CsrRow::new(csr, job_id, request.traceparent.as_deref())?);
-    }
-    Ok((jobs, rows))
+/// What a decision accepts, if anything.
+fn accepted_of(decision: Option<&Acceptance>) -> &[CustomCsr] {
+    if let Some(Acceptance::Accepted(csrs)) = decision { csrs } else { &[] }
 }
 
-/// Each scope once, in order.
-fn scope_rows<'a>(requests: impl IntoIterator<Item = &'a Request>) -> Vec<ScopeRow> {
-    let names: BTreeSet<_> = requests.into_iter().map(|request| request.new.scope.to_string()).collect();
-    names.into_iter().map(|scope| ScopeRow { scope }).collect()
+/// What an idempotency record says was made. A version before sets leaves the list of a record that it takes over as it is.
+fn made<DB: Dialect>(record: &Reader<'_, DB>) -> Result<Vec<CustomCsrId>, StoreError> {
+    let (first, parse) = (record.custom_csr_id()?, |list: &str| list.split(',').map(CustomCsrId::parse).collect::<Option<Vec<_>>>());
+    let all = record.optional("custom_csr_ids", parse)?;
+    Ok(all.filter(|all| all.first() == Some(&first)).unwrap_or_else(|| vec![first]))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Acceptance, IDEMPOTENCY_KEYS_MAX, NewCustomCsr};
+use super::{Acceptance, IDEMPOTENCY_KEYS_MAX, NewCustomCsr, accept::Request};
 use crate::{
     clock::Timestamp,
     custom_csr::{CustomCsr, Status},
@@ -13,12 +13,12 @@ use crate::{
 /// An idempotency record that counts.
 pub(super) struct Record {
     pub body_sha256: Vec<u8>,
-    pub custom_csr_id: CustomCsrId,
+    pub custom_csr_ids: Vec<CustomCsrId>,
 }
 
 impl Record {
     fn answer(&self, body_sha256: &[u8]) -> Acceptance {
-        if self.body_sha256 == body_sha256 { Acceptance::Replayed(self.custom_csr_id) } else { Acceptance::KeyReused }
+        if self.body_sha256 == body_sha256 { Acceptance::Replayed(self.custom_csr_ids.clone()) } else { Acceptance::KeyReused }
     }
 }
 
@@ -40,7 +40,8 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// What becomes of a request, or `None` if others have its scope. What is accepted counts for those that come after it.
-    pub fn decide(&mut self, new: &NewCustomCsr, now: Timestamp) -> Option<Acceptance> {
+    pub fn decide(&mut self, request: &Request) -> Option<Acceptance> {
+        let (new, count) = (&request.first, 1 + u32::try_from(request.others.len()).unwrap_or(u32::MAX - 1));
         let key = new.idempotency_key.as_ref();
         if let Some(key) = key
             && let Some(record) = self.records.get(&(new.scope.clone(), key.key_sha256.clone()))
@@ -54,12 +55,12 @@ impl Ledger {
         let Some(grant) = self.grants.get_mut(&new.scope).filter(|grant| grant.granted) else { return Some(Acceptance::NotGranted) };
         match grant.quota {
             None => return Some(Acceptance::NoQuota),
-            Some(quota) if grant.used >= quota => return Some(Acceptance::QuotaUsedUp(quota)),
+            Some(quota) if grant.used.saturating_add(count) > quota => return Some(Acceptance::QuotaUsedUp(quota)),
             Some(_) => {}
         }
         let pending = self.pending.entry(new.scope.clone()).or_default();
         // A scope has no more pending custom CSRs than custom CSRs.
-        if grant.used >= new.max_pending && *pending >= i64::from(new.max_pending) {
+        if grant.used.saturating_add(count) > new.max_pending && *pending + i64::from(count) > i64::from(new.max_pending) {
             return Some(Acceptance::TooManyPending);
         }
         if let Some(key) = key {
@@ -70,25 +71,29 @@ impl Ledger {
                 }
                 *keys += 1;
             }
-            let record = Record { body_sha256: key.body_sha256.clone(), custom_csr_id: new.id };
+            let record = Record { body_sha256: key.body_sha256.clone(), custom_csr_ids: request.new().map(|new| new.id).collect() };
             self.records.insert((new.scope.clone(), key.key_sha256.clone()), record);
         }
-        *pending += 1;
-        grant.used += 1;
-        *self.accepted.entry(name).or_default() += 1;
-        Some(Acceptance::Accepted(Box::new(accepted(new, grant, now))))
+        *pending += i64::from(count);
+        grant.used = grant.used.saturating_add(count);
+        *self.accepted.entry(name).or_default() += i64::from(count);
+        Some(Acceptance::Accepted(accepted(request, grant)))
     }
 
     /// What becomes of a request that takes the place of another custom CSR in the quota.
-    pub fn decide_in_place(&self, new: &NewCustomCsr, now: Timestamp) -> Acceptance {
-        match self.grants.get(&new.scope).filter(|grant| grant.granted) {
-            Some(grant) => Acceptance::Accepted(Box::new(accepted(new, grant, now))),
+    pub fn decide_in_place(&self, request: &Request) -> Acceptance {
+        match self.grants.get(&request.first.scope).filter(|grant| grant.granted) {
+            Some(grant) => Acceptance::Accepted(accepted(request, grant)),
             None => Acceptance::NotGranted,
         }
     }
 }
 
-fn accepted(new: &NewCustomCsr, grant: &ScopeGrant, now: Timestamp) -> CustomCsr {
+fn accepted(request: &Request, grant: &ScopeGrant) -> Vec<CustomCsr> {
+    request.new().map(|new| pending(new, grant, request.now)).collect()
+}
+
+fn pending(new: &NewCustomCsr, grant: &ScopeGrant, now: Timestamp) -> CustomCsr {
     CustomCsr {
         id: new.id,
         scope: new.scope.clone(),
@@ -103,6 +108,7 @@ fn accepted(new: &NewCustomCsr, grant: &ScopeGrant, now: Timestamp) -> CustomCsr
         request: new.request.clone(),
         csr_pem: None,
         replaces: new.replaces,
+        set_id: new.set_id,
         certificate_ids: Vec::new(),
     }
 }

@@ -3,7 +3,7 @@
 use super::read::columns_with_certificates;
 use crate::{
     custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status},
-    ids::Scope,
+    ids::{Scope, SetId},
     storage::{
         Dialect, StoreError,
         engine::{Reader, Sql, Statement, statements, values},
@@ -58,13 +58,15 @@ pub struct ListQuery {
     pub key_type: Option<KeyType>,
     /// Only those with this text in name, common name or a SAN, ASCII case ignored.
     pub search: Option<String>,
+    /// Only those of this set.
+    pub set_id: Option<SetId>,
 }
 
 impl ListQuery {
     /// Whether it may leave some rows of the scope out.
     #[must_use]
     pub const fn is_filtered(&self) -> bool {
-        self.status.is_some() || self.key_type.is_some() || self.search.is_some()
+        self.status.is_some() || self.key_type.is_some() || self.search.is_some() || self.set_id.is_some()
     }
 }
 
@@ -88,11 +90,15 @@ macro_rules! filter {
 /// One page in one order. The inner query finds the IDs by index alone, the outer one reads the rows.
 macro_rules! page {
     ($order:literal) => {
+        page!($order, "")
+    };
+    ($order:literal, $more:literal) => {
         concat!(
             "SELECT ",
             columns_with_certificates!(),
             " FROM custom_csrs WHERE id IN (SELECT id ",
             filter!(),
+            $more,
             " ORDER BY ",
             $order,
             " LIMIT $5 OFFSET $6) ORDER BY ",
@@ -101,16 +107,30 @@ macro_rules! page {
     };
 }
 
+/// The same of one set, `$7`, which has an index of its own.
+macro_rules! page_of_set {
+    ($order:literal) => {
+        page!($order, " AND set_id = $7")
+    };
+}
+
 statements! {
     /// The transactions that accept, delete and restore maintain these numbers.
     COUNT_OF_SCOPE = "SELECT used + beside_quota - hidden AS total FROM scopes WHERE scope = $1";
     COUNT_CUSTOM_CSRS = concat!("SELECT COUNT(*) AS total ", filter!());
+    COUNT_OF_SET = concat!("SELECT COUNT(*) AS total ", filter!(), " AND set_id = $5");
     PAGE_BY_CREATED_AT_ASC = page!("created_at, id");
     PAGE_BY_CREATED_AT_DESC = page!("created_at DESC, id DESC");
     PAGE_BY_NAME_ASC = page!("name IS NULL, name, id");
     PAGE_BY_NAME_DESC = page!("name IS NULL, name DESC, id DESC");
     PAGE_BY_ACCOUNT_ASC = page!("account_id IS NULL, account_id, id");
     PAGE_BY_ACCOUNT_DESC = page!("account_id IS NULL, account_id DESC, id DESC");
+    PAGE_OF_SET_BY_CREATED_AT_ASC = page_of_set!("created_at, id");
+    PAGE_OF_SET_BY_CREATED_AT_DESC = page_of_set!("created_at DESC, id DESC");
+    PAGE_OF_SET_BY_NAME_ASC = page_of_set!("name IS NULL, name, id");
+    PAGE_OF_SET_BY_NAME_DESC = page_of_set!("name IS NULL, name DESC, id DESC");
+    PAGE_OF_SET_BY_ACCOUNT_ASC = page_of_set!("account_id IS NULL, account_id, id");
+    PAGE_OF_SET_BY_ACCOUNT_DESC = page_of_set!("account_id IS NULL, account_id DESC, id DESC");
 }
 
 impl<DB: Dialect> Sql<DB> {
@@ -123,13 +143,19 @@ impl<DB: Dialect> Sql<DB> {
             query.key_type.map(|key_type| key_type.as_str().to_owned()),
             query.search.as_deref().map(search_pattern),
         ];
+        let set_id = query.set_id.map(|id| id.to_string());
         // Without a filter all of the scope's rows count, and their number is kept.
-        let (count, values) =
-            if query.is_filtered() { (COUNT_CUSTOM_CSRS, filter.clone()) } else { (COUNT_OF_SCOPE, values![scope.to_string()]) };
+        let (count, values) = match &set_id {
+            Some(set_id) => (COUNT_OF_SET, [filter.clone(), values![set_id.clone()]].concat()),
+            None if query.is_filtered() => (COUNT_CUSTOM_CSRS, filter.clone()),
+            None => (COUNT_OF_SCOPE, values![scope.to_string()]),
+        };
         let total = self.total(&mut tx, count, values).await?;
         let Some(cut) = Cut::of(query, total) else { return Ok(Page { rows: Vec::new(), total: total.unsigned_abs() }) };
         filter.extend(values![cut.limit, cut.offset]);
-        let rows = self.fetch(&mut tx, page_statement(query.order, cut.direction), filter).await?;
+        let is_of_set = set_id.is_some();
+        filter.extend(set_id.into_iter().flat_map(|set_id| values![set_id]));
+        let rows = self.fetch(&mut tx, page_statement(query.order, cut.direction, is_of_set), filter).await?;
         let mut rows: Vec<_> = rows.iter().filter_map(|row| readable(&Reader::<DB>(row), scope)).collect();
         if cut.direction != query.direction {
             rows.reverse();
@@ -176,14 +202,20 @@ impl Cut {
 }
 
 /// The statement that reads one page.
-const fn page_statement(order: Order, direction: Direction) -> Statement {
-    match (order, direction) {
-        (Order::CreatedAt, Direction::Asc) => PAGE_BY_CREATED_AT_ASC,
-        (Order::CreatedAt, Direction::Desc) => PAGE_BY_CREATED_AT_DESC,
-        (Order::Name, Direction::Asc) => PAGE_BY_NAME_ASC,
-        (Order::Name, Direction::Desc) => PAGE_BY_NAME_DESC,
-        (Order::AccountTag, Direction::Asc) => PAGE_BY_ACCOUNT_ASC,
-        (Order::AccountTag, Direction::Desc) => PAGE_BY_ACCOUNT_DESC,
+const fn page_statement(order: Order, direction: Direction, is_of_set: bool) -> Statement {
+    match (order, direction, is_of_set) {
+        (Order::CreatedAt, Direction::Asc, false) => PAGE_BY_CREATED_AT_ASC,
+        (Order::CreatedAt, Direction::Desc, false) => PAGE_BY_CREATED_AT_DESC,
+        (Order::Name, Direction::Asc, false) => PAGE_BY_NAME_ASC,
+        (Order::Name, Direction::Desc, false) => PAGE_BY_NAME_DESC,
+        (Order::AccountTag, Direction::Asc, false) => PAGE_BY_ACCOUNT_ASC,
+        (Order::AccountTag, Direction::Desc, false) => PAGE_BY_ACCOUNT_DESC,
+        (Order::CreatedAt, Direction::Asc, true) => PAGE_OF_SET_BY_CREATED_AT_ASC,
+        (Order::CreatedAt, Direction::Desc, true) => PAGE_OF_SET_BY_CREATED_AT_DESC,
+        (Order::Name, Direction::Asc, true) => PAGE_OF_SET_BY_NAME_ASC,
+        (Order::Name, Direction::Desc, true) => PAGE_OF_SET_BY_NAME_DESC,
+        (Order::AccountTag, Direction::Asc, true) => PAGE_OF_SET_BY_ACCOUNT_ASC,
+        (Order::AccountTag, Direction::Desc, true) => PAGE_OF_SET_BY_ACCOUNT_DESC,
     }
 }
 

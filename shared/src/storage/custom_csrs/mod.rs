@@ -5,8 +5,9 @@ mod hidden;
 mod ledger;
 mod list;
 pub(super) mod read;
+mod rows;
 
-use std::time::Duration;
+use std::{iter::once, time::Duration};
 
 use async_trait::async_trait;
 
@@ -32,7 +33,7 @@ use crate::{
     bodies::edit::Edit,
     clock::Timestamp,
     custom_csr::{CustomCsr, CustomCsrRequest},
-    ids::{CustomCsrId, Scope},
+    ids::{CustomCsrId, Scope, SetId},
     trace,
 };
 
@@ -49,6 +50,8 @@ pub struct NewCustomCsr {
     pub idempotency_key: Option<IdempotencyKey>,
     /// The custom CSR that this one is to replace.
     pub replaces: Option<CustomCsrId>,
+    /// The set that it is one of, if any.
+    pub set_id: Option<SetId>,
     /// How many pending custom CSRs its scope may have, this one included.
     pub max_pending: u32,
 }
@@ -74,20 +77,20 @@ pub const MAX_PENDING: u32 = 1_000;
 /// What became of an attempt to accept a custom CSR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acceptance {
-    /// It is stored, pending, with a job to wake a worker, and counts against the quota.
-    Accepted(Box<CustomCsr>),
+    /// It is stored, and so are all that were to be accepted with it: pending, each with a job to wake a worker, and counted against the quota.
+    Accepted(Vec<CustomCsr>),
     /// The scope was not granted custom CSRs (1404).
     NotGranted,
     /// It was, but without a quota (1403).
     NoQuota,
-    /// The quota, this large, is used up (1465).
+    /// The quota, this large, is used up, or has not enough left for all (1465).
     QuotaUsedUp(u32),
-    /// The scope has as many pending custom CSRs as it may have (1470).
+    /// The scope has as many pending custom CSRs as it may have, or would have more (1470).
     TooManyPending,
     /// As many Idempotency-Keys of the scope are remembered as may be (1470).
     TooManyKeys,
-    /// The same key came with the same body before and made this one.
-    Replayed(CustomCsrId),
+    /// The same key came with the same body before and made these.
+    Replayed(Vec<CustomCsrId>),
     /// The same key came with another body before (1466).
     KeyReused,
 }
@@ -110,6 +113,13 @@ pub trait CustomCsrs: Send + Sync {
     /// number of pending ones allow it: never one more than the quota or than [`NewCustomCsr::max_pending`].
     /// A key that came before decides first.
     async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError>;
+
+    /// Accepts the custom CSRs of a set as [`CustomCsrs::accept_custom_csr`] does one: all of them or none. Scope, key and bound are those of the
+    /// first.
+    async fn accept_set(&self, new: &[NewCustomCsr], actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError>;
+
+    /// The custom CSRs of a set that are in this scope, the oldest first.
+    async fn list_set(&self, scope: &Scope, set_id: SetId) -> Result<Vec<CustomCsr>, StoreError>;
 
     /// The custom CSR with this ID in this scope.
     async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError>;
@@ -134,6 +144,7 @@ pub trait CustomCsrs: Send + Sync {
 
 statements! {
     FIND_CUSTOM_CSR = concat!("SELECT ", read::columns_with_certificates!(), " FROM custom_csrs WHERE id = $1 AND scope = $2");
+    LIST_SET = concat!("SELECT ", read::columns_with_certificates!(), " FROM custom_csrs WHERE set_id = $1 AND scope = $2 ORDER BY id");
     /// Name and description, each changed if the flag before it is 1. The search text has the name in it.
     EDIT_CUSTOM_CSR = "UPDATE custom_csrs SET name = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $4 ELSE name END, \
         search_text = CASE WHEN CAST($3 AS BIGINT) = 1 THEN $5 ELSE search_text END, \
@@ -145,18 +156,17 @@ statements! {
 #[async_trait]
 impl<DB: Dialect> CustomCsrs for SqlStore<DB> {
     async fn accept_custom_csr(&self, new: &NewCustomCsr, actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
-        let traceparent = trace::traceparent();
-        match self.accepting.ask(accept::Request { new: new.clone(), actor: actor.clone(), now, traceparent }).await {
-            // The commit's answer was lost: what is there now decides, seen by another connection.
-            Err(StoreError::Ambiguous(lost)) => match self.find_custom_csr(&new.scope, new.id).await {
-                Ok(Some(found)) => {
-                    self.signals.send(Signal::Enqueued);
-                    Ok(Acceptance::Accepted(Box::new(found)))
-                }
-                Ok(None) | Err(_) => Err(StoreError::Ambiguous(lost)),
-            },
-            other => other,
-        }
+        self.accept(new, &[], actor, now).await
+    }
+
+    async fn accept_set(&self, new: &[NewCustomCsr], actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
+        let Some((first, others)) = new.split_first() else { return Err(StoreError::Internal("a set of none".to_owned())) };
+        self.accept(first, others, actor, now).await
+    }
+
+    async fn list_set(&self, scope: &Scope, set_id: SetId) -> Result<Vec<CustomCsr>, StoreError> {
+        let rows = self.sql.rows(LIST_SET, values![set_id.to_string(), scope.to_string()]).await?;
+        rows.iter().map(|row| Reader::<DB>(row).custom_csr()).collect()
     }
 
     async fn find_custom_csr(&self, scope: &Scope, id: CustomCsrId) -> Result<Option<CustomCsr>, StoreError> {
@@ -197,5 +207,32 @@ impl<DB: Dialect> CustomCsrs for SqlStore<DB> {
 
     async fn delete_custom_csr(&self, scope: &Scope, id: CustomCsrId, actor: &Actor, now: Timestamp) -> Result<Deletion, StoreError> {
         self.delete(scope, id, None, actor, now).await
+    }
+}
+
+impl<DB: Dialect> SqlStore<DB> {
+    async fn accept(&self, first: &NewCustomCsr, others: &[NewCustomCsr], actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
+        let traceparent = trace::traceparent();
+        let request = accept::Request { first: first.clone(), others: others.to_vec(), actor: actor.clone(), now, traceparent };
+        match self.accepting.ask(request).await {
+            // The commit's answer was lost: what is there now decides, seen by another connection.
+            Err(StoreError::Ambiguous(lost)) => match self.found(first, others).await {
+                Ok(found) if !found.is_empty() => {
+                    self.signals.send(Signal::Enqueued);
+                    Ok(Acceptance::Accepted(found))
+                }
+                Ok(_) | Err(_) => Err(StoreError::Ambiguous(lost)),
+            },
+            other => other,
+        }
+    }
+
+    /// Those of them that are there: all, unless one was deleted meanwhile, or none.
+    async fn found(&self, first: &NewCustomCsr, others: &[NewCustomCsr]) -> Result<Vec<CustomCsr>, StoreError> {
+        let mut found = Vec::new();
+        for new in once(first).chain(others) {
+            found.extend(self.find_custom_csr(&new.scope, new.id).await?);
+        }
+        Ok(found)
     }
 }

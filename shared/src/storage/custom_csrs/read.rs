@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     clock::Timestamp,
     custom_csr::{CustomCsr, CustomCsrRequest, KeyType, Status, Subject},
-    ids::{CustomCertificateId, CustomCsrId, Scope},
+    ids::{CustomCertificateId, CustomCsrId, Scope, SetId},
     storage::{
         Dialect, StoreError,
         engine::{Failure, Kept, Outcome, Reader, Sql, Work, given, given_rows, statements, values},
@@ -16,7 +16,7 @@ use crate::{
 macro_rules! columns {
     () => {
         "id, scope, account_id, status, error, created_at, updated_at, country, state, locality, organization, \
-         organizational_unit, common_name, name, description, sans, key_type, csr_pem, replaces"
+         organizational_unit, common_name, name, description, sans, key_type, csr_pem, replaces, set_id"
     };
 }
 
@@ -86,6 +86,7 @@ impl<DB: Dialect> Reader<'_, DB> {
             },
             csr_pem: self.optional_text("csr_pem")?,
             replaces: self.optional("replaces", CustomCsrId::parse)?,
+            set_id: self.optional("set_id", SetId::parse)?,
             certificate_ids: self
                 .optional("certificate_ids", |ids| ids.split(',').map(CustomCertificateId::parse).collect())?
                 .unwrap_or_default(),

@@ -141,10 +141,11 @@ impl<DB: Dialect> Sql<DB> {
         let receiving = self.scopes_with_webhook(tx, &wanted).await?;
         let (mut places, mut made, mut key_types) = (Vec::new(), Vec::new(), Vec::new());
         for ((old, certificate_id, successor), decision) in wanted.iter().zip(decisions) {
-            let Acceptance::Accepted(csr) = decision else {
+            let Acceptance::Accepted(accepted) = decision else {
                 ended.push(EndRow::skipped(old.id, SkipReason::NotGranted));
                 continue;
             };
+            let Some(csr) = accepted.into_iter().next() else { continue };
             let scope = csr.scope.to_string();
             let handover = successor.handover.as_ref().filter(|_| receiving.contains(&scope));
             if let Some(handover) = handover {
@@ -224,7 +225,8 @@ fn request(old: &CustomCsr, id: CustomCsrId, actor: &Actor, now: Timestamp) -> A
         request: old.request.clone(),
         idempotency_key: None,
         replaces: Some(old.id),
+        set_id: old.set_id,
         max_pending: u32::MAX,
     };
-    AcceptRequest { new, actor: actor.clone(), now, traceparent: None }
+    AcceptRequest { first: new, others: Vec::new(), actor: actor.clone(), now, traceparent: None }
 }

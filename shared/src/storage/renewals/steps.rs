@@ -104,15 +104,16 @@ impl<DB: Dialect> SqlStore<DB> {
             request: old.request,
             idempotency_key: None,
             replaces: Some(old.id),
+            set_id: old.set_id,
             max_pending: MAX_PENDING,
         };
-        let request = AcceptRequest { new, actor: actor.clone(), now, traceparent: None };
+        let request = AcceptRequest { first: new, others: Vec::new(), actor: actor.clone(), now, traceparent: None };
         let decision = self.sql.accept(&mut tx, &[&request], true).await?.pop().flatten();
         let (kind, scope) = (old.scope.kind(), old.scope.id());
         let reason = match decision {
-            Some(Acceptance::Accepted(csr)) => {
+            Some(Acceptance::Accepted(accepted)) => {
                 self.sql.commit(tx).await?;
-                metrics::custom_csr_accepted(csr.request.key_type);
+                accepted.iter().for_each(|csr| metrics::custom_csr_accepted(csr.request.key_type));
                 self.signals.send(Signal::Enqueued);
                 return Ok(RenewalOutcome::Done);
             }

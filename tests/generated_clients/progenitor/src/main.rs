@@ -8,7 +8,8 @@ use std::{
 use csrd::{
     Client, Error,
     types::{
-        CertificateStatus, CustomCertificateRequest, CustomCsr, CustomCsrEdit, CustomCsrRequest, CustomCsrStatus, ErrorResponse, KeyType,
+        CertificateStatus, CreatedCustomCsrs, CustomCertificateRequest, CustomCsr, CustomCsrEdit, CustomCsrRequest, CustomCsrStatus,
+        ErrorResponse, KeyType,
     },
 };
 use reqwest::header::{AUTHORIZATION, HeaderMap};
@@ -47,7 +48,10 @@ async fn main() -> Result<(), Fault> {
             .key_type(KeyType::P256v1);
         let key = format!("from-rust-{number}");
         let made = client.zone_custom_csrs_create().zone_id(zone.as_str()).idempotency_key(key.as_str()).body(request).send().await?;
-        Ok(made.into_inner().result)
+        match made.into_inner() {
+            CreatedCustomCsrs::CustomCsrResponse(made) => Ok(made.result),
+            CreatedCustomCsrs::CustomCsrSetResponse(_) => Err("a set was made".into()),
+        }
     };
     let mut made = create(0).await?;
     let id = made.id;
