@@ -57,8 +57,8 @@ pub struct ExportArgs {
     /// others can change
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Take a directory of another certificate over; replace fullchain.pem, privkey.pem and combined.pem that no export wrote, and leave
-    /// other files; follow DIR where it is a link
+    /// Take a directory of another certificate over; replace fullchain.pem, privkey.pem, combined.pem, site.pem.rsa and site.pem.ecdsa that no
+    /// export wrote, and leave other files; follow DIR where it is a link
     #[arg(long)]
     force: bool,
     #[command(flatten)]

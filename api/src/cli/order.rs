@@ -10,7 +10,7 @@ use shared::{
     custom_csr::KeyType,
     ids::CustomCertificateId,
     seal::{Binding, Sealer},
-    storage::{Export, StartedExport, Store},
+    storage::{Export, SealedRow, StartedExport, Store},
     x509::chain::PemChain,
 };
 use worker::keys::private_key::PrivateKey;
@@ -20,7 +20,7 @@ use super::{
     actor,
     data_dir::master_key_path,
     database::DatabaseArgs,
-    export::{self, Done, Options, Pair, Place, command},
+    export::{self, Done, ECDSA, Files, Options, Pair, Place, RSA, command},
     master_keys,
     settings::{complain, say},
 };
@@ -48,10 +48,11 @@ pub struct Order<'a> {
 
 impl Order<'_> {
     /// Whether an export of a certificate would change nothing. Records and unseals nothing.
-    pub fn is_done(&self, certificate: &CustomCertificate) -> anyhow::Result<bool> {
-        let (id, csr) = (self.id.to_string(), certificate.custom_csr_id.to_string());
+    pub async fn is_done(&self, store: &dyn Store, certificate: &CustomCertificate) -> anyhow::Result<bool> {
+        let id = self.id.to_string();
         let place = Place::find(self.out, &id, self.options, self.force)?;
-        Ok(place.unchanged_pair()?.is_some_and(|found| is_same(&id, &csr, &found, &certificate.chain.pem)))
+        let members = members(store, &place, self.id).await?;
+        Ok(place.unchanged_files()?.is_some_and(|found| is_same(certificate, &members, &found)))
     }
 
     /// Exports it. The audit entry is committed before the private key is unsealed. An export that is refused before that is not recorded.
@@ -74,31 +75,30 @@ impl Order<'_> {
         if certificate.status(SystemClock.now()) == CertificateStatus::Expired {
             complain(&format!("the certificate expired at {}: it is written all the same", certificate.chain.not_after.rfc3339()));
         }
-        let (row_id, scope, chain) = (sealed.id.to_string(), sealed.scope.to_string(), certificate.chain.pem);
+        let members = members(store, &place, self.id).await?;
         // The files are compared without unsealing anything: the chain shows whether the private key is the right one.
-        if place.unchanged_pair()?.is_some_and(|found| is_same(&id, &row_id, &found, &chain)) {
+        if place.unchanged_files()?.is_some_and(|found| is_same(&certificate, &members, &found)) {
             let said = say(&format!("nothing changed: {shown} has this certificate already"));
             self.warn_of_readers()?;
             return Ok(said?);
         }
-        if !sealer.holds(&sealed.master_key_id) {
-            bail!(
-                "the private key of custom CSR {row_id} needs the master key {}, but {at_hand}: run this where the workers run",
-                sealed.master_key_id
-            );
+        let opener = Opener { sealer, at_hand };
+        let pair = opener.pair(&certificate, &sealed)?;
+        let mut bundle = Vec::new();
+        for (name, member) in &members {
+            let combined = if member.id == self.id { pair.combined() } else { opener.recorded(store, member).await?.combined() };
+            bundle.push((*name, combined));
         }
-        let binding = Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256);
-        let der = sealer.open(&binding, &sealed.sealed_private_key).with_context(|| format!("master key {}", sealed.master_key_id))?;
-        check_pair(&id, &row_id, &der, &chain)?;
+        let files = Files { pair, bundle };
         let mut directory = place.claim().await?;
-        let done = directory.write(&Pair { key: to_pem(&der), chain: chain.into_bytes() })?;
-        drop(der);
+        let done = directory.write(&files)?;
         let said = say(&match (done, directory.due_command()) {
-            (Done::Wrote, _) => format!("wrote {} to {shown}", directory.files()),
+            (Done::Wrote, _) => format!("wrote {} to {shown}", directory.names(&files)),
             (_, Some(_)) => format!("{shown} has this certificate already; the command has not succeeded since it came, and runs again"),
             (Done::Remembered, None) => format!("nothing changed but how the next export is done: {shown} has this certificate already"),
             (Done::Nothing, None) => format!("nothing changed: {shown} has this certificate already"),
         });
+        drop(files);
         self.warn_of_readers()?;
         if let Some(due) = directory.due_command() {
             command::run(due, &id, self.out).await?.check()?;
@@ -115,10 +115,101 @@ impl Order<'_> {
     }
 }
 
-/// Whether the files hold this chain and the private key for it.
-fn is_same(id: &str, custom_csr_id: &str, found: &Pair, chain: &str) -> bool {
+/// The certificates of one set that lie beside the combined file of one of them, by the name of the file.
+type Members = Vec<(&'static str, CustomCertificate)>;
+
+/// What belongs beside the combined file of a certificate: for each kind of key that a terminator can choose by, it or the certificate of the
+/// newest custom CSR of its set. Empty if it is of no set, or if no combined file is written.
+async fn members(store: &dyn Store, place: &Place<'_>, id: CustomCertificateId) -> anyhow::Result<Members> {
+    let mut members = Vec::new();
+    if !place.is_combined()? {
+        return Ok(members);
+    }
+    let matched = store.list_matched_certificates(Some(id)).await?;
+    for (name, kind) in [(RSA, Kind::Rsa), (ECDSA, Kind::Ecdsa)] {
+        let of_kind = matched.iter().filter(|matched| Kind::of(matched.key_type) == Some(kind));
+        let Some(chosen) = of_kind.max_by_key(|matched| (matched.id == id, matched.custom_csr_id, matched.id)) else { continue };
+        // With its chain.
+        members.extend(store.find_certificate(&chosen.zone, chosen.id).await?.map(|found| (name, found)));
+    }
+    Ok(members)
+}
+
+/// The kinds of keys by which TLS servers choose among certificates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Rsa,
+    Ecdsa,
+}
+
+impl Kind {
+    const fn of(key_type: KeyType) -> Option<Self> {
+        match key_type {
+            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => Some(Self::Rsa),
+            KeyType::P256v1 | KeyType::P384 => Some(Self::Ecdsa),
+            KeyType::Ed25519 => None,
+        }
+    }
+}
+
+/// What opens private keys.
+struct Opener {
+    sealer: Sealer,
+    /// The master keys, in words.
+    at_hand: String,
+}
+
+impl Opener {
+    /// The private key of a certificate, and its chain.
+    fn pair(&self, certificate: &CustomCertificate, sealed: &SealedRow) -> anyhow::Result<Pair> {
+        let (id, row_id, scope) = (certificate.id.to_string(), sealed.id.to_string(), sealed.scope.to_string());
+        let (master_key_id, at_hand) = (&sealed.master_key_id, &self.at_hand);
+        if !self.sealer.holds(master_key_id) {
+            bail!(
+                "the private key of custom CSR {row_id} needs the master key {master_key_id}, but {at_hand}: run this where the workers run"
+            );
+        }
+        let binding = Binding::custom_csr(&row_id, &scope, &sealed.spki_sha256);
+        let der = self.sealer.open(&binding, &sealed.sealed_private_key).with_context(|| format!("master key {master_key_id}"))?;
+        check_pair(&id, &row_id, &der, &certificate.chain.pem)?;
+        Ok(Pair { key: to_pem(&der), chain: certificate.chain.pem.clone().into_bytes() })
+    }
+
+    /// The same of another certificate, whose export is recorded before.
+    async fn recorded(&self, store: &dyn Store, certificate: &CustomCertificate) -> anyhow::Result<Pair> {
+        match store.start_export(certificate.id, &actor::local(), SystemClock.now()).await? {
+            StartedExport::Recorded(export) => self.pair(&export.certificate, &export.sealed),
+            StartedExport::NotFound | StartedExport::NotUsable { .. } => {
+                bail!(
+                    "the custom certificate {} of the same set changed at this moment, and nothing was written: repeat the export",
+                    certificate.id
+                )
+            }
+        }
+    }
+}
+
+/// Whether the files hold these chains and the private keys for them.
+fn is_same(certificate: &CustomCertificate, members: &Members, found: &Files) -> bool {
+    let are_members = found.bundle.len() == members.len()
+        && members
+            .iter()
+            .zip(&found.bundle)
+            .all(|((name, member), (found, combined))| name == found && split(combined).is_some_and(|pair| is_pair(member, &pair)));
+    are_members && is_pair(certificate, &found.pair)
+}
+
+fn is_pair(certificate: &CustomCertificate, found: &Pair) -> bool {
+    let (id, csr, chain) = (certificate.id.to_string(), certificate.custom_csr_id.to_string(), &certificate.chain.pem);
     let key = from_pem(&found.key).filter(|der| to_pem(der) == found.key);
-    found.chain == chain.as_bytes() && key.is_some_and(|der| check_pair(id, custom_csr_id, &der, chain).is_ok())
+    found.chain == chain.as_bytes() && key.is_some_and(|der| check_pair(&id, &csr, &der, chain).is_ok())
+}
+
+/// The private key and the chain of a file that has both.
+fn split(combined: &[u8]) -> Option<Pair> {
+    let end = combined.windows(END.len()).position(|window| window == END)? + END.len();
+    let (key, chain) = combined.split_at_checked(end)?;
+    Some(Pair { key: key.to_vec().into(), chain: chain.to_vec() })
 }
 
 /// Checks, before anything is written, that the leaf's public key is that of the private key, and that the chain has nothing but

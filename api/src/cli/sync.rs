@@ -33,7 +33,7 @@ const PAUSES: [Duration; 5] =
 #[derive(Args)]
 #[command(
     after_help = "Each certificate gets the directory DIR/ID, as `csrd certificate export ID --out DIR/ID` would write it. When a certificate \
-is renewed, moved to another key or changed in any other way, its export is repeated as that directory remembers it: with the options that are \
+is renewed, moved to another key or changed in any other way, or with --combined another one of its set is, its export is repeated as that directory remembers it: with the options that are \
 given here and those of its last export. Unchanged certificates are left alone: no file is written, no command runs, no audit entry is made. \
 An export that fails is reported on standard error and tried again; the others go on. The directory of a deleted certificate stays as it is. \
 SIGTERM and SIGINT end it."
@@ -87,10 +87,17 @@ pub async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
 
 /// The state of an export.
 enum Known {
-    /// The directory has the certificate as of this time.
-    Done(Timestamp),
+    /// The directory has this state of the certificate.
+    Done(State),
     /// This many attempts failed in a row; the next one is at this time.
     Failed(usize, Instant),
+}
+
+/// When a certificate last changed, and when those of its set that lie in its zone did.
+#[derive(PartialEq, Eq)]
+struct State {
+    modified_at: Timestamp,
+    matched: Vec<(CustomCertificateId, Timestamp)>,
 }
 
 struct Follower<'a> {
@@ -104,6 +111,13 @@ impl Follower<'_> {
     /// Exports what changed.
     async fn look(&mut self) -> Result<(), StoreError> {
         let (mut after, mut seen) = (None, HashMap::new());
+        let mut sets = HashMap::<_, Vec<_>>::new();
+        let mut set_of = HashMap::new();
+        for matched in self.store.list_matched_certificates(None).await? {
+            let set = (matched.zone, matched.set_id);
+            sets.entry(set.clone()).or_default().push((matched.id, matched.modified_at));
+            set_of.insert(matched.id, set);
+        }
         loop {
             let page = self.store.list_all_certificates(after, BATCH).await?;
             let wanted = |certificate: &&CustomCertificate| self.args.zone.is_empty() || self.args.zone.contains(certificate.zone.id());
@@ -112,7 +126,9 @@ impl Follower<'_> {
                     return Ok(());
                 }
                 let known = self.known.remove(&listed.id);
-                seen.insert(listed.id, self.follow(listed, known).await);
+                let matched = set_of.get(&listed.id).and_then(|set| sets.get(set)).cloned().unwrap_or_default();
+                let state = State { modified_at: listed.modified_at, matched };
+                seen.insert(listed.id, self.follow(listed, state, known).await);
             }
             match page.last() {
                 Some(last) => after = Some(last.id),
@@ -124,15 +140,15 @@ impl Follower<'_> {
         Ok(())
     }
 
-    async fn follow(&self, listed: &CustomCertificate, known: Option<Known>) -> Known {
+    async fn follow(&self, listed: &CustomCertificate, state: State, known: Option<Known>) -> Known {
         let failures = match known {
-            Some(Known::Done(at)) if at == listed.modified_at => return Known::Done(at),
+            Some(Known::Done(before)) if before == state => return Known::Done(before),
             Some(Known::Failed(failures, until)) if Instant::now() < until => return Known::Failed(failures, until),
             Some(Known::Failed(failures, _)) => failures,
             Some(Known::Done(_)) | None => 0,
         };
         match self.export(listed).await {
-            Ok(()) => Known::Done(listed.modified_at),
+            Ok(()) => Known::Done(state),
             Err(error) => {
                 complain(&format!("custom certificate {}: {error:#}", listed.id));
                 let pause = PAUSES.get(failures).or(PAUSES.last()).copied().unwrap_or_default();
@@ -146,7 +162,7 @@ impl Follower<'_> {
         let Some(certificate) = self.store.find_certificate(&listed.zone, listed.id).await? else { return Ok(()) };
         let out = self.args.out_root.join(certificate.id.to_string());
         let order = Order { id: certificate.id, out: &out, options: &self.args.options, force: false };
-        if order.is_done(&certificate)? {
+        if order.is_done(self.store, &certificate).await? {
             return Ok(());
         }
         order.run(&self.args.database, self.store).await

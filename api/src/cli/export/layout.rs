@@ -16,37 +16,16 @@ use zeroize::Zeroizing;
 use super::{
     INNER,
     disk::{self, Access},
+    files::{BUNDLE, CHAIN, COMBINED, Files, KEY, NAMES, Pair},
     remembered::{self, Remembered},
 };
 
 const CURRENT: &str = "current";
-const CHAIN: &str = "fullchain.pem";
-const KEY: &str = "privkey.pem";
-const COMBINED: &str = "combined.pem";
-const NAMES: [&str; 3] = [CHAIN, KEY, COMBINED];
 /// There if csrd made the directory, which it opens for whoever reads the files, as it does not with one of somebody else's.
 const MADE: &str = "made";
 const GROUP_BITS: u32 = 0o070;
 /// A link that is renamed to where it belongs.
 const NEW_LINK: &str = "link.new";
-
-/// A private key and the chain for it, as PEM.
-#[derive(Clone)]
-pub struct Pair {
-    /// The private key.
-    pub key: Zeroizing<Vec<u8>>,
-    /// The chain, the leaf first.
-    pub chain: Vec<u8>,
-}
-
-impl Pair {
-    fn combined(&self) -> Zeroizing<Vec<u8>> {
-        let mut both = Zeroizing::new(Vec::with_capacity(self.key.len() + self.chain.len()));
-        both.extend_from_slice(&self.key);
-        both.extend_from_slice(&self.chain);
-        both
-    }
-}
 
 /// A directory and its `.csrd`.
 pub struct Layout<'a> {
@@ -81,8 +60,8 @@ impl Layout<'_> {
         Ok(())
     }
 
-    /// The pair that readers find, if files, links and their directory are exactly what an export would have made.
-    pub fn pair(&self, how: &Remembered) -> Option<Pair> {
+    /// The files that readers find, if they, their links and their directory are exactly what an export would have made.
+    pub fn files(&self, how: &Remembered) -> Option<Files> {
         let version = self.open_current()?;
         let made = fstat(&version).ok()?;
         if !fits(&made, how.directories(), &fstat(self.inner).ok()?) {
@@ -98,7 +77,15 @@ impl Layout<'_> {
             Some(combined) => combined == pair.combined(),
             None => !self.leads_to_current(COMBINED),
         };
-        is_whole.then_some(pair)
+        let mut bundle = Vec::new();
+        for name in BUNDLE {
+            match (self.leads_to_current(name), disk::find(&version, name).ok()?) {
+                (true, Some(_)) => bundle.push((name, read(name)?)),
+                (false, None) => {}
+                (true, None) | (false, Some(_)) => return None,
+            }
+        }
+        is_whole.then_some(Files { pair, bundle })
     }
 
     /// Whether there is nothing that [`Self::tidy`] or [`Self::open`] would change.
@@ -142,35 +129,36 @@ impl Layout<'_> {
         Ok(closed)
     }
 
-    /// Puts a pair, and what is remembered of it, in place of what readers find. At each moment they find the one or the other.
-    pub fn switch(&self, pair: &Pair, how: &Remembered) -> anyhow::Result<()> {
+    /// Puts files, and what is remembered of them, in place of what readers find. At each moment they find the ones or the others.
+    pub fn switch(&self, files: &Files, how: &Remembered) -> anyhow::Result<()> {
         self.tidy()?;
         let kept = if self.current().is_none() { self.keep_plain_files(how)? } else { None };
-        let version = self.write(pair, how)?;
+        let (version, written) = (self.write(files, how)?, files.names(how));
         if let Some(kept) = kept {
             self.set_current(kept)?;
         }
-        for name in NAMES {
-            if (name != COMBINED || how.combined) && !self.leads_to_current(name) {
+        for name in &written {
+            if !self.leads_to_current(name) {
                 self.set_link(&format!("{CURRENT}/{name}"), name)?;
             }
         }
         disk::sync(self.directory).with_context(|| self.cannot("be written", ""))?;
         self.set_current(version)?;
         self.settle()?;
-        if !how.combined && self.leads_to_current(COMBINED) {
-            disk::remove(self.directory, COMBINED).with_context(|| self.cannot("be removed", COMBINED))?;
+        for name in NAMES.into_iter().filter(|name| !written.contains(name) && self.leads_to_current(name)) {
+            disk::remove(self.directory, name).with_context(|| self.cannot("be removed", name))?;
         }
         self.tidy()
     }
 
     /// Writes a version of its own, which nobody reads yet.
-    fn write(&self, pair: &Pair, how: &Remembered) -> anyhow::Result<u64> {
+    fn write(&self, Files { pair, bundle }: &Files, how: &Remembered) -> anyhow::Result<u64> {
         let (number, version) = self.new_version(how)?;
         let mut files = vec![(KEY, pair.key.clone()), (CHAIN, Zeroizing::new(pair.chain.clone()))];
         if how.combined {
             files.push((COMBINED, pair.combined()));
         }
+        files.extend(bundle.iter().cloned());
         for (name, content) in files {
             let file = disk::create(&version, name, &content).with_context(|| self.cannot("be written", name))?;
             disk::give(&file, how.files())?;
@@ -295,7 +283,7 @@ pub fn open(directory: &OwnedFd, how: &Remembered) -> anyhow::Result<()> {
 
 /// Refuses a directory that has one of its own where an export would put a file; `inner` is its `.csrd`, if there is one.
 pub fn check(shown: &Path, directory: &OwnedFd, inner: Option<&OwnedFd>, how: &Remembered) -> anyhow::Result<()> {
-    let outer = NAMES.into_iter().filter(|name| *name != COMBINED || how.combined).chain([CURRENT]);
+    let outer = NAMES.into_iter().filter(|name| how.combined || matches!(*name, CHAIN | KEY)).chain([CURRENT]);
     let below = inner.into_iter().flat_map(|inner| [NEW_LINK, remembered::NAME, remembered::NEW].map(|name| (inner, name, INNER)));
     for (at, name, below) in outer.map(|name| (directory, name, "")).chain(below) {
         let shown = shown.join(below).join(name);
@@ -317,5 +305,6 @@ pub fn key(directory: &OwnedFd) -> io::Result<Stat> {
 pub fn has_files(directory: &OwnedFd) -> io::Result<bool> {
     let leads_to_current =
         |name: &str| readlinkat(directory, name, Vec::new()).is_ok_and(|to| to.to_bytes() == format!("{CURRENT}/{name}").as_bytes());
-    Ok(disk::names(directory)?.iter().any(|name| name == CURRENT || name.as_bytes().ends_with(b".pem") && !leads_to_current(name)))
+    let is_pem = |name: &str| name.as_bytes().ends_with(b".pem") || BUNDLE.contains(&name);
+    Ok(disk::names(directory)?.iter().any(|name| name == CURRENT || is_pem(name) && !leads_to_current(name)))
 }

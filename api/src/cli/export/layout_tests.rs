@@ -13,12 +13,13 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Done, Options, Pair, Place, disk::faults::before_each_step};
+use super::{Done, ECDSA, Files, Options, Pair, Place, RSA, disk::faults::before_each_step};
 
 const IDS: [&str; 2] = ["0199d4e7c8f07a3e8e6f3c0e1b2a4d5f", "0199d4e7c8f07a3e8e6f3c0e1b2a4d60"];
 
-fn pair(letter: &str) -> Pair {
-    Pair { key: format!("key {letter}").into_bytes().into(), chain: format!("chain {letter}").into_bytes() }
+fn files(letter: &str) -> Files {
+    let pair = Pair { key: format!("key {letter}").into_bytes().into(), chain: format!("chain {letter}").into_bytes() };
+    Files { pair, bundle: Vec::new() }
 }
 
 fn export(directory: &Path, letter: &str, options: &Options, force: bool) -> anyhow::Result<Done> {
@@ -28,7 +29,7 @@ fn export(directory: &Path, letter: &str, options: &Options, force: bool) -> any
 fn export_of(certificate_id: &str, directory: &Path, letter: &str, options: &Options, force: bool) -> anyhow::Result<Done> {
     let place = Place::find(directory, certificate_id, options, force)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { place.claim().await?.write(&pair(letter)) })
+    runtime.block_on(async { place.claim().await?.write(&files(letter)) })
 }
 
 fn text(path: &Path) -> Option<String> {
@@ -77,7 +78,7 @@ fn kill_at_each_step(prepare: impl Fn(&Path), before: Option<&'static str>, forc
         }
         assert_eq!(letter(&directory).as_deref(), Some("new"), "repeated after step {last_step}");
         let place = Place::find(&directory, IDS[0], options, false).unwrap();
-        assert!(place.unchanged_pair().unwrap().is_some(), "there is nothing left to do after step {last_step}");
+        assert!(place.unchanged_files().unwrap().is_some(), "there is nothing left to do after step {last_step}");
         let versions: Vec<_> = names(&directory.join(".csrd")).into_iter().filter(|name| name.parse::<u64>().is_ok()).collect();
         assert!(versions.len() <= 2, "{versions:?}");
         if is_done {
@@ -232,14 +233,14 @@ fn what_was_changed_from_outside_is_put_right() {
         let path = directory.join(name);
         fs::set_permissions(&path, fs::Permissions::from_mode(changed)).unwrap();
         let place = Place::find(&directory, IDS[0], &options, false).unwrap();
-        assert!(place.unchanged_pair().unwrap().is_none(), "{name} {changed:o}");
+        assert!(place.unchanged_files().unwrap().is_none(), "{name} {changed:o}");
         export(&directory, "a", &Options::default(), false).unwrap();
         assert_eq!(mode(&path), right, "{name} {changed:o}");
-        assert!(place.unchanged_pair().unwrap().is_some(), "{name} {changed:o}");
+        assert!(place.unchanged_files().unwrap().is_some(), "{name} {changed:o}");
     }
     // The operator may let more people into the directory than the files need.
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
-    assert!(Place::find(&directory, IDS[0], &options, false).unwrap().unchanged_pair().unwrap().is_some());
+    assert!(Place::find(&directory, IDS[0], &options, false).unwrap().unchanged_files().unwrap().is_some());
 }
 
 #[test]
@@ -251,7 +252,7 @@ fn the_group_that_a_directory_hands_on_is_kept() {
     let options = Options { mode: Some("0640".parse().unwrap()), ..Options::default() };
     export(&directory, "a", &options, false).unwrap();
     assert_eq!(fs::metadata(directory.join("current")).unwrap().permissions().mode() & 0o7777, 0o2750);
-    assert!(Place::find(&directory, IDS[0], &options, false).unwrap().unchanged_pair().unwrap().is_some());
+    assert!(Place::find(&directory, IDS[0], &options, false).unwrap().unchanged_files().unwrap().is_some());
 }
 
 #[test]
@@ -329,4 +330,45 @@ fn what_lies_where_others_can_change_it_is_refused_and_nothing_is_made() {
     let inner = open.join("below/new/.csrd");
     fs::set_permissions(&inner, fs::Permissions::from_mode(0o777)).unwrap();
     refused(&open.join("below/new"));
+}
+
+#[test]
+fn what_belongs_to_a_set_lies_beside_the_combined_file_and_goes_when_it_belongs_there_no_more() {
+    let root = TempDir::new().unwrap();
+    let directory = root.path().join("out");
+    let combined = Options { combined: Some(true), ..Options::default() };
+    let of_set = |letter: &str, names: &[&'static str]| {
+        let bundle = names.iter().map(|name| (*name, format!("{name} {letter}").into_bytes().into())).collect();
+        Files { bundle, ..files(letter) }
+    };
+    let write = |files: &Files, options: &Options| {
+        let place = Place::find(&directory, IDS[0], options, false).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { place.claim().await.unwrap().write(files).unwrap() })
+    };
+    let found = || Place::find(&directory, IDS[0], &Options::default(), false).unwrap().unchanged_files().unwrap().unwrap();
+    let both = of_set("old", &[RSA, ECDSA]);
+    assert_eq!(write(&both, &combined), Done::Wrote);
+    assert_eq!(write(&both, &Options::default()), Done::Nothing);
+    assert!(found() == both);
+    assert_eq!(text(&directory.join("site.pem.ecdsa")).as_deref(), Some("site.pem.ecdsa old"));
+    assert_eq!(fs::metadata(directory.join("site.pem.rsa")).unwrap().permissions().mode() & 0o777, 0o600);
+    // HAProxy takes a file of this name before the others.
+    assert!(!directory.join("site.pem").exists());
+
+    let one = of_set("old", &[RSA]);
+    assert_eq!(write(&one, &Options::default()), Done::Wrote, "the other one is there no more");
+    assert!(found() == one && directory.join("site.pem.ecdsa").symlink_metadata().is_err());
+    assert_eq!(write(&files("old"), &Options { combined: Some(false), ..Options::default() }), Done::Wrote);
+    assert!(found() == files("old") && directory.join("site.pem.rsa").symlink_metadata().is_err());
+}
+
+#[test]
+fn a_file_of_a_set_that_no_export_wrote_is_somebody_elses() {
+    let root = TempDir::new().unwrap();
+    let directory = root.path().join("out");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("site.pem.rsa"), "somebody's").unwrap();
+    assert!(export(&directory, "new", &Options::default(), false).is_err());
+    assert_eq!(text(&directory.join("site.pem.rsa")).as_deref(), Some("somebody's"));
 }

@@ -5,6 +5,7 @@
 
 pub mod command;
 mod disk;
+mod files;
 mod layout;
 #[cfg(test)]
 mod layout_tests;
@@ -27,8 +28,8 @@ use rustix::{
 use shared::ids::CustomCertificateId;
 use tokio::time::{Instant, sleep};
 
+pub use files::{ECDSA, Files, Pair, RSA};
 use layout::Layout;
-pub use layout::Pair;
 pub use options::Options;
 use path::Way;
 use remembered::Remembered;
@@ -66,14 +67,22 @@ impl<'a> Place<'a> {
         Ok(this)
     }
 
-    /// The pair that readers find, if an export of it would change nothing.
-    pub fn unchanged_pair(&self) -> anyhow::Result<Option<Pair>> {
+    /// Whether the export writes combined.pem, and what else of a set belongs beside it.
+    pub fn is_combined(&self) -> anyhow::Result<bool> {
+        match self.way.directory()? {
+            Some(directory) => Ok(self.remembered(&directory)?.combined),
+            None => Ok(Remembered::new(self.certificate_id).with(self.certificate_id, self.options).combined),
+        }
+    }
+
+    /// The files that readers find, if an export of them would change nothing.
+    pub fn unchanged_files(&self) -> anyhow::Result<Option<Files>> {
         let Some(directory) = self.way.directory()? else { return Ok(None) };
         let how = self.remembered(&directory)?;
         let Some(inner) = self.open_inner(&directory)? else { return Ok(None) };
         let layout = Layout { shown: &self.shown, directory: &directory, inner: &inner };
         let is_done = is_saved(&how, &layout) && !how.is_command_due && layout.is_tidy(&how);
-        Ok(layout.pair(&how).filter(|_| is_done))
+        Ok(layout.files(&how).filter(|_| is_done))
     }
 
     /// Makes the directory where it is missing, and keeps other exports out.
@@ -203,16 +212,16 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// Brings the pair into the directory, whatever is there.
-    pub fn write(&mut self, pair: &Pair) -> anyhow::Result<Done> {
+    /// Brings the files into the directory, whatever is there.
+    pub fn write(&mut self, files: &Files) -> anyhow::Result<Done> {
         let layout = Layout { shown: &self.shown, directory: &self.directory, inner: &self.inner };
         layout.settle()?;
-        let is_new = layout.pair(&self.how).is_none_or(|found| found.key != pair.key || found.chain != pair.chain);
+        let is_new = layout.files(&self.how).is_none_or(|found| found != *files);
         // A kill between the switch and the end of the command must not make the command forgotten.
         self.how.is_command_due = self.how.exec.is_some() && (is_new || self.how.is_command_due);
         let is_remembered = is_saved(&self.how, &layout);
         if is_new {
-            if let Err(error) = layout.switch(pair, &self.how) {
+            if let Err(error) = layout.switch(files, &self.how) {
                 // What is not in use goes, for a full disk's sake; if this fails too, the next export does it.
                 let _ = layout.tidy();
                 return Err(error);
@@ -239,9 +248,13 @@ impl Claimed {
         })
     }
 
-    /// The files that the terminator reads.
-    pub fn files(&self) -> &'static str {
-        if self.how.combined { "fullchain.pem, privkey.pem and combined.pem" } else { "fullchain.pem and privkey.pem" }
+    /// The names of files that the terminator reads, in words.
+    pub fn names(&self, files: &Files) -> String {
+        let names = files.names(&self.how);
+        match names.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+            _ => names.concat(),
+        }
     }
 
     /// What to run now, if anything.

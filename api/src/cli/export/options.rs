@@ -10,7 +10,8 @@ const SAFE: u32 = 0o640;
 /// How the files are written. What is not given is as in the export before.
 #[derive(Args, Default)]
 pub struct Options {
-    /// Write combined.pem too, the private key and then the chain, as some terminators want it; `--combined=false` ends that
+    /// Write combined.pem too, the private key and then the chain, as some terminators want it; and, of a certificate of a set, such a file for
+    /// each of the set that has one: site.pem.rsa, site.pem.ecdsa. `--combined=false` ends that
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
     pub(super) combined: Option<bool>,
     /// The mode of the files: 0600, 0640, 0400 or 0440; 0600 in the first export
