@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 use crate::{
     client::Client,
-    commands::{certificates, custom_csrs, handover, login, quota, renewal, shell, webhooks},
+    commands::{certificates, custom_csrs, handover, login, quota, renewal, sets, shell, watch, webhooks},
     failure::{Class, Failure},
     output::{Form, complain},
     scope::Scope,
@@ -63,7 +63,9 @@ enum Action {
     /// Make another custom CSR with the same names and a new key
     Rekey(custom_csrs::RekeyArgs),
     /// Wait until custom CSRs are no longer pending, and print each then
-    Watch(custom_csrs::WatchArgs),
+    Watch(watch::WatchArgs),
+    /// Make custom CSRs with keys of several types for the same names, or show or rekey such a set
+    Set(sets::SetArgs),
     /// Upload the certificate that the CA issued
     Upload(certificates::UploadArgs),
     /// List certificates, or show or delete some
@@ -151,7 +153,8 @@ async fn ask(client: &Client, form: Form, action: Action) -> Result<(), Failure>
         Action::Restore(args) => custom_csrs::restore(client, form, args).await,
         Action::Rename(args) => custom_csrs::rename(client, form, args).await,
         Action::Rekey(args) => custom_csrs::rekey(client, form, args).await,
-        Action::Watch(args) => custom_csrs::watch(client, form, args).await,
+        Action::Watch(args) => watch::watch(client, form, args).await,
+        Action::Set(args) => sets::run(client, form, args).await,
         Action::Upload(args) => certificates::upload(client, form, args).await,
         Action::Certificates(args) => certificates::run(client, form, args).await,
         Action::Handover(args) => handover::run(client, form, args).await,

@@ -6,7 +6,10 @@ pub mod handover;
 pub mod login;
 pub mod quota;
 pub mod renewal;
+pub mod sets;
 pub mod shell;
+mod show;
+pub mod watch;
 pub mod webhooks;
 
 use std::collections::HashSet;
