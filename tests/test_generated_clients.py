@@ -40,7 +40,8 @@ def made_by_openapi_generator(source) -> Path:
         "typescript-fetch": {"importFileExtension": ".js"},
     }
     for generator, properties in options.items():
-        config = {"generatorName": generator, "inputSpec": "openapi.json", "outputDir": generator, "additionalProperties": properties}
+        mappings = {"nameMappings": {"set_id": "MatchedSetId"}} if generator == "go" else {}
+        config = mappings | {"generatorName": generator, "inputSpec": "openapi.json", "outputDir": generator, "additionalProperties": properties}
         (source.parent / f"{generator}.json").write_text(json.dumps(config | {"globalProperties": ONLY_CODE}))
     output([Path(sys.prefix) / "bin/openapi-generator-cli", "batch", "--fail-fast", *(f"{generator}.json" for generator in options)], source.parent)
     return source.parent

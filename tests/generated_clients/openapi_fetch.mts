@@ -18,7 +18,7 @@ function result<T>({ data, error }: Answer<T>): T {
   return data.result;
 }
 
-async function create(name: string): Promise<CustomCsr> {
+const create = async (name: string): Promise<CustomCsr> => {
   const made = result<CustomCsr | CustomCsr[]>(
     await client.POST('/zones/{zone_id}/custom_csrs', {
       params: { path: { zone_id }, header: { 'Idempotency-Key': randomUUID() } },
@@ -30,7 +30,7 @@ async function create(name: string): Promise<CustomCsr> {
   );
   if (Array.isArray(made)) throw new Error('a set was made');
   return made;
-}
+};
 
 // What the compiler has to find.
 export const mistakes = (csr: CustomCsr, answer: Answer<CustomCsr>) => [

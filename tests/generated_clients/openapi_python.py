@@ -21,7 +21,6 @@ from csrd_client.models import (
     CustomCsrListResponse,
     CustomCsrRequest,
     CustomCsrResponse,
-    CustomCsrSetResponse,
     CustomCsrStatus,
     ErrorResponse,
     KeyType,
@@ -31,7 +30,7 @@ url, token, zone = sys.argv[1:]
 client = AuthenticatedClient(base_url=url, token=token)
 
 
-def one(answer: CustomCsrResponse | CustomCsrSetResponse | ErrorResponse | None) -> CustomCsr:
+def one(answer: CustomCsrResponse | CustomCsrListResponse | ErrorResponse | None) -> CustomCsr:
     if not isinstance(answer, CustomCsrResponse):
         raise SystemExit(f"refused: {answer}")
     return answer.result

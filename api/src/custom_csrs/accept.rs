@@ -1,6 +1,7 @@
 //! Accepts a custom CSR, for a create and for a rekey.
 
-use poem_openapi::ApiResponse;
+use poem_openapi::{ApiResponse, Union};
+use serde::Serialize;
 use shared::{
     codes::ErrorCode,
     custom_csr::{CustomCsr, CustomCsrRequest},
@@ -11,16 +12,37 @@ use shared::{
 };
 
 use super::{
-    dto::{CreatedDto, CustomCsrDto, CustomCsrResponse, CustomCsrSetResponse},
+    dto::{CustomCsrDto, CustomCsrResponse},
     find,
+    list::CustomCsrListResponse,
     wait::{self, Prefer},
 };
 use crate::{
     auth::access::Access,
     grants,
-    http::{deadline::Deadline, envelope::Message, error::ApiError, payload::Json},
+    http::{
+        deadline::Deadline,
+        envelope::Message,
+        error::ApiError,
+        pages::{PerPage, ResultInfo},
+        payload::Json,
+    },
     state::AppState,
 };
+
+/// What was made: the custom CSRs of a set, as their list shows them, or one.
+///
+/// `result_info` tells the two apart for generated clients, which take the first type that fits.
+#[derive(Debug, Union, Serialize)]
+#[oai(rename = "CreatedCustomCsrs")]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "each is made for one answer, nearly always the large one")]
+pub enum CreatedDto {
+    /// Those of a set.
+    Set(CustomCsrListResponse),
+    /// One custom CSR.
+    One(CustomCsrResponse),
+}
 
 /// What POST answers.
 #[derive(ApiResponse)]
@@ -92,7 +114,9 @@ pub async fn accept(
     let mut is_replayed = false;
     let csrs: Vec<_> = match outcome {
         Acceptance::Accepted(csrs) => {
-            csrs.iter().for_each(|csr| metrics::custom_csr_accepted(csr.request.key_type));
+            for csr in &csrs {
+                metrics::custom_csr_accepted(csr.request.key_type);
+            }
             csrs.into_iter().zip(changes).collect()
         }
         Acceptance::Replayed(ids) => {
@@ -129,7 +153,8 @@ fn answer(access: &Access, csrs: Vec<CustomCsr>, messages: Vec<Message>) -> Resu
     let mut made: Vec<_> = csrs.into_iter().map(CustomCsrDto::from).collect();
     let one = match set_id {
         Some(set_id) => {
-            let set = CustomCsrSetResponse::new(made, messages);
+            let count = made.len();
+            let set = CustomCsrListResponse::new(made, messages, ResultInfo::new(1, PerPage::DEFAULT, count, count as u64));
             return Ok((access.location(&format!("custom_csrs?set_id={set_id}")), CreatedDto::Set(set)));
         }
         None => made.swap_remove(0),

@@ -1,6 +1,6 @@
 //! Custom CSRs on the wire.
 
-use poem_openapi::{Enum, Object, Union, registry::MetaSchema};
+use poem_openapi::{Enum, Object, registry::MetaSchema};
 use serde::Serialize;
 use shared::{
     codes::ErrorCode,
@@ -193,18 +193,4 @@ impl From<CustomCsr> for CustomCsrDto {
 envelopes! {
     /// One custom CSR.
     CustomCsrResponse(CustomCsrDto) {}
-    /// The custom CSRs of a set.
-    CustomCsrSetResponse(Vec<CustomCsrDto>) {}
-}
-
-/// What was made: one custom CSR, or those of a set.
-#[derive(Debug, Union, Serialize)]
-#[oai(one_of, rename = "CreatedCustomCsrs")]
-#[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "each is made for one answer, nearly always the large one")]
-pub enum CreatedDto {
-    /// One custom CSR.
-    One(CustomCsrResponse),
-    /// Those of a set.
-    Set(CustomCsrSetResponse),
 }

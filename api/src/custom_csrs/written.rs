@@ -4,8 +4,9 @@ use poem_openapi::types::ToJSON;
 use serde::Serialize;
 
 use super::{
+    accept::CreatedDto,
     delete::{DeletedCustomCsr, DeletedCustomCsrResponse},
-    dto::{CreatedDto, CustomCsrDto, CustomCsrResponse, CustomCsrSetResponse, KeyType, Status},
+    dto::{CustomCsrDto, CustomCsrResponse, KeyType, Status},
     list::CustomCsrListResponse,
     quota::{Quota, QuotaResponse},
 };
@@ -78,7 +79,8 @@ fn custom_csrs_are_written_as_documented() {
         }
     }
     check(&CreatedDto::One(CustomCsrResponse::new(full(), Vec::new())));
-    check(&CreatedDto::Set(CustomCsrSetResponse::new(vec![full(), bare(Status::Pending, KeyType::Rsa2048)], Vec::new())));
+    let set = CustomCsrListResponse::new(vec![full(), bare(Status::Pending, KeyType::Rsa2048)], Vec::new(), ResultInfo::new(1, 20, 2, 2));
+    check(&CreatedDto::Set(set));
     check(&CustomCsrListResponse::new(vec![full(), bare(Status::Active, KeyType::Rsa2048)], Vec::new(), ResultInfo::new(2, 5, 2, 7)));
     check(&DeletedCustomCsrResponse::new(DeletedCustomCsr { id: Uuid("i".to_owned()) }, Vec::new()));
     check(&QuotaResponse::new(Quota { allocated: 100, used: 3 }, Vec::new()));

@@ -23,7 +23,7 @@ use crate::{
     },
     custom_csrs::{
         delete::{DeletedCustomCsr, DeletedCustomCsrResponse},
-        dto::{CustomCsrDto, CustomCsrResponse, CustomCsrSetResponse},
+        dto::{CustomCsrDto, CustomCsrResponse},
         list::CustomCsrListResponse,
         quota::{Quota, QuotaResponse},
     },
@@ -101,7 +101,7 @@ pub fn add(operation: &mut Value) {
                 json["examples"] = json!({ "active": { "value": example }, "failed": { "value": failed(scope) } });
             }
             (Some(example), "custom-csrs-create") => {
-                json["examples"] = json!({ "one": { "value": example }, "set": { "value": set(scope) } })
+                json["examples"] = json!({ "one": { "value": example }, "set": { "value": set(scope) } });
             }
             (Some(example), _) => json["example"] = example,
             (None, _) => {}
@@ -218,7 +218,8 @@ fn set(scope: &str) -> Option<Value> {
         let request = CustomCsrRequest { key_type, ..csr.request };
         Some(CustomCsr { id: CustomCsrId::parse(id)?, set_id, request, ..csr }.into())
     };
-    value(CustomCsrSetResponse::new(vec![one(CSR_ID, KeyType::Rsa2048)?, one(NEW_CSR_ID, KeyType::P256v1)?], Vec::new()))
+    let csrs = vec![one(CSR_ID, KeyType::Rsa2048)?, one(NEW_CSR_ID, KeyType::P256v1)?];
+    value(CustomCsrListResponse::new(csrs, Vec::new(), ResultInfo::new(1, 20, 2, 2)))
 }
 
 /// The body of a GET of a custom CSR whose key could not be made.

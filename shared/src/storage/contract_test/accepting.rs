@@ -23,7 +23,7 @@ async fn an_accepted_custom_csr_reads_back_as_it_was_given() {
     let [accepted] = &*accepted else { panic!("not one") };
     assert_eq!(accepted.request, new.request);
     assert_eq!((accepted.status, accepted.account.as_ref()), (Status::Pending, Some(account("a1").id())));
-    assert_eq!(store.find_custom_csr(&scope, new.id).await.unwrap().as_ref(), Some(&*accepted));
+    assert_eq!(store.find_custom_csr(&scope, new.id).await.unwrap().as_ref(), Some(accepted));
 }
 
 #[tokio::test]

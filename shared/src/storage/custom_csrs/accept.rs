@@ -80,7 +80,7 @@ pub(in crate::storage) struct Request {
 
 impl Request {
     /// What is accepted, or not, together.
-    pub fn new(&self) -> impl Iterator<Item = &NewCustomCsr> {
+    pub fn all(&self) -> impl Iterator<Item = &NewCustomCsr> {
         once(&self.first).chain(&self.others)
     }
 }
@@ -217,7 +217,7 @@ impl<DB: Dialect> Sql<DB> {
     /// The pending custom CSRs of those scopes that may have too many.
     async fn count_pending(&self, tx: &mut Lent<DB>, requests: &[&Request], ledger: &mut Ledger) -> Result<(), StoreError> {
         let many = |new: &NewCustomCsr| {
-            let all: usize = requests.iter().filter(|other| other.first.scope == new.scope).map(|request| request.new().count()).sum();
+            let all: usize = requests.iter().filter(|other| other.first.scope == new.scope).map(|request| request.all().count()).sum();
             ledger.grants.get(&new.scope).is_some_and(|grant| grant.used as usize + all > new.max_pending as usize)
         };
         let full: Vec<_> = requests.iter().copied().filter(|request| many(&request.first)).collect();

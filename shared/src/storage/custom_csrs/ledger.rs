@@ -71,7 +71,7 @@ impl Ledger {
                 }
                 *keys += 1;
             }
-            let record = Record { body_sha256: key.body_sha256.clone(), custom_csr_ids: request.new().map(|new| new.id).collect() };
+            let record = Record { body_sha256: key.body_sha256.clone(), custom_csr_ids: request.all().map(|new| new.id).collect() };
             self.records.insert((new.scope.clone(), key.key_sha256.clone()), record);
         }
         *pending += i64::from(count);
@@ -90,7 +90,7 @@ impl Ledger {
 }
 
 fn accepted(request: &Request, grant: &ScopeGrant) -> Vec<CustomCsr> {
-    request.new().map(|new| pending(new, grant, request.now)).collect()
+    request.all().map(|new| pending(new, grant, request.now)).collect()
 }
 
 fn pending(new: &NewCustomCsr, grant: &ScopeGrant, now: Timestamp) -> CustomCsr {

@@ -93,7 +93,7 @@ impl<'a> CsrRow<'a> {
 /// The idempotency record of what was accepted with a key.
 pub(super) fn claim(request: &Request) -> Option<ClaimRow> {
     let (new, key) = (&request.first, request.first.idempotency_key.as_ref()?);
-    let all: Vec<_> = request.new().map(|new| new.id.to_string()).collect();
+    let all: Vec<_> = request.all().map(|new| new.id.to_string()).collect();
     Some(ClaimRow {
         scope: new.scope.to_string(),
         key_sha256: hex(&key.key_sha256),

@@ -113,7 +113,9 @@ impl<DB: Dialect> SqlStore<DB> {
         let reason = match decision {
             Some(Acceptance::Accepted(accepted)) => {
                 self.sql.commit(tx).await?;
-                accepted.iter().for_each(|csr| metrics::custom_csr_accepted(csr.request.key_type));
+                for csr in &accepted {
+                    metrics::custom_csr_accepted(csr.request.key_type);
+                }
                 self.signals.send(Signal::Enqueued);
                 return Ok(RenewalOutcome::Done);
             }

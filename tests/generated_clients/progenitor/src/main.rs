@@ -49,8 +49,8 @@ async fn main() -> Result<(), Fault> {
         let key = format!("from-rust-{number}");
         let made = client.zone_custom_csrs_create().zone_id(zone.as_str()).idempotency_key(key.as_str()).body(request).send().await?;
         match made.into_inner() {
-            CreatedCustomCsrs::CustomCsrResponse(made) => Ok(made.result),
-            CreatedCustomCsrs::CustomCsrSetResponse(_) => Err("a set was made".into()),
+            CreatedCustomCsrs::Response(made) => Ok(made.result),
+            CreatedCustomCsrs::ListResponse(_) => Err("a set was made".into()),
         }
     };
     let mut made = create(0).await?;
