@@ -10,7 +10,7 @@ pub const CHAIN: &str = "fullchain.pem";
 pub const KEY: &str = "privkey.pem";
 /// The private key, and then the chain.
 pub const COMBINED: &str = "combined.pem";
-/// The same of the RSA certificate of a set. HAProxy takes both files of a set for `site.pem`.
+/// The same of the RSA certificate of a set. `HAProxy` takes both files of a set for `site.pem`.
 pub const RSA: &str = "site.pem.rsa";
 /// The same of the ECDSA certificate of a set.
 pub const ECDSA: &str = "site.pem.ecdsa";
