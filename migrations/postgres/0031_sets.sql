@@ -2,8 +2,6 @@
 ALTER TABLE custom_csrs ADD COLUMN set_id TEXT COLLATE "C";
 ALTER TABLE hidden_custom_csrs ADD COLUMN set_id TEXT COLLATE "C";
 
-CREATE INDEX custom_csrs_of_set ON custom_csrs (set_id, id) WHERE set_id IS NOT NULL;
-
 -- All that a POST with an Idempotency-Key made, where it made several: their IDs, with commas between, custom_csr_id first.
 ALTER TABLE idempotency_keys ADD COLUMN custom_csr_ids TEXT;
 
