@@ -8,9 +8,9 @@ use super::{
     Acceptance, AriStore, Asked, Attempt, AuditQuery, AuditRun, AuditStore, CertificateChange, CertificatePage, CertificateQuery,
     CertificateRefusal, CertificateStore, CompletionOutcome, CustomCsrs, Deletion, Deliveries, Due, DueRenewal, FigureStore, Figures,
     GeneratedCsr, Generation, Generations, HandoverCreation, Handovers, Hidden, HiddenCsrs, IdempotencyKey, Incidents, KeyHolder,
-    KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, MatchedCertificate, NewCertificate, NewChain, NewCustomCsr, NewIncident,
-    NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey, PoolKeys, PoolUse, Purge, Receiver, Registration, RenewalOutcome, Renewals,
-    Repeat, Replacement, Resealed, Restoration, Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals,
+    KeyHolders, ListQuery, Maintenance, MasterKeyRow, MasterKeyUse, MasterKeys, MatchedCertificate, NewCertificate, NewChain, NewCustomCsr,
+    NewIncident, NewPoolKey, NewWebhook, Page, PoolAddition, PoolKey, PoolKeys, PoolUse, Purge, Receiver, Registration, RenewalOutcome,
+    Renewals, Repeat, Replacement, Resealed, Restoration, Retirement, ScopeGrant, Scopes, SealedRecord, SealedRecords, SealedRow, Signals,
     StartedExport, Store, StoreError, Sweep, Turn, Turned, Unasked, UsableCsr, Vitals, WebhookChange, WebhookCreation, Webhooks, Woken,
 };
 use crate::{
