@@ -1,16 +1,18 @@
 """Key types beyond the default, and keys that are not to be used."""
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from ca import openssl
+from ca import Certificates, openssl
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from harness import subject
 from test_certificate_export import Uploaded
 
-ALL = "rsa2048,p256v1,rsa3072,rsa4096,p384,ed25519"
+ALL = "rsa2048,p256v1,rsa3072,rsa4096,p384,ed25519,mldsa44"
 OIDS = x509.SignatureAlgorithmOID
 MORE = {
     "rsa3072": (rsa.RSAPublicKey, 3072, OIDS.RSA_WITH_SHA256, "sha256WithRSAEncryption"),
@@ -53,7 +55,7 @@ def test_every_key_type_goes_from_the_request_to_the_exported_certificate(new_cs
     changed = zone.request("POST", f"/{csr_id}/rekey", json={"key_type": "P384"}, headers={"Prefer": "wait=30"}).result
     assert (changed["key_type"], changed["status"]) == ("p384", "active")
     assert [found["id"] for found in zone.request("GET", "?key_type=p384").result] == [changed["id"]]
-    accepted = "‘rsa2048’, ‘p256v1’, ‘rsa3072’, ‘rsa4096’, ‘p384’ or ‘ed25519’"
+    accepted = "‘rsa2048’, ‘p256v1’, ‘rsa3072’, ‘rsa4096’, ‘p384’, ‘ed25519’ or ‘mldsa44’"
     assert refusal(zone, **subject(key_type="dsa")) == (400, [(1417, text(accepted))])
     document = csrd.client.get(csrd.url + "/openapi.json").json()
     assert document["components"]["schemas"]["KeyType"]["enum"] == ALL.split(",")
@@ -64,6 +66,30 @@ def test_every_key_type_goes_from_the_request_to_the_exported_certificate(new_cs
     zone.service = csrd
     assert zone.get(csr_id)["key_type"] == "ed25519"
     assert refusal(zone, f"/{csr_id}/rekey") == (400, [(1417, text("‘rsa2048’ or ‘p256v1’"))])
+
+
+def test_a_set_has_a_post_quantum_key_beside_the_usual_ones(new_csrd, tmp_path):
+    csrd = new_csrd("--key-types", "rsa2048,p256v1,mldsa44", "--key-pool-size", "0").start()
+    zone = csrd.tenant()
+    body = {name: value for name, value in subject().items() if name != "key_type"} | {"key_types": ["rsa2048", "p256v1", "mldsa44"]}
+    made = zone.request("POST", json=body, headers={"Prefer": "wait=30"}).result
+    kinds = [rsa.RSAPublicKey, ec.EllipticCurvePublicKey, mldsa.MLDSA44PublicKey]
+    csrs = [x509.load_pem_x509_csr(csr["csr"].encode()) for csr in made]
+    assert [(csr["key_type"], csr["status"]) for csr in made] == [(name, "active") for name in body["key_types"]]
+    # OpenSSL of Debian 12 knows no ML-DSA. That in the package cryptography does.
+    assert all(isinstance(csr.public_key(), kind) and csr.is_signature_valid for csr, kind in zip(csrs, kinds, strict=True))
+    csr = csrs[2]
+    assert csr.signature_algorithm_oid.dotted_string == "2.16.840.1.101.3.4.3.17"
+    assert csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName) == body["sans"]
+
+    now = datetime.now(UTC)
+    root = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Test CA")])
+    leaf = x509.CertificateBuilder(root, csr.subject, csr.public_key(), 7, now - timedelta(hours=1), now + timedelta(days=47), list(csr.extensions))
+    certificate = leaf.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    stored = Certificates(zone).upload(made[2]["id"], certificate.public_bytes(Encoding.PEM).decode())
+    csrd.ok("certificate", "export", stored["id"], "--out", str(out := tmp_path / "tls"))
+    private_key = load_pem_private_key((out / "privkey.pem").read_bytes(), None)
+    certificate.public_key().verify(private_key.sign(b"served"), b"served")
 
 
 def test_the_default_is_a_key_type_like_the_others(new_csrd):

@@ -53,11 +53,13 @@ pub enum KeyType {
     P384,
     /// Ed25519 (RFC 8032).
     Ed25519,
+    /// ML-DSA-44 (FIPS 204, RFC 9881), which a quantum computer does not break.
+    MlDsa44,
 }
 
 impl KeyType {
     /// Every key type, the default first.
-    pub const ALL: &'static [Self] = &[Self::Rsa2048, Self::P256v1, Self::Rsa3072, Self::Rsa4096, Self::P384, Self::Ed25519];
+    pub const ALL: &'static [Self] = &[Self::Rsa2048, Self::P256v1, Self::Rsa3072, Self::Rsa4096, Self::P384, Self::Ed25519, Self::MlDsa44];
 
     /// The word that the API and the database use, in lower case.
     #[must_use]
@@ -69,6 +71,7 @@ impl KeyType {
             Self::Rsa4096 => "rsa4096",
             Self::P384 => "p384",
             Self::Ed25519 => "ed25519",
+            Self::MlDsa44 => "mldsa44",
         }
     }
 
@@ -79,7 +82,7 @@ impl KeyType {
             Self::Rsa2048 => Some(2048),
             Self::Rsa3072 => Some(3072),
             Self::Rsa4096 => Some(4096),
-            Self::P256v1 | Self::P384 | Self::Ed25519 => None,
+            Self::P256v1 | Self::P384 | Self::Ed25519 | Self::MlDsa44 => None,
         }
     }
 

@@ -29,7 +29,7 @@ const fn batch(key_type: KeyType) -> u32 {
     match key_type {
         KeyType::Rsa2048 => 4,
         KeyType::Rsa3072 | KeyType::Rsa4096 => 1,
-        KeyType::P256v1 | KeyType::P384 | KeyType::Ed25519 => 64,
+        KeyType::P256v1 | KeyType::P384 | KeyType::Ed25519 | KeyType::MlDsa44 => 64,
     }
 }
 

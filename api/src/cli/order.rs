@@ -147,7 +147,7 @@ impl Kind {
         match key_type {
             KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => Some(Self::Rsa),
             KeyType::P256v1 | KeyType::P384 => Some(Self::Ecdsa),
-            KeyType::Ed25519 => None,
+            KeyType::Ed25519 | KeyType::MlDsa44 => None,
         }
     }
 }

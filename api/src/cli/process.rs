@@ -67,7 +67,7 @@ pub struct ProcessArgs {
     /// RSA keys that all workers on the database together make ahead in idle time; 0 makes none
     #[arg(long, env = "CSRD_KEY_POOL_SIZE", hide_env_values = true, value_name = "N", allow_negative_numbers = true, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub key_pool_size: u32,
-    /// Key types that requests and rekeys may ask for, of rsa2048, p256v1, rsa3072, rsa4096, p384 and ed25519; a worker makes each of them
+    /// Key types that requests and rekeys may ask for, of rsa2048, p256v1, rsa3072, rsa4096, p384, ed25519 and mldsa44; a worker makes each of them
     #[arg(long, env = "CSRD_KEY_TYPES", hide_env_values = true, value_name = "TYPES", value_delimiter = ',', default_value = "rsa2048,p256v1", value_parser = key_type)]
     key_types: Vec<KeyType>,
     /// Keys that are never used: lines of the hexadecimal SHA-256 of a SubjectPublicKeyInfo, with `#` before a comment

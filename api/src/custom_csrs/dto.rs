@@ -47,6 +47,8 @@ pub enum NewKeyType {
     P384,
     /// Ed25519.
     Ed25519,
+    /// ML-DSA-44 (RFC 9881).
+    MlDsa44,
 }
 
 /// A key pair. Custom CSRs keep theirs when the service no longer accepts its type.
@@ -66,6 +68,8 @@ pub enum KeyType {
     P384,
     /// Ed25519.
     Ed25519,
+    /// ML-DSA-44 (RFC 9881).
+    MlDsa44,
 }
 
 impl From<custom_csr::KeyType> for KeyType {
@@ -77,6 +81,7 @@ impl From<custom_csr::KeyType> for KeyType {
             custom_csr::KeyType::Rsa4096 => Self::Rsa4096,
             custom_csr::KeyType::P384 => Self::P384,
             custom_csr::KeyType::Ed25519 => Self::Ed25519,
+            custom_csr::KeyType::MlDsa44 => Self::MlDsa44,
         }
     }
 }

@@ -53,7 +53,7 @@ statements! {
 pub(super) const fn are_shared(key_type: KeyType) -> bool {
     match key_type {
         KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => false,
-        KeyType::P256v1 | KeyType::P384 | KeyType::Ed25519 => true,
+        KeyType::P256v1 | KeyType::P384 | KeyType::Ed25519 | KeyType::MlDsa44 => true,
     }
 }
 

@@ -7,10 +7,11 @@ use aws_lc_rs::{
     rsa::{self, KeySize},
     signature::{
         ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_ASN1_SIGNING, ED25519,
-        EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+        EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, ML_DSA_44, ML_DSA_44_SIGNING, ParsedPublicKey, PqdsaKeyPair,
+        RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
     },
 };
-use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
+use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_ML_DSA_44, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
 use shared::custom_csr::KeyType;
 use zeroize::Zeroizing;
 
@@ -32,6 +33,7 @@ enum Pair {
     Rsa(rsa::KeyPair),
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    MlDsa(PqdsaKeyPair),
 }
 
 /// How aws-lc knows a key type.
@@ -39,6 +41,7 @@ enum Kind {
     Rsa(KeySize),
     Ecdsa(&'static EcdsaSigningAlgorithm),
     Ed25519,
+    MlDsa44,
 }
 
 const fn kind(key_type: KeyType) -> Kind {
@@ -49,6 +52,7 @@ const fn kind(key_type: KeyType) -> Kind {
         KeyType::P256v1 => Kind::Ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
         KeyType::P384 => Kind::Ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING),
         KeyType::Ed25519 => Kind::Ed25519,
+        KeyType::MlDsa44 => Kind::MlDsa44,
     }
 }
 
@@ -59,6 +63,7 @@ impl PrivateKey {
             Kind::Rsa(size) => rsa::KeyPair::generate(size).map(Pair::Rsa),
             Kind::Ecdsa(algorithm) => EcdsaKeyPair::generate(algorithm).map(Pair::Ecdsa),
             Kind::Ed25519 => Ed25519KeyPair::generate().map(Pair::Ed25519),
+            Kind::MlDsa44 => PqdsaKeyPair::generate(&ML_DSA_44_SIGNING).map(Pair::MlDsa),
         };
         Some(Self { key_type, pair: pair.ok()? })
     }
@@ -75,6 +80,7 @@ impl PrivateKey {
             }
             Kind::Ecdsa(algorithm) => EcdsaKeyPair::from_pkcs8(algorithm, private_key_info).ok().map(Pair::Ecdsa),
             Kind::Ed25519 => Ed25519KeyPair::from_pkcs8(private_key_info).ok().map(Pair::Ed25519),
+            Kind::MlDsa44 => PqdsaKeyPair::from_pkcs8(&ML_DSA_44_SIGNING, private_key_info).ok().map(Pair::MlDsa),
         };
         Ok(Self { key_type, pair: pair.ok_or(PrivateKeyError)? })
     }
@@ -96,6 +102,8 @@ impl PrivateKey {
             Pair::Rsa(pair) => pair.as_der().map(written),
             Pair::Ecdsa(pair) => pair.to_pkcs8v1().map(|document| Zeroizing::new(document.as_ref().to_vec())),
             Pair::Ed25519(pair) => pair.as_der().map(written),
+            // The seed (RFC 9881, 6).
+            Pair::MlDsa(pair) => pair.private_key().as_der().map(written),
         }
         .map_err(|_| PrivateKeyError)
     }
@@ -108,13 +116,14 @@ impl PrivateKey {
         spki_sha256
     }
 
-    /// The public key: an `RSAPublicKey` (RFC 8017), a point (SEC 1) or 32 octets (RFC 8032).
+    /// The public key: an `RSAPublicKey` (RFC 8017), a point (SEC 1), 32 octets (RFC 8032) or 1312 (FIPS 204).
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
         match &self.pair {
             Pair::Rsa(pair) => pair.public_key().as_ref(),
             Pair::Ecdsa(pair) => pair.public_key().as_ref(),
             Pair::Ed25519(pair) => pair.public_key().as_ref(),
+            Pair::MlDsa(pair) => pair.public_key().as_ref(),
         }
     }
 
@@ -126,6 +135,7 @@ impl PrivateKey {
             Kind::Ecdsa(_) if self.key_type == KeyType::P384 => ParsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, key),
             Kind::Ecdsa(_) => ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key),
             Kind::Ed25519 => ParsedPublicKey::new(&ED25519, key),
+            Kind::MlDsa44 => ParsedPublicKey::new(&ML_DSA_44, key),
         }
         .ok()
     }
@@ -134,7 +144,7 @@ impl PrivateKey {
     pub(super) fn ec_scalar(&self) -> Option<EcPrivateKeyBin<'static>> {
         match &self.pair {
             Pair::Ecdsa(pair) => pair.private_key().as_be_bytes().ok(),
-            Pair::Rsa(_) | Pair::Ed25519(_) => None,
+            Pair::Rsa(_) | Pair::Ed25519(_) | Pair::MlDsa(_) => None,
         }
     }
 
@@ -149,6 +159,11 @@ impl PrivateKey {
             }
             Pair::Ecdsa(pair) => Some(pair.sign(&random, message).ok()?.as_ref().to_vec()),
             Pair::Ed25519(pair) => Some(pair.try_sign(message).ok()?.as_ref().to_vec()),
+            Pair::MlDsa(pair) => {
+                let mut signature = vec![0; ML_DSA_44_SIGNING.signature_len()];
+                pair.sign(message, &mut signature).ok()?;
+                Some(signature)
+            }
         }
     }
 }
@@ -164,6 +179,7 @@ impl PublicKeyData for PrivateKey {
             KeyType::P256v1 => &PKCS_ECDSA_P256_SHA256,
             KeyType::P384 => &PKCS_ECDSA_P384_SHA384,
             KeyType::Ed25519 => &PKCS_ED25519,
+            KeyType::MlDsa44 => &PKCS_ML_DSA_44,
         }
     }
 }
@@ -199,6 +215,7 @@ mod tests {
         assert!(PrivateKey::parse(KeyType::Rsa3072, &rsa).is_err());
         assert!(PrivateKey::parse(KeyType::P384, &ecdsa).is_err());
         assert!(PrivateKey::parse(KeyType::Ed25519, &ecdsa).is_err());
+        assert!(PrivateKey::parse(KeyType::MlDsa44, &ecdsa).is_err());
         assert!(PrivateKey::parse(KeyType::Rsa2048, &rsa[..rsa.len() - 1]).is_err());
     }
 }

@@ -31,7 +31,7 @@ impl Curve {
         match key_type {
             KeyType::P256v1 => Some(Self { order: &P256_ORDER, algorithm: &ECDSA_P256_SHA256_ASN1 }),
             KeyType::P384 => Some(Self { order: &P384_ORDER, algorithm: &ECDSA_P384_SHA384_ASN1 }),
-            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 | KeyType::Ed25519 => None,
+            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 | KeyType::Ed25519 | KeyType::MlDsa44 => None,
         }
     }
 
