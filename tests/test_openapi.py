@@ -68,7 +68,7 @@ def test_every_operation_has_an_id_of_its_own_its_errors_and_needs_a_token(docum
 def test_members_without_a_value_are_sent_as_null_and_said_to_be(document):
     schema = document["components"]["schemas"]["CustomCsr"]
     nullable = {name for name, member in schema["properties"].items() if member.get("nullable")}
-    assert nullable == {"account_tag", "zone_id", "organizational_unit", "name", "description", "csr", "replaces"}
+    assert nullable == {"account_tag", "zone_id", "organizational_unit", "name", "description", "csr", "replaces", "set_id"}
     assert set(schema["properties"]) - set(schema["required"]) == {"error"}
     # 3.0 has no word for a null beside a named enum that generators in all languages understand.
     for name in ("CustomCsrEdit", "CustomCsrRekey", "CustomCsrRequest", "CustomCertificateEdit", "CustomCertificateRequest"):

@@ -7,13 +7,13 @@ CREATE TABLE freed_custom_csrs (
 
 CREATE TRIGGER custom_csrs_freed AFTER DELETE ON custom_certificates
 BEGIN
-    INSERT INTO freed_custom_csrs (custom_csr_id, freed_at) VALUES (OLD.custom_csr_id, CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER))
+    INSERT INTO freed_custom_csrs (custom_csr_id, freed_at) VALUES (OLD.custom_csr_id, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000)
     ON CONFLICT (custom_csr_id) DO UPDATE SET freed_at = excluded.freed_at;
 END;
 
 CREATE TRIGGER custom_csrs_freed_by_another AFTER UPDATE OF custom_csr_id ON custom_certificates WHEN NEW.custom_csr_id <> OLD.custom_csr_id
 BEGIN
-    INSERT INTO freed_custom_csrs (custom_csr_id, freed_at) VALUES (OLD.custom_csr_id, CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER))
+    INSERT INTO freed_custom_csrs (custom_csr_id, freed_at) VALUES (OLD.custom_csr_id, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000)
     ON CONFLICT (custom_csr_id) DO UPDATE SET freed_at = excluded.freed_at;
 END;
 
