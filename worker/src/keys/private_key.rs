@@ -11,7 +11,10 @@ use aws_lc_rs::{
         RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
     },
 };
-use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_ML_DSA_44, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
+use rcgen::{
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_ML_DSA_44, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm,
+    SigningKey,
+};
 use shared::custom_csr::KeyType;
 use zeroize::Zeroizing;
 
