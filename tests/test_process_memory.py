@@ -96,8 +96,8 @@ def find_in_memory(pid: int, secrets: dict[str, bytes]) -> dict[str, list[bool]]
 
 
 def number(name: str, value: int, size: int) -> dict[str, bytes]:
-    """As files have a number, and as libraries have it in memory."""
-    return {f"{name}, big endian": value.to_bytes(size, "big")[-PIECE:], f"{name}, little endian": value.to_bytes(size, "little")[-PIECE:]}
+    """As files have a number, and as libraries have it in memory: its last octets, since files leave zeros at its front out."""
+    return {f"{name}, big endian": value.to_bytes(size, "big")[-PIECE:], f"{name}, little endian": value.to_bytes(size, "little")[:PIECE]}
 
 
 def secrets_of(name: str, der: bytes) -> dict[str, bytes]:
