@@ -131,100 +131,44 @@ impl fmt::Display for CustomCertificateId {
     }
 }
 
-/// The ID of a webhook: a UUID, version 7 (RFC 9562).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WebhookId(Uuid);
+/// Declares IDs in the form of a custom CSR's.
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)+) => { $(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(CustomCsrId);
 
-impl WebhookId {
-    /// A fresh ID. Those of one process sort in the order in which they were made, even if its clock is set back.
-    #[must_use]
-    pub fn new(now: Timestamp) -> Self {
-        Self(CustomCsrId::new(now).0)
-    }
+        impl $name {
+            /// A fresh ID. Those of one process sort in the order in which they were made, even if its clock is set back.
+            #[must_use]
+            pub fn new(now: Timestamp) -> Self {
+                Self(CustomCsrId::new(now))
+            }
 
-    /// Parses an ID: 36 characters of 8-4-4-4-12 hexadecimal in either case. Returns `None` for other text.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        CustomCsrId::parse(text).map(|id| Self(id.0))
-    }
+            /// Parses an ID: 36 characters of 8-4-4-4-12 hexadecimal in either case. Returns `None` for other text.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                CustomCsrId::parse(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )+ };
 }
 
-impl fmt::Display for WebhookId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
-
-/// The ID of a hand-over link: a UUID, version 7 (RFC 9562).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HandoverId(CustomCsrId);
-
-impl HandoverId {
-    /// A fresh ID.
-    #[must_use]
-    pub fn new(now: Timestamp) -> Self {
-        Self(CustomCsrId::new(now))
-    }
-
-    /// Parses an ID in the form of a custom CSR's, or returns `None`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        CustomCsrId::parse(text).map(Self)
-    }
-}
-
-impl fmt::Display for HandoverId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The ID of a set of custom CSRs, which differ in their keys alone: a UUID, version 7 (RFC 9562).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SetId(CustomCsrId);
-
-impl SetId {
-    /// A fresh ID.
-    #[must_use]
-    pub fn new(now: Timestamp) -> Self {
-        Self(CustomCsrId::new(now))
-    }
-
-    /// Parses an ID in the form of a custom CSR's, or returns `None`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        CustomCsrId::parse(text).map(Self)
-    }
-}
-
-impl fmt::Display for SetId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The ID of a plan of rekeys: a UUID, version 7 (RFC 9562).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IncidentId(CustomCsrId);
-
-impl IncidentId {
-    /// A fresh ID.
-    #[must_use]
-    pub fn new(now: Timestamp) -> Self {
-        Self(CustomCsrId::new(now))
-    }
-
-    /// Parses an ID in the form of a custom CSR's, or returns `None`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        CustomCsrId::parse(text).map(Self)
-    }
-}
-
-impl fmt::Display for IncidentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+ids! {
+    /// The ID of a webhook: a UUID, version 7 (RFC 9562).
+    WebhookId;
+    /// The ID of a hand-over link: a UUID, version 7 (RFC 9562).
+    HandoverId;
+    /// The ID of a set of custom CSRs, which differ in their keys alone: a UUID, version 7 (RFC 9562).
+    SetId;
+    /// The ID of a plan of rekeys: a UUID, version 7 (RFC 9562).
+    IncidentId;
 }
 
 #[cfg(test)]
