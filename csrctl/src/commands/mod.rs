@@ -44,26 +44,54 @@ pub async fn list(
     limit: Option<usize>,
     request: impl Fn() -> Request<'static>,
 ) -> Result<(), Failure> {
-    let (mut objects, mut seen) = (Vec::new(), HashSet::new());
+    let (mut objects, mut count) = (Vec::new(), 0);
     let limit = limit.unwrap_or(usize::MAX);
-    for page in 1_u32.. {
-        let answer = client.send(&request().query("page", Some(page)).query("per_page", Some(PAGE))).await?;
-        let found = answer.result.as_array().cloned().unwrap_or_default();
-        for object in found {
-            // What is made meanwhile moves objects to the next page, where they come again.
-            let is_new = seen.insert(object["id"].as_str().unwrap_or_default().to_owned());
-            if is_new && seen.len() <= limit {
-                match form {
-                    Form::Json => print_json(&object)?,
-                    Form::Table => objects.push(object),
-                }
+    each_object(client, request, |object| {
+        if count < limit {
+            count += 1;
+            match form {
+                Form::Json => print_json(&object)?,
+                Form::Table => objects.push(object),
             }
         }
-        if seen.len() >= limit || u64::from(page) >= answer.result_info["total_pages"].as_u64().unwrap_or(1) {
+        Ok(count < limit)
+    })
+    .await?;
+    if form == Form::Table { print_table(&objects, members) } else { Ok(()) }
+}
+
+/// All objects of a list.
+async fn list_all<'a>(client: &Client, request: impl Fn() -> Request<'a>) -> Result<Vec<Value>, Failure> {
+    let mut objects = Vec::new();
+    each_object(client, request, |object| {
+        objects.push(object);
+        Ok(true)
+    })
+    .await?;
+    Ok(objects)
+}
+
+/// Asks for the pages of a list, and gives each object once to `take`, until that returns false.
+async fn each_object<'a>(
+    client: &Client,
+    request: impl Fn() -> Request<'a>,
+    mut take: impl FnMut(Value) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    for page in 1_u32.. {
+        let answer = client.send(&request().query("page", Some(page)).query("per_page", Some(PAGE))).await?;
+        for object in answer.result.as_array().cloned().unwrap_or_default() {
+            // What is made meanwhile moves objects to the next page, where they come again.
+            let is_new = seen.insert(text(&object, "id").to_owned());
+            if is_new && !take(object)? {
+                return Ok(());
+            }
+        }
+        if u64::from(page) >= answer.result_info["total_pages"].as_u64().unwrap_or(1) {
             break;
         }
     }
-    if form == Form::Table { print_table(&objects, members) } else { Ok(()) }
+    Ok(())
 }
 
 /// Deletes what has these IDs. One that cannot be deleted keeps none of the others.

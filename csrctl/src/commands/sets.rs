@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     custom_csrs::{GivenArgs, Members, SubjectArgs, make},
-    id,
+    id, list_all,
     show::{WaitArgs, show_set},
     text,
 };
@@ -82,14 +82,7 @@ pub async fn run(client: &Client, form: Form, args: SetArgs) -> Result<(), Failu
 
 /// The custom CSRs of a set, the oldest first.
 async fn find(client: &Client, set_id: &str) -> Result<Vec<Value>, Failure> {
-    let mut found = Vec::new();
-    for page in 1_u32.. {
-        let request = Request::new(Method::GET, ["custom_csrs"]).query("set_id", Some(set_id)).query("direction", Some("asc"));
-        let answer = client.send(&request.query("page", Some(page)).query("per_page", Some(super::PAGE))).await?;
-        found.extend(answer.result.as_array().cloned().unwrap_or_default());
-        if u64::from(page) >= answer.result_info["total_pages"].as_u64().unwrap_or(1) {
-            break;
-        }
-    }
+    let request = || Request::new(Method::GET, ["custom_csrs"]).query("set_id", Some(set_id)).query("direction", Some("asc"));
+    let found = list_all(client, request).await?;
     if found.is_empty() { Err(Failure::new(Class::Refused, format!("there is no custom CSR of the set {set_id}"))) } else { Ok(found) }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{all, custom_csrs::time, id, text};
+use super::{all, custom_csrs::time, id, list_all, text};
 use crate::{
     client::{Client, Request},
     failure::{Class, Failure},
@@ -53,14 +53,5 @@ pub async fn watch(client: &Client, form: Form, args: WatchArgs) -> Result<(), F
 
 /// All that are pending now, oldest first.
 async fn pending(client: &Client) -> Result<Vec<Value>, Failure> {
-    let mut found = Vec::new();
-    for page in 1_u32.. {
-        let request = Request::new(Method::GET, ["custom_csrs"]).query("status", Some("pending")).query("direction", Some("asc"));
-        let answer = client.send(&request.query("page", Some(page)).query("per_page", Some(super::PAGE))).await?;
-        found.extend(answer.result.as_array().cloned().unwrap_or_default());
-        if u64::from(page) >= answer.result_info["total_pages"].as_u64().unwrap_or(1) {
-            break;
-        }
-    }
-    Ok(found)
+    list_all(client, || Request::new(Method::GET, ["custom_csrs"]).query("status", Some("pending")).query("direction", Some("asc"))).await
 }
