@@ -33,8 +33,9 @@ const PAUSES: [Duration; 5] =
 #[derive(Args)]
 #[command(
     after_help = "Each certificate gets the directory DIR/ID, as `csrd certificate export ID --out DIR/ID` would write it. When a certificate \
-is renewed, moved to another key or changed in any other way, or with --combined another one of its set is, its export is repeated as that directory remembers it: with the options that are \
-given here and those of its last export. Unchanged certificates are left alone: no file is written, no command runs, no audit entry is made. \
+is renewed, moved to another key or changed in any other way, or with --combined another one of its set is, its export is repeated as that \
+directory remembers it: with the options that are given here and those of its last export. Unchanged certificates are left alone: no file is \
+written, no command runs, no audit entry is made. \
 An export that fails is reported on standard error and tried again; the others go on. The directory of a deleted certificate stays as it is. \
 SIGTERM and SIGINT end it."
 )]
