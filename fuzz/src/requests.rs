@@ -180,9 +180,10 @@ impl Server {
 fn is_page(path: &str, headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_html = content_type == "text/html; charset=utf-8";
+    let path = percent_decode_str(path).decode_utf8_lossy();
+    let is_of_a_link = path.strip_prefix("/handover").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     // What a page cannot say is said in plain text.
-    if !percent_decode_str(path).decode_utf8_lossy().starts_with("/handover/") || !(is_html || content_type == "text/plain; charset=utf-8")
-    {
+    if !is_of_a_link || !(is_html || content_type == "text/plain; charset=utf-8") {
         return false;
     }
     assert_eq!(headers["cache-control"], "no-store");
