@@ -71,7 +71,7 @@ impl Sources {
     /// Asks for what is not counted when it happens.
     async fn refresh(&self) {
         self.metrics.set_figures(self.figures().await.as_ref());
-        for pool in self.store.pools().into_iter().chain([self.queue.pool()]) {
+        for pool in self.store.pools().into_iter().chain(self.queue.pool()) {
             self.metrics.set_connections(pool);
         }
         match &self.failed_checks {

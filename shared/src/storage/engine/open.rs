@@ -95,7 +95,7 @@ pub enum Migrate {
 /// The connections of the job queue's own workers.
 #[derive(Debug, Clone)]
 pub enum Queue {
-    /// To the file.
+    /// To the file: that of all writers, so that they take turns instead of polling for the file's lock.
     Sqlite(SqlitePool),
     /// To the server.
     Postgres(PgPool),
@@ -111,12 +111,12 @@ impl Queue {
         }
     }
 
-    /// How many connections there are.
+    /// How many connections there are, if they are its own.
     #[must_use]
-    pub fn pool(&self) -> PoolUse {
+    pub fn pool(&self) -> Option<PoolUse> {
         match self {
-            Self::Sqlite(pool) => PoolUse::of("queue", pool),
-            Self::Postgres(pool) => PoolUse::of("queue", pool),
+            Self::Sqlite(_) => None,
+            Self::Postgres(pool) => Some(PoolUse::of("queue", pool)),
         }
     }
 

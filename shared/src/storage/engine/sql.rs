@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Dialect, Lent, Opened, Reader, Statement, Value,
-    pool::{FRESH, PoolUse},
+    pool::{FRESH, PoolUse, TURN_WAIT},
     statement::statements,
 };
 use crate::storage::StoreError;
@@ -169,9 +169,10 @@ fn lanes<DB: Dialect>(pool: &Pool<DB>) -> usize {
     (pool.options().get_max_connections() / 2).clamp(1, 2) as usize
 }
 
-/// A connection of this pool.
+/// A connection of this pool, within the time of a turn: the job queue's own workers, with which SQLite's writers share theirs, have more.
 async fn lent<DB: Dialect>(pool: &Pool<DB>) -> Result<Lent<DB>, StoreError> {
-    pool.acquire().await.map(Lent::new).map_err(|error| store_error::<DB>(&error))
+    let acquired = tokio::time::timeout(TURN_WAIT, pool.acquire()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    acquired.map(Lent::new).map_err(|error| store_error::<DB>(&error))
 }
 
 /// What a statement came to. A connection that broke, or that did not answer, is not used again.

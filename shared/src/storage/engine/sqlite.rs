@@ -15,18 +15,14 @@ use sqlx::{
 use super::{
     Access, Migrate, OpenError, Opened, Queue,
     migrate::{check_compatible, migrate},
-    pool::{API_WAIT, QUEUE_WAIT, TURN_WAIT, pool},
+    pool::{API_WAIT, QUEUE_WAIT, pool},
 };
 
 /// Reading connections of one process.
 const READERS: u32 = 4;
-/// Connections of the job queue.
-const QUEUE_CONNECTIONS: u32 = 2;
 /// What the writing connection keeps of the file in memory, in KiB below zero as SQLite takes it. By default it is 2 MiB, and the pages that
 /// each batch touches, those of all indexes, are read anew time and again.
 const WRITER_CACHE: &str = "-16384";
-/// How long the job queue waits for the file's lock.
-const QUEUE_BUSY_TIME: Duration = Duration::from_secs(15);
 /// SQLite answers or says that it is busy; this only bounds what should not happen.
 const STATEMENT_TIME: Duration = Duration::from_secs(30);
 
@@ -37,7 +33,7 @@ pub async fn open(path: &Path, access: Access) -> Result<(Opened<Sqlite>, OpenFi
     let file_error = |error: sqlx::Error| OpenError::File { path: path.to_owned(), reason: error.to_string() };
     let options = options(path);
     let writer = options.clone().busy_timeout(API_WAIT).pragma("cache_size", WRITER_CACHE);
-    let write = pool(1, TURN_WAIT).connect_with(writer).await.map_err(file_error)?;
+    let write = pool(1, QUEUE_WAIT).connect_with(writer).await.map_err(file_error)?;
     // Where there is no such table nothing says that this version may not work here.
     let minimum = sqlx::query_scalar("SELECT MAX(minimum) FROM compatibility").fetch_one(&write).await;
     check_compatible::<Sqlite>(minimum.ok())?;
@@ -46,9 +42,8 @@ pub async fn open(path: &Path, access: Access) -> Result<(Opened<Sqlite>, OpenFi
     }
     let migrated = migrate(&write).await?;
     let read = pool(READERS, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
-    let queue = pool(QUEUE_CONNECTIONS, QUEUE_WAIT).connect_with(options.busy_timeout(QUEUE_BUSY_TIME)).await.map_err(file_error)?;
     let file = OpenFile { _lock: lock, identity: Identity::at(path), path: path.to_owned() };
-    Ok((Opened { read, write, queue: Queue::Sqlite(queue), statement_time: STATEMENT_TIME, migrated }, file))
+    Ok((Opened { read, queue: Queue::Sqlite(write.clone()), write, statement_time: STATEMENT_TIME, migrated }, file))
 }
 
 /// Whether a migration of ours ever ran here.
