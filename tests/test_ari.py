@@ -2,7 +2,10 @@
 
 import base64
 import json
+import sqlite3
 import threading
+import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -133,6 +136,17 @@ def test_an_issuer_is_asked_in_time_and_its_window_renews(new_csrd, new_receiver
         clock.set(int(hours * HOUR))
         wait_until(lambda: len(issuer.asked) > count, f"asked again after {hours} hours", 60)
 
+    def settled(hours: float) -> None:
+        """Waits until csrd has stored all answers: it reads its clock when one has come, and must not find there what the test sets next."""
+        due = "SELECT COUNT(*) FROM custom_certificates WHERE ari_next_at < ?"
+
+        def none_is_due() -> bool:
+            with closing(sqlite3.connect(csrd.data_dir / "csrd.db", timeout=15)) as database:
+                # One that is being asked about is due again within minutes; one that was answered, after hours.
+                return database.execute(due, [int((time.time() + (hours + 1) * HOUR) * 1e6)]).fetchone() == (0,)
+
+        wait_until(none_is_due, "all answers are stored", 60)
+
     # Not within six hours, whatever it says; and the moment stays as long as the window does.
     clock.set(5 * HOUR)
     csrd.kill()
@@ -142,12 +156,14 @@ def test_an_issuer_is_asked_in_time_and_its_window_renews(new_csrd, new_receiver
     wait_until(lambda: len(issuer.asked) == 2, "the new one is asked about", 60)
     assert issuer.asked.count(certificate_id(pem)) == 1 and moment() == first
     asked_again(6.1)
+    settled(6.1)
     assert moment() == first
     # An error changes nothing, and is tried again after a minute.
     asked_again(12.5, status=500)
     wait_until(lambda: "an issuer does not say" in csrd.log(), "the log tells of it", 60)
     assert moment() == first
     asked_again(12.6, status=200, retry_after="259200")
+    settled(12.6)
     # Another window has another moment, and none later than three days is believed.
     moved = (start + timedelta(days=2), start + timedelta(days=4))
     issuer.window, issuer.retry_after = moved, "99999999"
