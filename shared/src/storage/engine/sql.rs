@@ -169,7 +169,7 @@ fn lanes<DB: Dialect>(pool: &Pool<DB>) -> usize {
     (pool.options().get_max_connections() / 2).clamp(1, 2) as usize
 }
 
-/// A connection of this pool, within the time of a turn: the job queue's own workers, with which SQLite's writers share theirs, have more.
+/// A connection of this pool, within the time of a turn. On SQLite the job queue's workers wait for the same one, and may do so for longer.
 async fn lent<DB: Dialect>(pool: &Pool<DB>) -> Result<Lent<DB>, StoreError> {
     let acquired = tokio::time::timeout(TURN_WAIT, pool.acquire()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
     acquired.map(Lent::new).map_err(|error| store_error::<DB>(&error))
