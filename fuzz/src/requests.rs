@@ -1,6 +1,9 @@
 //! Whole requests to the API, with its database behind it: every answer is an envelope, and no request makes an error of the service's own.
 
-use std::cell::{OnceCell, RefCell};
+use std::{
+    cell::{OnceCell, RefCell},
+    mem::ManuallyDrop,
+};
 
 use api::state::Waiting;
 use bytes::Bytes;
@@ -28,7 +31,9 @@ const OF_THE_CONNECTION: [&str; 9] =
     ["connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 struct Server {
-    runtime: Runtime,
+    /// Ends with the process. libFuzzer ends it while a connection may be on its way back to the pool, and sqlx returns one only on a thread that
+    /// knows its runtime: this one has forgotten it by then.
+    runtime: ManuallyDrop<Runtime>,
     api: support::Api,
     sender: RefCell<Option<SendRequest<Full<Bytes>>>>,
 }
@@ -105,7 +110,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         // Nothing becomes active without workers: there is nothing to wait for.
         let api = runtime.block_on(support::Api::with(|state| state.waiting = Waiting::new(0)));
-        Self { runtime, api, sender: RefCell::default() }
+        Self { runtime: ManuallyDrop::new(runtime), api, sender: RefCell::default() }
     }
 
     async fn check(&self, asked: &Asked) {
