@@ -55,6 +55,18 @@ impl Drop for Running {
     }
 }
 
+impl<R> Handler<R> {
+    /// Runs a job in a task of its own, and counts it until it is finished.
+    async fn run<J: Future<Output = ()> + Send + 'static>(&self, job: impl FnOnce(Arc<R>, watch::Receiver<bool>) -> J) {
+        let (running, job) = (Running::new(self), job(Arc::clone(&self.runner), self.stop.clone()));
+        in_its_own_task(async move {
+            job.await;
+            running.finish();
+        })
+        .await;
+    }
+}
+
 /// Runs a job in a task of its own, which ends with this future.
 ///
 /// apalis polls its jobs and its queue in one task, and asks the database for another job each time that task wakes: a job that waits for 64
@@ -74,19 +86,18 @@ async fn in_its_own_task(job: impl Future<Output = ()> + Send + 'static) {
 /// Without the current master key it leaves the row to another worker, and keeps its place until the master key is there: when all places are
 /// taken, this worker takes no more jobs.
 pub async fn generate(job: GenerateCsrJob, handler: Data<Handler<Generator>>) -> Result<(), BoxDynError> {
-    let (running, runner, mut stop) = (Running::new(&handler), Arc::clone(&handler.runner), handler.stop.clone());
-    let is_stopping = *stop.borrow();
-    in_its_own_task(async move {
-        match job.custom_csr_id() {
-            None => tracing::error!("a job was dropped: it names no custom CSR"),
-            // It was fetched while the process began to stop: another process gets a job for the row immediately.
-            Some(id) if is_stopping || runner.maker.sealer.lacks().is_some() => runner.give_back(id).await,
-            Some(id) => runner.run(id).await,
-        }
-        running.finish();
-    })
-    .await;
-    let sealer = &handler.runner.maker.sealer;
+    handler
+        .run(|runner, stop| async move {
+            let is_stopping = *stop.borrow();
+            match job.custom_csr_id() {
+                None => tracing::error!("a job was dropped: it names no custom CSR"),
+                // It was fetched while the process began to stop: another process gets a job for the row immediately.
+                Some(id) if is_stopping || runner.maker.sealer.lacks().is_some() => runner.give_back(id).await,
+                Some(id) => runner.run(id).await,
+            }
+        })
+        .await;
+    let (sealer, mut stop) = (&handler.runner.maker.sealer, handler.stop.clone());
     if sealer.lacks().is_some() {
         tokio::select! {
             () = sealer.can_seal() => {}
@@ -98,29 +109,27 @@ pub async fn generate(job: GenerateCsrJob, handler: Data<Handler<Generator>>) ->
 
 /// Runs the job of a webhook. It never returns an error: what is not delivered is due again.
 pub async fn deliver(job: DeliverJob, handler: Data<Handler<Deliverer>>) -> Result<(), BoxDynError> {
-    let (running, runner, stop) = (Running::new(&handler), Arc::clone(&handler.runner), handler.stop.clone());
-    in_its_own_task(async move {
-        match job.webhook_id() {
-            None => tracing::error!("a job was dropped: it names no webhook"),
-            Some(id) => runner.run(id, stop).await,
-        }
-        running.finish();
-    })
-    .await;
+    handler
+        .run(|runner, stop| async move {
+            match job.webhook_id() {
+                None => tracing::error!("a job was dropped: it names no webhook"),
+                Some(id) => runner.run(id, stop).await,
+            }
+        })
+        .await;
     Ok(())
 }
 
 /// Runs the job of a plan. It never returns an error: another job does what is left.
 pub async fn rekey(job: IncidentJob, handler: Data<Handler<Rekeyer>>) -> Result<(), BoxDynError> {
-    let (running, runner, stop) = (Running::new(&handler), Arc::clone(&handler.runner), handler.stop.clone());
-    in_its_own_task(async move {
-        match job.incident_id() {
-            None => tracing::error!("a job was dropped: it names no plan"),
-            Some(id) => runner.run(id, stop).await,
-        }
-        running.finish();
-    })
-    .await;
+    handler
+        .run(|runner, stop| async move {
+            match job.incident_id() {
+                None => tracing::error!("a job was dropped: it names no plan"),
+                Some(id) => runner.run(id, stop).await,
+            }
+        })
+        .await;
     Ok(())
 }
 
