@@ -93,6 +93,10 @@ statements! {
     );
     REVOKE_HANDOVER = "UPDATE handovers SET revoked_at = $4 \
         WHERE id = $1 AND custom_csr_id = $2 AND scope = $3 AND used_at IS NULL AND revoked_at IS NULL";
+    /// Ends the link that was told with the renewal of certificate `$1`, if it is open at `$2`.
+    REVOKE_HANDOVER_OF_RENEWAL = "UPDATE handovers SET revoked_at = $2 \
+        WHERE id = (SELECT renewal_handover_id FROM custom_certificates WHERE id = $1) \
+        AND used_at IS NULL AND revoked_at IS NULL AND expires_at > $2 RETURNING id, scope";
     FIND_HANDOVER_OF_CSR = "SELECT id FROM handovers WHERE id = $1 AND custom_csr_id = $2 AND scope = $3";
     FIND_HANDOVER = concat!("SELECT ", columns!(), " FROM handovers WHERE secret_sha256 = $1");
     OPEN_HANDOVER = "UPDATE handovers SET opened_at = $2 WHERE id = $1 AND opened_at IS NULL AND used_at IS NULL AND revoked_at IS NULL";
@@ -151,6 +155,21 @@ impl<DB: Dialect> Sql<DB> {
         let scope = Reader::<DB>(row).scope()?;
         self.record(tx, &NewEntry::handover(Action::HandoverUse, id, &scope), actor, now).await?;
         Ok(true)
+    }
+
+    /// Revokes the link to a renewal that was done without it: nobody is to do it once more.
+    pub(in crate::storage) async fn revoke_handover_of_renewal(
+        &self,
+        tx: &mut Lent<DB>,
+        certificate: CustomCertificateId,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let revoked = self.fetch(tx, REVOKE_HANDOVER_OF_RENEWAL, values![certificate.to_string(), now.micros()]).await?;
+        let Some(row) = revoked.first() else { return Ok(()) };
+        let row = Reader::<DB>(row);
+        let (id, scope) = (row.parsed("id", HandoverId::parse)?, row.scope()?);
+        self.record(tx, &NewEntry::handover(Action::HandoverRevoke, id, &scope), actor, now).await
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     custom_certificate::CustomCertificate,
     custom_csr::Status,
     ids::{CustomCertificateId, CustomCsrId, Scope},
+    renewal::RenewalStatus,
     storage::{
         Dialect, IdempotencyKey, SqlStore, StoreError,
         engine::{Lent, Reader, Sql, values},
@@ -202,6 +203,9 @@ impl<DB: Dialect> CertificateStore for SqlStore<DB> {
         let rows = self.sql.fetch(&mut tx, statement, values).await?;
         let Some(row) = rows.first() else { return Ok(Replacement::NotFound) };
         let replaced = Reader::<DB>(row).certificate()?;
+        if change.chain.is_some() && replaced.renewal.status == RenewalStatus::Done {
+            self.sql.revoke_handover_of_renewal(&mut tx, id, actor, now).await?;
+        }
         self.sql.record(&mut tx, &entry, actor, now).await?;
         self.sql.commit(tx).await?;
         Ok(Replacement::Replaced(Box::new(replaced)))

@@ -62,7 +62,7 @@ async fn only_due(store: &dyn Store, at: Timestamp) -> DueRenewal {
 fn link(due: &DueRenewal) -> Option<NewHandover> {
     let RenewalStep::Announce(custom_csr_id) = due.step else { return None };
     let (id, secret) = (HandoverId::new(now()), Secret::generate().unwrap());
-    Some(NewHandover { id, custom_csr_id, replaces: Some(due.certificate.id), secret, note: None, expires_at: now().plus(DAY) })
+    Some(NewHandover { id, custom_csr_id, replaces: Some(due.certificate.id), secret, note: None, expires_at: now().plus(DAY * 365) })
 }
 
 async fn step(store: &dyn Store, due: &DueRenewal, at: Timestamp) -> RenewalOutcome {
@@ -155,9 +155,45 @@ async fn with_the_same_key_a_renewal_is_due_ready_told_once_and_done_until_the_n
         assert_eq!(told[0]["handover_url"], links[0].id.to_string());
         renewed(&*store, &zone, id, csr, 1, at).await;
         assert_eq!(status(&*store, &zone, id).await, RenewalStatus::Done);
+        let links = store.list_handovers(&zone, csr).await.unwrap();
+        assert_eq!(links[0].revoked_at, Some(at), "nobody is to renew it once more");
         assert!(all_due(&*store, at.plus(DAY * 49)).await.is_empty(), "until the next point");
         at = at.plus(DAY * 51);
     }
+}
+
+#[tokio::test]
+async fn only_a_renewed_certificate_ends_the_link_of_its_renewal() {
+    let (_test, store) = database().await;
+    let zone = granted(&*store, 10).await;
+    let csr = active(&*store, &zone, 1).await;
+    let id = uploaded(&*store, &zone, csr, 1).await;
+    policy(&*store, &zone, RenewalKey::Reuse).await;
+    let at = now().plus(DAY * 51);
+    for _ in 0..2 {
+        step(&*store, &only_due(&*store, at).await, at).await;
+    }
+    let (by_hand, secret) = (HandoverId::new(at), Secret::generate().unwrap());
+    let new = NewHandover { id: by_hand, custom_csr_id: csr, replaces: None, secret, note: None, expires_at: at.plus(DAY) };
+    store.create_handover(&zone, &new, &actor(), at).await.unwrap();
+    let ended = async || -> Vec<_> {
+        let links = store.list_handovers(&zone, csr).await.unwrap();
+        links.iter().filter(|link| link.revoked_at.is_some()).map(|link| link.replaces).collect()
+    };
+    let present = store.find_certificate(&zone, id).await.unwrap().unwrap().chain;
+    let again = crate::storage::NewChain { chain: present, ..leaf(csr, 1, now()) };
+    let bundled = CertificateChange { chain: Some(again), ..CertificateChange::default() };
+    let described = CertificateChange { priority: Some(7), ..CertificateChange::default() };
+    for change in [bundled, described] {
+        let replaced = store.replace_certificate(&zone, id, &change, &actor(), at).await.unwrap();
+        assert!(matches!(replaced, Replacement::Replaced(_)), "{replaced:?}");
+        assert_eq!(status(&*store, &zone, id).await, RenewalStatus::CsrReady);
+        assert_eq!(ended().await, [], "the same leaf renews nothing");
+    }
+    renewed(&*store, &zone, id, csr, 1, at).await;
+    assert_eq!(ended().await, [Some(id)], "that of the renewal, and not the one that somebody made");
+    renewed(&*store, &zone, id, csr, 1, at.plus(DAY)).await;
+    assert_eq!(ended().await, [Some(id)]);
 }
 
 #[tokio::test]
