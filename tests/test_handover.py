@@ -123,6 +123,10 @@ def test_the_page_shows_what_to_do_and_reaches_nothing_else(zone):
     csr = active(zone, sans=["www.acme-widgets.com", "shop.acme-widgets.com"])
     note = "Dear <b>IT</b> & Co: \"sign\" this."
     link = made(zone, csr, note=note)
+    for url in [link["url"], link["url"] + "/csr"]:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=30) as response:
+            assert response.status == 200
+    assert handovers(zone, csr, "GET").result[0]["opened_at"] is None, "a program that checks links opens none"
     status, headers, page = fetch(link["url"])
     assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
     assert (headers["Cache-Control"], headers["Referrer-Policy"]) == ("no-store", "no-referrer")

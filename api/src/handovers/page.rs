@@ -10,7 +10,7 @@ use poem::{
 use shared::{codes::ErrorCode, issue::Issue, x509::formats::has_private_key};
 
 use super::{
-    answers::{NOTHING, day, discreet, failed, page, sentences},
+    answers::{NOTHING, day, discreet, page, sentences},
     certificate::{Stored, store},
     form::Form,
     link::{Absent, Found},
@@ -26,9 +26,14 @@ use crate::{
 };
 
 /// The pages of all links, below [`shared::handover::PATH`]. Unknown links have the page of a link that has ended.
+///
+/// HEAD, by which programs check links, opens none.
 #[must_use]
 pub fn routes() -> Route {
-    Route::new().at("/:secret", get(show).post(hand_over)).at("/:secret/csr", get(download)).at("/*rest", get(unknown).post(unknown))
+    Route::new()
+        .at("/:secret", get(show).head(check).post(hand_over))
+        .at("/:secret/csr", get(download).head(check_download))
+        .at("/*rest", get(unknown).post(unknown))
 }
 
 #[handler]
@@ -38,39 +43,41 @@ fn unknown(Data(state): Data<&Arc<AppState>>) -> Response {
 
 #[handler]
 async fn show(Data(state): Data<&Arc<AppState>>, request: &Request) -> Response {
-    let deadline = Deadline::default();
-    let found = match Found::of(state, deadline, request).await {
-        Ok(found) => found,
-        Err(absent) => return absent.response(state),
-    };
-    if let Err(error) = opened(state, deadline, &found).await {
-        return failed(state, &error);
-    }
-    found.page(state, StatusCode::OK, &[], "")
+    opened(state, request).await.map_or_else(|absent| absent.response(state), |found| found.page(state, StatusCode::OK, &[], ""))
+}
+
+#[handler]
+async fn check(Data(state): Data<&Arc<AppState>>, request: &Request) -> Response {
+    let found = Found::of(state, Deadline::default(), request).await;
+    found.map_or_else(|absent| absent.response(state), |found| found.page(state, StatusCode::OK, &[], ""))
 }
 
 #[handler]
 async fn download(Data(state): Data<&Arc<AppState>>, request: &Request) -> Response {
-    let deadline = Deadline::default();
-    let found = match Found::of(state, deadline, request).await {
-        Ok(found) => found,
-        Err(absent) => return absent.response(state),
-    };
-    if let Err(error) = opened(state, deadline, &found).await {
-        return failed(state, &error);
-    }
+    opened(state, request).await.map_or_else(|absent| absent.response(state), file)
+}
+
+#[handler]
+async fn check_download(Data(state): Data<&Arc<AppState>>, request: &Request) -> Response {
+    Found::of(state, Deadline::default(), request).await.map_or_else(|absent| absent.response(state), file)
+}
+
+/// The CSR as a file.
+fn file(found: Found) -> Response {
     let disposition = format!("attachment; filename=\"{}\"", found.file());
     let response = Response::builder().content_type("application/pkcs10").header(header::CONTENT_DISPOSITION, disposition);
     discreet(response.body(found.pem), HeaderValue::from_static(NOTHING))
 }
 
-/// Records the first time that a link was opened.
-async fn opened(state: &AppState, deadline: Deadline, found: &Found) -> Result<(), ApiError> {
-    if found.handover.opened_at.is_some() {
-        return Ok(());
+/// The link of a request. The first time that somebody opens it is recorded.
+async fn opened(state: &AppState, request: &Request) -> Result<Found, Absent> {
+    let deadline = Deadline::default();
+    let found = Found::of(state, deadline, request).await?;
+    if found.handover.opened_at.is_none() {
+        let opening = state.store.open_handover(found.handover.id, &found.scope, &found.actor, state.clock.now());
+        deadline.write(opening).await?;
     }
-    let opening = state.store.open_handover(found.handover.id, &found.scope, &found.actor, state.clock.now());
-    Ok(deadline.write(opening).await?)
+    Ok(found)
 }
 
 #[handler]
