@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from ca import active
 from databases import new_service  # noqa: F401
 from harness import Csrd, Tenant, codes, refused, run, subject, wait_until
 
@@ -21,6 +22,15 @@ def test_the_audit_and_the_log_name_the_client_for_whom_a_trusted_proxy_asks(beh
         assert (last["resource"], last["from"]) == (f"custom_csr/{made['id']}", came_from), forwarded
     assert codes(zone.request("GET", headers={"X-Forwarded-For": "192.0.2.9"}, token="x.y.z").envelope) == [1001]
     wait_until(lambda: "192.0.2.9" in behind_proxies.log(), "the client is in the log")
+
+
+def test_a_hand_over_link_has_the_scheme_by_which_a_trusted_proxy_was_asked(behind_proxies, new_service):  # noqa: F811
+    for service, told, scheme in [(behind_proxies, "https", "https"), (behind_proxies, None, "http"), (new_service("sqlite"), "https", "http")]:
+        zone = service.tenant()
+        made = active(zone)
+        headers = {"X-Forwarded-Proto": told} if told else {}
+        link = zone.request("POST", f"/{made['id']}/handover", headers=headers).result
+        assert link["url"].startswith(f"{scheme}://127.0.0.1:"), told
 
 
 def test_an_address_that_keeps_failing_is_1470_whatever_its_token_and_the_others_are_served(behind_proxies):

@@ -19,7 +19,7 @@ const RATE_MAX: i64 = 1_000_000;
 /// Settings of `csrd serve` that bound what one client can do to the others.
 #[derive(Args)]
 pub struct LimitArgs {
-    /// Networks (CIDR) of the proxies in front of the service, with commas between them: from their connections, the client's address is the rightmost one in X-Forwarded-For that is not theirs
+    /// Networks (CIDR) of the proxies in front of the service, with commas between them: from their connections, the client's address is the rightmost one in X-Forwarded-For that is not theirs, and the scheme of links that in X-Forwarded-Proto
     #[arg(long, env = "CSRD_TRUSTED_PROXIES", hide_env_values = true, value_name = "CIDR", value_delimiter = ',')]
     trusted_proxies: Vec<Network>,
     /// Requests a second for one token subject, and twice that at once; beyond it a request is 429/1470; 0 sets no limit

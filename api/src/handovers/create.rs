@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use poem::{
     Request,
-    http::{
-        header,
-        uri::{Authority, Scheme},
-    },
+    http::{header, uri::Authority},
     web::Data,
 };
 use poem_openapi::{ApiResponse, Object, OpenApi};
@@ -117,6 +114,5 @@ fn origin(state: &AppState, request: &Request) -> Result<String, ErrorCode> {
         return Ok(url.clone());
     }
     let host = request.header(header::HOST).or_else(|| request.uri().authority().map(Authority::as_str));
-    let scheme = if *request.scheme() == Scheme::HTTPS { "https" } else { "http" };
-    Ok(format!("{scheme}://{}", host.ok_or(ErrorCode::Internal)?))
+    Ok(format!("{}://{}", state.trusted_proxies.scheme(request), host.ok_or(ErrorCode::Internal)?))
 }

@@ -1,4 +1,4 @@
-//! Where a request comes from: the peer of its connection, or the client for whom trusted proxies passed it on.
+//! Where a request comes from, and by which scheme: the peer of its connection, or the client for whom trusted proxies passed it on.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,11 +9,13 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use poem::{
     Request,
-    http::{HeaderMap, HeaderName},
+    http::{HeaderMap, HeaderName, uri::Scheme},
 };
 
 /// Through which proxies a request came: each adds the address that it saw, at the end.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// By which scheme the client asked, if a proxy changed it.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The bits before the IPv4 address in `::ffff:a.b.c.d`.
 const MAPPED_BITS: u8 = 96;
 
@@ -98,6 +100,20 @@ impl TrustedProxies {
         }
         client
     }
+
+    /// The scheme by which the client of a request asked: that of its connection to us or, as a trusted proxy says, of that to the first proxy.
+    #[must_use]
+    pub fn scheme(&self, req: &Request) -> &'static str {
+        let peer = req.remote_addr().as_socket_addr().map(SocketAddr::ip);
+        let told = peer.and_then(|peer| self.told_scheme(peer, req.headers()));
+        told.unwrap_or(if *req.scheme() == Scheme::HTTPS { "https" } else { "http" })
+    }
+
+    fn told_scheme(&self, peer: IpAddr, headers: &HeaderMap) -> Option<&'static str> {
+        let told = headers.get(FORWARDED_PROTO).filter(|_| self.contains(peer))?.to_str().ok()?;
+        let first = told.split(',').next()?.trim();
+        ["https", "http"].into_iter().find(|scheme| scheme.eq_ignore_ascii_case(first))
+    }
 }
 
 /// Reads an address, to which some proxies add the port.
@@ -145,6 +161,22 @@ mod tests {
         assert_eq!(client(&[b" , 1.2.3.4 ,, 10.1.1.1\t,"]), "1.2.3.4");
         assert_eq!(client(&[b"1.2.3.4:5678, [2001:db8::1]:443, [2001:db8::2]"]), "1.2.3.4");
         assert_eq!(client(&[b"2a00::1, ::ffff:10.9.9.9"]), "2a00::1");
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_by_which_scheme_the_client_asked_the_first_proxy() {
+        let told = |networks: &[&str], text: &'static str| {
+            let headers = HeaderMap::from_iter([(FORWARDED_PROTO, HeaderValue::from_static(text))]);
+            proxies(networks).told_scheme("127.0.0.1".parse().unwrap(), &headers)
+        };
+        let trusted = ["127.0.0.0/8"];
+        assert_eq!((told(&trusted, "https"), told(&trusted, "HTTP")), (Some("https"), Some("http")));
+        assert_eq!(told(&trusted, " https , http"), Some("https"));
+        assert_eq!(told(&["10.0.0.0/8"], "https"), None);
+        for other in ["", ",https", "ftp", "https://evil.example", "https\t//"] {
+            assert_eq!(told(&trusted, other), None, "{other}");
+        }
+        assert_eq!(proxies(&trusted).told_scheme("127.0.0.1".parse().unwrap(), &HeaderMap::new()), None);
     }
 
     #[test]
