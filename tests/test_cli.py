@@ -520,6 +520,24 @@ def test_keys_check_opens_every_sealed_record_and_names_those_that_do_not_open(n
     assert f"there is no {csrd.data_dir / 'master.key'}: restore" in done.stdout
 
 
+def test_keys_check_opens_the_key_pair_for_the_secrets_of_webhooks_too(new_csrd):
+    csrd = new_csrd().start()
+    zone = csrd.tenant("zone")
+    zone.wait_active(zone.create()["id"])
+    body = {"url": "https://hooks.acme-widgets.com/csrd", "events": ["custom_csr.active"]}
+    webhooks = zone.path.replace("custom_csrs", "webhooks")
+    wait_until(lambda: csrd.request("POST", webhooks, token=zone.token, json=body).status == 201, "there is a key pair")
+    assert "ok, all 1 sealed records were opened" in csrd.ok("keys", "check")
+    assert csrd.stop() == 0
+    with closing(sqlite3.connect(csrd.data_dir / "csrd.db")) as database, database:
+        assert database.execute("UPDATE webhook_keys SET sealed_private_key = zeroblob(200)").rowcount == 1
+    done = csrd.run("keys", "check")
+    assert done.returncode == 1 and "the key pair for the secrets of webhooks was changed" in done.stdout and "ok," not in done.stdout
+    (csrd.data_dir / "master.key").unlink()
+    done = csrd.run("keys", "check")
+    assert done.returncode == 1 and "the key pair for the secrets of webhooks needs the master key" in done.stdout
+
+
 def test_keys_check_says_that_the_master_key_is_missing_before_anything_is_sealed_too(new_csrd):
     csrd = new_csrd()
     csrd.ok("migrate")

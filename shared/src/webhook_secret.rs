@@ -85,6 +85,15 @@ impl WebhookKey {
         Ok(key.expand(&[b"handovers.secret"], hmac::HMAC_SHA256).map_err(|_| SealError)?.into())
     }
 
+    /// Opens the private key, for nothing but to see that it can be.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`] if the record was changed, or needs a master key that the sealer lacks.
+    pub fn check(&self, sealer: &Sealer) -> Result<(), SealError> {
+        sealer.open(&self.binding(), &self.sealed_private_key).map(drop)
+    }
+
     #[cfg(test)]
     pub(crate) fn reseal(&mut self, sealer: &Sealer) -> Result<(), SealError> {
         self.sealed_private_key = sealer.reseal(&self.binding(), &self.sealed_private_key)?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use shared::{
     ids::CustomCsrId,
-    seal::{Binding, Sealer},
+    seal::{Binding, SealError, Sealer},
 };
 
 use crate::cli::{data_dir::master_key_path, database::DatabaseArgs, master_keys, settings::Output};
@@ -21,6 +21,15 @@ pub async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
     let has_none = loaded.is_empty();
     // Nothing is sealed here.
     let sealer = Sealer::of(String::new(), loaded);
+    let problem = |master_key_id: &str, opens: Result<(), SealError>| {
+        if sealer.holds(master_key_id) {
+            opens.err().map(|_| "was changed, or belongs to another row".to_owned())
+        } else if has_none {
+            Some(format!("needs the master key {master_key_id}"))
+        } else {
+            Some(format!("needs the master key {master_key_id}, which is not in {}", args.data_dir.display()))
+        }
+    };
     let (mut opened, mut broken, mut named) = (0_u64, 0_u64, Vec::new());
     let mut after: Option<CustomCsrId> = None;
     loop {
@@ -30,14 +39,7 @@ pub async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
         for record in &records {
             let (id, scope) = (record.id.to_string(), record.scope.to_string());
             let binding = Binding::custom_csr(&id, &scope, &record.spki_sha256);
-            let problem = if sealer.holds(&record.master_key_id) {
-                sealer.open(&binding, &record.sealed_private_key).err().map(|_| "was changed, or belongs to another row".to_owned())
-            } else if has_none {
-                Some(format!("needs the master key {}", record.master_key_id))
-            } else {
-                Some(format!("needs the master key {}, which is not in {}", record.master_key_id, args.data_dir.display()))
-            };
-            match problem {
+            match problem(&record.master_key_id, sealer.open(&binding, &record.sealed_private_key).map(drop)) {
                 None => opened += 1,
                 Some(problem) => {
                     broken += 1;
@@ -48,6 +50,11 @@ pub async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    // Secrets of webhooks, and links in events, are worth nothing without it.
+    let webhook_key = database.store.find_webhook_key().await?;
+    let webhook_problem = webhook_key.and_then(|key| problem(&key.master_key_id, key.check(&sealer)));
+    let is_webhook_key_broken = webhook_problem.is_some();
+    named.extend(webhook_problem.map(|problem| format!("the key pair for the secrets of webhooks {problem}")));
     let (mut output, registered) = (Output::new(), database.store.list_master_keys().await?);
     database.close().await;
     for row in &registered {
@@ -69,9 +76,10 @@ pub async fn check(args: &DatabaseArgs) -> anyhow::Result<ExitCode> {
         output.line(line)?;
     }
     match (opened, broken) {
+        (_, 0) if is_webhook_key_broken => output.line(&format!("private keys of custom CSRs: {opened}, all were opened"))?,
         (0, 0) => output.line("no sealed record yet")?,
         (_, 0) => output.line(&format!("ok, all {opened} sealed records were opened"))?,
         _ => output.line(&format!("{broken} of {} sealed records do not open", opened + broken))?,
     }
-    Ok(if broken > 0 || lacks { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if broken > 0 || is_webhook_key_broken || lacks { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
