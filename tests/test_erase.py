@@ -8,7 +8,7 @@ from contextlib import closing
 
 from ca import Authority, Certificates, active
 from databases import either, new_service  # noqa: F401
-from harness import binary, codes, environment, run, subject
+from harness import binary, codes, environment, run, subject, wait_until
 from test_secrets import database_files
 
 
@@ -113,3 +113,21 @@ def test_hand_over_links_go_with_their_custom_csr_and_are_counted(either):  # no
     ids = [csr["id"], *(link["id"] for link in links)]
     assert receipt == {"zone": zone.id, "custom_csrs": 1, "custom_certificates": 0, "handovers": 2, "ids_sha256": sha256_of(*ids)}
     assert [row[0] for row in either.sql("SELECT id FROM handovers WHERE scope IN " + f"('zones/{zone.id}', 'zones/{other.id}')")] == [link["id"]]
+
+
+def test_what_the_webhooks_of_its_account_were_told_goes_with_a_zone(either):  # noqa: F811
+    account, zone = either.tenant("account"), either.tenant()
+    either.ok("zone", "grant", zone.id, "--account", account.id, "--quota", "5")
+    webhooks = account.path.replace("custom_csrs", "webhooks")
+    # Nobody takes them.
+    body = {"url": "https://hooks.acme-widgets.example/", "events": ["*"]}
+    hook = wait_until(lambda: either.request("POST", webhooks, token=account.token, json=body).result, "it is made")
+
+    def told() -> list[str]:
+        return [one["event"] for one in either.request("GET", f"{webhooks}/{hook['id']}/deliveries", token=account.token).result]
+
+    csr = active(zone, sans=["erased.acme-widgets.com"])
+    Certificates(zone).upload(csr["id"], Authority().issue(csr["csr"]))
+    assert sorted(told()) == ["custom_certificate.uploaded", "custom_csr.active"]
+    erase(either, "--zone", zone.id)
+    assert told() == ["custom_certificate.deleted"]

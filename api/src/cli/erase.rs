@@ -96,9 +96,12 @@ pub async fn erase(args: EraseArgs) -> anyhow::Result<ExitCode> {
     store.forget_in_incidents(&scope).await?;
     let mut erased = Erased::default();
     let is_done = erased.all_of(store, &scope, &actor).await;
+    // After the rows, whose end makes events too.
+    let is_forgotten = store.forget_told(&scope).await;
     opened.close().await;
     // Whatever stopped it: what is gone is gone, and the receipt says so.
     say(&erased.receipt(&scope))?;
+    is_forgotten?;
     if is_done? {
         return Ok(ExitCode::SUCCESS);
     }

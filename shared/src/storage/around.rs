@@ -168,6 +168,7 @@ around! {
         delete_webhook(scope: &Scope, id: WebhookId, actor: &Actor, now: Timestamp) -> bool;
         ping_webhook(scope: &Scope, id: WebhookId, delivery_id: &str, now: Timestamp) -> Option<Delivery>;
         list_deliveries(scope: &Scope, id: WebhookId) -> Option<Vec<Delivery>>;
+        forget_told(scope: &Scope) -> u64;
         find_webhook_key() -> Option<WebhookKey>;
         add_webhook_key(key: &WebhookKey, now: Timestamp) -> ();
     }

@@ -131,6 +131,31 @@ async fn what_becomes_of_a_certificate_is_told_and_what_only_changes_its_setting
     assert_eq!(told(&*store, hook).await, [event("custom_certificate.deleted", &new.id)]);
 }
 
+#[tokio::test]
+async fn what_others_were_told_of_a_tenant_is_forgotten_but_not_that_its_certificates_are_to_be_told_deleted() {
+    let (test, store) = database().await;
+    let zone1 = granted(&*store, 10).await;
+    for (scope, account_id) in [(zone("z2"), Some(account("a1"))), (account("a1"), None)] {
+        store.grant_scope(&scope, account_id.as_ref().map(Scope::id), Some(10), &actor(), now()).await.unwrap();
+    }
+    let hook = webhook(&*store, &account("a1"), &["*"]).await;
+    let csr = active(&*store, &zone1, 1).await;
+    let [told_before, to_be_told] = [1, 2].map(|days| certificate(&zone1, chain(csr, 1, now().plus(DAY * 200 * days))));
+    for new in [&told_before, &to_be_told] {
+        assert_eq!(store.accept_certificate(new, &actor(), now()).await.unwrap(), None);
+    }
+    assert!(store.delete_certificate(&zone1, told_before.id, &actor(), now()).await.unwrap());
+    for due in due(&*store, hook).await {
+        store.end_attempt(hook, &due.id, Attempt::Delivered, Some(200), now()).await.unwrap();
+    }
+    assert!(store.delete_certificate(&zone1, to_be_told.id, &actor(), now()).await.unwrap());
+    let theirs = active(&*store, &zone("z2"), 2).await;
+    assert_eq!(store.forget_told(&zone1).await.unwrap(), 4);
+    assert_eq!(told(&*store, hook).await, [event("custom_certificate.deleted", &to_be_told.id), event("custom_csr.active", &theirs)]);
+    assert_eq!(test.number("SELECT COUNT(*) FROM deliveries").await, 2);
+    assert_eq!(store.forget_told(&zone1).await.unwrap(), 0);
+}
+
 async fn uploaded(store: &dyn Store, zone: &Scope, csr: CustomCsrId, days: u32, at: Timestamp) -> crate::ids::CustomCertificateId {
     let mut new = certificate(zone, chain(csr, 1, at.plus(DAY * days)));
     new.chain.chain.leaf.not_before = at;

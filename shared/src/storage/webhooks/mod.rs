@@ -97,6 +97,10 @@ pub trait Webhooks: Send + Sync {
     /// The last [`DELIVERIES_SHOWN`] deliveries of a webhook, the newest first; none where there is no such webhook.
     async fn list_deliveries(&self, scope: &Scope, id: WebhookId) -> Result<Option<Vec<Delivery>>, StoreError>;
 
+    /// Deletes what the webhooks of others were told, or are to be told, of this zone or account; all but that its certificates are deleted, where
+    /// that is still to be told. Returns how many deliveries.
+    async fn forget_told(&self, scope: &Scope) -> Result<u64, StoreError>;
+
     /// The key pair whose public key seals secrets, or `None` if there is none yet.
     async fn find_webhook_key(&self) -> Result<Option<WebhookKey>, StoreError>;
 
@@ -113,6 +117,13 @@ macro_rules! webhook_columns {
 macro_rules! delivery_columns {
     () => {
         "id, event, occurred_at, status, attempts, response_status, next_attempt_at"
+    };
+}
+
+/// Not that a certificate is deleted, which is still to be told.
+macro_rules! told {
+    () => {
+        " AND NOT (status = 'pending' AND event = 'custom_certificate.deleted')"
     };
 }
 
@@ -136,6 +147,10 @@ statements! {
         webhook_columns!()
     );
     DELETE_WEBHOOK = "DELETE FROM webhooks WHERE id = $1 AND scope = $2";
+    FORGET_TOLD {
+        sqlite: concat!("DELETE FROM deliveries WHERE json_extract(data, '$.scope') = $1", told!()),
+        postgres: concat!("DELETE FROM deliveries WHERE CAST(data AS json) ->> 'scope' = $1", told!()),
+    };
     pub(super) GIVE_UP_PENDING = "UPDATE deliveries SET status = 'failed', next_attempt_at = NULL WHERE webhook_id = $1 AND status = 'pending'";
     INSERT_PING = concat!(
         "INSERT INTO deliveries (id, webhook_id, event, data, occurred_at, next_attempt_at) VALUES ($1, $2, $3, $4, $5, 0) RETURNING ",
@@ -306,6 +321,10 @@ impl<DB: Dialect> Webhooks for SqlStore<DB> {
         }
         let rows = self.sql.fetch(&mut tx, LIST_DELIVERIES, values![id.to_string(), i64::from(DELIVERIES_SHOWN)]).await?;
         rows.iter().map(|row| Reader::<DB>(row).delivery()).collect::<Result<_, _>>().map(Some)
+    }
+
+    async fn forget_told(&self, scope: &Scope) -> Result<u64, StoreError> {
+        self.sql.write(FORGET_TOLD, values![scope.to_string()]).await
     }
 
     async fn find_webhook_key(&self) -> Result<Option<WebhookKey>, StoreError> {
