@@ -12,7 +12,7 @@ from referencing.jsonschema import DRAFT4
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 PREFIXES = ("/api/v4", "/client/v4")
 # What HTTP has, whatever the operation.
-PLAIN_HEADERS = {"content-type", "content-length", "connection", "date", "transfer-encoding", "cache-control", "x-content-type-options"}
+PLAIN_HEADERS = {"content-type", "content-length", "connection", "date", "transfer-encoding", "cache-control", "vary", "x-content-type-options"}
 
 
 class Document:

@@ -1,8 +1,14 @@
 """What browsers and caches in front of the API rely on: origins that may ask, and answers that have not changed."""
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 from ca import Authority, Certificates, active
-from harness import refused, run
+from harness import Tenant, refused, run, subject
+from test_swagger_ui import browser  # noqa: F401
+from tools import target
 
 APP, OTHER = "https://app.example", "http://localhost:3000"
 
@@ -45,3 +51,47 @@ def test_a_custom_certificate_has_a_tag_until_it_changes(service):
     assert renewed.status == 200
     changed = get(tag)
     assert changed.status_code == 200 and changed.headers["ETag"] != tag
+
+
+# What a page does with the official client, which repeats a DELETE after 409 unless x-should-retry forbids it.
+WITH_THE_OFFICIAL_CLIENT = """
+    const [baseURL, apiToken, zone_id, custom_csr_id, body, done] = arguments;
+    (async () => {
+        const { default: Cloudflare } = await import(`${location.origin}/index.mjs`);
+        const client = new Cloudflare({ baseURL, apiToken });
+        const made = await client.customCsrs.create({ zone_id, ...body });
+        const listed = [];
+        for await (const one of client.customCsrs.list({ zone_id })) listed.push(one.id);
+        const refusal = await client.customCsrs.delete(custom_csr_id, { zone_id }).catch((error) => error);
+        done({ made: made.id, listed, refusal: refusal.status });
+    })().catch((error) => done({ error: `${error}` }));
+"""
+
+
+@pytest.fixture
+def site():
+    """Another site, which has the official client for pages to import."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        extensions_map = {".mjs": "text/javascript"}
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=target() / "npm/node_modules/cloudflare"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_official_client_works_in_a_page_of_an_origin_that_may_ask(new_csrd, site, browser):  # noqa: F811
+    csrd = new_csrd("--cors-origin", site).start()
+    zone, root = Tenant(csrd, "zone", "demo", csrd.token("--zone", "demo")), Authority()
+    used = active(zone)
+    Certificates(zone).upload(used["id"], root.issue(used["csr"]) + root.pem)
+    browser.get(f"{site}/package.json")
+    arguments = (f"{csrd.url}/client/v4", zone.token, zone.id, used["id"], subject())
+    seen = browser.execute_async_script(WITH_THE_OFFICIAL_CLIENT, *arguments)
+    assert seen == {"made": zone.page().result[0]["id"], "listed": [seen.get("made"), used["id"]], "refusal": 409}, seen
+    assert csrd.log().count("method=DELETE") == 1, "the client reads that it is not to repeat it"

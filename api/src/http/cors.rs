@@ -12,13 +12,11 @@ use poem::{
 /// What pages may ask with.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
 
-/// What pages may send beside the headers that need no leave.
-const REQUEST_HEADERS: HeaderValue =
-    HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, X-Request-Id");
-
-/// What pages may read beside the headers that need no leave.
-const RESPONSE_HEADERS: HeaderValue =
-    HeaderValue::from_static("ETag, Idempotent-Replayed, Location, Preference-Applied, Retry-After, X-Request-Id");
+/// What pages may read beside the headers that need no leave. The official clients repeat what `x-should-retry` would forbid them if it
+/// were not here.
+const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
+    "ETag, Idempotent-Replayed, Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Request-Id, X-Should-Retry",
+);
 
 /// How long a browser remembers a preflight's answer, in seconds: two hours, the most that Chromium heeds.
 const MAX_AGE_SECS: HeaderValue = HeaderValue::from_static("7200");
@@ -42,7 +40,7 @@ pub async fn with_cors<E: Endpoint>(endpoint: Arc<E>, req: Request, origins: Ori
     let origin = req.headers().get(header::ORIGIN).filter(|origin| origins.0.contains(*origin)).cloned();
     let is_preflight = req.method() == Method::OPTIONS && req.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = match &origin {
-        Some(_) if is_preflight => preflight(),
+        Some(_) if is_preflight => preflight(req.headers()),
         _ => endpoint.call(req).await?.into_response(),
     };
     // An answer to one origin is not that to another.
@@ -53,11 +51,15 @@ pub async fn with_cors<E: Endpoint>(endpoint: Arc<E>, req: Request, origins: Ori
     Ok(response)
 }
 
-fn preflight() -> Response {
+/// Pages may send whatever headers they want: clients have some of their own, which mean nothing here. `*` would not do, since
+/// `Authorization` is not in it.
+fn preflight(asked: &HeaderMap) -> Response {
     let mut response = Response::from(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+    if let Some(names) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECS);
     response
 }
