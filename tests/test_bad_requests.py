@@ -53,9 +53,9 @@ def test_an_empty_zone_or_account_id_is_1401_with_or_without_a_token(service, zo
     ],
 )
 def test_what_is_no_route_is_7000(service, zone, target):
-    for method in ("GET", "POST"):
+    for method in ("GET", "POST", "PUT", "OPTIONS"):
         answer = send(service, method, target, headers=bearer(zone))
-        assert (answer.status, codes(answer.envelope)) == (404, [7000]), (method, target)
+        assert (answer.status, codes(answer.envelope), answer.headers["Allow"]) == (404, [7000], None), (method, target)
 
 
 def test_an_id_may_be_percent_encoded(service, zone):

@@ -9,9 +9,14 @@ use poem::{
 use poem_openapi::OpenApi;
 use shared::{handover, ids::TenantId};
 
+use super::mounted::{Account, Parent, Zone};
+
 /// In the order in which they are named. HEAD comes with GET.
 const METHODS: [(Method, &str); 5] =
     [(Method::GET, "GET, HEAD"), (Method::POST, "POST"), (Method::PUT, "PUT"), (Method::PATCH, "PATCH"), (Method::DELETE, "DELETE")];
+
+/// Those of a route that can only be read.
+const READ_ONLY: HeaderValue = HeaderValue::from_static("GET, HEAD");
 
 /// Routes beside the API.
 const READABLE: [&str; 5] = ["/health/live", "/health/ready", "/openapi.json", "/openapi.yaml", "/docs/codes"];
@@ -41,12 +46,22 @@ impl Allow {
         READABLE.contains(&path) || self.0.keys().any(|route| is_of(path, route))
     }
 
-    /// The methods of the route that refused a request with this error.
+    /// The methods of the route that refused a request for this path with this error, or `None` if the path has something else in the place
+    /// of a zone's or an account's ID: then it is no route.
     #[must_use]
-    pub fn methods(&self, error: &poem::Error) -> HeaderValue {
-        let route = error.data::<PathPattern>();
-        route.and_then(|PathPattern(route)| self.0.get(&**route)).cloned().unwrap_or(HeaderValue::from_static("GET, HEAD"))
+    pub fn methods(&self, error: &poem::Error, path: &str) -> Option<HeaderValue> {
+        let Some(PathPattern(route)) = error.data::<PathPattern>() else { return Some(READ_ONLY) };
+        (!has_other_scope(path, route)).then(|| self.0.get(&**route).cloned().unwrap_or(READ_ONLY))
     }
+}
+
+/// Whether a path of this route has a zone or an account that is neither an ID nor empty.
+fn has_other_scope(path: &str, route: &str) -> bool {
+    let is_other = |(segment, pattern): (&str, &str)| {
+        let is_scope = pattern.strip_prefix(':').is_some_and(|name| [Zone::ID, Account::ID].contains(&name));
+        is_scope && !segment.is_empty() && TenantId::parse(segment).is_none()
+    };
+    path.split('/').zip(route.split('/')).any(is_other)
 }
 
 /// Whether a path fits a route, in which `:` begins an ID.

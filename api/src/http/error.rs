@@ -220,7 +220,9 @@ pub fn from_framework(error: &poem::Error, path: &str, site: &Site) -> Response 
     }
     let answer = match error.status() {
         StatusCode::NOT_FOUND => no_route(path, &site.allow),
-        StatusCode::METHOD_NOT_ALLOWED => ApiError::method_not_allowed(site.allow.methods(error)),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            site.allow.methods(error, path).map_or_else(|| ErrorCode::RouteNotFound.into(), ApiError::method_not_allowed)
+        }
         StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::BodyTooLarge.into(),
         status if status.is_client_error() => ErrorCode::BodyUndecodable.into(),
         _ => {

@@ -198,8 +198,10 @@ async fn what_is_no_route_is_7000_and_what_is_no_method_7001_with_allow() {
     ]
     .map(str::to_owned);
     for path in routes {
-        let answer = Answer::of(api.request(Method::GET, &path).send().await.unwrap()).await;
-        assert_eq!(answer.code(), (404, 7000), "{path}: a route is judged before the token");
+        for method in [Method::GET, Method::PUT] {
+            let answer = Answer::of(api.request(method, &path).send().await.unwrap()).await;
+            assert_eq!(answer.code(), (404, 7000), "{path}: a route is judged before the token, and before the method");
+        }
     }
     let paths = [
         ("custom_csrs".to_owned(), "GET, HEAD, POST"),
