@@ -9,6 +9,12 @@ use crate::clock::Timestamp;
 /// Counts the IDs of one millisecond, so that they sort in the order in which this process makes them.
 static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
+/// Whether a text has 1 to 64 of `A-Z a-z 0-9 . _ -` and nothing else.
+#[must_use]
+pub fn is_plain(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
 /// A zone's or an account's ID: 1 to 64 of `A-Z a-z 0-9 . _ -`, but not `.` or `..`, which clients and proxies resolve in paths.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(String);
@@ -17,10 +23,7 @@ impl TenantId {
     /// Parses an ID, or returns `None`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = (1..=64).contains(&text.len())
-            && !matches!(text, "." | "..")
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-        fits.then(|| Self(text.to_owned()))
+        (is_plain(text) && !matches!(text, "." | "..")).then(|| Self(text.to_owned()))
     }
 
     /// The ID as it was given.

@@ -14,7 +14,7 @@ use shared::{
     clock::{Clock, SystemClock},
     codes::ErrorCode,
     handover,
-    ids::TenantId,
+    ids::{TenantId, is_plain},
     issue::Issue,
 };
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ const NO_ID: &str = "~";
 
 /// Gives every request an ID, its [`Client`], a span that carries the ID through the log, and a last line.
 pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request, proxies: TrustedProxies) -> poem::Result<Response> {
-    let id = req.header(REQUEST_ID).and_then(TenantId::parse).map_or_else(|| Uuid::now_v7().to_string(), |id| id.to_string());
+    let id = req.header(REQUEST_ID).filter(|id| is_plain(id)).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
     req.extensions_mut().insert(RequestId(id.clone()));
     let client = Client::of(&req, &proxies);
     req.extensions_mut().insert(client);
