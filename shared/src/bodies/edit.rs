@@ -40,6 +40,8 @@ impl Edit {
                     let change = Some(draft.texts[field].take());
                     if field == NAME { edit.name = change } else { edit.description = change }
                 }
+                // The same as absent.
+                _ if value == Json::Null => {}
                 _ if !never_changes(&name) => unknown::warn(&name, &value, &mut warnings),
                 _ => warnings.push(Warning::at(WarningCode::NoEffect, format!("/{name}"))),
             }
@@ -65,7 +67,8 @@ mod tests {
 
     #[test]
     fn members_that_never_change_and_unknown_ones_are_warned_of() {
-        let (edit, warnings) = Edit::parse(br#"{"nmae":"x","name":"a","country":"US","sans":[],"key_type":5,"id":1,"x":null}"#).unwrap();
+        let (edit, warnings) =
+            Edit::parse(br#"{"nmae":"x","name":"a","country":"US","sans":[],"key_type":5,"id":1,"x":null,"state":null}"#).unwrap();
         assert_eq!(edit.name, Some(Some("a".into())));
         let warnings: Vec<_> = warnings.iter().map(|warning| (warning.code.number(), warning.pointer.as_str())).collect();
         assert_eq!(warnings, [(2005, "/country"), (2005, "/sans"), (2005, "/key_type"), (2012, "/nmae"), (2012, "/id")]);
