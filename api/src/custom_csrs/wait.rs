@@ -11,7 +11,10 @@ use shared::{
 use tokio::time::Instant;
 
 use crate::{
-    http::{deadline::Deadline, header::HeaderParameter},
+    http::{
+        deadline::Deadline,
+        header::{HeaderParameter, elements},
+    },
     state::AppState,
 };
 
@@ -49,14 +52,16 @@ impl HeaderParameter for Prefer {
 
 /// The seconds that a request asks to wait, or `None` if it does not or the preference is malformed.
 ///
-/// The first `wait` counts (RFC 7240, 2); more than [`WAIT_MAX_SECS`] counts as that.
+/// The first well-formed `wait` counts (RFC 7240, 2); more than [`WAIT_MAX_SECS`] counts as that.
 fn preferred_secs(headers: &HeaderMap) -> Option<u32> {
     let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
-    let mut preferences = values.flat_map(|value| value.split(','));
-    let wait = preferences.find_map(|preference| {
-        let (name, value) = preference.split(';').next()?.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("wait").then(|| value.trim())
-    })?;
+    values.flat_map(elements).find_map(wait_secs)
+}
+
+/// The seconds of a preference, if it is a well-formed `wait`.
+fn wait_secs(preference: &str) -> Option<u32> {
+    let (name, value) = preference.split(';').next()?.split_once('=')?;
+    let wait = name.trim().eq_ignore_ascii_case("wait").then(|| value.trim())?;
     let digits = wait.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(wait);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -153,6 +158,8 @@ mod tests {
         assert_eq!(secs(&["wait=10"]), Some(10));
         assert_eq!(secs(&["respond-async, WAIT = 5; x=y"]), Some(5));
         assert_eq!(secs(&["return=minimal", "wait=\"7\", wait=9"]), Some(7));
+        assert_eq!(secs(&["wait=soon, wait=8"]), Some(8));
+        assert_eq!(secs(&["note=\"a, wait=1, b\", wait=6"]), Some(6));
         assert_eq!(secs(&["wait=60"]), Some(30));
         assert_eq!(secs(&["wait=99999999999999999999"]), Some(30));
         assert_eq!(secs(&["wait=0"]), Some(0));

@@ -2,11 +2,13 @@
 
 use poem::http::{HeaderMap, header};
 
+use super::header::elements;
+
 /// Picks one of `offers`, the first of which is the usual one: it is sent too if the client names none of them.
 #[must_use]
 pub fn choose<'a>(headers: &HeaderMap, offers: &[&'a str]) -> &'a str {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let ranges: Vec<_> = values.flat_map(|value| value.split(',')).filter_map(Range::parse).collect();
+    let ranges: Vec<_> = values.flat_map(elements).filter_map(Range::parse).collect();
     let quality = |offer: &str| {
         let fitting = ranges.iter().filter(|range| range.fits(offer));
         fitting.max_by_key(|range| range.precision()).map_or(0, |range| range.quality)
@@ -96,6 +98,7 @@ mod tests {
         }
         for pem in [
             "application/x-pem-file",
+            "application/x-pem-file;note=\"a, application/json\"",
             "Application/X-PEM-file;q=0.1",
             "*/*;q=0.5, application/x-pem-file",
             "application/json;q=0, application/x-pem-file;q=0.001",

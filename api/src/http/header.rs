@@ -15,6 +15,17 @@ pub trait HeaderParameter: Send {
     fn read(headers: &HeaderMap) -> Self;
 }
 
+/// The elements of a list in a header (RFC 9110, 5.6.1). A comma in a quoted string is a part of it.
+pub fn elements(list: &str) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    list.split(move |c| {
+        let is_end = c == ',' && !is_quoted;
+        is_quoted ^= c == '"' && !is_escaped;
+        is_escaped = c == '\\' && is_quoted && !is_escaped;
+        is_end
+    })
+}
+
 /// What a request says in a header.
 pub struct Header<H>(pub H);
 
@@ -33,5 +44,25 @@ impl<'a, H: HeaderParameter> ApiExtractor<'a> for Header<H> {
 
     async fn from_request(req: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         Ok(Self(H::read(req.headers())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_part_a_list_but_not_those_in_quoted_strings() {
+        for (list, expected) in [
+            ("a, b", &["a", " b"][..]),
+            ("", &[""]),
+            (",a,", &["", "a", ""]),
+            (r#"x="a, b", c"#, &[r#"x="a, b""#, " c"]),
+            (r#"x="\"a,\\", b"#, &[r#"x="\"a,\\""#, " b"]),
+            (r#"x\"a, b", c"#, &[r#"x\"a, b""#, " c"]),
+            (r#"x="a, b"#, &[r#"x="a, b"#]),
+        ] {
+            assert_eq!(elements(list).collect::<Vec<_>>(), expected, "{list}");
+        }
     }
 }
