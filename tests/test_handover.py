@@ -245,7 +245,8 @@ def test_neither_the_log_nor_the_database_has_a_link(zone):
     link = made(zone, csr)
     secret = link["url"].rsplit("/", 1)[1]
     fetch(link["url"])
-    fetch(link["url"].replace("/handover/", "/%68andover/"))
+    for mistyped in ("/%68andover/", "//handover/", "/Handover/", "/api/v4/handover/"):
+        fetch(link["url"].replace("/handover/", mistyped))
     bring(link["url"], text="x")
     fetch(link["url"] + "/csr")
     log = zone.service.log()

@@ -99,11 +99,24 @@ pub async fn with_request_id<E: Endpoint>(endpoint: Arc<E>, mut req: Request, pr
 fn shown_path(req: &Request) -> String {
     let path = req.uri().path();
     // As the router sees it: escapes must not hide a link.
-    if percent_decode_str(path).decode_utf8_lossy().strip_prefix(handover::PATH).is_some_and(|rest| rest.len() > 1) {
+    if has_link_secret(&percent_decode_str(path).decode_utf8_lossy()) {
         return format!("{}/{NO_ID}", handover::PATH);
     }
     let end = path.floor_char_boundary(PATH_SHOWN_BYTES);
     path[..end].to_owned()
+}
+
+/// Whether something follows the first segment of a hand-over link, wherever that stands and however it is mistyped: a link that a proxy or a
+/// person got wrong is no route, and its secret is good all the same. A zone may be called so, and the links of a custom CSR have IDs there, which
+/// are no secrets.
+fn has_link_secret(path: &str) -> bool {
+    let segments: Vec<&str> = path.split('/').collect();
+    let name = handover::PATH.trim_start_matches('/');
+    let is_link = |segment: &str| segment.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    let before = |at: usize, count: usize| at.checked_sub(count).map(|at| segments[at]);
+    let is_of_api = |at: usize| matches!(before(at, 1), Some("zones" | "accounts")) || before(at, 2) == Some("custom_csrs");
+    let mut links = segments.iter().enumerate().filter(|(at, segment)| is_link(segment) && !is_of_api(*at));
+    links.any(|(at, _)| segments[at + 1..].iter().any(|rest| !rest.is_empty()))
 }
 
 /// Refuses a request that is not sound, and closes its connection. Decodes percent-encoded path segments, so that routes and operations
@@ -188,10 +201,24 @@ mod tests {
     #[test]
     fn a_path_with_the_secret_of_a_link_is_not_shown_however_it_is_written() {
         let shown = |path: &'static str| shown_path(&Request::builder().uri(Uri::from_static(path)).finish());
-        for path in ["/handover/secret", "/%68andover/secret", "/handover%2fsecret", "/handover/secret/csr?a=b", "/handover/%ff"] {
+        for path in [
+            "/handover/secret",
+            "/%68andover/secret",
+            "/handover%2fsecret",
+            "/handover/secret/csr?a=b",
+            "/handover/%ff",
+            "//handover/secret",
+            "/handover//secret",
+            "/./handover/secret",
+            "/api/v4/handover/secret",
+            "/Handover/secret",
+            "/handovers/secret",
+        ] {
             assert_eq!(shown(path), "/handover/~", "{path}");
         }
-        for path in ["/handover", "/handover/", "/health/live", "/api/v4/zones/z/custom_csrs/i/handover/j"] {
+        for path in
+            ["/handover", "/handover/", "/health/live", "/api/v4/zones/z/custom_csrs/i/handover/j", "/api/v4/zones/handover/custom_csrs"]
+        {
             assert_eq!(shown(path), path);
         }
     }
