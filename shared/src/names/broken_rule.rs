@@ -18,6 +18,10 @@ impl SanPolicy {
         let rule = match code {
             ErrorCode::SanNotAscii => "has a character that is not ASCII: write its labels as A-labels (xn--…)".to_owned(),
             ErrorCode::SanReserved => format!("ends in .{}, a top domain that is reserved", last_label(san).to_ascii_lowercase()),
+            // Of an unlisted top domain, only the top domain itself is refused.
+            ErrorCode::SanNotRegistrable if self.unlisted_top_domain(san).is_some() => {
+                "has one label only: send the full host name".to_owned()
+            }
             ErrorCode::SanNotRegistrable => "is a public suffix, under which others register names: add the label before it".to_owned(),
             ErrorCode::SanExampleDomain => {
                 let lower = san.to_ascii_lowercase();
@@ -129,6 +133,8 @@ mod tests {
             ("müller.de", "is not ASCII"),
             ("shop.TEST", "ends in .test"),
             ("co.uk", "is a public suffix"),
+            ("com", "is a public suffix"),
+            ("Intranet", "‘Intranet’ has one label only"),
             ("www.example.org", "is in example.org"),
         ] {
             let hint = hint(san, false);
@@ -145,6 +151,7 @@ mod tests {
             assert!(hint(san, true).contains("this service allows one, as the whole first label"), "{san}");
         }
         assert!(hint("*.co.uk", true).contains("is a public suffix"));
+        assert!(hint("*.intranet", true).contains("‘*.intranet’ has one label only"));
     }
 
     proptest! {
