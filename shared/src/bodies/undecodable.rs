@@ -40,22 +40,25 @@ fn whole(body: &[u8]) -> String {
         Err(error) => {
             let before = String::from_utf8_lossy(&body[..error.valid_up_to()]);
             let (line, start) = (before.matches('\n').count() + 1, before.rfind('\n').map_or(0, |at| at + 1));
-            return format!("Line {line}, column {}: a byte is not UTF-8. Send JSON in UTF-8.", before.len() - start + 1);
+            return format!("Line {line}, column {}: a byte is not UTF-8. Send JSON in UTF-8.", before[start..].chars().count() + 1);
         }
     };
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
-        return broken(&error);
+        return broken(text, &error);
     }
     match Json::parse_text(text) {
-        Err(error) => broken(&error),
+        Err(error) => broken(text, &error),
         Ok(json) => format!("The body is {}: send a JSON object.", kind(&json)),
     }
 }
 
 /// Where JSON breaks, and why.
-fn broken(error: &serde_json::Error) -> String {
+fn broken(json: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     let why = text.split(" at line ").next().unwrap_or_default();
+    // The error counts bytes, and editors count characters.
+    let line = json.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let column = line[..line.ceil_char_boundary(error.column())].chars().count();
     let why = match why {
         _ if why.starts_with("EOF") => "the JSON ends before it is complete".to_owned(),
         _ if why.starts_with("control character") => {
@@ -69,7 +72,7 @@ fn broken(error: &serde_json::Error) -> String {
         "recursion limit exceeded" => "the JSON nests deeper than 127 levels".to_owned(),
         _ => why.strip_prefix("expected ").map_or_else(|| why.to_owned(), |what| format!("{what} is expected")),
     };
-    format!("Line {}, column {}: {}.", error.line(), error.column(), why.trim_end_matches('.'))
+    format!("Line {}, column {column}: {}.", error.line(), why.trim_end_matches('.'))
 }
 
 /// The type that a member must have, and the one that it has.
@@ -140,6 +143,9 @@ mod tests {
             (b"{\"a\":\"x\ny\"}", "Line 1, column 7: a string has a line break or another control character: write it as \\n or \\u…."),
             (b"{\"a\":123.25,\"a\":2}", "Line 1, column 18: the member \"a\" comes twice."),
             (b"{\n\"a\":\"\xff\"}", "Line 2, column 6: a byte is not UTF-8. Send JSON in UTF-8."),
+            ("{\"ü\":\"§\",}".as_bytes(), "Line 1, column 10: the name of a member is expected, in double quotes."),
+            ("{é".as_bytes(), "Line 1, column 2: the name of a member is expected, in double quotes."),
+            (b"{\n\"\xc3\xbc\":\"\xff\"}", "Line 2, column 6: a byte is not UTF-8. Send JSON in UTF-8."),
             (b"[]", "The body is an array: send a JSON object."),
             (b"\"x\"", "The body is a string: send a JSON object."),
             (b"null", "The body is null: send a JSON object."),
