@@ -822,6 +822,16 @@ def chain_wildcard_over_an_excluded_name(w):
     return _constrained(w, excluded=[_dns("secret.acme-widgets.com")], sans=["*.acme-widgets.com"])
 
 
+def chain_wildcard_beside_an_excluded_name(w):
+    """It stands for names with one label more, and this one has two."""
+    return _constrained(w, excluded=[_dns("a.secret.acme-widgets.com")], sans=["*.acme-widgets.com"])
+
+
+def chain_wildcard_over_a_permitted_name(w):
+    """It stands for other names too, which are not permitted."""
+    return _constrained(w, permitted=[_dns("www.acme-widgets.com")], sans=["*.acme-widgets.com"])
+
+
 def chain_addresses_permitted(w):
     network = tlv(0x87, bytes([192, 0, 2, 0, 255, 255, 255, 0]))
     return _constrained(w, permitted=[network], sans=[*w.sans, tlv(0x87, bytes([192, 0, 2, 7]))])

@@ -60,6 +60,14 @@ impl Name<'_> {
             _ => None,
         }
     }
+
+    /// Whether it, or a name that it stands for, lies in a subtree of its kind, or `None` if it cannot be compared.
+    fn meets(&self, base: &GeneralName<'_>) -> Option<bool> {
+        match (self, base) {
+            (Self::General(GeneralName::DNSName(name)), GeneralName::DNSName(base)) if is_covered(base, name) => Some(true),
+            _ => self.is_under(base),
+        }
+    }
 }
 
 fn kind(name: &GeneralName<'_>) -> Kind {
@@ -85,26 +93,26 @@ fn kind(name: &GeneralName<'_>) -> Kind {
 
 /// A name of `certificate` that `constraints` do not allow, with the reason.
 #[must_use]
-pub fn violation(constraints: &NameConstraints<'_>, certificate: &Parsed<'_>) -> Option<String> {
+pub fn violation<'a>(constraints: &'a NameConstraints<'a>, certificate: &Parsed<'_>) -> Option<String> {
     let alternative = certificate.certificate.subject_alternative_name().ok().flatten();
     let alternative = alternative.iter().flat_map(|extension| &extension.value.general_names).map(Name::General);
     let subject = (!certificate.subject.is_empty()).then_some(Name::Subject(certificate));
     let mail = text::strings(&certificate.certificate.subject, OID_PKCS9_EMAIL_ADDRESS).map(Name::Mail);
     alternative.chain(subject).chain(mail).find_map(|name| {
         let said = |why: &str| Some(format!("{}, {why}", name.text()));
-        let of_its_kind = |trees: &'_ Option<Vec<GeneralSubtree<'_>>>| -> Vec<Option<bool>> {
-            let trees = trees.iter().flatten().filter(|tree| kind(&tree.base) == name.kind());
-            trees.map(|tree| name.is_under(&tree.base)).collect()
+        let of_its_kind = |trees: &'a Option<Vec<GeneralSubtree<'a>>>| {
+            trees.iter().flatten().map(|tree| &tree.base).filter(|base| kind(base) == name.kind())
         };
-        if of_its_kind(&constraints.excluded_subtrees).iter().any(|is_under| *is_under != Some(false)) {
+        if of_its_kind(&constraints.excluded_subtrees).any(|base| name.meets(base) != Some(false)) {
             return said("which is excluded");
         }
-        let permitted = of_its_kind(&constraints.permitted_subtrees);
-        if permitted.is_empty() || permitted.contains(&Some(true)) { None } else { said("which is not among the permitted ones") }
+        let mut permitted = of_its_kind(&constraints.permitted_subtrees).peekable();
+        let is_permitted = permitted.peek().is_none() || permitted.any(|base| name.is_under(base) == Some(true));
+        if is_permitted { None } else { said("which is not among the permitted ones") }
     })
 }
 
-/// A DNS name under a domain; one with a leading dot has only names below it. A wildcard stands for the names that it covers.
+/// A DNS name under a domain; one with a leading dot has only names below it. A wildcard is under it if all names that it stands for are.
 fn is_domain_under(name: &str, base: &str) -> bool {
     let (name, base) = (name.to_ascii_lowercase(), base.to_ascii_lowercase());
     if base.is_empty() {
@@ -113,8 +121,14 @@ fn is_domain_under(name: &str, base: &str) -> bool {
     if base.starts_with('.') {
         return name.ends_with(&base);
     }
-    let is_under = |name: &str| name.strip_suffix(&base).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    is_under(&name) || name.strip_prefix("*.").is_some_and(|parent| base.strip_suffix(parent).is_some_and(|label| label.ends_with('.')))
+    name.strip_suffix(&base).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// Whether a wildcard stands for this name, among others: it has one label in place of the asterisk.
+fn is_covered(name: &str, wildcard: &str) -> bool {
+    let (name, wildcard) = (name.to_ascii_lowercase(), wildcard.to_ascii_lowercase());
+    let parents = name.split_once('.').zip(wildcard.strip_prefix("*."));
+    parents.is_some_and(|((label, parent), of_wildcard)| !label.is_empty() && parent == of_wildcard)
 }
 
 /// A host name as constraints of mail addresses and URIs mean it: exactly this one, unless a leading dot says below it.
@@ -161,12 +175,24 @@ mod tests {
             ("www.acme.com", ".acme.com", true),
             ("anything", "", true),
             ("*.acme.com", "acme.com", true),
-            ("*.acme.com", "www.acme.com", true),
-            ("*.acme.com", "a.www.acme.com", true),
+            ("*.acme.com", ".acme.com", true),
+            ("*.acme.com", "www.acme.com", false),
             ("*.acme.com", "other.com", false),
             ("acme.com", "www.acme.com", false),
         ] {
             assert_eq!(is_domain_under(name, base), expected, "{name} under {base}");
+        }
+        for (name, wildcard, expected) in [
+            ("www.acme.com", "*.acme.com", true),
+            ("WWW.acme.com", "*.Acme.com", true),
+            ("a.www.acme.com", "*.acme.com", false),
+            (".www.acme.com", "*.acme.com", false),
+            (".acme.com", "*.acme.com", false),
+            ("acme.com", "*.acme.com", false),
+            ("www.acme.com", "www.acme.com", false),
+            ("", "*.acme.com", false),
+        ] {
+            assert_eq!(is_covered(name, wildcard), expected, "{name} covered by {wildcard}");
         }
         for (address, base, expected) in [
             ("a@acme.com", "acme.com", true),
