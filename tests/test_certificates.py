@@ -150,6 +150,14 @@ def test_an_upload_has_at_most_ten_certificates_where_one_that_repeats_counts_on
         assert codes(certificates.post(certificate=repeated, bundle_method="force", **body).envelope) == [1477]
 
 
+def test_a_ca_certificate_for_the_key_of_a_custom_csr_is_refused_as_one_without_its_id_too(material):
+    issue = material.intermediate.issue_by_openssl
+    for certificate in (issue(material.csr, ca=True), material.intermediate.pem + issue(material.csr, ca=True)):
+        material.refused(1476, {"certificate": certificate})
+    for certificate in (issue(new_csr(), ca=True), material.intermediate.pem, issue(new_csr()), issue(material.csr, ca=True) + issue(new_csr())):
+        material.refused(1472, {"certificate": certificate})
+
+
 def fail(csrd, csr_id: str) -> None:
     with closing(sqlite3.connect(csrd.data_dir / "csrd.db", timeout=15)) as database, database:
         assert database.execute(FAIL.format(csr_id)).rowcount == 1

@@ -52,11 +52,14 @@ impl PemChain {
         self.0.order().iter().map(|index| pem::encode("CERTIFICATE", self.0.different()[*index].der)).collect()
     }
 
-    /// SHA-256 of the SubjectPublicKeyInfo of each certificate that says that it is no CA's, in the encoding that CSRs made here have.
+    /// SHA-256 of the SubjectPublicKeyInfo of each certificate that says that it is no CA's, in the encoding that CSRs made here have. If all say
+    /// that they are a CA's, of each: one of them may have been meant for a leaf.
     #[must_use]
     pub fn leaf_keys(&self) -> Vec<[u8; 32]> {
-        let says_ca = |certificate: &Parsed<'_>| certificate.basic_constraints().is_some_and(|constraints| constraints.ca);
-        self.0.different().iter().filter(|certificate| !says_ca(certificate)).map(|certificate| certificate.key.sha256).collect()
+        let says_ca = |certificate: &&Parsed<'_>| certificate.basic_constraints().is_some_and(|constraints| constraints.ca);
+        let (cas, leaves): (Vec<_>, Vec<_>) = self.0.different().iter().partition(says_ca);
+        let candidates = if leaves.is_empty() { cas } else { leaves };
+        candidates.iter().map(|certificate| certificate.key.sha256).collect()
     }
 
     /// SHA-256 of the first certificate's SubjectPublicKeyInfo, in the encoding that CSRs made here have.
