@@ -1640,6 +1640,10 @@ def form_text_about_a_private_key(w):
     return "The private key is kept elsewhere. BEGIN with the leaf.\n" + w.usual()
 
 
+def form_sentence_with_a_dash_about_a_private_key(w):
+    return "Please note - end users never share their private key.\n" + w.usual()
+
+
 def form_block_in_a_block(w):
     return f"-----BEGIN CERTIFICATE-----\n{pem(w.leaf())}-----END CERTIFICATE-----\n"
 

@@ -137,9 +137,12 @@ pub fn has_private_key(text: &str) -> bool {
     let is_marked = |at: usize| text[..at].trim_end().ends_with(|c: char| !c.is_ascii() || c == '-');
     let lines = ["BEGIN ", "END "].into_iter().flat_map(|word| text.match_indices(word));
     lines.filter(|(at, _)| is_marked(*at)).any(|(at, word)| {
-        let label = text[at + word.len()..].split(|c: char| !(c.is_ascii_alphanumeric() || c == ' ')).next().unwrap_or_default();
+        let rest = &text[at + word.len()..];
+        let (label, after) = rest.split_at(rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == ' ')).unwrap_or(rest.len()));
         let label = label.split_whitespace().collect::<Vec<_>>().join(" ");
-        ["PRIVATE KEY", "PRIVATE KEY BLOCK"].iter().any(|end| label.ends_with(end))
+        // In a sentence, no dash follows.
+        let is_line = after.starts_with(|c: char| !c.is_ascii() || c == '-');
+        is_line && ["PRIVATE KEY", "PRIVATE KEY BLOCK"].iter().any(|end| label.ends_with(end))
     })
 }
 
@@ -228,7 +231,14 @@ mod tests {
         }
         assert!(has_private_key("-----BEGIN PGP PRIVATE KEY BLOCK-----"));
         assert!(has_private_key("–––BEGIN PRIVATE KEY–––"));
-        for text in ["-----BEGIN CERTIFICATE-----", "begin by making a private key", "-----BEGIN PUBLIC KEY----- PRIVATE KEY", ""] {
+        for text in [
+            "-----BEGIN CERTIFICATE-----",
+            "begin by making a private key",
+            "Please note - end users never share their private key.",
+            "3 - begin by making a private key",
+            "-----BEGIN PUBLIC KEY----- PRIVATE KEY",
+            "",
+        ] {
             assert!(!has_private_key(text), "{text}");
         }
     }
