@@ -1553,6 +1553,22 @@ def other_no_name_in_the_extension(w):
     return w.usual(sans=[], more=[extension("2.5.29.17", seq())])
 
 
+def other_empty_name_alone(w):
+    return w.usual(sans=[""])
+
+
+def other_empty_name_beside_others(w):
+    return w.usual(sans=[*w.sans, ""])
+
+
+def other_address_among_dns_names(w):
+    return w.usual(sans=["192.0.2.7"])
+
+
+def other_address_of_no_octet_alone(w):
+    return w.usual(sans=[tlv(0x87)])
+
+
 def other_mail_address_alone(w):
     return w.usual(sans=[tlv(0x81, b"ops@acme-widgets.com")])
 

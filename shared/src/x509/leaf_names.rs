@@ -1,6 +1,6 @@
 //! The names of a leaf, beside those that its CSR asked for.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use x509_parser::{extensions::GeneralName, oid_registry::OID_X509_COMMON_NAME};
 
@@ -46,8 +46,8 @@ impl Names {
     /// 2010.
     #[must_use]
     pub fn nothing_for_browsers(&self) -> Option<Warning> {
-        let is_plausible = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte));
-        (!self.dns.iter().any(is_plausible) && self.addresses.is_empty()).then(|| Warning::at(WarningCode::NoSubjectAltName, POINTER))
+        let has_address = self.addresses.iter().any(|address| address.parse::<IpAddr>().is_ok());
+        (!has_address && !self.dns.iter().any(|name| is_plausible(name))).then(|| Warning::at(WarningCode::NoSubjectAltName, POINTER))
     }
 
     /// 2002: what was added to the CSR's names, and what is missing of them.
@@ -57,7 +57,7 @@ impl Names {
         let wanted = dns_names(sans);
         let wanted: BTreeSet<&String> = wanted.iter().collect();
         let list = |word: &str, names: Vec<&String>| {
-            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let names: Vec<&str> = names.iter().map(|name| if name.is_empty() { "an empty name" } else { name }).collect();
             (!names.is_empty()).then(|| format!("{word} {}", names.join(", ")))
         };
         let parts = [
@@ -66,5 +66,42 @@ impl Names {
         ];
         let reason = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
         (!reason.is_empty()).then(|| warning(WarningCode::CertificateSansDiffer, reason))
+    }
+}
+
+/// Whether a browser would compare a DNS name with the name of a host. An address among DNS names is none: it is compared with addresses.
+fn is_plausible(name: &str) -> bool {
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let labels = name.strip_prefix("*.").unwrap_or(name).trim_end_matches('.');
+    labels.split('.').all(is_label) && !labels.rsplit('.').next().is_some_and(is_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_no_host_is_not_plausible() {
+        for name in
+            ["www.acme-widgets.com", "*.acme-widgets.com", "a_b.acme-widgets.com", "www.acme-widgets.com.", "intranet", "xn--mnchen-3ya.de"]
+        {
+            assert!(is_plausible(name), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "*",
+            "*.",
+            "a..com",
+            "münchen.de",
+            "https://acme-widgets.com/",
+            "www.acme-widgets.com ",
+            "192.0.2.1",
+            "www.*.com",
+            "::1",
+        ] {
+            assert!(!is_plausible(name), "{name}");
+        }
     }
 }
