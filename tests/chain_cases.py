@@ -1438,6 +1438,11 @@ def chain_critical_statements_on_quality(w):
     return w.usual(more=[extension("1.3.6.1.5.5.7.1.3", seq(seq(oid("0.4.0.1862.1.1"))), True)])
 
 
+def chain_unknown_critical_extension_of_a_uuid(w):
+    """A number of 128 bits, which libraries have no integer for (X.667)."""
+    return w.usual(more=[extension("2.25.329800735698586629295641978511506172918", octets(b"x"), True)])
+
+
 def chain_critical_names_and_purposes(w):
     names = extension("2.5.29.17", seq(*(tlv(0x82, n.encode()) for n in w.sans)), True)
     return w.usual(sans=[], eku=extension("2.5.29.37", seq(oid(mint.SERVER_AUTH)), True), more=[names])

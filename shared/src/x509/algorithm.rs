@@ -12,7 +12,7 @@ use x509_parser::{
     x509::AlgorithmIdentifier,
 };
 
-use super::algorithm_name::name;
+use super::{algorithm_name::name, text};
 
 /// id-mgf1 (RFC 4055, 2.2).
 const OID_MGF1: Oid<'static> = oid!(1.2.840.113549.1.1.8);
@@ -135,7 +135,7 @@ impl Pss {
         let mask = parameters.mask_gen_algorithm().map_err(|_| unreadable())?;
         let (hash_oid, salt, trailer) = (parameters.hash_algorithm_oid(), parameters.salt_length(), parameters.trailer_field());
         let words = || {
-            let mask_name = if mask.mgf == OID_MGF1 { "MGF1".to_owned() } else { mask.mgf.to_id_string() };
+            let mask_name = if mask.mgf == OID_MGF1 { "MGF1".to_owned() } else { text::dotted(&mask.mgf) };
             let (hash, mask_hash) = (name(hash_oid), name(&mask.hash));
             let trailer = if trailer == 1 { String::new() } else { format!(" and trailer field {trailer}") };
             format!("RSASSA-PSS with {hash}, {mask_name} with {mask_hash}, a salt of {salt} octets{trailer}")

@@ -4,6 +4,8 @@ use x509_parser::oid_registry::{
     OID_HASH_SHA1, OID_NIST_HASH_SHA256, OID_NIST_HASH_SHA384, OID_NIST_HASH_SHA512, Oid, OidRegistry, asn1_rs::oid,
 };
 
+use super::text;
+
 /// What people call an algorithm or a curve that the parser's table has no name for.
 const NAMES: [(Oid<'static>, &str); 27] = [
     (OID_HASH_SHA1, "SHA-1"),
@@ -42,5 +44,5 @@ pub fn name(oid: &Oid<'_>) -> String {
         return (*name).to_owned();
     }
     let registry = OidRegistry::default().with_crypto();
-    registry.get(oid).map_or_else(|| oid.to_id_string(), |entry| entry.sn().to_owned())
+    registry.get(oid).map_or_else(|| text::dotted(oid), |entry| entry.sn().to_owned())
 }

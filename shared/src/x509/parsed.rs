@@ -211,7 +211,7 @@ fn check_extensions(certificate: &X509Certificate<'_>) -> Result<(), String> {
     for extension in certificate.extensions() {
         let known = KNOWN.iter().find(|(oid, _)| *oid == extension.oid).map(|(_, name)| *name);
         if !seen.insert(&extension.oid) {
-            let name = known.map_or_else(|| extension.oid.to_id_string(), str::to_owned);
+            let name = known.map_or_else(|| text::dotted(&extension.oid), str::to_owned);
             return Err(format!("has an extension twice ({name})"));
         }
         // What others made up need not be ASN.1.

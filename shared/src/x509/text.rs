@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use num_bigint::BigUint;
 use x509_parser::{
     asn1_rs::{Any, Tag},
     extensions::GeneralName,
@@ -86,7 +87,29 @@ fn attribute_type(oid: &Oid<'_>) -> String {
         (&OID_X509_STATE_OR_PROVINCE_NAME, "ST"),
         (&OID_X509_LOCALITY_NAME, "L"),
     ];
-    known.into_iter().find(|(known, _)| *known == oid).map_or_else(|| oid.to_id_string(), |(_, name)| name.to_owned())
+    known.into_iter().find(|(known, _)| *known == oid).map_or_else(|| dotted(oid), |(_, name)| name.to_owned())
+}
+
+/// An object identifier with its numbers and dots. The parser writes one with a number of over 64 bits, such as those that UUIDs make, in hexadecimal.
+#[must_use]
+pub fn dotted(oid: &Oid<'_>) -> String {
+    let mut numbers: Vec<String> = Vec::new();
+    let mut number = BigUint::default();
+    for octet in oid.as_bytes() {
+        number = (number << 7_u32) | BigUint::from(octet & 0x7f);
+        if octet & 0x80 == 0 {
+            let whole = std::mem::take(&mut number);
+            if numbers.is_empty() {
+                // The first two numbers are one (X.690, 8.19.4).
+                let first = (&whole / 40_u8).min(BigUint::from(2_u8));
+                numbers.push(first.to_string());
+                numbers.push((whole - first * 40_u8).to_string());
+            } else {
+                numbers.push(whole.to_string());
+            }
+        }
+    }
+    numbers.join(".")
 }
 
 /// A name for a message, cut to a bound.
@@ -118,8 +141,8 @@ pub fn general_name(general_name: &GeneralName<'_>) -> String {
         GeneralName::URI(text) => format!("URI {}", printable(text)),
         GeneralName::IPAddress(bytes) => ip_address(bytes),
         GeneralName::DirectoryName(directory) => format!("directory name {}", name(directory)),
-        GeneralName::OtherName(oid, _) => format!("other name {}", oid.to_id_string()),
-        GeneralName::RegisteredID(oid) => format!("registered ID {}", oid.to_id_string()),
+        GeneralName::OtherName(oid, _) => format!("other name {}", dotted(oid)),
+        GeneralName::RegisteredID(oid) => format!("registered ID {}", dotted(oid)),
         GeneralName::X400Address(_) => "X.400 address".to_owned(),
         GeneralName::EDIPartyName(_) => "EDI party name".to_owned(),
         GeneralName::Invalid(_, bytes) => printable(&latin_1(bytes)),
@@ -147,6 +170,23 @@ mod tests {
         assert_eq!(read(0x1c, b"\0\0\0M\0\x01\xf5\x11\0\x11\0\0").as_deref(), Some("M🔑\u{fffd}"));
         assert_eq!(read(0x13, b"M\xfcller").as_deref(), Some("Müller"));
         assert_eq!(read(0x03, b"\0\x12"), None);
+    }
+
+    #[test]
+    fn an_object_identifier_of_any_size_has_its_numbers_and_dots() {
+        for (der, expected) in [
+            (b"\x55\x1d\x13".as_slice(), "2.5.29.19"),
+            (b"\x2a\x86\x48", "1.2.840"),
+            (b"\x00\x00", "0.0.0"),
+            (b"\x88\x37\x03", "2.999.3"),
+            (
+                b"\x69\x83\xf0\x9d\xa7\xeb\xcf\xde\xe0\xc7\xa1\xa7\xb2\xc0\x94\x8c\xc8\xf9\xd7\x76",
+                "2.25.329800735698586629295641978511506172918",
+            ),
+            (b"", ""),
+        ] {
+            assert_eq!(dotted(&Oid::new(der.into())), expected);
+        }
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use x509_parser::{
     oid_registry::{Oid, asn1_rs::oid},
 };
 
-use super::{constraints, keys::rsa_numbers, parsed::Parsed};
+use super::{constraints, keys::rsa_numbers, parsed::Parsed, text};
 
 /// Extensions that clients know, as the last number under id-ce (2.5.29).
 const KNOWN_OF_ID_CE: [u64; 15] = [9, 14, 15, 17, 18, 19, 30, 31, 32, 33, 35, 36, 37, 46, 54];
@@ -74,7 +74,7 @@ fn critical(certificate: &Parsed<'_>) -> Option<String> {
     Some(if *unknown == POISON {
         "is a precertificate, which a CA makes for the logs of Certificate Transparency alone".to_owned()
     } else {
-        format!("has a critical extension that clients do not know ({})", unknown.to_id_string())
+        format!("has a critical extension that clients do not know ({})", text::dotted(unknown))
     })
 }
 
