@@ -268,6 +268,19 @@ def test_a_path_to_a_trust_anchor_is_asked_for_where_anchors_are_set(new_csrd, t
     assert codes(certificates.patch(made, certificate=leaf).envelope) == [1479]
 
 
+def test_of_several_trust_anchors_for_one_ca_any_may_end_the_path(new_csrd, tmp_path):
+    root, intermediate = mint.CA("Root that was renewed"), mint.CA("Intermediate below it")
+    for_leaves_alone, without_bound = root.root(path_length=0), root.root(serial=5)
+    for number, anchors in enumerate(([for_leaves_alone, without_bound], [without_bound, for_leaves_alone])):
+        (tmp_path / f"{number}.pem").write_text(mint.pem(*anchors))
+        zone = new_csrd("--trust-anchors", str(tmp_path / f"{number}.pem"), name=f"csrd{number}").start().tenant()
+        csr = active(zone)
+        chain = mint.pem(Workshop(csr["csr"]).leaf(intermediate), root.authority(intermediate))
+        for method in ("ubiquitous", "force"):
+            answer = Certificates(zone).post(custom_csr_id=csr["id"], certificate=chain, bundle_method=method, params={"dry_run": "true"})
+            assert answer.status == 200 and answer.envelope["messages"] == [], answer
+
+
 def test_roots_with_any_serial_and_of_any_version_are_trust_anchors_in_a_file_with_a_byte_order_mark(new_csrd, tmp_path):
     roots = [mint.CA(f"Root with the serial {serial}") for serial in SERIALS]
     ders = [root.root(serial=serial, version=version) for root, serial, version in zip(roots, SERIALS.values(), (3, 3, 1, 3), strict=True)]

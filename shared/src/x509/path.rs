@@ -92,9 +92,9 @@ impl<'a> Certificates<'a> {
         self.verdict(certificate, issuer) == Some(Verdict::Signed)
     }
 
-    /// The trust anchor that issued a certificate.
-    fn anchor_of(&self, index: usize) -> Option<usize> {
-        (self.sent..self.all.len()).find(|anchor| self.issued(*anchor, index))
+    /// The trust anchors that issued a certificate: several if their CA has several certificates.
+    fn anchors_of(&self, index: usize) -> impl Iterator<Item = usize> {
+        (self.sent..self.all.len()).filter(move |anchor| self.issued(*anchor, index))
     }
 
     /// The best of all paths from the leaf: one that leads to a trust anchor rather than none, without faults and expired certificates, and
@@ -127,19 +127,17 @@ impl<'a> Certificates<'a> {
         let signers: Vec<_> =
             found.iter().filter(|(index, verdict)| *verdict == Verdict::Signed && is_new(*index)).map(|(index, _)| *index).collect();
         let before = path.clone();
-        let anchor = self.anchor_of(last);
-        path.anchored = path.anchored.or(anchor.map(|_| path.sent.len()));
+        path.anchored = path.anchored.or_else(|| self.anchors_of(last).next().map(|_| path.sent.len()));
+        let anchors: Vec<usize> = self.anchors_of(last).collect();
         for signer in &signers {
             path.sent.push(*signer);
             self.extend(path, paths);
             path.sent.pop();
         }
-        if anchor.is_some() {
-            paths.push(Path { anchor, end: End::Anchor, ..path.clone() });
-        }
+        paths.extend(anchors.iter().map(|anchor| Path { anchor: Some(*anchor), end: End::Anchor, ..path.clone() }));
         if self.all[last].is_self_issued() {
             paths.push(Path { end: End::Root, ..path.clone() });
-        } else if signers.is_empty() && anchor.is_none() {
+        } else if signers.is_empty() && anchors.is_empty() {
             let small = found.iter().find(|(_, verdict)| *verdict == Verdict::TooSmall);
             paths.push(small.map_or_else(
                 || Path { end: self.dead_end(last, &found), ..path.clone() },
@@ -170,7 +168,7 @@ impl<'a> Certificates<'a> {
 
     /// The path that is exactly what was sent, in its order, as indexes that may repeat: each certificate signed by the next, and nothing else.
     pub fn forced(&self, order: &[usize]) -> Path {
-        let anchored = order.iter().position(|index| self.anchor_of(*index).is_some()).map(|at| at + 1);
+        let anchored = order.iter().position(|index| self.anchors_of(*index).next().is_some()).map(|at| at + 1);
         let path = |end| Path { sent: order.to_vec(), anchor: None, end, anchored };
         let Some((&last, others)) = order.split_last() else { return path(End::Open) };
         let links = others.iter().zip(&order[1..]);
@@ -189,7 +187,11 @@ impl<'a> Certificates<'a> {
         if let Some(what) = self.deviation(order) {
             return path(End::Broken(what));
         }
-        if is_root { path(End::Root) } else { Path { anchor: self.anchor_of(last), ..path(End::Open) } }
+        if is_root {
+            return path(End::Root);
+        }
+        let anchored = self.anchors_of(last).map(|anchor| Path { anchor: Some(anchor), ..path(End::Open) });
+        anchored.min_by_key(|path| usage::fault(&self.whole(path)).is_some()).unwrap_or_else(|| path(End::Open))
     }
 
     /// The first deviation from the path that was asked for.
