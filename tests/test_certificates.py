@@ -268,6 +268,20 @@ def test_a_path_to_a_trust_anchor_is_asked_for_where_anchors_are_set(new_csrd, t
     assert codes(certificates.patch(made, certificate=leaf).envelope) == [1479]
 
 
+def test_a_root_that_was_sent_is_kept_out_of_the_chain_where_it_is_a_trust_anchor_too(new_csrd, tmp_path):
+    root = mint.CA("Root that is sent")
+    sent, of_another_version = root.root(), root.root(serial=5)
+    (tmp_path / "roots.pem").write_text(mint.pem(sent))
+    zone = new_csrd("--trust-anchors", str(tmp_path / "roots.pem")).start().tenant()
+    csr = active(zone)
+    workshop, intermediate = Workshop(csr["csr"]), mint.CA("Intermediate below it")
+    for at_the_end in (sent, of_another_version):
+        for path in ([workshop.leaf(intermediate), root.authority(intermediate)], [workshop.leaf(root)]):
+            answer = Certificates(zone).post(custom_csr_id=csr["id"], certificate=mint.pem(*path, at_the_end))
+            assert answer.status == 201 and answer.envelope["messages"] == [], answer
+            assert answer.result["chain"] == mint.pem(*path)
+
+
 def test_of_several_trust_anchors_for_one_ca_any_may_end_the_path(new_csrd, tmp_path):
     root, intermediate = mint.CA("Root that was renewed"), mint.CA("Intermediate below it")
     for_leaves_alone, without_bound = root.root(path_length=0), root.root(serial=5)

@@ -128,7 +128,8 @@ impl<'a> Certificates<'a> {
             found.iter().filter(|(index, verdict)| *verdict == Verdict::Signed && is_new(*index)).map(|(index, _)| *index).collect();
         let before = path.clone();
         path.anchored = path.anchored.or_else(|| self.anchors_of(last).next().map(|_| path.sent.len()));
-        let anchors: Vec<usize> = self.anchors_of(last).collect();
+        // One for a CA that is on the path adds nothing to it: the root that was sent stays the end.
+        let anchors: Vec<usize> = self.anchors_of(last).filter(|anchor| is_new(*anchor)).collect();
         for signer in &signers {
             path.sent.push(*signer);
             self.extend(path, paths);
