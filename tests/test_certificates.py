@@ -295,6 +295,24 @@ def test_of_several_trust_anchors_for_one_ca_any_may_end_the_path(new_csrd, tmp_
             assert answer.status == 200 and answer.envelope["messages"] == [], answer
 
 
+def test_a_path_that_goes_on_beyond_a_trust_anchor_is_judged_with_the_trust_anchor(new_csrd, tmp_path):
+    root, intermediate, other = mint.CA("Root for leaves alone"), mint.CA("Intermediate below it"), mint.CA("Root that signed it")
+    (tmp_path / "roots.pem").write_text(mint.pem(root.root(path_length=0)))
+    zone = new_csrd("--trust-anchors", str(tmp_path / "roots.pem")).start().tenant()
+    csr = active(zone)
+    workshop = Workshop(csr["csr"])
+    for beyond in (other.authority(root), root.root()):
+        for method in ("ubiquitous", "force"):
+
+            def post(*path, beyond=beyond, method=method):
+                body = {"custom_csr_id": csr["id"], "certificate": mint.pem(*path, beyond), "bundle_method": method}
+                return Certificates(zone).post(**body, params={"dry_run": "true"})
+
+            assert post(workshop.leaf(root)).envelope["messages"] == []
+            (error,) = post(workshop.leaf(intermediate), root.authority(intermediate)).envelope["errors"]
+            assert error["code"] == 1484 and "path length" in error["message"]
+
+
 def test_roots_with_any_serial_and_of_any_version_are_trust_anchors_in_a_file_with_a_byte_order_mark(new_csrd, tmp_path):
     roots = [mint.CA(f"Root with the serial {serial}") for serial in SERIALS]
     ders = [root.root(serial=serial, version=version) for root, serial, version in zip(roots, SERIALS.values(), (3, 3, 1, 3), strict=True)]

@@ -13,7 +13,6 @@ use super::{
     signature::RSA_MIN_BITS,
     text,
     trust_anchors::TrustAnchors,
-    usage,
     warnings::warnings,
 };
 use crate::{
@@ -60,7 +59,7 @@ impl PemChain {
         if let End::Broken(what) = &path.end {
             return Err(issue(ErrorCode::ChainBroken, what));
         }
-        if let Some(what) = usage::fault(&certificates.whole(&path)) {
+        if let Some(what) = certificates.fault(&path) {
             return Err(issue(ErrorCode::NotForServers, what));
         }
         if anchors.is_some() {
@@ -146,7 +145,7 @@ fn check_validity(leaf: &Parsed<'_>, now: Timestamp) -> Result<(), Issue> {
 
 /// 1479.
 fn check_anchored(certificates: &Certificates<'_>, path: &Path, now: Timestamp) -> Result<(), Issue> {
-    let Some(anchored) = path.anchored else {
+    let Some(anchored) = &path.anchored else {
         let whole = certificates.whole(path);
         let Some(last) = whole.last() else { return Ok(()) };
         let reason = if path.end == End::Root && whole.len() > 1 {
@@ -160,7 +159,7 @@ fn check_anchored(certificates: &Certificates<'_>, path: &Path, now: Timestamp) 
         };
         return Err(issue(ErrorCode::NoTrustedPath, reason));
     };
-    certificates.invalid(path, anchored).map_or(Ok(()), |intermediate| {
+    certificates.invalid(path, anchored.among).map_or(Ok(()), |intermediate| {
         let reason = format!("the intermediate {} {}", intermediate.label(), intermediate.invalidity(now));
         Err(issue(ErrorCode::NoTrustedPath, reason))
     })

@@ -39,8 +39,17 @@ pub struct Path {
     pub anchor: Option<usize>,
     /// Where it ends.
     pub end: End,
-    /// How many certificates, counted from the leaf, lead to a trust anchor, or `None` if they do not.
-    pub anchored: Option<usize>,
+    /// How it leads to a trust anchor, or `None` if it does not.
+    pub anchored: Option<Anchored>,
+}
+
+/// How a path leads to a trust anchor, at its end or on its way: what follows is for clients that do not have this anchor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchored {
+    /// How many certificates, counted from the leaf, lead to it.
+    pub among: usize,
+    /// Why no client would accept these certificates with it, if there is no other that they lead to.
+    pub fault: Option<String>,
 }
 
 impl Path {
@@ -92,6 +101,24 @@ impl<'a> Certificates<'a> {
         self.verdict(certificate, issuer) == Some(Verdict::Signed)
     }
 
+    /// Why no client would accept a path.
+    pub fn fault(&self, path: &Path) -> Option<String> {
+        usage::fault(&self.whole(path)).or_else(|| path.anchored.as_ref()?.fault.clone())
+    }
+
+    /// How certificates, the leaf first, lead to a trust anchor.
+    fn anchored(&self, sent: &[usize]) -> Option<Anchored> {
+        let all = (1..=sent.len()).flat_map(|among| self.anchors_of(sent[among - 1]).map(move |anchor| (among, anchor)));
+        let judged = all.map(|(among, anchor)| {
+            let mut path: Vec<_> = sent[..among].iter().map(|index| self.all[*index]).collect();
+            if path.iter().all(|certificate| certificate.der != self.all[anchor].der) {
+                path.push(self.all[anchor]);
+            }
+            Anchored { among, fault: usage::fault(&path) }
+        });
+        judged.min_by_key(|anchored| anchored.fault.is_some())
+    }
+
     /// The trust anchors that issued a certificate: several if their CA has several certificates.
     fn anchors_of(&self, index: usize) -> impl Iterator<Item = usize> {
         (self.sent..self.all.len()).filter(move |anchor| self.issued(*anchor, index))
@@ -104,8 +131,7 @@ impl<'a> Certificates<'a> {
         let mut paths = Vec::new();
         self.extend(&mut Path { sent: vec![self.leaf], anchor: None, end: End::Open, anchored: None }, &mut paths);
         let rank = |path: &Path| {
-            let is_sound =
-                !matches!(path.end, End::Unsupported(_) | End::TooSmall | End::Broken(_)) && usage::fault(&self.whole(path)).is_none();
+            let is_sound = !matches!(path.end, End::Unsupported(_) | End::TooSmall | End::Broken(_)) && self.fault(path).is_none();
             let is_valid = self.invalid(path, path.sent.len()).is_none();
             (path.anchored.is_some(), is_sound, is_valid, path.stored().len(), path.end == End::Root, self.lasts(path))
         };
@@ -127,7 +153,7 @@ impl<'a> Certificates<'a> {
         let signers: Vec<_> =
             found.iter().filter(|(index, verdict)| *verdict == Verdict::Signed && is_new(*index)).map(|(index, _)| *index).collect();
         let before = path.clone();
-        path.anchored = path.anchored.or_else(|| self.anchors_of(last).next().map(|_| path.sent.len()));
+        path.anchored = self.anchored(&path.sent);
         // One for a CA that is on the path adds nothing to it: the root that was sent stays the end.
         let anchors: Vec<usize> = self.anchors_of(last).filter(|anchor| is_new(*anchor)).collect();
         for signer in &signers {
@@ -169,8 +195,8 @@ impl<'a> Certificates<'a> {
 
     /// The path that is exactly what was sent, in its order, as indexes that may repeat: each certificate signed by the next, and nothing else.
     pub fn forced(&self, order: &[usize]) -> Path {
-        let anchored = order.iter().position(|index| self.anchors_of(*index).next().is_some()).map(|at| at + 1);
-        let path = |end| Path { sent: order.to_vec(), anchor: None, end, anchored };
+        let anchored = self.anchored(order);
+        let path = |end| Path { sent: order.to_vec(), anchor: None, end, anchored: anchored.clone() };
         let Some((&last, others)) = order.split_last() else { return path(End::Open) };
         let links = others.iter().zip(&order[1..]);
         let own = |index: &usize| SignatureAlgorithm::of(&self.all[*index].certificate).err().map(|what| (*index, what));
@@ -191,8 +217,8 @@ impl<'a> Certificates<'a> {
         if is_root {
             return path(End::Root);
         }
-        let anchored = self.anchors_of(last).map(|anchor| Path { anchor: Some(anchor), ..path(End::Open) });
-        anchored.min_by_key(|path| usage::fault(&self.whole(path)).is_some()).unwrap_or_else(|| path(End::Open))
+        let to_anchors = self.anchors_of(last).map(|anchor| Path { anchor: Some(anchor), ..path(End::Open) });
+        to_anchors.min_by_key(|path| self.fault(path).is_some()).unwrap_or_else(|| path(End::Open))
     }
 
     /// The first deviation from the path that was asked for.
