@@ -4,6 +4,7 @@ Each function below is a case of chain_cases.json: it takes a Workshop and retur
 with what they are about: the form in which certificates come, the chain and its signatures, or something other."""
 import base64
 import functools
+import itertools
 import json
 import re
 import textwrap
@@ -830,6 +831,15 @@ def chain_wildcard_beside_an_excluded_name(w):
 def chain_wildcard_over_a_permitted_name(w):
     """It stands for other names too, which are not permitted."""
     return _constrained(w, permitted=[_dns("www.acme-widgets.com")], sans=["*.acme-widgets.com"])
+
+
+def chain_many_names_and_many_permitted_ones(w):
+    """Each name is looked for among all that are permitted, on each of sixteen paths."""
+    trees = [_dns(f"{n:04}.com") for n in range(190)] + [_dns("w.de")]
+    constraints = extension("2.5.29.30", seq(tlv(0xA0, *map(seq, trees))), True)
+    levels = [CA(f"Acme Level {n}") for n in range(5)]
+    pairs = [upper.authority(lower, more=[constraints]) for lower, upper in itertools.pairwise(levels) for _ in range(2)]
+    return pem(w.leaf(levels[0], sans=[f"{n}.w.de" for n in range(1100)]), *pairs, levels[-1].root())
 
 
 def chain_addresses_permitted(w):

@@ -21,15 +21,28 @@ enum Kind {
 
 /// A name of a certificate.
 enum Name<'a> {
-    General(&'a GeneralName<'a>),
+    General(Comparable<'a>),
     Subject(&'a Parsed<'a>),
     Mail(String),
+}
+
+/// A name of a certificate or the base of a subtree. A directory name is made comparable once: there may be hundreds of each.
+struct Comparable<'a> {
+    name: &'a GeneralName<'a>,
+    directory: Option<ComparableName>,
+}
+
+impl<'a> Comparable<'a> {
+    fn new(name: &'a GeneralName<'a>) -> Self {
+        let directory = if let GeneralName::DirectoryName(directory) = name { Some(ComparableName::new(directory)) } else { None };
+        Self { name, directory }
+    }
 }
 
 impl Name<'_> {
     fn kind(&self) -> Kind {
         match self {
-            Self::General(name) => kind(name),
+            Self::General(name) => kind(name.name),
             Self::Subject(_) => Kind::Directory,
             Self::Mail(_) => Kind::Mail,
         }
@@ -37,36 +50,39 @@ impl Name<'_> {
 
     fn text(&self) -> String {
         match self {
-            Self::General(name) => text::general_name(name),
+            Self::General(name) => text::general_name(name.name),
             Self::Subject(certificate) => certificate.name(),
             Self::Mail(address) => text::printable(address),
         }
     }
 
     /// Whether it lies in a subtree of its kind, or `None` if it cannot be compared.
-    fn is_under(&self, base: &GeneralName<'_>) -> Option<bool> {
-        match (self, base) {
-            (Self::General(GeneralName::DNSName(name)), GeneralName::DNSName(base)) => Some(is_domain_under(name, base)),
-            (Self::General(GeneralName::RFC822Name(address)), GeneralName::RFC822Name(base)) => Some(is_mail_under(address, base)),
-            (Self::Mail(address), GeneralName::RFC822Name(base)) => Some(is_mail_under(address, base)),
-            (Self::General(GeneralName::URI(uri)), GeneralName::URI(base)) => host(uri).map(|host| is_host_under(host, base)),
-            (Self::General(GeneralName::IPAddress(address)), GeneralName::IPAddress(base)) => Some(is_address_under(address, base)),
-            (Self::General(GeneralName::DirectoryName(name)), GeneralName::DirectoryName(base)) => {
-                Some(ComparableName::new(base).contains(&ComparableName::new(name)))
+    fn is_under(&self, base: &Comparable<'_>) -> Option<bool> {
+        let name = match self {
+            Self::Subject(certificate) => return Some(base.directory.as_ref()?.contains(&certificate.subject)),
+            Self::Mail(address) => {
+                let GeneralName::RFC822Name(base) = base.name else { return None };
+                return Some(is_mail_under(address, base));
             }
-            (Self::Subject(certificate), GeneralName::DirectoryName(base)) => {
-                Some(ComparableName::new(base).contains(&certificate.subject))
-            }
-            _ => None,
+            Self::General(name) => name,
+        };
+        match (name.name, base.name) {
+            (GeneralName::DNSName(name), GeneralName::DNSName(base)) => Some(is_domain_under(name, base)),
+            (GeneralName::RFC822Name(address), GeneralName::RFC822Name(base)) => Some(is_mail_under(address, base)),
+            (GeneralName::URI(uri), GeneralName::URI(base)) => host(uri).map(|host| is_host_under(host, base)),
+            (GeneralName::IPAddress(address), GeneralName::IPAddress(base)) => Some(is_address_under(address, base)),
+            _ => Some(base.directory.as_ref()?.contains(name.directory.as_ref()?)),
         }
     }
 
     /// Whether it, or a name that it stands for, lies in a subtree of its kind, or `None` if it cannot be compared.
-    fn meets(&self, base: &GeneralName<'_>) -> Option<bool> {
-        match (self, base) {
-            (Self::General(GeneralName::DNSName(name)), GeneralName::DNSName(base)) if is_covered(base, name) => Some(true),
-            _ => self.is_under(base),
+    fn meets(&self, base: &Comparable<'_>) -> Option<bool> {
+        if let (Self::General(Comparable { name: GeneralName::DNSName(name), .. }), GeneralName::DNSName(base)) = (self, base.name)
+            && is_covered(base, name)
+        {
+            return Some(true);
         }
+        self.is_under(base)
     }
 }
 
@@ -95,18 +111,21 @@ fn kind(name: &GeneralName<'_>) -> Kind {
 #[must_use]
 pub fn violation<'a>(constraints: &'a NameConstraints<'a>, certificate: &Parsed<'_>) -> Option<String> {
     let alternative = certificate.certificate.subject_alternative_name().ok().flatten();
-    let alternative = alternative.iter().flat_map(|extension| &extension.value.general_names).map(Name::General);
+    let alternative =
+        alternative.iter().flat_map(|extension| &extension.value.general_names).map(|name| Name::General(Comparable::new(name)));
     let subject = (!certificate.subject.is_empty()).then_some(Name::Subject(certificate));
     let mail = text::strings(&certificate.certificate.subject, OID_PKCS9_EMAIL_ADDRESS).map(Name::Mail);
+    let bases =
+        |trees: &'a Option<Vec<GeneralSubtree<'a>>>| trees.iter().flatten().map(|tree| Comparable::new(&tree.base)).collect::<Vec<_>>();
+    let (permitted, excluded) = (bases(&constraints.permitted_subtrees), bases(&constraints.excluded_subtrees));
     alternative.chain(subject).chain(mail).find_map(|name| {
         let said = |why: &str| Some(format!("{}, {why}", name.text()));
-        let of_its_kind = |trees: &'a Option<Vec<GeneralSubtree<'a>>>| {
-            trees.iter().flatten().map(|tree| &tree.base).filter(|base| kind(base) == name.kind())
-        };
-        if of_its_kind(&constraints.excluded_subtrees).any(|base| name.meets(base) != Some(false)) {
+        let kind_of_name = name.kind();
+        let is_of_its_kind = |base: &&Comparable<'_>| kind(base.name) == kind_of_name;
+        if excluded.iter().filter(is_of_its_kind).any(|base| name.meets(base) != Some(false)) {
             return said("which is excluded");
         }
-        let mut permitted = of_its_kind(&constraints.permitted_subtrees).peekable();
+        let mut permitted = permitted.iter().filter(is_of_its_kind).peekable();
         let is_permitted = permitted.peek().is_none() || permitted.any(|base| name.is_under(base) == Some(true));
         if is_permitted { None } else { said("which is not among the permitted ones") }
     })
@@ -114,27 +133,26 @@ pub fn violation<'a>(constraints: &'a NameConstraints<'a>, certificate: &Parsed<
 
 /// A DNS name under a domain; one with a leading dot has only names below it. A wildcard is under it if all names that it stands for are.
 fn is_domain_under(name: &str, base: &str) -> bool {
-    let (name, base) = (name.to_ascii_lowercase(), base.to_ascii_lowercase());
-    if base.is_empty() {
-        return true;
-    }
-    if base.starts_with('.') {
-        return name.ends_with(&base);
-    }
-    name.strip_suffix(&base).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    let is_above = |rest: &[u8]| base.is_empty() || base.starts_with('.') || rest.is_empty() || rest.ends_with(b".");
+    before(name, base).is_some_and(is_above)
+}
+
+/// What stands before the end of a name, or `None` if it has another end, in whatever case. Nothing is allocated: there may be hundreds of
+/// thousands of pairs to compare.
+fn before<'a>(name: &'a str, end: &str) -> Option<&'a [u8]> {
+    let (before, last) = name.as_bytes().split_at(name.len().checked_sub(end.len())?);
+    last.eq_ignore_ascii_case(end.as_bytes()).then_some(before)
 }
 
 /// Whether a wildcard stands for this name, among others: it has one label in place of the asterisk.
 fn is_covered(name: &str, wildcard: &str) -> bool {
-    let (name, wildcard) = (name.to_ascii_lowercase(), wildcard.to_ascii_lowercase());
     let parents = name.split_once('.').zip(wildcard.strip_prefix("*."));
-    parents.is_some_and(|((label, parent), of_wildcard)| !label.is_empty() && parent == of_wildcard)
+    parents.is_some_and(|((label, parent), of_wildcard)| !label.is_empty() && parent.eq_ignore_ascii_case(of_wildcard))
 }
 
 /// A host name as constraints of mail addresses and URIs mean it: exactly this one, unless a leading dot says below it.
 fn is_host_under(host: &str, base: &str) -> bool {
-    let (host, base) = (host.to_ascii_lowercase(), base.to_ascii_lowercase());
-    base.is_empty() || host == base || (base.starts_with('.') && host.ends_with(&base))
+    base.is_empty() || host.eq_ignore_ascii_case(base) || (base.starts_with('.') && before(host, base).is_some())
 }
 
 fn is_mail_under(address: &str, base: &str) -> bool {
