@@ -1675,6 +1675,10 @@ def form_sentence_with_a_dash_about_a_private_key(w):
     return "Please note - end users never share their private key.\n" + w.usual()
 
 
+def form_label_in_lower_case_after_begin_in_upper_case(w):
+    return w.usual().replace("CERTIFICATE", "certificate")
+
+
 def form_block_in_a_block(w):
     return f"-----BEGIN CERTIFICATE-----\n{pem(w.leaf())}-----END CERTIFICATE-----\n"
 

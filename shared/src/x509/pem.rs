@@ -117,8 +117,9 @@ fn why_not_base64(text: &str) -> String {
     )
 }
 
+/// A label in upper case, as each is that RFC 7468 has: some programs write them in lower case.
 fn read_label(text: &str) -> Option<String> {
-    let label = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let label = text.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_uppercase();
     let is_label = !text.contains('\n') && label.len() <= LABEL_MAX_CHARS && label.bytes().all(|b| matches!(b, b' '..=b'~'));
     is_label.then_some(label)
 }
@@ -178,6 +179,7 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\r\nYWJj\r\n\r\nZGVm\r\n\r\n-----END CERTIFICATE-----",
             "-----BEGIN CERTIFICATE-----\rYW Jj\r\tZG\u{a0}Vm\r-----END CERTIFICATE-----\r",
             "-----BEGIN CERTIFICATE-----YWJjZGVm-----END CERTIFICATE-----",
+            "-----BEGIN certificate-----\nYWJjZGVm\n-----END Certificate-----\n",
             "-----BEGIN\u{a0}CERTIFICATE----- YWJj ZGVm -----END\tCERTIFICATE-----",
             "\u{feff}subject=\\x\n\"-----BEGIN CERTIFICATE-----\\r\\nYWJj\\\\nZGVm\\n-----END CERTIFICATE-----\"\nthe end",
             "-----BEGIN CERTIFICATE-----\\\nYWJj\\u005AGVm\\\r\n-----END\\u0020CERTIFICATE-----",
