@@ -313,6 +313,20 @@ def test_a_path_that_goes_on_beyond_a_trust_anchor_is_judged_with_the_trust_anch
             assert error["code"] == 1484 and "path length" in error["message"]
 
 
+def test_a_trust_anchor_whose_key_cannot_be_asked_is_named_with_what_is_wrong_with_it(new_csrd, tmp_path):
+    small, unsupported = mint.CA("Small root", small_rsa_key()), mint.CA("Root on P-224", ec.generate_private_key(ec.SECP224R1()))
+    (tmp_path / "roots.pem").write_text(mint.pem(small.root(), unsupported.root()))
+    zone = new_csrd("--trust-anchors", str(tmp_path / "roots.pem")).start().tenant()
+    csr = active(zone)
+    workshop, intermediate = Workshop(csr["csr"]), mint.CA("Intermediate below it")
+    for root, code, words in ((small, 1478, "the trust anchor O=Acme Trust, CN=Small root has 1024 bits"), (unsupported, 1447, "P-224")):
+        for path in ([workshop.leaf(root)], [workshop.leaf(intermediate), root.authority(intermediate)]):
+            for method in ("ubiquitous", "force"):
+                body = {"custom_csr_id": csr["id"], "certificate": mint.pem(*path), "bundle_method": method}
+                (error,) = Certificates(zone).post(**body).envelope["errors"]
+                assert error["code"] == code and words in error["message"]
+
+
 def test_roots_with_any_serial_and_of_any_version_are_trust_anchors_in_a_file_with_a_byte_order_mark(new_csrd, tmp_path):
     roots = [mint.CA(f"Root with the serial {serial}") for serial in SERIALS]
     ders = [root.root(serial=serial, version=version) for root, serial, version in zip(roots, SERIALS.values(), (3, 3, 1, 3), strict=True)]

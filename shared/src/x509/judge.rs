@@ -54,7 +54,7 @@ impl PemChain {
         let signature = SignatureAlgorithm::of(&leaf.certificate);
         let signature =
             signature.map_err(|what| issue(ErrorCode::SignatureUnsupported, format!("{} is signed with {what}", leaf.label())))?;
-        check_algorithms(sent, &path)?;
+        check_algorithms(&certificates, &path)?;
         check_validity(leaf, now)?;
         if let End::Broken(what) = &path.end {
             return Err(issue(ErrorCode::ChainBroken, what));
@@ -116,14 +116,15 @@ fn leaf(sent: &[Parsed<'_>], expected: &[u8; 32], now: Timestamp) -> Result<usiz
 }
 
 /// 1447 and 1478.
-fn check_algorithms(sent: &[Parsed<'_>], path: &Path) -> Result<(), Issue> {
+fn check_algorithms(certificates: &Certificates<'_>, path: &Path) -> Result<(), Issue> {
     if let End::Unsupported(what) = &path.end {
         return Err(issue(ErrorCode::SignatureUnsupported, what));
     }
-    for certificate in path.sent.iter().map(|index| &sent[*index]) {
+    for (at, certificate) in certificates.whole(path).into_iter().enumerate() {
         let bits = rsa_numbers(certificate.spki()).map(|(modulus, _)| modulus.bits());
         if let Some(bits) = bits.filter(|bits| *bits < RSA_MIN_BITS) {
-            return Err(issue(ErrorCode::RsaKeyTooSmall, format!("that of {} has {bits} bits", certificate.label())));
+            let label = if at < path.sent.len() { certificate.label() } else { format!("the trust anchor {}", certificate.name()) };
+            return Err(issue(ErrorCode::RsaKeyTooSmall, format!("that of {label} has {bits} bits")));
         }
     }
     Ok(())

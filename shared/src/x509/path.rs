@@ -166,12 +166,32 @@ impl<'a> Certificates<'a> {
             paths.push(Path { end: End::Root, ..path.clone() });
         } else if signers.is_empty() && anchors.is_empty() {
             let small = found.iter().find(|(_, verdict)| *verdict == Verdict::TooSmall);
-            paths.push(small.map_or_else(
-                || Path { end: self.dead_end(last, &found), ..path.clone() },
-                |(small, _)| Path { sent: [path.sent.as_slice(), &[*small]].concat(), end: End::TooSmall, ..path.clone() },
-            ));
+            paths.push(match (small, self.dead_end(last, &found)) {
+                (Some((small, _)), _) => Path { sent: [path.sent.as_slice(), &[*small]].concat(), end: End::TooSmall, ..path.clone() },
+                (None, End::Open) => self.open(path.clone()),
+                (None, end) => Path { end, ..path.clone() },
+            });
         }
         *path = before;
+    }
+
+    /// A path whose last issuer was not sent, and is no trust anchor whose key can be asked.
+    fn open(&self, path: Path) -> Path {
+        let unusable = path.sent.last().and_then(|last| {
+            (self.sent..self.all.len()).find_map(|anchor| match self.verdict(*last, anchor)? {
+                Verdict::TooSmall => Some((anchor, End::TooSmall)),
+                Verdict::Unsupported(what) => Some((anchor, End::Unsupported(self.signed_with(*last, &what)))),
+                Verdict::Signed | Verdict::NotSigned => None,
+            })
+        });
+        match unusable {
+            Some((anchor, end)) => Path { anchor: Some(anchor), end, ..path },
+            None => Path { end: End::Open, ..path },
+        }
+    }
+
+    fn signed_with(&self, certificate: usize, what: &str) -> String {
+        format!("{} is signed with {what}", self.all[certificate].label())
     }
 
     /// Why no certificate that was sent is the issuer of this one.
@@ -182,7 +202,7 @@ impl<'a> Certificates<'a> {
             _ => None,
         });
         if let Some(what) = own.or(unsupported) {
-            return End::Unsupported(format!("{} is signed with {what}", self.all[last].label()));
+            return End::Unsupported(self.signed_with(last, &what));
         }
         let namesake = found.iter().find(|(_, verdict)| *verdict == Verdict::NotSigned);
         namesake.map_or(End::Open, |(index, _)| End::Broken(self.not_signed(last, *index)))
@@ -209,7 +229,7 @@ impl<'a> Certificates<'a> {
         let is_root = self.all[last].is_self_issued();
         let own = others.iter().chain((!is_root).then_some(&last)).find_map(own);
         if let Some((index, what)) = own.or_else(foreign) {
-            return path(End::Unsupported(format!("{} is signed with {what}", self.all[index].label())));
+            return path(End::Unsupported(self.signed_with(index, &what)));
         }
         if let Some(what) = self.deviation(order) {
             return path(End::Broken(what));
@@ -218,7 +238,7 @@ impl<'a> Certificates<'a> {
             return path(End::Root);
         }
         let to_anchors = self.anchors_of(last).map(|anchor| Path { anchor: Some(anchor), ..path(End::Open) });
-        to_anchors.min_by_key(|path| self.fault(path).is_some()).unwrap_or_else(|| path(End::Open))
+        to_anchors.min_by_key(|path| self.fault(path).is_some()).unwrap_or_else(|| self.open(path(End::Open)))
     }
 
     /// The first deviation from the path that was asked for.
