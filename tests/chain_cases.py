@@ -1052,8 +1052,8 @@ def form_url_encoded_in_a_form(w):
 
 
 def form_plus_signs_lost_in_a_form(w):
-    """With a serial whose base64 has one."""
-    return w.usual(serial=tlv(2, b"\x7b\xef\xbe\xfb\xef\xbe")).replace("+", " ")
+    """With a serial whose base64 has one. What is left of a block may be base64 all the same: the other block has all of its own."""
+    return pem(w.leaf(serial=tlv(2, b"\x7b\xef\xbe\xfb\xef\xbe"))).replace("+", " ") + pem(w.sub_der)
 
 
 def form_quoted_in_a_mail(w):
