@@ -90,12 +90,16 @@ fn attribute_type(oid: &Oid<'_>) -> String {
     known.into_iter().find(|(known, _)| *known == oid).map_or_else(|| dotted(oid), |(_, name)| name.to_owned())
 }
 
-/// An object identifier with its numbers and dots. The parser writes one with a number of over 64 bits, such as those that UUIDs make, in hexadecimal.
+/// The most octets of an object identifier that are shown: real ones have fewer, and long numbers take long to write.
+const OID_OCTETS_SHOWN: usize = 64;
+
+/// An object identifier with its numbers and dots, cut to a bound. The parser writes one with a number of over 64 bits, such as those that UUIDs make, in hexadecimal.
 #[must_use]
 pub fn dotted(oid: &Oid<'_>) -> String {
     let mut numbers: Vec<String> = Vec::new();
     let mut number = BigUint::default();
-    for octet in oid.as_bytes() {
+    let octets = oid.as_bytes();
+    for octet in octets.iter().take(OID_OCTETS_SHOWN) {
         number = (number << 7_u32) | BigUint::from(octet & 0x7f);
         if octet & 0x80 == 0 {
             let whole = std::mem::take(&mut number);
@@ -108,6 +112,9 @@ pub fn dotted(oid: &Oid<'_>) -> String {
                 numbers.push(whole.to_string());
             }
         }
+    }
+    if octets.len() > OID_OCTETS_SHOWN {
+        numbers.push("…".to_owned());
     }
     numbers.join(".")
 }
@@ -184,6 +191,7 @@ mod tests {
                 "2.25.329800735698586629295641978511506172918",
             ),
             (b"", ""),
+            (&[0x81; 70_000], "…"),
         ] {
             assert_eq!(dotted(&Oid::new(der.into())), expected);
         }
