@@ -9,13 +9,14 @@ use std::{
 
 use sqlx::{
     Sqlite, SqlitePool,
+    pool::PoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use super::{
     Access, Migrate, OpenError, Opened, Queue,
     migrate::{check_compatible, migrate},
-    pool::{API_WAIT, QUEUE_WAIT, pool},
+    pool::{self, API_WAIT, QUEUE_WAIT},
 };
 
 /// Reading connections of one process.
@@ -44,6 +45,12 @@ pub async fn open(path: &Path, access: Access) -> Result<(Opened<Sqlite>, OpenFi
     let read = pool(READERS, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
     let file = OpenFile { _lock: lock, identity: Identity::at(path), path: path.to_owned() };
     Ok((Opened { read, queue: Queue::Sqlite(write.clone()), write, statement_time: STATEMENT_TIME, migrated }, file))
+}
+
+/// Connections to a file need not be renewed as those to a server: each new one reads its pages anew, and the memory that the caches of old
+/// ones leave in pieces adds up.
+fn pool(connections: u32, wait: Duration) -> PoolOptions<Sqlite> {
+    pool::pool(connections, wait).max_lifetime(None)
 }
 
 /// Whether a migration of ours ever ran here.
