@@ -224,8 +224,9 @@ def test_a_strange_header_is_refused_or_answered_once(csrd, number):
         assert len(final) <= 1 and all(response[0] < 500 for response in responses), (line[:60], responses)
         for response in final:
             check_refusal(response) if response[0] >= 400 else check_envelope(*response)
-        made = sum(response[0] == 201 for response in final)
-        assert csrd.zone.total() == before + made
+        made = csrd.zone.total() - before
+        # What got no answer within a moment may have been accepted all the same: one `Prefer` here waits for a key.
+        assert made == sum(response[0] == 201 for response in final) or (made == 1 and method == "POST" and not final), (line[:60], responses)
 
 
 def test_two_authorization_headers_are_none(csrd):
