@@ -105,12 +105,19 @@ def test_the_text_format_of_prometheus_says_the_same_as_openmetrics(busy):
     def samples(parse, text: str):
         return {(s.name, tuple(sorted(s.labels.items()))) for family in parse(text) for s in family.samples}
 
-    plain, open_metrics = scrape(busy, Accept="*/*"), scrape(busy, Accept=f"{OPEN_METRICS};q=0.5,text/plain;q=0.2")
+    def scraped():
+        return scrape(busy, Accept="*/*"), scrape(busy, Accept=f"{OPEN_METRICS};q=0.5,text/plain;q=0.2")
+
+    def says_the_same() -> bool:
+        plain, open_metrics = scraped()
+        return samples(read_prometheus, plain.text) == samples(read_open_metrics, open_metrics.text)
+
+    plain, open_metrics = scraped()
     assert plain.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert open_metrics.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
     assert open_metrics.text.endswith("# EOF\n") and "# EOF" not in plain.text
-    names = samples(read_prometheus, plain.text)
-    assert names == samples(read_open_metrics, open_metrics.text)
+    # Between two scrapes something may happen for the first time.
+    wait_until(says_the_same, "both have the same samples")
     types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", plain.text, re.MULTILINE))
     assert types == {name: kind for name, (kind, _) in documented().items()}
 
