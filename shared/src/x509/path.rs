@@ -106,17 +106,19 @@ impl<'a> Certificates<'a> {
         usage::fault(&self.whole(path)).or_else(|| path.anchored.as_ref()?.fault.clone())
     }
 
-    /// How certificates, the leaf first, lead to a trust anchor.
-    fn anchored(&self, sent: &[usize]) -> Option<Anchored> {
-        let all = (1..=sent.len()).flat_map(|among| self.anchors_of(sent[among - 1]).map(move |anchor| (among, anchor)));
-        let judged = all.map(|(among, anchor)| {
-            let mut path: Vec<_> = sent[..among].iter().map(|index| self.all[*index]).collect();
+    /// How certificates, the leaf first, lead to a trust anchor; `before` is how all but the last of them do.
+    fn anchored(&self, sent: &[usize], before: Option<Anchored>) -> Option<Anchored> {
+        if before.as_ref().is_some_and(|anchored| anchored.fault.is_none()) {
+            return before;
+        }
+        let judged = sent.last().into_iter().flat_map(|last| self.anchors_of(*last)).map(|anchor| {
+            let mut path: Vec<_> = sent.iter().map(|index| self.all[*index]).collect();
             if path.iter().all(|certificate| certificate.der != self.all[anchor].der) {
                 path.push(self.all[anchor]);
             }
-            Anchored { among, fault: usage::fault(&path) }
+            Anchored { among: sent.len(), fault: usage::fault(&path) }
         });
-        judged.min_by_key(|anchored| anchored.fault.is_some())
+        before.into_iter().chain(judged).min_by_key(|anchored| anchored.fault.is_some())
     }
 
     /// The trust anchors that issued a certificate: several if their CA has several certificates.
@@ -153,7 +155,7 @@ impl<'a> Certificates<'a> {
         let signers: Vec<_> =
             found.iter().filter(|(index, verdict)| *verdict == Verdict::Signed && is_new(*index)).map(|(index, _)| *index).collect();
         let before = path.clone();
-        path.anchored = self.anchored(&path.sent);
+        path.anchored = self.anchored(&path.sent, path.anchored.take());
         // One for a CA that is on the path adds nothing to it: the root that was sent stays the end.
         let anchors: Vec<usize> = self.anchors_of(last).filter(|anchor| is_new(*anchor)).collect();
         for signer in &signers {
@@ -215,7 +217,7 @@ impl<'a> Certificates<'a> {
 
     /// The path that is exactly what was sent, in its order, as indexes that may repeat: each certificate signed by the next, and nothing else.
     pub fn forced(&self, order: &[usize]) -> Path {
-        let anchored = self.anchored(order);
+        let anchored = (1..=order.len()).fold(None, |before, among| self.anchored(&order[..among], before));
         let path = |end| Path { sent: order.to_vec(), anchor: None, end, anchored: anchored.clone() };
         let Some((&last, others)) = order.split_last() else { return path(End::Open) };
         let links = others.iter().zip(&order[1..]);
