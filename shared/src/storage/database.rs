@@ -104,10 +104,11 @@ impl<DB: Dialect> SqlStore<DB> {
         let sql = Arc::new(sql);
         let accepting = Accepting { sql: Arc::clone(&sql), signals: Arc::clone(&signals) };
         let completing = Completing { sql: Arc::clone(&sql), signals: Arc::clone(&signals) };
+        tasks.spawn(sql.keep_fresh());
         Self {
             accepting: Batch::new(&accepting, sql.writing_lanes(), &tasks),
             completing: Batch::new(&completing, sql.writing_lanes(), &tasks),
-            reading: Batch::new(&Reading::new(Arc::clone(&sql)), sql.reading_lanes(), &tasks),
+            reading: Batch::new(&Reading { sql: Arc::clone(&sql) }, sql.reading_lanes(), &tasks),
             sql,
             signals,
             tasks,

@@ -14,6 +14,7 @@ use crate::testing::TestDatabase;
 
 const ALL: &[&[(&str, Statement)]] = &[
     engine::STATEMENTS,
+    engine::LENT_STATEMENTS,
     scopes::STATEMENTS,
     jobs::STATEMENTS,
     custom_csrs::STATEMENTS,

@@ -107,7 +107,7 @@ impl<DB: Dialect> Work for Accepting<DB> {
         request.first.scope.clone()
     }
 
-    async fn run(&mut self, requests: &[&Request], waits: bool) -> Result<Vec<Outcome<Acceptance>>, Failure> {
+    async fn run(&self, requests: &[&Request], waits: bool) -> Result<Vec<Outcome<Acceptance>>, Failure> {
         let mut tx = self.sql.begin_write().await.map_err(|error| Failure { error, is_answer: false })?;
         let decisions = match self.sql.accept(&mut tx, requests, waits).await {
             Ok(decisions) => decisions,

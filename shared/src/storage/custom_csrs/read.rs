@@ -8,7 +8,7 @@ use crate::{
     ids::{CustomCertificateId, CustomCsrId, Scope, SetId},
     storage::{
         Dialect, StoreError,
-        engine::{Failure, Kept, Outcome, Reader, Sql, Work, given, given_rows, statements, values},
+        engine::{Failure, Outcome, Reader, Sql, Work, given, given_rows, statements, values},
     },
 };
 
@@ -96,19 +96,12 @@ impl<DB: Dialect> Reader<'_, DB> {
 
 /// Reads custom CSRs by ID and scope.
 pub(in crate::storage) struct Reading<DB: Dialect> {
-    sql: Arc<Sql<DB>>,
-    kept: Kept<DB>,
-}
-
-impl<DB: Dialect> Reading<DB> {
-    pub fn new(sql: Arc<Sql<DB>>) -> Self {
-        Self { sql, kept: Kept::new() }
-    }
+    pub sql: Arc<Sql<DB>>,
 }
 
 impl<DB: Dialect> Clone for Reading<DB> {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.sql))
+        Self { sql: Arc::clone(&self.sql) }
     }
 }
 
@@ -128,12 +121,11 @@ impl<DB: Dialect> Work for Reading<DB> {
         request.clone()
     }
 
-    async fn run(&mut self, requests: &[&Self::Request], _: bool) -> Result<Vec<Outcome<Self::Response>>, Failure> {
+    async fn run(&self, requests: &[&Self::Request], _: bool) -> Result<Vec<Outcome<Self::Response>>, Failure> {
         // A read that the database refuses says nothing of the one row that cannot be read: all are told.
         let failed = |error| Failure { error, is_answer: false };
         let wanted: Vec<_> = requests.iter().map(|(id, scope)| Wanted { id: id.to_string(), scope: scope.to_string() }).collect();
-        let rows =
-            self.sql.rows_kept(&mut self.kept, FIND_CUSTOM_CSRS, values![given_rows(&wanted).map_err(failed)?]).await.map_err(failed)?;
+        let rows = self.sql.rows(FIND_CUSTOM_CSRS, values![given_rows(&wanted).map_err(failed)?]).await.map_err(failed)?;
         let mut found = HashMap::new();
         for row in &rows {
             let row = Reader::<DB>(row);

@@ -4,15 +4,18 @@
 //! the pool for as long as TCP hopes. So a connection whose last statement got no answer is closed here, and everything that is done to
 //! give one back has a time.
 
-use std::time::Duration;
-
 use sqlx::pool::PoolConnection;
 
-use super::{Dialect, Failure, sql::ROLLBACK};
+use super::{
+    Dialect, Failure,
+    kept::{Place, RETURN_TIME, give_back},
+    statement::statements,
+};
 use crate::storage::StoreError;
 
-/// How long giving a connection back may take.
-const RETURN_TIME: Duration = Duration::from_secs(2);
+statements! {
+    ROLLBACK = "ROLLBACK";
+}
 
 /// What is known of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,14 +31,16 @@ enum State {
 /// A connection out of a pool.
 pub struct Lent<DB: Dialect> {
     connection: Option<PoolConnection<DB>>,
+    place: Option<Place<DB>>,
     state: State,
     /// What the state is once the statement under way is answered.
     then: State,
 }
 
 impl<DB: Dialect> Lent<DB> {
-    pub const fn new(connection: PoolConnection<DB>) -> Self {
-        Self { connection: Some(connection), state: State::Idle, then: State::Idle }
+    /// A connection, and where to keep it afterwards if not in its pool.
+    pub const fn new(connection: PoolConnection<DB>, place: Option<Place<DB>>) -> Self {
+        Self { connection: Some(connection), place, state: State::Idle, then: State::Idle }
     }
 
     /// For a statement. Until [`Self::answered`] says that it ended, the connection counts as lost.
@@ -64,19 +69,33 @@ impl<DB: Dialect> Lent<DB> {
 impl<DB: Dialect> Drop for Lent<DB> {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        let state = self.state;
+        let (place, state) = (self.place.take(), self.state);
         match (state, tokio::runtime::Handle::try_current()) {
             (State::Unknown, _) | (_, Err(_)) => drop(connection.detach()),
-            (State::Idle | State::InTransaction, Ok(runtime)) => {
-                runtime.spawn(tokio::time::timeout(RETURN_TIME, async move {
-                    if state == State::InTransaction && DB::simple(&mut connection, ROLLBACK).await.is_err() {
+            (State::Idle, Ok(runtime)) => {
+                if let Some(connection) = kept_or_left(connection, place) {
+                    runtime.spawn(give_back(connection));
+                }
+            }
+            (State::InTransaction, Ok(runtime)) => {
+                runtime.spawn(async move {
+                    let rolled_back = tokio::time::timeout(RETURN_TIME, DB::simple(&mut connection, ROLLBACK)).await;
+                    if !matches!(rolled_back, Ok(Ok(()))) {
                         // The database may have ended the transaction by itself, as SQLite does on a full disk.
                         drop(connection.detach());
-                        return;
+                    } else if let Some(connection) = kept_or_left(connection, place) {
+                        give_back(connection).await;
                     }
-                    connection.return_to_pool().await;
-                }));
+                });
             }
         }
+    }
+}
+
+/// Keeps a connection in its place, if it has one there.
+fn kept_or_left<DB: Dialect>(connection: PoolConnection<DB>, place: Option<Place<DB>>) -> Option<PoolConnection<DB>> {
+    match place {
+        Some(place) => place.keep(connection),
+        None => Some(connection),
     }
 }

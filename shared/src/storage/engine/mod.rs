@@ -1,7 +1,9 @@
 //! Runs SQL on either database: connections, transactions, statements, values, rows and batches. It knows no word of the domain.
 
 mod batch;
+mod connections;
 mod dialect;
+mod kept;
 mod lent;
 mod migrate;
 mod open;
@@ -14,16 +16,14 @@ mod statement;
 mod tasks;
 mod value;
 
-#[cfg(test)]
-pub(super) use self::sql::STATEMENTS;
 pub(super) use self::{
     batch::{Batch, Failure, Outcome, Work},
     lent::Lent,
     migrate::database_words,
     open::Opened,
-    postgres::{open as open_postgres, pool_without_durable_commits},
+    postgres::{connect_without_durable_commits, open as open_postgres, pool_without_durable_commits},
     row::{Reader, corrupt},
-    sql::{Kept, Sql},
+    sql::Sql,
     sqlite::{OpenFile, open as open_sqlite},
     statement::{Statement, given, given_ids, given_rows, hex, statement, statements},
     tasks::Tasks,
@@ -34,3 +34,5 @@ pub use self::{
     open::{Access, CopyError, Location, Migrate, OpenError, Queue},
     pool::PoolUse,
 };
+#[cfg(test)]
+pub(super) use self::{lent::STATEMENTS as LENT_STATEMENTS, sql::STATEMENTS};

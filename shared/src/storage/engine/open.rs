@@ -116,7 +116,7 @@ impl Queue {
     pub fn pool(&self) -> Option<PoolUse> {
         match self {
             Self::Sqlite(_) => None,
-            Self::Postgres(pool) => Some(PoolUse::of("queue", pool)),
+            Self::Postgres(pool) => Some(PoolUse::of("queue", pool, 0)),
         }
     }
 

@@ -57,10 +57,10 @@ pub struct PoolUse {
 }
 
 impl PoolUse {
-    /// Of this pool, now.
-    pub(in crate::storage) fn of<DB: sqlx::Database>(name: &'static str, pool: &Pool<DB>) -> Self {
+    /// Of this pool, now, of whose connections so many wait for work beside it.
+    pub(in crate::storage) fn of<DB: sqlx::Database>(name: &'static str, pool: &Pool<DB>, beside: usize) -> Self {
         // One that leaves between the two numbers is no reason to count below nothing.
-        let (all, idle) = (u64::from(pool.size()), pool.num_idle() as u64);
+        let (all, idle) = (u64::from(pool.size()), (pool.num_idle() + beside) as u64);
         Self { pool: name, idle, busy: all.saturating_sub(idle) }
     }
 }

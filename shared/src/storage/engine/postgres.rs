@@ -65,6 +65,13 @@ pub fn pool_without_durable_commits(connections: u32, options: &PgConnectOptions
     limited(pool(connections, QUEUE_WAIT), QUEUE_LIMITS).connect_lazy_with(options.clone())
 }
 
+/// One connection likewise.
+pub async fn connect_without_durable_commits(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    set(&mut connection, QUEUE_LIMITS).await?;
+    Ok(connection)
+}
+
 /// Under one lock, so that of several processes that start at once one migrates and the others find it done. How many migrations ran.
 async fn prepare(options: &PgConnectOptions, when: Migrate) -> Result<usize, OpenError> {
     // Not of the pool: that would only say that it timed out, and may have no more than one connection.

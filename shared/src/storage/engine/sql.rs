@@ -2,12 +2,10 @@
 
 use std::{future::Future, time::Duration};
 
-use sqlx::Pool;
-use tokio::time::Instant;
-
 use super::{
     Dialect, Lent, Opened, Reader, Statement, Value,
-    pool::{FRESH, PoolUse, TURN_WAIT},
+    connections::Connections,
+    pool::{PoolUse, TURN_WAIT},
     statement::statements,
 };
 use crate::storage::StoreError;
@@ -19,7 +17,6 @@ statements! {
     BEGIN_READ { sqlite: "BEGIN", postgres: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     };
     COMMIT = "COMMIT";
-    pub(super) ROLLBACK = "ROLLBACK";
     /// Empties the write-ahead log into the database.
     CHECKPOINT { sqlite: "PRAGMA wal_checkpoint(TRUNCATE)",
     };
@@ -28,26 +25,24 @@ statements! {
 /// The connections to one database.
 pub struct Sql<DB: Dialect> {
     /// For reads.
-    read: Pool<DB>,
+    read: Connections<DB>,
     /// For writes. On SQLite one connection, so that writers queue here, in order, instead of polling for the file's lock.
-    write: Pool<DB>,
+    write: Connections<DB>,
     statement_time: Duration,
-}
-
-/// A connection that one task reads on again and again: a pool asks each one that comes back whether it lives, which takes as long as a read.
-pub struct Kept<DB: Dialect>(Option<(Lent<DB>, Instant)>);
-
-impl<DB: Dialect> Kept<DB> {
-    /// None yet.
-    pub const fn new() -> Self {
-        Self(None)
-    }
 }
 
 impl<DB: Dialect> Sql<DB> {
     /// On the connections of a database that was opened.
     pub fn new(opened: &Opened<DB>) -> Self {
-        Self { read: opened.read.clone(), write: opened.write.clone(), statement_time: opened.statement_time }
+        let read = Connections::of(opened.read.clone());
+        // On SQLite, the workers of the job queue write on the same connection.
+        let write = if DB::WRITES_APART { Connections::of_shared(opened.write.clone()) } else { read.clone() };
+        Self { read, write, statement_time: opened.statement_time }
+    }
+
+    /// Looks after connections that nobody used for a while, for as long as this is used.
+    pub fn keep_fresh(&self) -> impl Future<Output = ()> + Send + use<DB> {
+        self.read.keep_fresh()
     }
 
     /// How many tasks may read at once, again and again: connections are left for all others.
@@ -62,11 +57,7 @@ impl<DB: Dialect> Sql<DB> {
 
     /// How many connections each pool has.
     pub fn pools(&self) -> Vec<PoolUse> {
-        if DB::WRITES_APART {
-            vec![PoolUse::of("read", &self.read), PoolUse::of("write", &self.write)]
-        } else {
-            vec![PoolUse::of("store", &self.write)]
-        }
+        if DB::WRITES_APART { vec![self.read.in_use("read"), self.write.in_use("write")] } else { vec![self.write.in_use("store")] }
     }
 
     /// Begins a transaction that will write.
@@ -79,8 +70,8 @@ impl<DB: Dialect> Sql<DB> {
         self.begin(&self.read, BEGIN_READ).await
     }
 
-    async fn begin(&self, pool: &Pool<DB>, statement: Statement) -> Result<Lent<DB>, StoreError> {
-        let mut tx = lent(pool).await?;
+    async fn begin(&self, connections: &Connections<DB>, statement: Statement) -> Result<Lent<DB>, StoreError> {
+        let mut tx = lent(connections).await?;
         let begun = self.in_time(DB::simple(tx.for_statement()?, statement)).await;
         checked(&mut tx, begun)?;
         tx.in_transaction(true);
@@ -90,19 +81,6 @@ impl<DB: Dialect> Sql<DB> {
     /// Reads rows by one statement.
     pub async fn rows(&self, statement: Statement, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
         self.fetch(&mut lent(&self.read).await?, statement, values).await
-    }
-
-    /// The same on the connection that the caller keeps, if it was used a moment ago; after an error on another one.
-    pub async fn rows_kept(&self, kept: &mut Kept<DB>, statement: Statement, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
-        let mut connection = match kept.0.take().filter(|(_, used)| used.elapsed() < FRESH) {
-            Some((connection, _)) => connection,
-            None => lent(&self.read).await?,
-        };
-        let rows = self.fetch(&mut connection, statement, values).await?;
-        if self.read.options().get_max_connections() > 1 {
-            kept.0 = Some((connection, Instant::now()));
-        }
-        Ok(rows)
     }
 
     /// Runs one writing statement, which is a transaction of its own: one trip to the database; the number of rows that it changed.
@@ -150,8 +128,8 @@ impl<DB: Dialect> Sql<DB> {
         // On SQLite the last: connections that close at the same time may each take the other for the last one, and leave the log.
         if DB::words(CHECKPOINT).is_some() {
             self.read.close().await;
-            if let Ok(mut connection) = self.write.acquire().await
-                && let Err(error) = DB::simple(&mut connection, CHECKPOINT).await
+            if let Ok(mut connection) = lent(&self.write).await
+                && let Err(error) = self.execute(&mut connection, CHECKPOINT, Vec::new()).await
             {
                 tracing::warn!(%error, "the write-ahead log was not emptied");
             }
@@ -165,14 +143,14 @@ impl<DB: Dialect> Sql<DB> {
     }
 }
 
-fn lanes<DB: Dialect>(pool: &Pool<DB>) -> usize {
-    (pool.options().get_max_connections() / 2).clamp(1, 2) as usize
+fn lanes<DB: Dialect>(connections: &Connections<DB>) -> usize {
+    (connections.most() / 2).clamp(1, 2) as usize
 }
 
-/// A connection of this pool, within the time of a turn. On SQLite the job queue's workers wait for the same one, and may do so for longer.
-async fn lent<DB: Dialect>(pool: &Pool<DB>) -> Result<Lent<DB>, StoreError> {
-    let acquired = tokio::time::timeout(TURN_WAIT, pool.acquire()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-    acquired.map(Lent::new).map_err(|error| store_error::<DB>(&error))
+/// A connection, within the time of a turn. On SQLite the job queue's workers wait for the same one, and may do so for longer.
+async fn lent<DB: Dialect>(connections: &Connections<DB>) -> Result<Lent<DB>, StoreError> {
+    let lent = tokio::time::timeout(TURN_WAIT, connections.lend()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    lent.map_err(|error| store_error::<DB>(&error))
 }
 
 /// What a statement came to. A connection that broke, or that did not answer, is not used again.

@@ -109,7 +109,7 @@ impl<DB: Dialect> Work for Completing<DB> {
         request.id
     }
 
-    async fn run(&mut self, requests: &[&Completion], waits: bool) -> Result<Vec<Outcome<CompletionOutcome>>, Failure> {
+    async fn run(&self, requests: &[&Completion], waits: bool) -> Result<Vec<Outcome<CompletionOutcome>>, Failure> {
         let completions = match self.complete(requests, waits).await {
             // The database may have refused the key, or to look into the key pool. With several requests, each is tried by itself first.
             Err(failure) if failure.is_answer && requests.len() == 1 => match self.sql.find_in_use(requests).await {

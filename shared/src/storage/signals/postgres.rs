@@ -3,14 +3,17 @@
 use std::{collections::HashSet, convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use sqlx::{
-    PgPool,
+    PgConnection,
     postgres::{PgConnectOptions, PgListener},
 };
 use tokio::{sync::mpsc, time::Instant};
 use ulid::Ulid;
 
 use super::{Signal, Signals};
-use crate::{ids::CustomCsrId, storage::engine::pool_without_durable_commits};
+use crate::{
+    ids::CustomCsrId,
+    storage::engine::{connect_without_durable_commits, pool_without_durable_commits},
+};
 
 /// The channel. Payloads: `@` and who sends it, `+` for a new job, IDs for changes, separated by commas.
 const CHANNEL: &str = "csrd";
@@ -25,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(15);
 /// How long the server may take to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// Likewise on a connection that was used before, which may have died without a word.
+const USED_TIME: Duration = Duration::from_secs(1);
 
 /// Connections of their own, and who this process is.
 #[derive(Clone)]
@@ -39,14 +44,9 @@ impl Notifications {
         Self { options, sender: format!("@{}", Ulid::generate()) }
     }
 
-    /// One connection. A pool that has one which died in silence is of no use any more, so each has its own.
-    fn pool(&self) -> PgPool {
-        pool_without_durable_commits(1, &self.options)
-    }
-
     /// Tells the other processes. What is signalled while one notification is under way goes into the next.
     pub async fn send(self, mut signals: mpsc::Receiver<Signal>) {
-        let mut pool = self.pool();
+        let mut connection = None;
         while let Some(first) = signals.recv().await {
             let (mut enqueued, mut changed) = (false, HashSet::new());
             let mut next = Some(first);
@@ -61,17 +61,24 @@ impl Notifications {
             }
             let words = [self.sender.clone()].into_iter().chain(enqueued.then(|| "+".to_owned()));
             let payload = words.chain(changed.iter().map(ToString::to_string)).collect::<Vec<_>>().join(",");
-            let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(&pool);
             // Ticks find what was not told.
-            match tokio::time::timeout(ANSWER_TIME, notify).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "others were not notified"),
-                Err(_) => {
-                    tracing::debug!("others were not notified: no answer in time");
-                    pool = self.pool();
-                }
+            if let Err(error) = in_time(self.notify(&mut connection, &payload)).await {
+                tracing::debug!(%error, "others were not notified");
             }
         }
+    }
+
+    /// Notifies on a connection that is kept for the next time. If it broke meanwhile, a fresh one takes its place.
+    async fn notify(&self, connection: &mut Option<PgConnection>, payload: &str) -> sqlx::Result<()> {
+        if let Some(used) = connection.take()
+            && let Ok(Ok(used)) = tokio::time::timeout(USED_TIME, notified(used, payload)).await
+        {
+            *connection = Some(used);
+            return Ok(());
+        }
+        let fresh = connect_without_durable_commits(&self.options).await?;
+        *connection = Some(notified(fresh, payload).await?);
+        Ok(())
     }
 
     /// Listens to the other processes for as long as this one lives.
@@ -92,7 +99,7 @@ impl Notifications {
     }
 
     async fn listen(&self, signals: &Signals) -> sqlx::Result<Infallible> {
-        let pool = self.pool();
+        let pool = pool_without_durable_commits(1, &self.options);
         let mut listener = in_time(PgListener::connect_with(&pool)).await?;
         in_time(listener.listen(CHANNEL)).await?;
         // While nobody listened, something may have come.
@@ -121,6 +128,12 @@ impl Notifications {
             }
         }
     }
+}
+
+/// Notifies, and returns the connection if it lives.
+async fn notified(mut connection: PgConnection, payload: &str) -> sqlx::Result<PgConnection> {
+    sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(&mut connection).await?;
+    Ok(connection)
 }
 
 async fn in_time<T>(asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {

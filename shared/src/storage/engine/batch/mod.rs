@@ -39,7 +39,7 @@ pub struct Failure {
 }
 
 /// Does what is asked for.
-pub trait Work: Clone + Send + 'static {
+pub trait Work: Clone + Send + Sync + 'static {
     /// What callers ask for.
     type Request: Send + Sync + 'static;
     /// What they get.
@@ -54,11 +54,7 @@ pub trait Work: Clone + Send + 'static {
     fn key(request: &Self::Request) -> Self::Key;
 
     /// Does a batch; one outcome for each request, in their order. It waits for locks only if it is asked to.
-    fn run(
-        &mut self,
-        requests: &[&Self::Request],
-        waits: bool,
-    ) -> impl Future<Output = Result<Vec<Outcome<Self::Response>>, Failure>> + Send;
+    fn run(&self, requests: &[&Self::Request], waits: bool) -> impl Future<Output = Result<Vec<Outcome<Self::Response>>, Failure>> + Send;
 }
 
 /// Where callers ask.
@@ -88,7 +84,7 @@ impl<W: Work> Batch<W> {
 }
 
 /// Does one batch after the other.
-async fn lane<W: Work>(queue: Arc<Queue<W>>, takes: Takes, mut work: W, slow: Arc<Semaphore>, alarm: Alarm) {
+async fn lane<W: Work>(queue: Arc<Queue<W>>, takes: Takes, work: W, slow: Arc<Semaphore>, alarm: Alarm) {
     let mut settling = JoinSet::new();
     loop {
         let arrived = queue.arrived(takes).notified();
@@ -98,17 +94,17 @@ async fn lane<W: Work>(queue: Arc<Queue<W>>, takes: Takes, mut work: W, slow: Ar
             arrived.await;
             continue;
         };
-        let groups = match attempt(&mut work, group, false).await {
+        let groups = match attempt(&work, group, false).await {
             Left::Nothing => Vec::new(),
             Left::Locked(left) => by_key::<W>(left),
             Left::Failed(left) => vec![(keys.clone(), left)],
         };
         queue.release(keys.into_iter().filter(|key| !groups.iter().any(|(held, _)| held.contains(key))).collect());
         for (keys, group) in groups {
-            let (queue, mut work, slow, alarm) = (Arc::clone(&queue), work.clone(), Arc::clone(&slow), alarm.clone());
+            let (queue, work, slow, alarm) = (Arc::clone(&queue), work.clone(), Arc::clone(&slow), alarm.clone());
             settling.spawn(async move {
                 let _alarm = alarm;
-                settle(&slow, &mut work, group).await;
+                settle(&slow, &work, group).await;
                 queue.release(keys);
             });
         }
@@ -126,7 +122,7 @@ fn by_key<W: Work>(entries: Vec<Entry<W>>) -> Vec<Group<W>> {
 }
 
 /// Does requests that wait for a lock, or of which one may err: half of them at a time, down to one.
-async fn settle<W: Work>(slow: &Semaphore, work: &mut W, group: Vec<Entry<W>>) {
+async fn settle<W: Work>(slow: &Semaphore, work: &W, group: Vec<Entry<W>>) {
     let Ok(_place) = slow.acquire().await else { return };
     let mut parts = vec![group];
     while let Some(mut part) = parts.pop() {
@@ -155,7 +151,7 @@ enum Left<W: Work> {
 }
 
 /// Does a batch and answers it, but for what has to be done in another way.
-async fn attempt<W: Work>(work: &mut W, group: Vec<Entry<W>>, waits: bool) -> Left<W> {
+async fn attempt<W: Work>(work: &W, group: Vec<Entry<W>>, waits: bool) -> Left<W> {
     if group.is_empty() {
         return Left::Nothing;
     }

@@ -54,7 +54,7 @@ impl Work for Fake {
         request.0
     }
 
-    async fn run(&mut self, requests: &[&Asked], waits: bool) -> Result<Vec<Outcome<u32>>, Failure> {
+    async fn run(&self, requests: &[&Asked], waits: bool) -> Result<Vec<Outcome<u32>>, Failure> {
         let opened = self.0.opened.notified();
         self.0.arrived.notify_one();
         if self.0.closed.load(Ordering::SeqCst) {
