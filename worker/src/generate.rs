@@ -33,6 +33,14 @@ const fn batch(key_type: KeyType) -> u32 {
     }
 }
 
+/// Whether a fresh key takes tens of milliseconds or more.
+const fn is_slow(key_type: KeyType) -> bool {
+    match key_type {
+        KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => true,
+        KeyType::P256v1 | KeyType::P384 | KeyType::Ed25519 | KeyType::MlDsa44 => false,
+    }
+}
+
 /// When a generation is given up.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -40,7 +48,7 @@ pub struct Limits {
     pub retry_delays: Vec<Duration>,
     /// After so many starts without a result, the row is assumed to kill the process, and fails.
     pub starts: u32,
-    /// The longest that one generation may take.
+    /// The longest that one generation may take, without the time in which it waits for a processor.
     pub generation_time: Duration,
     /// How long store calls are repeated while the database is unavailable. Then the row is left to the sweep.
     pub database_patience: Duration,
@@ -95,8 +103,10 @@ pub struct Generator {
     pub store: Arc<dyn Store>,
     /// Makes keys and CSRs.
     pub maker: Arc<Maker>,
-    /// Runs `maker`.
-    pub threads: Arc<KeyThreads>,
+    /// Run `maker` where it takes long.
+    pub slow_threads: Arc<KeyThreads>,
+    /// Run it where it does not, and go before the others.
+    pub quick_threads: Arc<KeyThreads>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// RSA keys made ahead, or `None` if this process uses none.
@@ -223,7 +233,7 @@ impl Generator {
         };
         let (of, leased, maker) = (custom_csr.clone(), key.clone(), Arc::clone(&self.maker));
         let timed = move || metrics::timed_generation(of.request.key_type, KeySource::Pool, || maker.make_with(&of, &leased));
-        let made = self.on_a_key_thread(timed).await;
+        let made = on_a_thread_of(&self.quick_threads, timed).await;
         let made = match made {
             Ok(made) => made,
             Err(error) => {
@@ -267,9 +277,9 @@ impl Generator {
 
     /// Makes a fresh key and its CSR.
     async fn attempt(&self, custom_csr: CustomCsr) -> Result<GeneratedCsr, AttemptError> {
-        let maker = Arc::clone(&self.maker);
-        let timed = move || metrics::timed_generation(custom_csr.request.key_type, KeySource::Fresh, || maker.make(&custom_csr));
-        self.on_a_key_thread(timed).await
+        let (maker, key_type) = (Arc::clone(&self.maker), custom_csr.request.key_type);
+        let timed = move || metrics::timed_generation(key_type, KeySource::Fresh, || maker.make(&custom_csr));
+        on_a_thread_of(if is_slow(key_type) { &self.slow_threads } else { &self.quick_threads }, timed).await
     }
 
     /// Counts what was made: the custom CSR is active with it, or it was in vain.
@@ -281,14 +291,6 @@ impl Generator {
         } else {
             metrics::generation_ended(key_type, GenerationOutcome::Discarded);
         }
-    }
-
-    /// Everything that takes processor time runs on a key thread. No connection is held meanwhile.
-    async fn on_a_key_thread<F>(&self, make: F) -> Result<GeneratedCsr, AttemptError>
-    where
-        F: FnOnce() -> Result<GeneratedCsr, MakeError> + Send + 'static,
-    {
-        Ok(self.threads.run(make).await??)
     }
 
     async fn count_attempt(&self, id: CustomCsrId, key_type: KeyType, attempts: u32, error: &AttemptError) -> Result<(), StoreError> {
@@ -331,6 +333,14 @@ impl Generator {
     }
 }
 
+/// Everything that takes processor time runs on a key thread. No connection is held meanwhile.
+async fn on_a_thread_of<F>(threads: &KeyThreads, make: F) -> Result<GeneratedCsr, AttemptError>
+where
+    F: FnOnce() -> Result<GeneratedCsr, MakeError> + Send + 'static,
+{
+    Ok(threads.run(make).await??)
+}
+
 #[cfg(test)]
 mod tests {
     use shared::{
@@ -347,7 +357,7 @@ mod tests {
 
     /// Runs the job of one row on these threads. Returns the error that keeps it pending, if any.
     async fn trouble_of_a_row_that_stays_pending(threads: KeyThreads) -> Option<String> {
-        let test = TestDatabase::new().await;
+        let (test, threads) = (TestDatabase::new().await, Arc::new(threads));
         let store = Arc::clone(&test.database.store);
         let sealer = Arc::new(Sealer::new(MasterKey::generate().unwrap(), Vec::new()));
         store.register_master_key(&sealer.current_id(), now()).await.unwrap();
@@ -362,7 +372,8 @@ mod tests {
                 blocked_keys: BlockedKeys::default(),
                 failed_checks: Arc::default(),
             }),
-            threads: Arc::new(threads),
+            slow_threads: Arc::clone(&threads),
+            quick_threads: threads,
             clock: Arc::new(SystemClock),
             key_pool: None,
             troubles: Troubles::default(),

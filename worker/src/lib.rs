@@ -68,7 +68,7 @@ const INCIDENTS_AT_ONCE: usize = 4;
 
 /// What the workers of one process need.
 pub struct WorkerConfig {
-    /// The number of key threads, at least one.
+    /// The number of key threads, at least one: for slow keys, and as many for quick ones.
     pub threads: usize,
     /// Seals private keys.
     pub sealer: Arc<Sealer>,
@@ -171,12 +171,14 @@ impl Workers {
             tasks.spawn(refill(Arc::clone(&pool), thread, running.clone(), stopped.clone()));
             key_pool = Some(pool);
         }
-        let threads = Arc::new(KeyThreads::start(config.threads, config.limits.generation_time, Priority::Lowest)?);
-        key_threads.push(Arc::clone(&threads));
+        let of = |priority| KeyThreads::start(config.threads, config.limits.generation_time, priority).map(Arc::new);
+        let (slow_threads, quick_threads) = (of(Priority::Idle)?, of(Priority::Lowest)?);
+        key_threads.extend([Arc::clone(&slow_threads), Arc::clone(&quick_threads)]);
         let generator = Arc::new(Generator {
             store: Arc::clone(&database.store),
             maker,
-            threads,
+            slow_threads,
+            quick_threads,
             clock: Arc::clone(&config.clock),
             key_pool,
             troubles: Troubles::default(),

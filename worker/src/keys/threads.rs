@@ -1,17 +1,21 @@
 //! The threads that make keys: a tokio runtime of their own, whose threads have a low priority.
 
 use std::{
+    fs,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
     thread,
     time::Duration,
 };
+
+use rustix::thread::{Pid, gettid};
 
 use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::{Semaphore, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 
 /// An idle thread ends after this time: the next key pays for a new one, which is little beside a minute.
@@ -21,13 +25,16 @@ const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// next task. Once so many hang, further tasks find no thread and time out too: the library is broken, and more threads would only take memory.
 const HUNG_THREADS_MAX: usize = 512;
 
+/// How often a task that takes long is looked at, until its time is over.
+const LOOKS: u32 = 60;
+
 /// Why a task on a key thread has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ThreadError {
     /// The task panicked.
     #[error("panicked")]
     Panicked,
-    /// The task did not end in time. It keeps its thread until it ends, but not its place.
+    /// The task did not end in time, although it had a processor. It keeps its thread until it ends, but not its place.
     #[error("did not end in time")]
     TimedOut,
     /// The task did not run: the operating system gives no thread.
@@ -41,9 +48,9 @@ pub enum ThreadError {
 /// How much processor time a thread gets while other threads want it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// Little: the API goes first.
+    /// Little, for tasks that are short: it may go on for some milliseconds before another thread gets its processor.
     Lowest,
-    /// Almost none (`SCHED_IDLE`): threads of the lowest priority go first too.
+    /// Almost none (`SCHED_IDLE`), for long tasks: whatever wakes gets its processor at once, threads of the lowest priority too.
     Idle,
 }
 
@@ -67,6 +74,7 @@ pub struct KeyThreads {
     runtime: Mutex<Option<Runtime>>,
     /// Bounds the tasks that run at once. Only [`KeyThreads::run`] acquires its permits.
     free: Semaphore,
+    /// How long a task may take. The time in which its thread waits for a processor does not count.
     time_limit: Duration,
 }
 
@@ -104,15 +112,28 @@ impl KeyThreads {
     /// [`ThreadError`] if the task panicked, took too long, or did not run.
     pub async fn run<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> Result<T, ThreadError> {
         let _place = self.free.acquire().await.map_err(|_| ThreadError::Ended)?;
-        let mut running = self.spawn(task)?;
-        match tokio::time::timeout(self.time_limit, &mut running).await {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) if error.is_panic() => Err(ThreadError::Panicked),
-            Ok(Err(_)) => Err(ThreadError::Ended),
-            Err(_) => {
-                // Without effect on a task that runs; one that still waits for a thread must not run for nobody.
-                running.abort();
-                Err(ThreadError::TimedOut)
+        let thread = Arc::new(OnceLock::new());
+        let at_work = Arc::clone(&thread);
+        let mut running = self.spawn(move || {
+            let _ = at_work.set(gettid());
+            task()
+        })?;
+        let began = Instant::now();
+        let mut waited_before = None;
+        loop {
+            match tokio::time::timeout(self.time_limit / LOOKS, &mut running).await {
+                Ok(Ok(result)) => return Ok(result),
+                Ok(Err(error)) if error.is_panic() => return Err(ThreadError::Panicked),
+                Ok(Err(_)) => return Err(ThreadError::Ended),
+                Err(_) => {
+                    let waited = thread.get().and_then(|thread| waited_for_a_processor(*thread)).unwrap_or_default();
+                    let waited = waited.saturating_sub(*waited_before.get_or_insert(waited));
+                    if began.elapsed().saturating_sub(waited) >= self.time_limit {
+                        // Without effect on a task that runs; one that still waits for a thread must not run for nobody.
+                        running.abort();
+                        return Err(ThreadError::TimedOut);
+                    }
+                }
             }
         }
     }
@@ -153,6 +174,12 @@ impl KeyThreads {
     }
 }
 
+/// How long a thread of this process was ready to run and had no processor, if the operating system tells (`proc_pid_schedstat(5)`).
+fn waited_for_a_processor(thread: Pid) -> Option<Duration> {
+    let figures = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+    figures.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+}
+
 /// Leaves the threads to themselves: dropping a runtime waits for its threads, which tokio forbids in an async context.
 impl Drop for KeyThreads {
     fn drop(&mut self) {
@@ -164,8 +191,17 @@ impl Drop for KeyThreads {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, collections::HashSet, sync::Arc, thread::ThreadId};
+    use std::{
+        cell::RefCell,
+        collections::HashSet,
+        sync::atomic::{AtomicBool, Ordering},
+        thread::ThreadId,
+    };
 
+    use rustix::{
+        thread::{CpuSet, sched_setaffinity},
+        time::{ClockId, clock_gettime},
+    };
     use thread_priority::thread_schedule_policy;
     use tokio::task::JoinSet;
 
@@ -194,6 +230,37 @@ mod tests {
         assert_eq!(threads.run(|| 1).await, Ok(1));
         release.send(()).unwrap();
         assert_eq!(threads.run(|| 2).await, Ok(2));
+    }
+
+    /// Runs on one processor alone, beside whatever else does.
+    fn on_one_processor() {
+        let mut one = CpuSet::new();
+        one.set(0);
+        sched_setaffinity(None, &one).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_task_that_waits_for_the_processor_is_not_given_up() {
+        let time_limit = Duration::from_secs(1);
+        let threads = KeyThreads::start(1, time_limit, Priority::Lowest).unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let is_done = Arc::clone(&done);
+        let busy = thread::spawn(move || {
+            on_one_processor();
+            while !is_done.load(Ordering::Relaxed) {}
+        });
+        let began = Instant::now();
+        let task = move || {
+            on_one_processor();
+            let of_this_thread = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+            let enough = of_this_thread() + Duration::from_millis(50);
+            while of_this_thread() < enough {}
+            began.elapsed()
+        };
+        let took = threads.run(task).await;
+        done.store(true, Ordering::Relaxed);
+        busy.join().unwrap();
+        assert!(took.unwrap() > 2 * time_limit, "it had to wait for {took:?}");
     }
 
     #[tokio::test]
