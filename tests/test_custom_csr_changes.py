@@ -69,6 +69,14 @@ def test_members_that_never_change_are_warned_of(tenant):
     assert {name: answer.result[name] for name in ignored} == {name: made[name] for name in ignored}
 
 
+def test_a_custom_csr_that_is_sent_back_as_it_was_read_has_no_member_that_is_unknown(tenant):
+    made = active(tenant)
+    for answer in (patch(tenant, made["id"], **made), rekey(tenant, made["id"], json=made)):
+        assert answer.status in (200, 201), answer.envelope
+        sent = {f"/{name}" for name, value in made.items() if value is not None} - {"/name", "/description", "/key_type"}
+        assert {code for code, _ in warnings(answer)} == {2005} and sent <= {pointer for _, pointer in warnings(answer)}
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [

@@ -144,6 +144,6 @@ impl Parameter for ExpiresBefore {
     }
 
     fn must() -> String {
-        "be a time as in RFC 3339".to_owned()
+        "be a time as in RFC 3339, such as 2027-01-31T12:00:00Z; a + in it is written %2B".to_owned()
     }
 }

@@ -1,6 +1,6 @@
 //! Validates the bodies of a create and a rekey: reports every fault, each with its place.
 
-use super::{json::Json, unknown};
+use super::{json::Json, unchanging::never_changes, unknown};
 use crate::{
     codes::{ErrorCode, WarningCode},
     custom_csr::{CustomCsrRequest, KeyType, KeyTypes, Subject},
@@ -215,11 +215,6 @@ impl Validator {
 /// The text field of this name.
 pub(super) fn text_field(name: &str) -> Option<usize> {
     TEXT_FIELDS.iter().position(|field| field.name == name)
-}
-
-/// Whether this member of a custom CSR never changes.
-pub(super) fn never_changes(name: &str) -> bool {
-    matches!(name, "sans" | "key_type" | "key_types") || text_field(name).is_some_and(|field| !matches!(field, NAME | DESCRIPTION))
 }
 
 pub(super) fn take_text(index: usize, value: Json, draft: &mut Draft) {

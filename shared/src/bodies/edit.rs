@@ -1,8 +1,9 @@
 //! The request body that changes a custom CSR's name and description, and nothing else.
 
 use super::{
-    create::{DESCRIPTION, Draft, NAME, never_changes, take_text, text_field},
+    create::{DESCRIPTION, Draft, NAME, take_text, text_field},
     json::Json,
+    unchanging::never_changes,
     unknown,
 };
 use crate::{
@@ -71,7 +72,7 @@ mod tests {
             Edit::parse(br#"{"nmae":"x","name":"a","country":"US","sans":[],"key_type":5,"id":1,"x":null,"state":null}"#).unwrap();
         assert_eq!(edit.name, Some(Some("a".into())));
         let warnings: Vec<_> = warnings.iter().map(|warning| (warning.code.number(), warning.pointer.as_str())).collect();
-        assert_eq!(warnings, [(2005, "/country"), (2005, "/sans"), (2005, "/key_type"), (2012, "/nmae"), (2012, "/id")]);
+        assert_eq!(warnings, [(2005, "/country"), (2005, "/sans"), (2005, "/key_type"), (2005, "/id"), (2012, "/nmae")]);
     }
 
     #[test]

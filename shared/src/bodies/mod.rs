@@ -6,6 +6,7 @@ pub mod handover;
 pub mod json;
 mod key_types;
 pub mod renewal;
+mod unchanging;
 pub mod undecodable;
 mod unknown;
 pub mod upload;
