@@ -1,7 +1,5 @@
 //! `csrctl create`, `get`, `list`, `delete`, `restore`, `rename` and `rekey`.
 
-use std::time::Duration;
-
 use clap::Args;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -164,14 +162,6 @@ pub struct RekeyArgs {
     id: String,
     #[command(flatten)]
     made: MadeArgs,
-}
-
-/// Reads a time such as `30s`.
-pub fn time(text: &str) -> Result<Duration, String> {
-    // What no clock counts up to is a slip.
-    const MAX: Duration = Duration::from_hours(365 * 24);
-    let parsed = humantime::parse_duration(text).map_err(|error| format!("{error}; write a time such as 30s, 5m or 1h"))?;
-    if parsed <= MAX { Ok(parsed) } else { Err("this is over a year".to_owned()) }
 }
 
 impl SubjectArgs {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::{custom_csrs::time, id};
+use super::{id, time::time};
 use crate::{
     client::{Client, Request},
     failure::Failure,

@@ -9,6 +9,7 @@ pub mod renewal;
 pub mod sets;
 pub mod shell;
 mod show;
+mod time;
 pub mod watch;
 pub mod webhooks;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::{all, custom_csrs::time};
+use super::{all, time::time};
 use crate::{
     client::Client,
     failure::Failure,

@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{all, custom_csrs::time, id, list_all, text};
+use super::{all, id, list_all, text, time::time};
 use crate::{
     client::{Client, Request},
     failure::{Class, Failure},

@@ -2,16 +2,16 @@
 //!
 //! Quota, bounds and idempotency of a scope are decided in memory while its row is locked: no other transaction adds to what is counted.
 
-use std::{iter::once, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Acceptance, IDEMPOTENCY_KEY_LIFE, IDEMPOTENCY_KEYS_MAX, NewCustomCsr,
+    accept_request::AcceptRequest,
     ledger::{Ledger, Record},
     rows::{KeyRow, QuotaRow, claim, jobs_and_rows, scope_rows},
 };
 use crate::{
-    audit::{Action, Actor, NewEntry},
-    clock::Timestamp,
+    audit::{Action, NewEntry},
     custom_csr::CustomCsr,
     ids::{CustomCsrId, Scope},
     storage::{
@@ -67,24 +67,6 @@ statements! {
     TAKE_QUOTA(scope TEXT, accepted BIGINT) = "UPDATE scopes SET used = used + given.accepted FROM ", " WHERE scopes.scope = given.scope";
 }
 
-/// A custom CSR to accept, or all that are accepted with it; for whom, and when.
-pub(in crate::storage) struct Request {
-    pub first: NewCustomCsr,
-    /// Of the same scope, with the same key and bound.
-    pub others: Vec<NewCustomCsr>,
-    pub actor: Actor,
-    pub now: Timestamp,
-    /// Names the span of the request, if it has one.
-    pub traceparent: Option<String>,
-}
-
-impl Request {
-    /// What is accepted, or not, together.
-    pub fn all(&self) -> impl Iterator<Item = &NewCustomCsr> {
-        once(&self.first).chain(&self.others)
-    }
-}
-
 /// Accepts custom CSRs.
 pub(in crate::storage) struct Accepting<DB: Dialect> {
     pub sql: Arc<Sql<DB>>,
@@ -98,16 +80,16 @@ impl<DB: Dialect> Clone for Accepting<DB> {
 }
 
 impl<DB: Dialect> Work for Accepting<DB> {
-    type Request = Request;
+    type Request = AcceptRequest;
     type Response = Acceptance;
     type Key = Scope;
     const TOGETHER: bool = true;
 
-    fn key(request: &Request) -> Scope {
+    fn key(request: &AcceptRequest) -> Scope {
         request.first.scope.clone()
     }
 
-    async fn run(&self, requests: &[&Request], waits: bool) -> Result<Vec<Outcome<Acceptance>>, Failure> {
+    async fn run(&self, requests: &[&AcceptRequest], waits: bool) -> Result<Vec<Outcome<Acceptance>>, Failure> {
         let mut tx = self.sql.begin_write().await.map_err(|error| Failure { error, is_answer: false })?;
         let decisions = match self.sql.accept(&mut tx, requests, waits).await {
             Ok(decisions) => decisions,
@@ -127,7 +109,7 @@ impl<DB: Dialect> Sql<DB> {
     pub(in crate::storage) async fn accept(
         &self,
         tx: &mut Lent<DB>,
-        requests: &[&Request],
+        requests: &[&AcceptRequest],
         waits: bool,
     ) -> Result<Vec<Option<Acceptance>>, StoreError> {
         let mut ledger = Ledger::default();
@@ -150,7 +132,11 @@ impl<DB: Dialect> Sql<DB> {
 
     /// Accepts custom CSRs that take the places of others in the quota: neither it nor the bounds of their scopes are asked for or changed. What
     /// became of each: accepted, or not granted.
-    pub(in crate::storage) async fn accept_in_place(&self, tx: &mut Lent<DB>, requests: &[Request]) -> Result<Vec<Acceptance>, StoreError> {
+    pub(in crate::storage) async fn accept_in_place(
+        &self,
+        tx: &mut Lent<DB>,
+        requests: &[AcceptRequest],
+    ) -> Result<Vec<Acceptance>, StoreError> {
         let (mut ledger, requests) = (Ledger::default(), requests.iter().collect::<Vec<_>>());
         self.lock_scopes(tx, &requests, true, &mut ledger).await?;
         let decisions: Vec<_> = requests.iter().map(|request| ledger.decide_in_place(request)).collect();
@@ -165,7 +151,13 @@ impl<DB: Dialect> Sql<DB> {
         Ok(decisions)
     }
 
-    async fn lock_scopes(&self, tx: &mut Lent<DB>, requests: &[&Request], waits: bool, ledger: &mut Ledger) -> Result<(), StoreError> {
+    async fn lock_scopes(
+        &self,
+        tx: &mut Lent<DB>,
+        requests: &[&AcceptRequest],
+        waits: bool,
+        ledger: &mut Ledger,
+    ) -> Result<(), StoreError> {
         let wanted = scope_rows(requests.iter().copied());
         let names = given_rows(&wanted)?;
         let statement = if waits { LOCK_SCOPES } else { LOCK_FREE_SCOPES };
@@ -186,12 +178,12 @@ impl<DB: Dialect> Sql<DB> {
     }
 
     /// The idempotency records that the requests of a batch may meet, and how many others their scopes have.
-    async fn find_records(&self, tx: &mut Lent<DB>, requests: &[&Request], ledger: &mut Ledger) -> Result<(), StoreError> {
+    async fn find_records(&self, tx: &mut Lent<DB>, requests: &[&AcceptRequest], ledger: &mut Ledger) -> Result<(), StoreError> {
         let keyed: Vec<_> = requests.iter().copied().filter(|request| request.first.idempotency_key.is_some()).collect();
         let Some(now) = keyed.iter().map(|request| request.now).min() else { return Ok(()) };
         let keys: Vec<_> = keyed
             .iter()
-            .filter_map(|Request { first, .. }| {
+            .filter_map(|AcceptRequest { first, .. }| {
                 let key = first.idempotency_key.as_ref()?;
                 Some(KeyRow { scope: first.scope.to_string(), key_sha256: hex(&key.key_sha256) })
             })
@@ -215,7 +207,7 @@ impl<DB: Dialect> Sql<DB> {
     }
 
     /// The pending custom CSRs of those scopes that may have too many.
-    async fn count_pending(&self, tx: &mut Lent<DB>, requests: &[&Request], ledger: &mut Ledger) -> Result<(), StoreError> {
+    async fn count_pending(&self, tx: &mut Lent<DB>, requests: &[&AcceptRequest], ledger: &mut Ledger) -> Result<(), StoreError> {
         let many = |new: &NewCustomCsr| {
             let all: usize = requests.iter().filter(|other| other.first.scope == new.scope).map(|request| request.all().count()).sum();
             ledger.grants.get(&new.scope).is_some_and(|grant| grant.used as usize + all > new.max_pending as usize)
@@ -229,7 +221,7 @@ impl<DB: Dialect> Sql<DB> {
         Ok(())
     }
 
-    async fn write_accepted(&self, tx: &mut Lent<DB>, accepted: &[(&CustomCsr, &Request)]) -> Result<(), StoreError> {
+    async fn write_accepted(&self, tx: &mut Lent<DB>, accepted: &[(&CustomCsr, &AcceptRequest)]) -> Result<(), StoreError> {
         let (jobs, rows) = jobs_and_rows(accepted)?;
         self.execute(tx, INSERT_CUSTOM_CSRS, values![given_rows(&rows)?]).await?;
         self.push(tx, &jobs, std::time::Duration::ZERO).await?;
@@ -245,7 +237,7 @@ impl<DB: Dialect> Sql<DB> {
         }
         let entries: Vec<_> = accepted
             .iter()
-            .map(|(csr, Request { actor, now, .. })| {
+            .map(|(csr, AcceptRequest { actor, now, .. })| {
                 let action = if csr.replaces.is_some() { Action::Rekey } else { Action::Create };
                 (NewEntry::custom_csr(action, csr.id, &csr.scope), actor, *now)
             })

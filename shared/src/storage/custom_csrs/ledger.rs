@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Acceptance, IDEMPOTENCY_KEYS_MAX, NewCustomCsr, accept::Request};
+use super::{Acceptance, IDEMPOTENCY_KEYS_MAX, NewCustomCsr, accept_request::AcceptRequest};
 use crate::{
     clock::Timestamp,
     custom_csr::{CustomCsr, Status},
@@ -40,7 +40,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// What becomes of a request, or `None` if others have its scope. What is accepted counts for those that come after it.
-    pub fn decide(&mut self, request: &Request) -> Option<Acceptance> {
+    pub fn decide(&mut self, request: &AcceptRequest) -> Option<Acceptance> {
         let (new, count) = (&request.first, 1 + u32::try_from(request.others.len()).unwrap_or(u32::MAX - 1));
         let key = new.idempotency_key.as_ref();
         if let Some(key) = key
@@ -81,7 +81,7 @@ impl Ledger {
     }
 
     /// What becomes of a request that takes the place of another custom CSR in the quota.
-    pub fn decide_in_place(&self, request: &Request) -> Acceptance {
+    pub fn decide_in_place(&self, request: &AcceptRequest) -> Acceptance {
         match self.grants.get(&request.first.scope).filter(|grant| grant.granted) {
             Some(grant) => Acceptance::Accepted(accepted(request, grant)),
             None => Acceptance::NotGranted,
@@ -89,7 +89,7 @@ impl Ledger {
     }
 }
 
-fn accepted(request: &Request, grant: &ScopeGrant) -> Vec<CustomCsr> {
+fn accepted(request: &AcceptRequest, grant: &ScopeGrant) -> Vec<CustomCsr> {
     request.all().map(|new| pending(new, grant, request.now)).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Custom CSRs: accepted, read, listed, edited and deleted.
 
 mod accept;
+mod accept_request;
 mod hidden;
 mod ledger;
 mod list;
@@ -11,14 +12,15 @@ use std::{iter::once, time::Duration};
 
 use async_trait::async_trait;
 
+pub(super) use self::{
+    accept::Accepting,
+    accept_request::AcceptRequest,
+    read::{Reading, columns, columns_with_certificates, is_pending},
+};
 #[cfg(test)]
 pub(super) use self::{
     accept::STATEMENTS as ACCEPT_STATEMENTS, hidden::STATEMENTS as HIDDEN_STATEMENTS, list::STATEMENTS as LIST_STATEMENTS,
     read::STATEMENTS as READ_STATEMENTS,
-};
-pub(super) use self::{
-    accept::{Accepting, Request as AcceptRequest},
-    read::{Reading, columns, columns_with_certificates, is_pending},
 };
 pub use self::{
     hidden::{Hidden, HiddenCsrs, Restoration},
@@ -213,7 +215,7 @@ impl<DB: Dialect> CustomCsrs for SqlStore<DB> {
 impl<DB: Dialect> SqlStore<DB> {
     async fn accept(&self, first: &NewCustomCsr, others: &[NewCustomCsr], actor: &Actor, now: Timestamp) -> Result<Acceptance, StoreError> {
         let traceparent = trace::traceparent();
-        let request = accept::Request { first: first.clone(), others: others.to_vec(), actor: actor.clone(), now, traceparent };
+        let request = AcceptRequest { first: first.clone(), others: others.to_vec(), actor: actor.clone(), now, traceparent };
         match self.accepting.ask(request).await {
             // The commit's answer was lost: what is there now decides, seen by another connection.
             Err(StoreError::Ambiguous(lost)) => match self.found(first, others).await {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{accept::Request, list::search_text};
+use super::{accept_request::AcceptRequest, list::search_text};
 use crate::{
     custom_csr::{CustomCsr, KeyType},
     storage::{
@@ -91,7 +91,7 @@ impl<'a> CsrRow<'a> {
 }
 
 /// The idempotency record of what was accepted with a key.
-pub(super) fn claim(request: &Request) -> Option<ClaimRow> {
+pub(super) fn claim(request: &AcceptRequest) -> Option<ClaimRow> {
     let (new, key) = (&request.first, request.first.idempotency_key.as_ref()?);
     let all: Vec<_> = request.all().map(|new| new.id.to_string()).collect();
     Some(ClaimRow {
@@ -105,7 +105,7 @@ pub(super) fn claim(request: &Request) -> Option<ClaimRow> {
 }
 
 /// The rows, and the jobs that wake workers for them. Keys that are made in no time share a job: enqueuing one costs more than such a key.
-pub(super) fn jobs_and_rows<'a>(accepted: &[(&'a CustomCsr, &'a Request)]) -> Result<(Vec<NewJob>, Vec<CsrRow<'a>>), StoreError> {
+pub(super) fn jobs_and_rows<'a>(accepted: &[(&'a CustomCsr, &'a AcceptRequest)]) -> Result<(Vec<NewJob>, Vec<CsrRow<'a>>), StoreError> {
     let (mut jobs, mut rows, mut shared) = (Vec::<NewJob>::new(), Vec::new(), HashMap::<KeyType, String>::new());
     for (csr, request) in accepted {
         let key_type = csr.request.key_type;
@@ -126,7 +126,7 @@ pub(super) fn jobs_and_rows<'a>(accepted: &[(&'a CustomCsr, &'a Request)]) -> Re
 }
 
 /// Each scope once, in order.
-pub(super) fn scope_rows<'a>(requests: impl IntoIterator<Item = &'a Request>) -> Vec<ScopeRow> {
+pub(super) fn scope_rows<'a>(requests: impl IntoIterator<Item = &'a AcceptRequest>) -> Vec<ScopeRow> {
     let names: BTreeSet<_> = requests.into_iter().map(|request| request.first.scope.to_string()).collect();
     names.into_iter().map(|scope| ScopeRow { scope }).collect()
 }
