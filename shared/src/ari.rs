@@ -7,7 +7,11 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use url::Url;
 
-use crate::{clock::Timestamp, outbound::URL_MAX_CHARS, printable::hex};
+use crate::{
+    clock::Timestamp,
+    outbound::{URL_MAX_CHARS, is_one_word},
+    printable::hex,
+};
 
 /// The shortest and the longest time until csrd asks the issuer again, whatever the issuer says.
 pub const ASK_AGAIN: (Duration, Duration) = (Duration::from_hours(6), Duration::from_hours(24 * 3));
@@ -97,7 +101,9 @@ impl RenewalInfo {
         let window = times.filter(|(start, end)| start < end).ok_or("has no window that begins before it ends")?;
         // Tenants see it as a link.
         let is_web = |url: &String| {
-            url.chars().count() <= URL_MAX_CHARS && Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "https" | "http"))
+            url.chars().count() <= URL_MAX_CHARS
+                && is_one_word(url)
+                && Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "https" | "http"))
         };
         Ok(Self { window, explanation_url: explanation_url.filter(is_web) })
     }
@@ -177,6 +183,9 @@ mod tests {
         let script =
             br#"{"suggestedWindow":{"start":"2025-01-02T04:00:00Z","end":"2025-01-03T04:00:00Z"},"explanationURL":"javascript:alert(1)"}"#;
         assert_eq!(RenewalInfo::parse(script).unwrap().explanation_url, None);
+        let zero =
+            br#"{"suggestedWindow":{"start":"2025-01-02T04:00:00Z","end":"2025-01-03T04:00:00Z"},"explanationURL":"https://x.example/\u0000"}"#;
+        assert_eq!(RenewalInfo::parse(zero).unwrap().explanation_url, None);
         for bad in [
             "",
             "[]",

@@ -8,7 +8,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use reqwest::{Body, Certificate, Client, Response, StatusCode, header, header::HeaderValue, redirect::Policy};
 
-pub use self::gate::{Gate, Reach, URL_MAX_CHARS};
+pub use self::gate::{Gate, Reach, URL_MAX_CHARS, is_one_word};
 pub use reqwest::{Url, header::HeaderMap};
 
 /// How long fetching may take, its redirects and its answer together.

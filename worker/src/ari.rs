@@ -148,7 +148,7 @@ impl Asker {
             _ => (Asked::NotAsked, ask_again(None, self.clock.now())),
         };
         if let Err(error) = self.store.end_asking(&unasked, &asked, next).await {
-            tracing::warn!(%error, "an issuer's answer was not stored: it is asked again");
+            tracing::warn!(certificate_id = %unasked.id, %error, "an issuer's answer was not stored: it is asked again");
         }
     }
 

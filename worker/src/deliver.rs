@@ -143,7 +143,7 @@ impl Deliverer {
         let Some(body) = events::body(&due.event, due.occurred_at, &due.data, handover_url.as_deref()) else {
             tracing::error!(delivery_id = due.id, event = due.event, "a delivery is given up: what it is about cannot be read");
             ended(WebhookOutcome::Failed);
-            return self.store.end_attempt(target.id, &due.id, Attempt::GivenUp, None, self.clock.now()).await;
+            return self.store.end_attempt(target.id, &due, Attempt::GivenUp, None, self.clock.now()).await;
         };
         let answer = self.post(&target, &due.id, body).await;
         let (status, now) = (answer.as_ref().ok().copied(), self.clock.now());
@@ -158,7 +158,7 @@ impl Deliverer {
             Attempt::Gone | Attempt::GivenUp => WebhookOutcome::Failed,
         });
         tracing::debug!(delivery_id = due.id, webhook_id = %target.id, ?answer, ?attempt, "an attempt ended");
-        self.store.end_attempt(target.id, &due.id, attempt, status, now).await
+        self.store.end_attempt(target.id, &due, attempt, status, now).await
     }
 
     async fn post(&self, target: &Target, id: &str, body: String) -> Result<u16, OutboundError> {

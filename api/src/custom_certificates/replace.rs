@@ -94,7 +94,7 @@ impl Replace {
         let (zone, id) = (access.scope(CustomCertificatesWrite)?, id.id()?);
         let present = custom_certificate(state, deadline, zone, id).await?;
         let body = body.json()?;
-        let sent = Sent::parse(body).map_err(|issues| explained(body, issues))?;
+        let sent = Sent::parse_change(body).map_err(|issues| explained(body, issues))?;
         let is_dry_run = dry_run.is_set()?;
         sent.private_key.clone().map_or(Ok(()), Err)?;
         let csr_not_found = if sent.custom_csr_id.is_some() { named_csr_not_found } else { used_csr_not_found };

@@ -1,6 +1,10 @@
 //! Validates the bodies of a create and a rekey: reports every fault, each with its place.
 
-use super::{json::Json, unchanging::never_changes, unknown};
+use super::{
+    json::Json,
+    unchanging::{self, OF_CUSTOM_CSRS},
+    unknown,
+};
 use crate::{
     codes::{ErrorCode, WarningCode},
     custom_csr::{CustomCsrRequest, KeyType, KeyTypes, Subject},
@@ -164,8 +168,7 @@ impl Validator {
                 "key_type" if takes_key_type => self.take_key_type(value, &mut draft),
                 "name" => request.name = take_optional(NAME, value, &mut draft),
                 "description" => request.description = take_optional(DESCRIPTION, value, &mut draft),
-                _ if never_changes(&name) => draft.warnings.push(Warning::at(WarningCode::NoEffect, format!("/{name}"))),
-                _ => unknown::warn(&name, &value, &mut draft.warnings),
+                _ => unchanging::warn(OF_CUSTOM_CSRS, &name, &value, &mut draft.warnings),
             }
         }
         self.judge_key_type(&mut draft);

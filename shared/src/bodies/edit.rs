@@ -3,11 +3,11 @@
 use super::{
     create::{DESCRIPTION, Draft, NAME, take_text, text_field},
     json::Json,
-    unchanging::never_changes,
+    unchanging::{self, OF_CUSTOM_CSRS},
     unknown,
 };
 use crate::{
-    codes::{ErrorCode, WarningCode},
+    codes::ErrorCode,
     issue::{Issue, Warning},
 };
 
@@ -41,10 +41,7 @@ impl Edit {
                     let change = Some(draft.texts[field].take());
                     if field == NAME { edit.name = change } else { edit.description = change }
                 }
-                // The same as absent.
-                _ if value == Json::Null => {}
-                _ if !never_changes(&name) => unknown::warn(&name, &value, &mut warnings),
-                _ => warnings.push(Warning::at(WarningCode::NoEffect, format!("/{name}"))),
+                _ => unchanging::warn(OF_CUSTOM_CSRS, &name, &value, &mut warnings),
             }
         }
         // A stable sort: faults of one code stay in the body's order.

@@ -1,6 +1,10 @@
 //! The request body of a certificate's upload.
 
-use super::{json::Json, unknown};
+use super::{
+    json::Json,
+    unchanging::{self, OF_CUSTOM_CERTIFICATES},
+    unknown,
+};
 use crate::{
     codes::{ErrorCode, WarningCode},
     custom_certificate::{BundleMethod, CertificateType},
@@ -37,6 +41,19 @@ impl Upload {
     ///
     /// 1400: alone if the body is no JSON object without repeated members, else for every member of a wrong type or with an unknown word.
     pub fn parse(body: &[u8]) -> Result<Self, Vec<Issue>> {
+        Self::read(body, &[])
+    }
+
+    /// Reads the body that changes a custom certificate: it may hold what no request changes.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Self::parse`].
+    pub fn parse_change(body: &[u8]) -> Result<Self, Vec<Issue>> {
+        Self::read(body, OF_CUSTOM_CERTIFICATES)
+    }
+
+    fn read(body: &[u8], unchanging: &[&str]) -> Result<Self, Vec<Issue>> {
         let Some(Json::Object(members)) = Json::parse(body) else { return Err(vec![Issue::new(ErrorCode::BodyUndecodable)]) };
         let (mut upload, mut issues) = (Self::default(), Vec::new());
         for (name, value) in members {
@@ -61,7 +78,7 @@ impl Upload {
                     Ok(())
                 }
                 _ => {
-                    unknown::warn(&name, &value, &mut upload.warnings);
+                    unchanging::warn(unchanging, &name, &value, &mut upload.warnings);
                     Ok(())
                 }
             };

@@ -4,6 +4,7 @@ use super::{
     create::{DESCRIPTION, Draft, take_text},
     edit::Change,
     json::Json,
+    unchanging::{self, OF_WEBHOOKS},
     unknown,
 };
 use crate::{
@@ -75,7 +76,7 @@ impl WebhookBody {
                     names_events = true;
                     match events(items) {
                         Ok(events) => webhook.events = Some(events),
-                        Err(issue) => draft.issues.push(issue),
+                        Err(issues) => draft.issues.extend(issues),
                     }
                 }
                 ("enabled", Json::Bool(enabled)) => webhook.enabled = Some(enabled),
@@ -88,7 +89,7 @@ impl WebhookBody {
                     draft.issues.push(mistyped());
                 }
                 ("enabled", _) => draft.issues.push(mistyped()),
-                (_, value) => unknown::warn(&name, &value, &mut webhook.warnings),
+                (_, value) => unchanging::warn(if is_new { &[] } else { OF_WEBHOOKS }, &name, &value, &mut webhook.warnings),
             }
         }
         if is_new && !names_url {
@@ -98,6 +99,7 @@ impl WebhookBody {
             draft.issues.push(Issue::at(ErrorCode::WebhookEventsInvalid, "/events").because("are missing"));
         }
         draft.issues.sort_by_key(|issue| issue.code);
+        webhook.warnings.sort_by_key(|warning| warning.code);
         if draft.issues.is_empty() { Ok(webhook) } else { Err(unknown::beside(draft.issues, &webhook.warnings)) }
     }
 }
@@ -107,21 +109,30 @@ pub fn url_refused(reason: impl Into<String>) -> Issue {
     Issue::at(ErrorCode::WebhookUrlInvalid, "/url").because(reason)
 }
 
-fn events(items: Vec<Json>) -> Result<Vec<String>, Issue> {
-    let mut events = Vec::new();
+/// Types of events, each once, or `*` alone; or every fault of theirs.
+fn events(items: Vec<Json>) -> Result<Vec<String>, Vec<Issue>> {
     if items.is_empty() {
-        return Err(Issue::at(ErrorCode::WebhookEventsInvalid, "/events").because("are missing"));
+        return Err(vec![Issue::at(ErrorCode::WebhookEventsInvalid, "/events").because("are missing")]);
     }
+    let (mut events, mut issues) = (Vec::new(), Vec::new());
     for (index, item) in items.into_iter().enumerate() {
-        let Json::String(event) = item else { return Err(Issue::at(ErrorCode::BodyUndecodable, format!("/events/{index}"))) };
-        if event != ALL && !TYPES.contains(&event.as_str()) {
-            let reason = format!("have the unknown type ‘{}’", excerpt(&event, SHOWN_CHARS));
-            let hint = format!("The types of events are {}.", TYPES.join(", "));
-            return Err(Issue::at(ErrorCode::WebhookEventsInvalid, format!("/events/{index}")).because(reason).hinting(hint));
+        let pointer = format!("/events/{index}");
+        match item {
+            Json::String(event) if event == ALL || TYPES.contains(&event.as_str()) => {
+                if !events.contains(&event) {
+                    events.push(event);
+                }
+            }
+            Json::String(event) => {
+                let reason = format!("have the unknown type ‘{}’", excerpt(&event, SHOWN_CHARS));
+                let hint = format!("The types of events are {}.", TYPES.join(", "));
+                issues.push(Issue::at(ErrorCode::WebhookEventsInvalid, pointer).because(reason).hinting(hint));
+            }
+            _ => issues.push(Issue::at(ErrorCode::BodyUndecodable, pointer)),
         }
-        if !events.contains(&event) {
-            events.push(event);
-        }
+    }
+    if !issues.is_empty() {
+        return Err(issues);
     }
     Ok(if events.iter().any(|event| event == ALL) { vec![ALL.to_owned()] } else { events })
 }
@@ -157,6 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn a_webhook_that_is_sent_back_as_it_was_read_has_no_member_that_is_unknown() {
+        let body = br#"{"id":"x","zone_id":"z","account_id":null,"secret":"s","created_at":1,"enabled":true,"urll":"x"}"#;
+        let codes = |parsed: Result<WebhookBody, Vec<Issue>>| {
+            parsed.unwrap().warnings.iter().map(|warning| (warning.code.number(), warning.pointer.clone())).collect::<Vec<_>>()
+        };
+        let changed = codes(WebhookBody::parse_change(body, &Gate::new(Reach::Public)));
+        assert_eq!(
+            changed,
+            [(2005, "/id"), (2005, "/zone_id"), (2005, "/secret"), (2005, "/created_at"), (2012, "/urll")]
+                .map(|(code, at)| (code, at.to_owned()))
+        );
+    }
+
+    #[test]
     fn every_fault_is_named() {
         let at = |code, pointer: &str| (code, Some(pointer.to_owned()));
         for (body, faults) in [
@@ -167,7 +192,12 @@ mod tests {
                 r#"{"url":5,"events":"*","enabled":"yes","description":1}"#,
                 vec![at(1400, "/url"), at(1400, "/events"), at(1400, "/enabled"), at(1400, "/description")],
             ),
-            (r#"{"url":"https://a.example","events":[5]}"#, vec![at(1400, "/events/0")]),
+            (
+                r#"{"url":"https://a.example","events":[5,"no","*",null,"No"]}"#,
+                vec![at(1400, "/events/0"), at(1400, "/events/3"), at(1491, "/events/1"), at(1491, "/events/4")],
+            ),
+            (r#"{"url":"https://a.example/\u0000","events":["*"]}"#, vec![at(1490, "/url")]),
+            (r#"{"url":" https://a.example/x","events":["*"]}"#, vec![at(1490, "/url")]),
         ] {
             assert_eq!(parsed(body, true), Err(faults), "{body}");
         }

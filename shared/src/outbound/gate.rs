@@ -71,6 +71,9 @@ impl Gate {
         if text.chars().count() > URL_MAX_CHARS {
             return Err(format!("has over {URL_MAX_CHARS} characters"));
         }
+        if !is_one_word(text) {
+            return Err("must not hold blanks or control characters".to_owned());
+        }
         let url: Url = text.parse().map_err(|_| "is not a URL, such as https://hooks.example/csrd".to_owned())?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err("must not hold a user or a password".to_owned());
@@ -136,6 +139,12 @@ impl Resolve for Gate {
             Ok(addresses)
         })
     }
+}
+
+/// Whether a text has neither blanks nor control characters: what reads URLs drops some of them, and encodes others.
+#[must_use]
+pub fn is_one_word(text: &str) -> bool {
+    !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ around! {
         wake_deliveries(now: Timestamp) -> u64;
         find_receiver(id: WebhookId) -> Option<Receiver>;
         take_due(id: WebhookId, limit: u32, lease: Duration, now: Timestamp) -> Vec<Due>;
-        end_attempt(webhook_id: WebhookId, delivery_id: &str, attempt: Attempt, response_status: Option<u16>, now: Timestamp) -> ();
+        end_attempt(webhook_id: WebhookId, due: &Due, attempt: Attempt, response_status: Option<u16>, now: Timestamp) -> ();
         tell_time(now: Timestamp) -> u64;
         purge_deliveries() -> u64;
     }

@@ -18,7 +18,7 @@ use crate::{
         Attempt, CertificateChange, Deletion, Due, NewWebhook, Replacement, Resealed, Retirement, Store, WebhookChange, WebhookCreation,
     },
     testing::{account, actor, now, zone},
-    webhook::{DELIVERIES_SHOWN, DeliveryStatus, GIVEN_UP_MAX, WEBHOOKS_MAX},
+    webhook::{DELIVERIES_SHOWN, Delivery, DeliveryStatus, GIVEN_UP_MAX, WEBHOOKS_MAX},
     webhook_secret::WebhookKey,
 };
 
@@ -146,7 +146,7 @@ async fn what_others_were_told_of_a_tenant_is_forgotten_but_not_that_its_certifi
     }
     assert!(store.delete_certificate(&zone1, told_before.id, &actor(), now()).await.unwrap());
     for due in due(&*store, hook).await {
-        store.end_attempt(hook, &due.id, Attempt::Delivered, Some(200), now()).await.unwrap();
+        store.end_attempt(hook, &due, Attempt::Delivered, Some(200), now()).await.unwrap();
     }
     assert!(store.delete_certificate(&zone1, to_be_told.id, &actor(), now()).await.unwrap());
     let theirs = active(&*store, &zone("z2"), 2).await;
@@ -260,15 +260,40 @@ async fn a_delivery_is_taken_by_one_until_it_ends_or_its_lease_does_and_its_webh
     assert!(store.take_due(hook, 5, LEASE, at.plus(LEASE).minus(Duration::from_secs(1))).await.unwrap().is_empty());
     assert_eq!(store.take_due(hook, 5, LEASE, at.plus(LEASE)).await.unwrap().len(), 1, "whoever took it was killed");
     let next = at.plus(Duration::from_secs(5));
-    store.end_attempt(hook, &taken[0].id, Attempt::Again(next), Some(500), at).await.unwrap();
+    store.end_attempt(hook, &taken[0], Attempt::Again(next), Some(500), at).await.unwrap();
     let listed = store.list_deliveries(&zone, hook).await.unwrap().unwrap();
     let [delivery] = &listed[..] else { panic!("{listed:?}") };
     assert_eq!((delivery.attempts, delivery.response_status, delivery.next_attempt_at), (1, Some(500), Some(next)));
-    store.end_attempt(hook, &taken[0].id, Attempt::Delivered, Some(204), at).await.unwrap();
+    store.end_attempt(hook, &taken[0], Attempt::Delivered, Some(204), at).await.unwrap();
     // Late, and ended already.
-    store.end_attempt(hook, &taken[0].id, Attempt::GivenUp, None, at).await.unwrap();
+    store.end_attempt(hook, &taken[0], Attempt::GivenUp, None, at).await.unwrap();
     let delivery = &store.list_deliveries(&zone, hook).await.unwrap().unwrap()[0];
     assert_eq!((delivery.status, delivery.attempts, delivery.next_attempt_at), (DeliveryStatus::Delivered, 2, None));
+}
+
+#[tokio::test]
+async fn an_attempt_under_way_when_its_webhook_is_disabled_counts_with_its_answer_and_is_not_repeated() {
+    let (_test, store) = database().await;
+    let zone = granted(&*store, 40).await;
+    let hook = webhook(&*store, &zone, &["*"]).await;
+    for spki in 0..4 {
+        active(&*store, &zone, spki).await;
+    }
+    let taken = store.take_due(hook, 4, LEASE, now()).await.unwrap();
+    let ends = [(Attempt::Gone, 410), (Attempt::Gone, 410), (Attempt::Again(now()), 500), (Attempt::Delivered, 204)];
+    for (due, (attempt, status)) in taken.iter().zip(ends) {
+        store.end_attempt(hook, due, attempt, Some(status), now()).await.unwrap();
+        // A second worker that had it too, since the first took long.
+        store.end_attempt(hook, due, Attempt::GivenUp, None, now()).await.unwrap();
+    }
+    let shown = store.list_deliveries(&zone, hook).await.unwrap().unwrap();
+    let expected =
+        [(DeliveryStatus::Failed, 410), (DeliveryStatus::Failed, 410), (DeliveryStatus::Failed, 500), (DeliveryStatus::Delivered, 204)];
+    for (due, (status, answer)) in taken.iter().zip(expected) {
+        let Delivery { attempts, status: shown_as, response_status, next_attempt_at, .. } =
+            shown.iter().find(|delivery| delivery.id == due.id).unwrap();
+        assert_eq!((*attempts, *shown_as, *response_status, *next_attempt_at), (1, status, Some(answer), None));
+    }
 }
 
 #[tokio::test]
@@ -282,7 +307,7 @@ async fn a_webhook_that_is_gone_or_fails_ten_times_in_a_row_is_disabled_with_the
     let end = async |attempts: &[Attempt]| {
         for attempt in attempts {
             let taken = store.take_due(hook, 1, LEASE, now()).await.unwrap();
-            store.end_attempt(hook, &taken[0].id, *attempt, None, now()).await.unwrap();
+            store.end_attempt(hook, &taken[0], *attempt, None, now()).await.unwrap();
         }
         store.find_webhook(&zone, hook).await.unwrap().unwrap()
     };

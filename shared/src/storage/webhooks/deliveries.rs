@@ -74,11 +74,11 @@ pub trait Deliveries: Send + Sync {
     /// Takes up to `limit` deliveries of a webhook that are due: unless they end before, they are due again after `lease`.
     async fn take_due(&self, id: WebhookId, limit: u32, lease: Duration, now: Timestamp) -> Result<Vec<Due>, StoreError>;
 
-    /// Ends an attempt of a pending delivery. One that is gone, or disables its webhook, gives up what else is pending for it.
+    /// Ends an attempt of a delivery. One that is gone, or disables its webhook, gives up what else is pending for it.
     async fn end_attempt(
         &self,
         webhook_id: WebhookId,
-        delivery_id: &str,
+        due: &Due,
         attempt: Attempt,
         response_status: Option<u16>,
         now: Timestamp,
@@ -127,8 +127,10 @@ statements! {
             AND status = 'pending' AND next_attempt_at <= $2 ORDER BY next_attempt_at, id LIMIT $3 FOR UPDATE SKIP LOCKED) \
             RETURNING id, event, data, occurred_at, attempts",
     };
-    END_ATTEMPT = "UPDATE deliveries SET status = $2, attempts = attempts + 1, response_status = $3, next_attempt_at = $4 \
-        WHERE id = $1 AND status = 'pending'";
+    /// Ends an attempt of a pending delivery, or of one that was given up while the attempt after `$5` others was under way: it is not tried again.
+    END_ATTEMPT = "UPDATE deliveries SET status = CASE WHEN status = 'failed' AND $2 = 'pending' THEN 'failed' ELSE $2 END, \
+        attempts = attempts + 1, response_status = $3, next_attempt_at = CASE WHEN status = 'failed' THEN NULL ELSE CAST($4 AS BIGINT) END \
+        WHERE id = $1 AND (status = 'pending' OR status = 'failed' AND attempts = $5)";
     /// A delivery that is taken ends the row of those that were given up.
     FORGET_GIVEN_UP = "UPDATE webhooks SET given_up = 0 WHERE id = $1 AND given_up > 0";
     COUNT_GIVEN_UP = "UPDATE webhooks SET given_up = given_up + 1 WHERE id = $1 RETURNING given_up";
@@ -235,7 +237,7 @@ impl<DB: Dialect> Deliveries for SqlStore<DB> {
     async fn end_attempt(
         &self,
         webhook_id: WebhookId,
-        delivery_id: &str,
+        due: &Due,
         attempt: Attempt,
         response_status: Option<u16>,
         now: Timestamp,
@@ -247,7 +249,8 @@ impl<DB: Dialect> Deliveries for SqlStore<DB> {
         };
         let webhook = webhook_id.to_string();
         let mut tx = self.sql.begin_write().await?;
-        if self.sql.execute(&mut tx, END_ATTEMPT, values![delivery_id, status, response_status.map(i64::from), next]).await? == 0 {
+        let values = values![due.id.clone(), status, response_status.map(i64::from), next, i64::from(due.attempts)];
+        if self.sql.execute(&mut tx, END_ATTEMPT, values).await? == 0 {
             return Ok(());
         }
         let disabled = match attempt {
