@@ -21,7 +21,7 @@ SEEDED = min(SIZE, 200)
 ZONES = 4
 WORKERS = 3
 # Rekeys a second: slow enough that workers are killed throughout, fast enough to be over soon.
-RATE = 40 if SIZE <= 1_000 else 150
+RATE = 25 if SIZE <= 1_000 else 150
 
 
 def plan(csrd, *filters: str) -> dict:
