@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import gzip
 import os
 import re
 import subprocess
@@ -209,7 +210,16 @@ def test_a_refused_certificate_says_why_and_leaves_the_link_open(zone):
     status, _, page = bring(link["url"], text=key)
     assert status == 422 and "PRIVATE KEY" not in page and "exposed" in page
     assert fetch(link["url"], b"x=1", {"Content-Type": "application/x-www-form-urlencoded"})[0] == 422
-    assert bring(link["url"], text="x" * 70_000)[0] == 422
+    status, _, page = bring(link["url"], text="x" * 70_000)
+    assert status == 422 and "The text around the PEM blocks can be left out" in page
+    # The text of 1429 names an ID, for which the page has no field; that of 1400 is about JSON.
+    assert "the ID of" not in bring(link["url"], text=chain(other))[2]
+    for data, headers in [(b"abc", {"Content-Type": "text/plain"}), (b"{}", {"Content-Type": "application/json"}), (b"--x", {"Content-Type": "multipart/form-data; boundary=x"})]:
+        status, _, page = fetch(link["url"], data, headers)
+        assert status == 422 and "Send it again from here" in page and "JSON" not in page
+    form = urllib.parse.urlencode({"certificate": chain(csr)}).encode()
+    status, _, page = fetch(link["url"], gzip.compress(form), {"Content-Type": "application/x-www-form-urlencoded", "Content-Encoding": "gzip"})
+    assert status == 422 and "Content-Encoding" in page
     assert bring(link["url"], text=chain(csr))[0] == 201
 
 
@@ -425,4 +435,4 @@ def test_a_page_and_an_address_of_the_operators_own_are_used_and_a_page_that_lac
     link = made(zone, active(zone))
     assert re.fullmatch(r"https://csrd\.acme\.example/handover/[A-Za-z0-9_-]{43}", link["url"])
     status, _, page = fetch(service.url + urllib.parse.urlsplit(link["url"]).path)
-    assert status == 200 and page.startswith("<h1>Acme</h1> open")
+    assert status == 200 and page.startswith("<h1>Acme</h1> open") and "None" not in page

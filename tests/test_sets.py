@@ -62,6 +62,22 @@ def test_a_set_is_exported_with_all_certificates_that_it_has(new_csrd, tmp_path)
     assert export(csrd, first["id"], out, "--combined=false") == set()
 
 
+def test_a_set_that_does_not_fit_is_told_what_there_is_and_one_that_fits_is_made(new_csrd):
+    csrd = new_csrd("--workers", "0", "--max-pending", "3").start()
+    zone = csrd.tenant()
+    pair = {key: value for key, value in subject().items() if key != "key_type"} | {"key_types": ["p256v1", "rsa2048"]}
+    for _ in range(2):
+        zone.create()
+    answer = zone.request("POST", json=pair)
+    hint = "The zone may have 3 pending custom CSRs, and has no room for the 2 of this set."
+    assert answer.status == 429 and hint in answer.envelope["messages"][0]["message"]
+    csrd.ok("zone", "grant", zone.id, "--quota", "3")
+    answer = zone.request("POST", json=pair)
+    reason = "The quota is used up: the zone may have 3 custom CSRs, and has no room for the 2 of this set."
+    assert answer.status == 403 and answer.envelope["errors"][0]["message"].startswith(reason)
+    zone.create()
+
+
 def test_a_certificate_of_another_zone_is_not_exported_with_a_set_of_their_account(new_csrd, tmp_path):
     csrd, ca = new_csrd().start(), Authority()
     account, zone, other = csrd.tenant("account"), csrd.tenant(), csrd.tenant()

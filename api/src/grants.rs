@@ -35,22 +35,27 @@ pub fn no_quota(scope: &Scope) -> Issue {
     Issue::new(ErrorCode::QuotaNotAllocated).hinting(hint)
 }
 
-/// 1465 for a zone or an account that has as many custom CSRs as it may have.
+/// 1465 for a zone or an account that has as many custom CSRs as it may have, or has no room for as many as a set has.
 #[must_use]
-pub fn quota_used_up(scope: &Scope, quota: u32) -> Issue {
-    let reason = format!("the {} has all {quota} custom CSRs that it may have", scope.kind());
+pub fn quota_used_up(scope: &Scope, quota: u32, wanted: usize) -> Issue {
+    let kind = scope.kind();
+    let reason = match wanted {
+        1 => format!("the {kind} has all {quota} custom CSRs that it may have"),
+        _ => format!("the {kind} may have {quota} custom CSRs, and has no room for the {wanted} of this set"),
+    };
     let hint = "Failed custom CSRs count too, and deleted ones that can still be restored. The operator of this service can allocate a larger quota.";
     Issue::new(ErrorCode::QuotaUsedUp).because(reason).hinting(hint)
 }
 
-/// 1470 for a zone or an account that has as many pending custom CSRs as it may have.
+/// 1470 for a zone or an account that has as many pending custom CSRs as it may have, or has no room for as many as a set has.
 #[must_use]
-pub fn too_many_pending(scope: &Scope, most: u32) -> Issue {
-    let hint = format!(
-        "The {} has {most} pending custom CSRs, as many as it may have. Wait until some of them are no longer pending.",
-        scope.kind()
-    );
-    Issue::new(ErrorCode::TooManyRequests).hinting(hint)
+pub fn too_many_pending(scope: &Scope, most: u32, wanted: usize) -> Issue {
+    let kind = scope.kind();
+    let reason = match wanted {
+        1 => format!("The {kind} has {most} pending custom CSRs, as many as it may have."),
+        _ => format!("The {kind} may have {most} pending custom CSRs, and has no room for the {wanted} of this set."),
+    };
+    Issue::new(ErrorCode::TooManyRequests).hinting(format!("{reason} Wait until some of them are no longer pending."))
 }
 
 /// 1470 for a zone or an account of which as many Idempotency-Keys are remembered as may be.

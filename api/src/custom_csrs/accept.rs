@@ -138,8 +138,8 @@ pub async fn accept(
             return Err(ErrorCode::AccessNotGranted.into());
         }
         Acceptance::NoQuota => return Err(grants::no_quota(scope).into()),
-        Acceptance::QuotaUsedUp(quota) => return Err(grants::quota_used_up(scope, quota).into()),
-        Acceptance::TooManyPending => return Err(grants::too_many_pending(scope, state.max_pending).into()),
+        Acceptance::QuotaUsedUp(quota) => return Err(grants::quota_used_up(scope, quota, new.len()).into()),
+        Acceptance::TooManyPending => return Err(grants::too_many_pending(scope, state.max_pending, new.len()).into()),
         Acceptance::TooManyKeys => return Err(grants::too_many_keys(scope.kind()).into()),
     };
     let (csrs, applied) = wait_for(state, deadline, access, csrs, prefer).await;

@@ -60,7 +60,7 @@ impl Restore {
                 check_grant(state, deadline, scope).await?;
                 Err(ErrorCode::AccessNotGranted.into())
             }
-            Restoration::TooManyPending => Err(grants::too_many_pending(scope, state.max_pending).into()),
+            Restoration::TooManyPending => Err(grants::too_many_pending(scope, state.max_pending, 1).into()),
         }
     }
 }

@@ -12,7 +12,7 @@ use shared::{
     issue::{Input, Issue},
     storage::CertificateRefusal,
     webhook::WEBHOOKS_MAX,
-    x509::issues::{issue as of_certificate, private_key_refused},
+    x509::issues::{issue as of_certificate, other_key, private_key_refused},
 };
 
 use crate::{
@@ -103,10 +103,7 @@ fn error(code: ErrorCode, scope: &Scope, inputs: &[String]) -> ApiError {
         ErrorCode::CustomCsrInUse => used_by(&CustomCertificateId::parse(CERTIFICATE_ID).map_or_else(Vec::new, |id| vec![id])),
         ErrorCode::CertificateUnparsable => of_certificate(code, "PEM block 1 (CERTIFICATE) is cut off: its END line is missing"),
         ErrorCode::CertificateMissing | ErrorCode::NoLeaf | ErrorCode::CaForKey => Issue::at(code, "/certificate"),
-        ErrorCode::CertificateKeyMismatch => of_certificate(
-            code,
-            "is not the custom CSR's; send the certificate that the CA issued for its CSR, or the ID of the custom CSR that it was issued for",
-        ),
+        ErrorCode::CertificateKeyMismatch => other_key(),
         ErrorCode::CertificateCsrIdInvalid | ErrorCode::NoCsrForKey => Issue::at(code, "/custom_csr_id"),
         ErrorCode::CertificateCsrNotFound => return named_csr_not_found(),
         ErrorCode::SeveralLeaves => {
@@ -119,7 +116,7 @@ fn error(code: ErrorCode, scope: &Scope, inputs: &[String]) -> ApiError {
             Issue::at(code, format!("/{field}")).because(format!("{field} has control characters"))
         }
         ErrorCode::ParameterOutOfRange => parameter_out_of_range(inputs),
-        ErrorCode::QuotaUsedUp => quota_used_up(scope, 100),
+        ErrorCode::QuotaUsedUp => quota_used_up(scope, 100, 1),
         ErrorCode::BodyEncoded => Issue::of(code, Input::Header("Content-Encoding")),
         ErrorCode::CsrNotMade => no_csr_yet(Status::Pending),
         ErrorCode::TooManyRequests => too_many_requests(),

@@ -33,7 +33,7 @@ impl Found {
         let values = Values {
             state: State::Open,
             names: &self.names,
-            note: self.handover.note.as_deref(),
+            note: self.handover.note.as_deref().unwrap_or_default(),
             csr: &self.pem,
             // Relative to the page: a proxy may have the service below a path of its own.
             csr_url: &format!("{}/csr", self.secret),

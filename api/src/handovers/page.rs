@@ -7,7 +7,7 @@ use poem::{
     http::{HeaderValue, StatusCode, header},
     web::Data,
 };
-use shared::{codes::ErrorCode, issue::Issue, x509::formats::has_private_key};
+use shared::{codes::ErrorCode, x509::formats::has_private_key};
 
 use super::{
     answers::{NOTHING, day, discreet, page, sentences},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     http::{
-        body::{Received, receive},
+        body::{Received, check_not_encoded, receive},
         deadline::Deadline,
         error::ApiError,
     },
@@ -89,6 +89,11 @@ async fn hand_over(Data(state): Data<&Arc<AppState>>, request: &Request, body: B
     };
     let form = match form(request, body).await {
         Ok(form) => form,
+        // The text of this error is about JSON.
+        Err(error) if error.code() == ErrorCode::BodyUndecodable => {
+            let sentence = "The form did not arrive as this page sends it. Send it again from here.".to_owned();
+            return found.refusal(state, &error, &[sentence], "");
+        }
         Err(error) => return found.refusal(state, &error, &sentences(state, &error), ""),
     };
     match store(state, deadline, &found, &form).await {
@@ -101,6 +106,8 @@ async fn hand_over(Data(state): Data<&Arc<AppState>>, request: &Request, body: B
         Err(error) => {
             let mut sentences = sentences(state, &error);
             if error.code() == ErrorCode::CertificateKeyMismatch {
+                // The hint is about the ID of another custom CSR, which has no field here.
+                sentences.truncate(1);
                 sentences.push("Have the CA sign the CSR of step 1: any other CSR, an older one too, has another key.".to_owned());
             }
             if form.is_of_file && !form.text.trim().is_empty() {
@@ -114,7 +121,8 @@ async fn hand_over(Data(state): Data<&Arc<AppState>>, request: &Request, body: B
 }
 
 async fn form(request: &Request, body: Body) -> Result<Form, ApiError> {
+    check_not_encoded(request.headers())?;
     let Received { bytes, is_whole, room: _room } = receive(request, &mut RequestBody::new(body)).await?;
     let form = Form::read(request.content_type().unwrap_or_default(), bytes).await.filter(|_| is_whole);
-    form.ok_or_else(|| Issue::new(ErrorCode::BodyUndecodable).hinting("The form did not arrive whole: send it again.").into())
+    form.ok_or_else(|| ErrorCode::BodyUndecodable.into())
 }

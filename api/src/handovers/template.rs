@@ -31,8 +31,8 @@ pub struct Values<'a> {
     pub state: State,
     /// The names that the certificate is for.
     pub names: &'a [String],
-    /// The tenant's note.
-    pub note: Option<&'a str>,
+    /// The tenant's note; empty if there is none.
+    pub note: &'a str,
     /// The CSR, PEM.
     pub csr: &'a str,
     /// The URL of its file.
@@ -102,7 +102,7 @@ impl Template {
         let over = Values::default();
         let stored = Values { state: State::Stored, names: &names, until: "2026-12-31 23:59 UTC", ..over };
         let open = Values { state: State::Open, csr: "CSR", csr_url: "a/csr", csr_file: "a.csr", post_url: "a", ..stored };
-        let refused = Values { note: Some("A note."), errors: &errors, certificate: "A text.", ..open };
+        let refused = Values { note: "A note.", errors: &errors, certificate: "A text.", ..open };
         for values in [over, stored, Values { warnings: &errors, ..stored }, refused] {
             template.render(&values).map_err(TemplateError::Syntax)?;
         }
@@ -129,7 +129,7 @@ impl Default for Values<'_> {
         Self {
             state: State::Over,
             names: &[],
-            note: None,
+            note: "",
             csr: "",
             csr_url: "",
             csr_file: "",
@@ -151,8 +151,7 @@ mod tests {
     fn our_page_shows_each_value_escaped() {
         let names = ["<b>.example".to_owned()];
         let errors = ["\"><script>".to_owned()];
-        let values =
-            Values { names: &names, errors: &errors, note: Some("<i>&"), csr: "</textarea>", state: State::Open, ..Values::default() };
+        let values = Values { names: &names, errors: &errors, note: "<i>&", csr: "</textarea>", state: State::Open, ..Values::default() };
         let page = Template::default().render(&values).unwrap();
         for raw in ["<b>", "<script", "<i>", "</textarea></textarea>"] {
             assert!(!page.contains(raw), "{raw}");

@@ -111,10 +111,11 @@ pub fn too_large(is_upload: bool) -> Issue {
     }
 }
 
-/// Whether a request brings certificates.
+/// Whether a request brings certificates: an upload of the API, or the form of a hand-over link.
 #[must_use]
 pub fn is_upload(req: &Request) -> bool {
-    matches!(*req.method(), Method::POST | Method::PATCH) && req.uri().path().rsplit('/').take(2).any(|part| part == "custom_certificates")
+    let mut last_parts = req.original_uri().path().rsplit('/').take(2);
+    matches!(*req.method(), Method::POST | Method::PATCH) && last_parts.any(|part| matches!(part, "custom_certificates" | "handover"))
 }
 
 /// The length of the body, if the request says it.
@@ -140,6 +141,15 @@ impl<T> Body<T> {
             (false, _) => refused("The body did not arrive whole within 30 seconds."),
         }
     }
+}
+
+/// 1468 for a body that has another encoding than its own.
+///
+/// # Errors
+///
+/// That.
+pub fn check_not_encoded(headers: &HeaderMap) -> Result<(), Issue> {
+    if is_encoded(headers) { Err(Issue::of(ErrorCode::BodyEncoded, Input::Header("Content-Encoding"))) } else { Ok(()) }
 }
 
 /// Whether a body has another encoding than its own (RFC 9110, 8.4).

@@ -20,6 +20,13 @@ pub fn warning(code: WarningCode, reason: impl Into<String>) -> Warning {
     Warning::at(code, POINTER).because(reason)
 }
 
+/// 1429 for a leaf of another key.
+#[must_use]
+pub fn other_key() -> Issue {
+    issue(ErrorCode::CertificateKeyMismatch, "is not the custom CSR's; send the certificate that the CA issued for its CSR")
+        .hinting("If the CA signed the CSR of another custom CSR, send the ID of that one.")
+}
+
 /// 1473 for a private key among the certificates.
 #[must_use]
 pub fn private_key_refused() -> Issue {

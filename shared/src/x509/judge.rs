@@ -4,7 +4,7 @@ use super::{
     algorithm::SignatureAlgorithm,
     certificate::details,
     chain::PemChain,
-    issues::{POINTER, issue},
+    issues::{POINTER, issue, other_key},
     keys::rsa_numbers,
     leaf_names::Names,
     parsed::Parsed,
@@ -104,10 +104,7 @@ fn leaf(sent: &[Parsed<'_>], expected: &[u8; 32], now: Timestamp) -> Result<usiz
                 ),
             )),
         },
-        [_] => Err(issue(
-            ErrorCode::CertificateKeyMismatch,
-            "is not the custom CSR's; send the certificate that the CA issued for its CSR, or the ID of the custom CSR that it was issued for",
-        )),
+        [_] => Err(other_key()),
         leaves => {
             let names: Vec<_> = leaves.iter().map(|index| sent[*index].label()).collect();
             Err(issue(ErrorCode::SeveralLeaves, names.join(", ")))
