@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from contextlib import ExitStack
 
 import pytest
 from harness import check_envelope, read_response, run, subject, wait_until
@@ -88,6 +89,33 @@ def test_an_idle_process_ends_at_once_even_with_a_connection_kept_alive(new_csrd
         csrd.terminate()
         # Without it, it would wait for the connection as long as the default timeout says: 30 seconds.
         assert csrd.wait(25) == 0
+
+
+def test_connections_in_the_queue_get_the_places_of_idle_ones_and_are_served(new_csrd):
+    csrd = new_csrd("--max-connections", "2").start()
+    request = f"GET /health/live HTTP/1.1\r\nHost: {csrd.address}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        idle, queued = ([stack.enter_context(csrd.connection()) for _ in range(2)] for _ in range(2))
+        for connection in idle:
+            connection.sendall(request)
+            assert read_response(connection)[0] == 200
+        for connection in queued:
+            connection.sendall(request)
+        csrd.terminate()
+        assert [read_response(connection)[0] for connection in queued] == [200, 200]
+        assert csrd.wait() == 0
+
+
+def test_a_worker_that_ended_in_order_does_not_count_as_live(new_csrd):
+    csrd = new_csrd().start()
+
+    def live() -> int:
+        return csrd.request("GET", "/health/ready").result["workers"]
+
+    assert wait_until(live, "a worker is live") == 1
+    assert csrd.stop() == 0
+    csrd.start()
+    assert wait_until(live, "a worker is live") == 1
 
 
 # Says that it ran, and gives threads that are still there a second to run into what the other handlers have taken down.

@@ -263,8 +263,11 @@ pub async fn drain(workers: Workers, store: &dyn Store, end: &End) -> bool {
     // Before the last steps, and those of the workers themselves.
     let left = end.left();
     let patience = left.saturating_sub((left / 4).min(LAST_STEPS * 2));
+    let id = workers.id().to_owned();
     let released = async { store.release_jobs().await.is_ok_and(|released| released > 0) };
     let done = workers.drain(patience).await || tokio::time::timeout(end.left().max(LAST_STEPS), released).await.unwrap_or(false);
+    // Otherwise they count as live until they are missed. If it fails, that is all.
+    let _ = tokio::time::timeout(end.left().max(LAST_STEPS), store.retire_workers(&id)).await;
     if !done {
         tracing::warn!("some jobs were not finished: they are run again when this worker is taken for dead");
     }

@@ -15,7 +15,7 @@ use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{client::TrustedProxies, connection::serve_connection, tls::Tls};
@@ -29,7 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(500);
 /// The log has another warning of missing file descriptors only after this time without one.
 const WARNINGS_APART: Duration = Duration::from_mins(1);
-/// How long a stopping server looks for places for the connections in the listener's queue.
+/// How long a stopping server takes connections out of the listener's queue, to which clients may still add.
 const QUEUE_TIME: Duration = Duration::from_secs(1);
 
 /// Which connections are taken, and how.
@@ -87,10 +87,15 @@ where
         () = accept_all => {}
         () = shutdown => {}
     }
-    take_queued(listener, &places, |stream, peer, place| connections.spawn(stream, peer, place)).await;
-    drop(connections);
+    let end = Instant::now() + patience;
+    // Idle connections end, which gives places to those in the queue.
     stop.send_replace(true);
-    timeout(patience, all_closed.recv()).await.is_ok()
+    let (stop_last, stopping) = watch::channel(false);
+    let last = Connections { stopping, ..connections };
+    let all_taken = take_queued(listener, &places, end, |stream, peer, place| last.spawn(stream, peer, place)).await;
+    drop(last);
+    stop_last.send_replace(true);
+    timeout_at(end, all_closed.recv()).await.is_ok() && all_taken
 }
 
 type Place = OwnedSemaphorePermit;
@@ -101,26 +106,36 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Res
     Ok((stream, peer, place))
 }
 
-/// Takes the clients that connected before the end: closing the listener would reset them.
-async fn take_queued(listener: TcpListener, places: &Arc<Semaphore>, mut take: impl FnMut(TcpStream, SocketAddr, Place)) {
+/// Takes the clients that connected before the end, each once there is a place for it: closing the listener would reset them. False if some
+/// got none in time.
+async fn take_queued(
+    listener: TcpListener,
+    places: &Arc<Semaphore>,
+    end: Instant,
+    mut take: impl FnMut(TcpStream, SocketAddr, Place),
+) -> bool {
     // Not tokio's: its view of the queue may be old.
-    let Ok(listener) = listener.into_std() else { return };
-    let begin = Instant::now();
-    while begin.elapsed() < QUEUE_TIME {
-        let Ok(Ok(place)) = timeout(QUEUE_TIME, Arc::clone(places).acquire_owned()).await else { return };
+    let Ok(listener) = listener.into_std() else { return true };
+    // Clients go on connecting for as long as the queue is there.
+    let mut last = Instant::now() + QUEUE_TIME;
+    while Instant::now() < last {
         match listener.accept() {
             Ok((stream, peer)) => {
+                let began = Instant::now();
+                let Ok(Ok(place)) = timeout_at(end, Arc::clone(places).acquire_owned()).await else { return false };
+                last += began.elapsed();
                 if stream.set_nonblocking(true).is_ok()
                     && let Ok(stream) = TcpStream::from_std(stream)
                 {
                     take(stream, peer, place);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
             // Such as no file descriptor left, or a client that went away.
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
+    true
 }
 
 /// Whether a descriptor of this number leaves few to the rest of the process: the system gives the lowest that is free.

@@ -158,6 +158,7 @@ around! {
         sweep() -> Sweep;
         purge(ended_before: Timestamp, seen_before: Timestamp, now: Timestamp) -> Purge;
         release_jobs() -> u64;
+        retire_workers(process_id: &str) -> ();
         vitals(seen_within: Duration) -> Vitals;
     }
     Webhooks {

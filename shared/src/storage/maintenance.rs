@@ -61,6 +61,9 @@ pub trait Maintenance: Send + Sync {
     /// Gives the jobs of all workers back at once. Only for a process that knows that no other works on this database.
     async fn release_jobs(&self) -> Result<u64, StoreError>;
 
+    /// Counts the workers of a process that ends, whose names have this ID, as gone.
+    async fn retire_workers(&self, process_id: &str) -> Result<(), StoreError>;
+
     /// The database's time, and how the work goes. A worker counts that was seen within `seen_within`.
     async fn vitals(&self, seen_within: Duration) -> Result<Vitals, StoreError>;
 }
@@ -108,6 +111,11 @@ statements! {
     /// Gives back the jobs that workers hold, where one process has all workers.
     RELEASE_JOBS {
         sqlite: "UPDATE Jobs SET status = 'Pending', lock_by = NULL, lock_at = NULL, done_at = NULL WHERE status IN ('Queued', 'Running')",
+    };
+    /// As if they had not been seen for long: what they hold goes to others at once.
+    RETIRE_WORKERS {
+        sqlite: "UPDATE Workers SET last_seen = 0 WHERE instr(id, $1) > 0",
+        postgres: "UPDATE apalis.workers SET last_seen = to_timestamp(0) WHERE strpos(id, $1) > 0",
     };
     /// The database's clock in microseconds since the Unix epoch (`now`), the workers that make keys seen within the last `$1` seconds (`workers`), the
     /// pending custom CSRs (`pending`) and when the oldest of them was accepted (`oldest`). `has_scopes` is asked for its failure: a database
@@ -180,6 +188,10 @@ impl<DB: Dialect> Maintenance for SqlStore<DB> {
         let pool_keys = self.sql.purge_batches(PURGE_POOL_KEYS, now.micros()).await?;
         let handovers = self.sql.purge_batches(PURGE_HANDOVERS, now.minus(HANDOVER_KEPT_AFTER).micros()).await?;
         Ok(Purge { jobs, workers, idempotency_keys, pool_keys, handovers })
+    }
+
+    async fn retire_workers(&self, process_id: &str) -> Result<(), StoreError> {
+        self.sql.write(RETIRE_WORKERS, values![process_id]).await.map(drop)
     }
 
     async fn release_jobs(&self) -> Result<u64, StoreError> {
