@@ -8,7 +8,10 @@ use std::sync::{
 use percent_encoding::percent_decode_str;
 use poem::{
     Endpoint, IntoResponse, Request, Response,
-    http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header, uri::PathAndQuery},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Uri, Version, header,
+        uri::{Authority, PathAndQuery},
+    },
 };
 use shared::{
     clock::{Clock, SystemClock},
@@ -154,6 +157,11 @@ fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
+/// Whether a value is a host, with or without a port, or empty (RFC 9112, 3.2).
+fn is_host(value: &HeaderValue) -> bool {
+    value.is_empty() || Authority::try_from(value.as_bytes()).is_ok_and(|authority| !authority.as_str().contains('@'))
+}
+
 /// Checks that every parser reads this as the same request (RFC 9112, 3.2 and 6.1; RFC 9113, 8.3.1), or returns what is to be changed. HTTP/1.0
 /// has no Host; those of its clients that send one may not send two. In HTTP/2 `:authority` stands for it.
 fn check_sound(req: &Request) -> Result<(), &'static str> {
@@ -167,6 +175,9 @@ fn check_sound(req: &Request) -> Result<(), &'static str> {
     };
     if !(is_named && is_one) {
         return Err("A request has exactly one Host.");
+    }
+    if host.is_some_and(|host| !is_host(host)) {
+        return Err("The header Host must be a host, with or without a port.");
     }
     let mut encodings = req.headers().get_all(header::TRANSFER_ENCODING).iter();
     let is_plain = encodings.next().is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"chunked"));

@@ -26,6 +26,7 @@ pub mod payload;
 pub mod prefix;
 pub mod query;
 pub mod rate_limit;
+mod refusal;
 pub mod server;
 pub mod tls;
 pub mod types;

@@ -130,6 +130,16 @@ impl Files {
     }
 }
 
+/// Why a file is not read as PEM.
+fn not_pem(error: &PemError) -> String {
+    match error {
+        PemError::MissingSectionEnd { .. } => "a PEM block is cut off: its END line is missing".to_owned(),
+        PemError::IllegalSectionStart { .. } => "a BEGIN line is damaged".to_owned(),
+        PemError::Base64Decode(_) => "a PEM block is damaged: what it holds is not base64".to_owned(),
+        error => format!("it is not PEM: {error}"),
+    }
+}
+
 /// What the two files hold.
 struct Contents {
     certificate: Zeroizing<Vec<u8>>,
@@ -148,13 +158,15 @@ impl Contents {
         let certificate = |problem: String| TlsError::Certificate(FileError::new(&files.certificate, problem));
         let key = |problem: String| TlsError::Key(FileError::new(&files.key, problem));
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.certificate).collect();
-        let chain = chain.map_err(|error| certificate(format!("it is not PEM: {error}")))?;
+        let chain = chain.map_err(|error| certificate(not_pem(&error)))?;
         if chain.is_empty() {
             return Err(certificate("it holds no certificate in PEM".to_owned()));
         }
         let mut der = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| match error {
             PemError::NoItemsFound => key("it holds no private key in PEM, or one with a password: write it without".to_owned()),
-            error => key(format!("it is not PEM: {error}")),
+            // Headers such as `Proc-Type: 4,ENCRYPTED` stand before the base64 of keys with a password.
+            _ if self.key.windows(9).any(|part| part == b"ENCRYPTED") => key("it has a password: write it without".to_owned()),
+            error => key(not_pem(&error)),
         })?;
         let signer = any_supported_type(&der);
         der.zeroize();
