@@ -98,6 +98,36 @@ def test_a_bad_setting_is_one_line_that_names_it_and_exit_status_2(tmp_path, arg
     refused(run(*arguments, cwd=tmp_path), 2, *words)
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("--database-url", "postgres://csrd@127.0.0.1/csrd?sslpassword=hunter2"), ("--database-url", "postgres://csrd@127.0.0.1/csrd?passwd=hunter2"),
+        ("--database-url", "postgres://csrd:hunter2/x@127.0.0.1/csrd"), ("--jwt-jwks-url", "https://u:hunter2@id.example/jwks"),
+        ("--otlp-endpoint", "ftp://u:hunter2@traces.example"), ("--public-url", "https://u:hunter2@csrd.example"),
+        ("--ari-directories", "A=https://u:hunter2@ca.example/directory"), ("--contact-url", "https://hunter2@help.example"),
+    ],
+)  # fmt: skip
+def test_a_password_in_a_bad_setting_is_not_repeated(tmp_path, setting, value):
+    variable = f"CSRD_{setting[2:].upper().replace('-', '_')}"
+    for done in (run("serve", setting, value, cwd=tmp_path), run("serve", cwd=tmp_path, env={variable: value})):
+        refused(done, 2, setting)
+        assert "hunter2" not in done.stderr + done.stdout
+
+
+def test_a_database_that_was_cut_off_counts_as_none_beside_its_master_key(tmp_path):
+    assert run("keys", "init", cwd=tmp_path).returncode == 0
+    (tmp_path / "csrd-data" / "csrd.db").write_bytes(b"")
+    for command in ("serve", "migrate"):
+        refused(run(command, cwd=tmp_path), 2, "there is a master key, ./csrd-data/master.key, but no database")
+    assert (tmp_path / "csrd-data" / "csrd.db").stat().st_size == 0
+
+
+def test_a_data_directory_that_is_a_file_is_a_bad_setting(tmp_path):
+    (tmp_path / "file").touch()
+    for command in ("serve", "migrate"):
+        refused(run(command, "--data-dir", "file", cwd=tmp_path), 2, "--data-dir")
+
+
 @pytest.mark.parametrize("command", [["serve"], ["migrate"], ["zone", "list"], []], ids=" ".join)
 def test_a_variable_that_no_command_knows_is_a_bad_setting(tmp_path, command):
     refused(run(*command, cwd=tmp_path, env={"CSRD_NO_SUCH_THING": "1"}), 2, "CSRD_NO_SUCH_THING")

@@ -209,6 +209,11 @@ def test_a_setting_that_cannot_work_is_one_line_that_names_it(tmp_path):
     locked.touch(0o600)
     key = ec.generate_private_key(ec.SECP256R1())
     locked.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
+    old = tmp_path / "old.pem"
+    old.touch(0o600)
+    old.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, BestAvailableEncryption(b"x")))
+    cut = tmp_path / "cut.pem"
+    cut.write_bytes(pair.cert.read_bytes()[:-30])
     readable = tmp_path / "readable.pem"
     readable.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     readable.chmod(0o644)
@@ -218,6 +223,8 @@ def test_a_setting_that_cannot_work_is_one_line_that_names_it(tmp_path):
         (private, "--tls-cert is missing"),
         ([*cert, "--tls-key", str(other.key)], "--tls-key: "),
         ([*cert, "--tls-key", str(locked)], "password"),
+        ([*cert, "--tls-key", str(old)], "it has a password"),
+        ([*private, "--tls-cert", str(cut)], "its END line is missing"),
         ([*cert, "--tls-key", str(readable)], "chmod 600"),
         ([*cert, "--tls-key", str(pair.cert)], "--tls-key: "),
         ([*private, "--tls-cert", str(pair.key)], "--tls-cert: "),

@@ -167,12 +167,14 @@ impl Authenticator {
     fn verify(&self, keys: &KeySet, token: &str) -> Result<VerifiedToken, Refusal> {
         let Token { header, payload, signed, signature } =
             Token::parse(token).ok_or_else(|| Refusal::new(ErrorCode::TokenUnparsable, "not a JWT"))?;
-        let header = object(&header).ok_or_else(|| Refusal::new(ErrorCode::TokenHeaderBad, "the header is not a JSON object"))?;
+        let header = object(&header)
+            .ok_or_else(|| Refusal::new(ErrorCode::TokenHeaderBad, "the header is not a JSON object without repeated members"))?;
         let fitting = keys.select(&header).map_err(|unfit| self.refusal(&unfit))?;
         if !fitting.iter().any(|key| key.verifies(signed, signature)) {
             return Err(Refusal::new(ErrorCode::TokenUnverified, "bad signature"));
         }
-        let payload = object(&payload).ok_or_else(|| Refusal::new(ErrorCode::ClaimsUnreadable, "the claims are not a JSON object"))?;
+        let payload = object(&payload)
+            .ok_or_else(|| Refusal::new(ErrorCode::ClaimsUnreadable, "the claims are not a JSON object without repeated members"))?;
         self.claims.check(&payload, self.clock.now())
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 
-use super::settings::credentials_dir;
+use super::{bad_setting, settings::credentials_dir};
 
 /// The first master key.
 pub fn master_key_path(data_dir: &Path) -> PathBuf {
@@ -37,6 +37,9 @@ pub fn master_key_files(data_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     for directory in credentials_dir().as_deref().into_iter().chain([data_dir]) {
         let entries = match std::fs::read_dir(directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == ErrorKind::NotADirectory && directory == data_dir => {
+                return Err(bad_setting(format!("--data-dir: {} is no directory", directory.display())));
+            }
             entries => entries.with_context(|| format!("{} cannot be read", directory.display()))?,
         };
         let mut names = Vec::new();

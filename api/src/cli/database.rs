@@ -27,10 +27,12 @@ impl DatabaseArgs {
     /// Opens the database for a command that works beside those that serve. Nothing is made where nothing of csrd is: in a wrong directory,
     /// or on a wrong server, the command would seem to work, on nothing.
     pub async fn open(&self) -> anyhow::Result<Database> {
-        match self.open_existing().await? {
-            Some(database) => Ok(database),
-            None => bail!("there is no database {}: give --data-dir or --database-url", self.place()?),
+        if let Some(database) = self.open_existing().await? {
+            return Ok(database);
         }
+        let place = self.place()?;
+        let make = if is_missing(&self.location()?) { "" } else { ", or make one there by `csrd migrate`" };
+        bail!("there is no database {place}: give --data-dir or --database-url{make}")
     }
 
     /// Opens the database, or returns `None` if there is none of csrd.
@@ -109,12 +111,45 @@ impl DatabaseArgs {
             return Ok(Location::Sqlite(PathBuf::from(path)));
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            // The URL may hold a password: it is not repeated.
-            let options = url.parse().map_err(|error| bad_setting(format!("--database-url: {error}")))?;
-            return Ok(Location::Postgres(Box::new(options)));
+            return postgres(url);
         }
         Err(bad_setting("--database-url: sqlite:PATH or postgres://USER@HOST/NAME is expected"))
     }
+}
+
+/// The parameters of a URL of PostgreSQL that sqlx knows, but for `options[…]`.
+const PARAMETERS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
+/// Parses a URL of PostgreSQL. It may hold a password: it is not repeated. An unknown parameter is refused, since sqlx logs its value.
+fn postgres(url: &str) -> anyhow::Result<Location> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    for (name, _) in form_urlencoded::parse(query.split('#').next().unwrap_or_default().as_bytes()) {
+        if !PARAMETERS.contains(&&*name) && !name.starts_with("options[") {
+            return Err(bad_setting(format!("--database-url: the parameter {} is unknown", name.escape_debug())));
+        }
+    }
+    let hint = "in a user and a password, write : as %3A, / as %2F and @ as %40";
+    let options = url.parse().map_err(|error| bad_setting(format!("--database-url: {error} ({hint})")))?;
+    Ok(Location::Postgres(Box::new(options)))
 }
 
 /// Creates a directory that only its owner may enter; one that exists is left as it is.
@@ -141,8 +176,9 @@ fn warn_of_open(data_dir: &Path, location: &Location) {
     }
 }
 
+/// Whether nothing is there. An empty file is what is left where one was cut off.
 fn is_missing(location: &Location) -> bool {
-    matches!(location, Location::Sqlite(path) if !path.exists())
+    matches!(location, Location::Sqlite(path) if std::fs::metadata(path).map_or_else(|_| !path.exists(), |file| file.is_file() && file.len() == 0))
 }
 
 /// Settings of `csrd migrate`.

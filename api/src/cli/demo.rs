@@ -12,6 +12,7 @@ use api::{
 };
 use shared::{
     clock::{Clock, SystemClock},
+    custom_csr::{KeyType, KeyTypes},
     ids::{Scope, TenantId},
     printable::escape,
     storage::Store,
@@ -29,7 +30,7 @@ const DEMO_ZONE: &str = "demo";
 const DEMO_QUOTA: u32 = 100;
 const TOKEN_TTL: Duration = Duration::from_hours(24);
 
-const NEEDED: &str = "give --jwt-jwks-file, --jwt-public-key-file or --jwt-secret-file";
+const NEEDED: &str = "give --jwt-jwks-url, --jwt-jwks-file, --jwt-public-key-file or --jwt-secret-file";
 
 /// The files that a data directory may hold before a first start: those that other commands make. Beside them and master keys there may be what a start that
 /// was killed left behind.
@@ -100,17 +101,27 @@ fn demo_zone() -> anyhow::Result<Scope> {
 }
 
 /// Tells how to begin. In a thread of its own: a reader of standard output that stopped reading holds nothing up.
-pub async fn print_welcome(base: &str, data_dir: &Path, settings: &JwtSettings, is_new: bool, store: &dyn Store) -> anyhow::Result<()> {
+pub async fn print_welcome(
+    base: &str,
+    data_dir: &Path,
+    settings: &JwtSettings,
+    is_new: bool,
+    key_types: &KeyTypes,
+    store: &dyn Store,
+) -> anyhow::Result<()> {
     let place = data_dir.display().to_string();
     let how = if is_new {
         let request = TokenRequest { zones: vec![DEMO_ZONE.into()], accounts: vec![], scope: None, subject: "demo".into(), ttl: TOKEN_TTL };
         let token = issue(settings, &request, SystemClock.now())?;
         token::record(store, &request).await?;
+        // Where the default is not accepted, the line names one that is.
+        let named = key_types.words().next().filter(|_| !key_types.contains(KeyType::Rsa2048));
+        let key_type = named.map_or_else(String::new, |word| format!(",\"key_type\":\"{word}\""));
         format!(
             "A first request, for the demo zone (its token is valid for a day):\n\
              curl -sS -X POST '{base}/api/v4/zones/{DEMO_ZONE}/custom_csrs' -H 'Authorization: Bearer {token}' \
              -H 'Prefer: wait=30' -H 'Content-Type: application/json' -d '{{\"country\":\"US\",\"state\":\"California\",\"locality\":\"San Francisco\",\
-             \"organization\":\"Demo\",\"common_name\":\"www.csrd-demo.com\",\"sans\":[\"www.csrd-demo.com\",\"csrd-demo.com\"]}}'"
+             \"organization\":\"Demo\",\"common_name\":\"www.csrd-demo.com\",\"sans\":[\"www.csrd-demo.com\",\"csrd-demo.com\"]{key_type}}}'"
         )
     } else {
         format!("A token for the demo zone: csrd token issue --zone {DEMO_ZONE} (with this --data-dir)")

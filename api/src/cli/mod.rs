@@ -198,7 +198,20 @@ fn refusal(error: &clap::Error) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    without_passwords(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// The same with `…` for the user and the password of each URL.
+fn without_passwords(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let authority = part.split(['/', '?', '#', ' ', '\'']).next().unwrap_or_default();
+        let rest = authority.rfind('@').map_or(part, |at| &part[at..]);
+        shown.push_str(if rest.len() < part.len() { "://…" } else { "://" });
+        shown.push_str(rest);
+    }
+    shown
 }
 
 fn execute(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -187,7 +187,8 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let base = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
     log::listening(&base);
     if let Some((settings, is_new)) = welcome {
-        demo::print_welcome(&base, &args.database.data_dir, &settings, is_new, &*database.store).await?;
+        let key_types = args.process.key_types();
+        demo::print_welcome(&base, &args.database.data_dir, &settings, is_new, &key_types, &*database.store).await?;
     }
     let end = End::new(args.process.shutdown_timeout);
     let nothing_cut =

@@ -90,12 +90,14 @@ pub fn key_type(text: &str) -> Result<KeyType, String> {
 
 /// Reads a URL for people to open in a browser.
 pub fn web_url(text: &str) -> Result<String, String> {
-    let expected = || "write an http or https URL, such as https://platform.example/help".to_owned();
+    let expected = || "write an http or https URL, such as https://platform.example".to_owned();
     let uri: Uri = text.parse().map_err(|_| expected())?;
     let is_web = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty());
     // Nobody is to read a password in it.
-    let is_public = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    if is_web && is_public { Ok(text.to_owned()) } else { Err(expected()) }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("write it without a user and a password".to_owned());
+    }
+    if is_web { Ok(text.to_owned()) } else { Err(expected()) }
 }
 
 /// Parses the URL that links of the service begin with, and removes a slash at its end.
