@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::http::{
     client::{Network, TrustedProxies},
+    middleware::BODY_LIMIT_BYTES,
     rate_limit::RateLimits,
     server::Options,
     tls::Tls,
@@ -42,6 +43,14 @@ impl LimitArgs {
     /// How often clients may ask.
     pub fn rate_limits(&self) -> Arc<RateLimits> {
         Arc::new(RateLimits::new(self.rate_limit, self.auth_failure_limit))
+    }
+
+    /// Warns of a limit under which requests that are allowed cannot come.
+    pub fn warn(&self) {
+        if self.max_body_bytes_in_flight < BODY_LIMIT_BYTES {
+            let most = self.max_body_bytes_in_flight;
+            tracing::warn!("bodies of over {most} bytes are always refused with 503: set --max-body-bytes-in-flight to 64KiB or more");
+        }
     }
 
     /// Room for the bodies of requests, in bytes.

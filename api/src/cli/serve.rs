@@ -15,6 +15,7 @@ use poem::http::HeaderValue;
 use shared::{
     bodies::create::Validator,
     clock::SystemClock,
+    custom_csr::KeyType,
     outbound::{Gate, Outbound, OutboundSettings, Url},
     seal::Sealer,
     storage::{Database, MAX_PENDING, Queue},
@@ -218,6 +219,10 @@ fn log_start(args: &ServeArgs, address: SocketAddr, is_demo: bool) -> anyhow::Re
     if is_demo {
         tracing::warn!("the demo identity is accepted: whoever reads signing.key in the data directory can sign tokens for the demo zone");
     }
+    if !args.process.key_types().contains(KeyType::Rsa2048) {
+        tracing::warn!("requests without key_type are refused: --key-types lacks rsa2048, which they stand for");
+    }
+    args.limits.warn();
     Ok(())
 }
 
