@@ -201,12 +201,12 @@ fn one_line(text: &str) -> String {
     without_passwords(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// The same with `…` for the user and the password of each URL.
+/// The same with `…` for the user and the password of each URL. A password may hold a slash that it should not: all before the last @ goes.
 fn without_passwords(text: &str) -> String {
     let mut parts = text.split("://");
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let authority = part.split(['/', '?', '#', ' ', '\'']).next().unwrap_or_default();
+        let authority = part.split([' ', '\'']).next().unwrap_or_default();
         let rest = authority.rfind('@').map_or(part, |at| &part[at..]);
         shown.push_str(if rest.len() < part.len() { "://…" } else { "://" });
         shown.push_str(rest);
@@ -256,6 +256,18 @@ fn arguments(command: &Command) -> Vec<&clap::Arg> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_shows_no_user_and_no_password_of_a_url() {
+        for (text, shown) in [
+            ("invalid value 'https://u:p@a.example/x' for '--a'", "invalid value 'https://…@a.example/x' for '--a'"),
+            ("'A=https://u:p/q@a.example' and http://b.example/c", "'A=https://…@a.example' and http://b.example/c"),
+            ("https://p@a.example, http://u:@b.example", "https://…@a.example, http://…@b.example"),
+            ("no URL, a@b", "no URL, a@b"),
+        ] {
+            assert_eq!(one_line(text), shown);
+        }
+    }
 
     #[test]
     fn the_command_line_is_sound() {
