@@ -9,7 +9,6 @@ use std::{
 };
 
 use rustix::thread::{Pid, gettid};
-
 use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -126,9 +125,10 @@ impl KeyThreads {
                 Ok(Err(error)) if error.is_panic() => return Err(ThreadError::Panicked),
                 Ok(Err(_)) => return Err(ThreadError::Ended),
                 Err(_) => {
-                    let waited = thread.get().and_then(|thread| waited_for_a_processor(*thread)).unwrap_or_default();
-                    let waited = waited.saturating_sub(*waited_before.get_or_insert(waited));
-                    if began.elapsed().saturating_sub(waited) >= self.time_limit {
+                    let waited = thread.get().and_then(|thread| waited_for_a_processor(*thread));
+                    // What the thread waited for in tasks before this one does not count.
+                    let waited = waited.map(|waited| waited.saturating_sub(*waited_before.get_or_insert(waited)));
+                    if began.elapsed().saturating_sub(waited.unwrap_or_default()) >= self.time_limit {
                         // Without effect on a task that runs; one that still waits for a thread must not run for nobody.
                         running.abort();
                         return Err(ThreadError::TimedOut);
