@@ -27,10 +27,11 @@ const QUEUE_CONNECTIONS: u32 = 3;
 /// escapes; and a machine that was lost keeps no row locked for longer than seconds.
 ///
 /// PostgreSQL keeps the plan of a statement. A plan that was made while a table was almost empty would read the whole table, and would still
-/// do so when it has grown: so indexes are preferred, whatever the statistics say. JIT would compile plans that look expensive, as plans
+/// do so when it has grown: so indexes are preferred, whatever the statistics say. It would plan a statement with `LIMIT $1` anew each time, since
+/// the plan for a known number looks cheaper: so it is to keep one plan for all values. JIT would compile plans that look expensive, as plans
 /// without an index do.
 const SESSION: &str = "SET default_transaction_isolation = 'read committed'; SET standard_conforming_strings = on; \
-    SET enable_seqscan = off; SET jit = off; \
+    SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan; \
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '20s'; \
     SET idle_in_transaction_session_timeout = '5s'";
 /// Just before the store itself gives up, so that the connection can be used again.
