@@ -55,41 +55,60 @@ pub fn is_usual_exponent(exponent: &[u8]) -> bool {
     exponent == EXPONENT
 }
 
-/// The primes below 2^16, each group with its product: one division of the modulus serves a whole group.
-static SMALL_PRIMES: LazyLock<Vec<(u64, Vec<u32>)>> = LazyLock::new(|| {
+/// Odd primes whose product fits 64 bits: the modulus is reduced once for all of them.
+struct Group {
+    product: u64,
+    /// -1/product modulo 2^64.
+    negated_inverse: u64,
+    primes: Vec<u64>,
+}
+
+impl Group {
+    fn new(product: u64, primes: Vec<u64>) -> Self {
+        // Newton's method doubles the bits that are right, of which an odd number has three as its own inverse.
+        let inverse = (0..5).fold(product, |inverse, _| inverse.wrapping_mul(2_u64.wrapping_sub(product.wrapping_mul(inverse))));
+        Self { product, negated_inverse: inverse.wrapping_neg(), primes }
+    }
+
+    /// Whether one of the primes divides a number, given as digits of 64 bits with the least significant first.
+    ///
+    /// This is Montgomery's reduction, since a division takes several times as long: it leaves the number divided by a power of two, which is a
+    /// multiple of the same odd primes.
+    fn divides(&self, digits: &[u64]) -> bool {
+        let rest = digits.iter().fold(0_u64, |rest, digit| {
+            let factor = rest.wrapping_add(*digit).wrapping_mul(self.negated_inverse);
+            factor.carrying_mul_add(self.product, rest, *digit).1
+        });
+        self.primes.iter().any(|prime| rest.is_multiple_of(*prime))
+    }
+}
+
+/// The odd primes below 2^16.
+static ODD_PRIMES: LazyLock<Vec<Group>> = LazyLock::new(|| {
     let mut is_composite = vec![false; SMALL as usize];
-    let mut groups = vec![(1_u64, Vec::new())];
-    for number in 2..SMALL {
+    let (mut groups, mut product, mut primes) = (Vec::new(), 1_u64, Vec::new());
+    for number in (3..SMALL).step_by(2) {
         if is_composite[number as usize] {
             continue;
         }
         for multiple in (number * 2..SMALL).step_by(number as usize) {
             is_composite[multiple as usize] = true;
         }
-        match groups.last_mut() {
-            Some((product, primes)) if product.checked_mul(u64::from(number)).is_some() => {
-                *product *= u64::from(number);
-                primes.push(number);
-            }
-            _ => groups.push((u64::from(number), vec![number])),
-        }
+        let prime = u64::from(number);
+        product = product.checked_mul(prime).unwrap_or_else(|| {
+            groups.push(Group::new(product, std::mem::take(&mut primes)));
+            prime
+        });
+        primes.push(prime);
     }
+    groups.push(Group::new(product, primes));
     groups
 });
 
 /// Whether a prime below 2^16 divides the modulus.
 pub fn has_small_factor(modulus: &BigUint) -> bool {
     let digits = modulus.to_u64_digits();
-    SMALL_PRIMES.iter().any(|(product, primes)| {
-        let rest = remainder(&digits, *product);
-        primes.iter().any(|prime| rest.is_multiple_of(u64::from(*prime)))
-    })
-}
-
-/// The remainder of a number, given as digits of 64 bits with the least significant first.
-fn remainder(digits: &[u64], divisor: u64) -> u64 {
-    let rest = digits.iter().rev().fold(0_u128, |rest, digit| ((rest << 64) | u128::from(*digit)) % u128::from(divisor));
-    u64::try_from(rest).unwrap_or_default()
+    !modulus.bit(0) || ODD_PRIMES.iter().any(|group| group.divides(&digits))
 }
 
 /// Whether Fermat's method factors the modulus in so many rounds: it is the difference of two squares that are close to each other.
