@@ -73,11 +73,23 @@ pub trait AuditStore: Send + Sync {
     ) -> Result<u64, StoreError>;
 }
 
+/// Records the entries `$entries`.
+macro_rules! insert_audit {
+    ($db:ident $entries:literal) => {
+        concat!(
+            "INSERT INTO audit (at, who, origin, action, resource, scope, request_id, via, old_custom_csr_id, custom_csr_id) \
+             SELECT at, who, origin, action, resource, scope, request_id, via, old_custom_csr_id, custom_csr_id FROM ",
+            $crate::storage::engine::given!($db $entries: at BIGINT, who TEXT, origin TEXT, via TEXT, action TEXT, resource TEXT, scope TEXT,
+                request_id TEXT, old_custom_csr_id TEXT, custom_csr_id TEXT)
+        )
+    };
+}
+
+pub(in crate::storage) use insert_audit;
+
 statements! {
-    INSERT_AUDIT(at BIGINT, who TEXT, origin TEXT, via TEXT, action TEXT, resource TEXT, scope TEXT, request_id TEXT, old_custom_csr_id TEXT,
-        custom_csr_id TEXT) =
-        "INSERT INTO audit (at, who, origin, action, resource, scope, request_id, via, old_custom_csr_id, custom_csr_id) \
-        SELECT at, who, origin, action, resource, scope, request_id, via, old_custom_csr_id, custom_csr_id FROM ", "";
+    INSERT_AUDIT { sqlite: insert_audit!(sqlite "$1"), postgres: insert_audit!(postgres "$1"),
+    };
     /// One subquery each: SQLite finds both at the ends of the table.
     AUDIT_NUMBERS = "SELECT (SELECT MIN(number) FROM audit) AS first, (SELECT MAX(number) FROM audit) AS last";
     /// The next `$11` entries with numbers over `$1`, up to `$2`, from `$3` until before `$4`, of the scopes `$5` to `$8`, by `$9`, on the
@@ -150,44 +162,47 @@ impl<DB: Dialect> Reader<'_, DB> {
     }
 }
 
+/// An entry as the table takes it.
 #[derive(serde::Serialize)]
-struct EntryRow<'a> {
+pub(super) struct EntryRow<'a> {
     at: i64,
     who: &'a str,
     origin: &'a str,
     via: &'static str,
     action: &'static str,
     resource: String,
-    scope: &'a str,
+    scope: String,
     request_id: Option<&'a str>,
     old_custom_csr_id: Option<String>,
     custom_csr_id: Option<String>,
 }
 
+impl<'a> EntryRow<'a> {
+    pub fn new(entry: &NewEntry, actor: &'a Actor, now: Timestamp) -> Self {
+        Self {
+            at: now.micros(),
+            who: &actor.who,
+            origin: &actor.from,
+            via: actor.via.as_str(),
+            action: entry.action.as_str(),
+            resource: entry.resource(),
+            scope: entry.scope.as_str().to_owned(),
+            request_id: actor.request_id.as_deref(),
+            old_custom_csr_id: entry.replaced.map(|replaced| replaced.old.to_string()),
+            custom_csr_id: entry.replaced.map(|replaced| replaced.new.to_string()),
+        }
+    }
+}
+
 impl<DB: Dialect> Sql<DB> {
     /// Writes an entry with what it records.
     pub(super) async fn record(&self, tx: &mut Lent<DB>, entry: &NewEntry, actor: &Actor, now: Timestamp) -> Result<(), StoreError> {
-        self.record_all(tx, &[(entry.clone(), actor, now)]).await
+        self.record_all(tx, &[EntryRow::new(entry, actor, now)]).await
     }
 
     /// Writes several, in this order.
-    pub(super) async fn record_all(&self, tx: &mut Lent<DB>, entries: &[(NewEntry, &Actor, Timestamp)]) -> Result<(), StoreError> {
-        let rows: Vec<_> = entries
-            .iter()
-            .map(|(entry, actor, at)| EntryRow {
-                at: at.micros(),
-                who: &actor.who,
-                origin: &actor.from,
-                via: actor.via.as_str(),
-                action: entry.action.as_str(),
-                resource: entry.resource(),
-                scope: entry.scope.as_str(),
-                request_id: actor.request_id.as_deref(),
-                old_custom_csr_id: entry.replaced.map(|replaced| replaced.old.to_string()),
-                custom_csr_id: entry.replaced.map(|replaced| replaced.new.to_string()),
-            })
-            .collect();
-        self.execute(tx, INSERT_AUDIT, values![given_rows(&rows)?]).await.map(drop)
+    pub(super) async fn record_all(&self, tx: &mut Lent<DB>, entries: &[EntryRow<'_>]) -> Result<(), StoreError> {
+        self.execute(tx, INSERT_AUDIT, values![given_rows(entries)?]).await.map(drop)
     }
 }
 

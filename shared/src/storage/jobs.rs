@@ -7,7 +7,7 @@ use ulid::Ulid;
 use super::{
     Dialect, StoreError,
     custom_csrs::read::is_pending,
-    engine::{Lent, Reader, Sql, given, given_rows, statements, values},
+    engine::{Lent, Reader, Sql, given_rows, statements, values},
 };
 use crate::{
     custom_csr::KeyType,
@@ -15,21 +15,30 @@ use crate::{
     job::{DeliverJob, GENERATE_CSR_QUEUE, GenerateCsrJob, IncidentJob},
 };
 
-statements! {
-    /// Enqueues jobs of the queue `$2`, due after `$3` microseconds by the database's clock. apalis' own statement takes the time from its caller,
-    /// whose clock may be wrong. A job that is due at once is dated long back on SQLite: no clock that ever ran ahead makes it wait.
-    pub(super) PUSH_JOBS {
-        sqlite: concat!(
+/// Enqueues the jobs `$jobs` of the queue `$queue`, due after `$delay` microseconds by the database's clock. apalis' own statement takes the time
+/// from its caller, whose clock may be wrong. A job that is due at once is dated long back on SQLite: no clock that ever ran ahead makes it wait.
+macro_rules! push_jobs {
+    (sqlite $jobs:literal $queue:literal $delay:literal) => {
+        concat!(
             "INSERT INTO Jobs (id, job, job_type, status, attempts, max_attempts, run_at, priority, metadata) \
-             SELECT id, CAST(job AS BLOB), $2, 'Pending', 0, 1, \
-             CASE WHEN $3 = 0 THEN 1 ELSE CAST(strftime('%s', 'now') AS INTEGER) + MAX($3 / 1000000, 1) END, 0, '{}' FROM ",
-            given!(sqlite id TEXT, job TEXT)
-        ),
-        postgres: concat!(
+             SELECT id, CAST(job AS BLOB), ", $queue, ", 'Pending', 0, 1, CASE WHEN ", $delay, " = 0 THEN 1 \
+             ELSE CAST(strftime('%s', 'now') AS INTEGER) + MAX(", $delay, " / 1000000, 1) END, 0, '{}' FROM ",
+            $crate::storage::engine::given!(sqlite $jobs: id TEXT, job TEXT)
+        )
+    };
+    (postgres $jobs:literal $queue:literal $delay:literal) => {
+        concat!(
             "INSERT INTO apalis.jobs (id, job, job_type, status, attempts, max_attempts, run_at, priority) \
-             SELECT id, convert_to(job, 'UTF8'), $2, 'Pending', 0, 1, now() + CAST($3 AS BIGINT) * interval '1 microsecond', 0 FROM ",
-            given!(postgres id TEXT, job TEXT)
-        ),
+             SELECT id, convert_to(job, 'UTF8'), ", $queue, ", 'Pending', 0, 1, now() + CAST(", $delay, " AS BIGINT) * interval '1 microsecond', 0 FROM ",
+            $crate::storage::engine::given!(postgres $jobs: id TEXT, job TEXT)
+        )
+    };
+}
+
+pub(in crate::storage) use push_jobs;
+
+statements! {
+    pub(super) PUSH_JOBS { sqlite: push_jobs!(sqlite "$1" "$2" "$3"), postgres: push_jobs!(postgres "$1" "$2" "$3"),
     };
     /// Deletes a job if no worker has it yet; one that has it finds nothing to do.
     CANCEL_JOB { sqlite: "DELETE FROM Jobs WHERE id = $1 AND status = 'Pending'",

@@ -14,9 +14,12 @@ use crate::{
     audit::{Action, NewEntry},
     custom_csr::CustomCsr,
     ids::{CustomCsrId, Scope},
+    job::GENERATE_CSR_QUEUE,
     storage::{
         Dialect, Signal, Signals, StoreError,
+        audit::{EntryRow, insert_audit},
         engine::{Failure, Lent, Outcome, Reader, Sql, Work, given, given_rows, hex, statements, values},
+        jobs::push_jobs,
     },
 };
 
@@ -29,6 +32,31 @@ macro_rules! scopes {
         concat!(
             "SELECT scope, granted, account_id, quota, used FROM scopes WHERE scope IN (SELECT given.scope FROM ",
             given!(postgres scope TEXT), ") ORDER BY scope FOR NO KEY UPDATE", $lock
+        )
+    };
+}
+
+/// Inserts the custom CSRs `$rows`.
+macro_rules! insert_custom_csrs {
+    ($db:ident $rows:literal) => {
+        concat!(
+            "INSERT INTO custom_csrs (id, scope, account_id, status, created_at, updated_at, country, state, locality, organization, \
+             organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces, set_id, traceparent) \
+             SELECT id, scope, account_id, 'pending', created_at, created_at, country, state, locality, organization, \
+             organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces, set_id, traceparent FROM ",
+            given!($db $rows: id TEXT, scope TEXT, account_id TEXT, created_at BIGINT, country TEXT, state TEXT, locality TEXT,
+                organization TEXT, organizational_unit TEXT, common_name TEXT, name TEXT, description TEXT, sans TEXT, key_type TEXT,
+                search_text TEXT, job_id TEXT, replaces TEXT, set_id TEXT, traceparent TEXT)
+        )
+    };
+}
+
+/// Adds what was accepted to what the scopes have used: `$rows`.
+macro_rules! take_quota {
+    ($db:ident $rows:literal) => {
+        concat!(
+            "UPDATE scopes SET used = used + given.accepted FROM ", given!($db $rows: scope TEXT, accepted BIGINT),
+            " WHERE scopes.scope = given.scope"
         )
     };
 }
@@ -49,14 +77,6 @@ statements! {
     /// The remembered keys of these scopes, counted up to `$2`.
     COUNT_IDEMPOTENCY_KEYS(scope TEXT) = "SELECT given.scope, (SELECT COUNT(*) FROM (SELECT key_sha256 FROM idempotency_keys \
         WHERE idempotency_keys.scope = given.scope LIMIT $2) AS remembered) AS total FROM ", "";
-    INSERT_CUSTOM_CSRS(
-        id TEXT, scope TEXT, account_id TEXT, created_at BIGINT, country TEXT, state TEXT, locality TEXT, organization TEXT,
-        organizational_unit TEXT, common_name TEXT, name TEXT, description TEXT, sans TEXT, key_type TEXT, search_text TEXT, job_id TEXT,
-        replaces TEXT, set_id TEXT, traceparent TEXT
-    ) = "INSERT INTO custom_csrs (id, scope, account_id, status, created_at, updated_at, country, state, locality, organization, \
-        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces, set_id, traceparent) \
-        SELECT id, scope, account_id, 'pending', created_at, created_at, country, state, locality, organization, \
-        organizational_unit, common_name, name, description, sans, key_type, search_text, job_id, replaces, set_id, traceparent FROM ", "";
     /// Remembers keys, or takes over records that are too old to count. (`WHERE` tells SQLite that `ON` begins no join.)
     CLAIM_IDEMPOTENCY_KEYS(
         scope TEXT, key_sha256 BYTEA, body_sha256 BYTEA, custom_csr_id TEXT, custom_csr_ids TEXT, created_at BIGINT
@@ -64,7 +84,18 @@ statements! {
         SELECT scope, key_sha256, body_sha256, custom_csr_id, custom_csr_ids, created_at FROM ", " WHERE TRUE \
         ON CONFLICT (scope, key_sha256) DO UPDATE SET body_sha256 = excluded.body_sha256, custom_csr_id = excluded.custom_csr_id, \
         custom_csr_ids = excluded.custom_csr_ids, custom_certificate_id = NULL, created_at = excluded.created_at WHERE idempotency_keys.created_at < excluded.created_at - CAST($2 AS BIGINT)";
-    TAKE_QUOTA(scope TEXT, accepted BIGINT) = "UPDATE scopes SET used = used + given.accepted FROM ", " WHERE scopes.scope = given.scope";
+    /// Custom CSRs `$1`, their jobs `$2` to `$4`, audit entries `$5` and quotas `$6`, in one trip to the database: several statements on SQLite,
+    /// and one on PostgreSQL.
+    WRITE_ACCEPTED {
+        sqlite: concat!(
+            insert_custom_csrs!(sqlite "$1"), "; ", push_jobs!(sqlite "$2" "$3" "$4"), "; ", insert_audit!(sqlite "$5"), "; ",
+            take_quota!(sqlite "$6")
+        ),
+        postgres: concat!(
+            "WITH custom_csr AS (", insert_custom_csrs!(postgres "$1"), "), job AS (", push_jobs!(postgres "$2" "$3" "$4"),
+            "), entry AS (", insert_audit!(postgres "$5"), ") ", take_quota!(postgres "$6")
+        ),
+    };
 }
 
 /// Accepts custom CSRs.
@@ -123,9 +154,8 @@ impl<DB: Dialect> Sql<DB> {
             .flat_map(|(decision, request)| accepted_of(decision.as_ref()).iter().map(|csr| (csr, *request)))
             .collect();
         if !accepted.is_empty() {
-            self.write_accepted(tx, &accepted).await?;
             let quotas: Vec<_> = ledger.accepted.into_iter().map(|(scope, accepted)| QuotaRow { scope, accepted }).collect();
-            self.execute(tx, TAKE_QUOTA, values![given_rows(&quotas)?]).await?;
+            self.write_accepted(tx, &accepted, &quotas).await?;
         }
         Ok(decisions)
     }
@@ -146,7 +176,7 @@ impl<DB: Dialect> Sql<DB> {
             .flat_map(|(decision, request)| accepted_of(Some(decision)).iter().map(|csr| (csr, *request)))
             .collect();
         if !accepted.is_empty() {
-            self.write_accepted(tx, &accepted).await?;
+            self.write_accepted(tx, &accepted, &[]).await?;
         }
         Ok(decisions)
     }
@@ -221,28 +251,35 @@ impl<DB: Dialect> Sql<DB> {
         Ok(())
     }
 
-    async fn write_accepted(&self, tx: &mut Lent<DB>, accepted: &[(&CustomCsr, &AcceptRequest)]) -> Result<(), StoreError> {
+    async fn write_accepted(
+        &self,
+        tx: &mut Lent<DB>,
+        accepted: &[(&CustomCsr, &AcceptRequest)],
+        quotas: &[QuotaRow],
+    ) -> Result<(), StoreError> {
         let (jobs, rows) = jobs_and_rows(accepted)?;
-        self.execute(tx, INSERT_CUSTOM_CSRS, values![given_rows(&rows)?]).await?;
-        self.push(tx, &jobs, std::time::Duration::ZERO).await?;
-        let claims: Vec<_> =
-            accepted.iter().filter(|(csr, request)| csr.id == request.first.id).filter_map(|(_, request)| claim(request)).collect();
-        if !claims.is_empty() {
-            let life = i64::try_from(IDEMPOTENCY_KEY_LIFE.as_micros()).unwrap_or(i64::MAX);
-            let claimed = self.execute(tx, CLAIM_IDEMPOTENCY_KEYS, values![given_rows(&claims)?, life]).await?;
-            // The version before claims keys before it locks scopes.
-            if usize::try_from(claimed) != Ok(claims.len()) {
-                return Err(StoreError::Unavailable("an idempotency record came up just now".to_owned()));
-            }
-        }
         let entries: Vec<_> = accepted
             .iter()
             .map(|(csr, AcceptRequest { actor, now, .. })| {
                 let action = if csr.replaces.is_some() { Action::Rekey } else { Action::Create };
-                (NewEntry::custom_csr(action, csr.id, &csr.scope), actor, *now)
+                EntryRow::new(&NewEntry::custom_csr(action, csr.id, &csr.scope), actor, *now)
             })
             .collect();
-        self.record_all(tx, &entries).await
+        let (rows, jobs, entries, quotas) = (given_rows(&rows)?, given_rows(&jobs)?, given_rows(&entries)?, given_rows(quotas)?);
+        let at_once = 0_i64;
+        self.execute(tx, WRITE_ACCEPTED, values![rows, jobs, GENERATE_CSR_QUEUE, at_once, entries, quotas]).await?;
+        let claims: Vec<_> =
+            accepted.iter().filter(|(csr, request)| csr.id == request.first.id).filter_map(|(_, request)| claim(request)).collect();
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let life = i64::try_from(IDEMPOTENCY_KEY_LIFE.as_micros()).unwrap_or(i64::MAX);
+        let claimed = self.execute(tx, CLAIM_IDEMPOTENCY_KEYS, values![given_rows(&claims)?, life]).await?;
+        // The version before claims keys before it locks scopes.
+        if usize::try_from(claimed) != Ok(claims.len()) {
+            return Err(StoreError::Unavailable("an idempotency record came up just now".to_owned()));
+        }
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     ids::{CustomCsrId, Scope},
     storage::{
         Dialect, Signal, SqlStore, StoreError,
+        audit::EntryRow,
         engine::{Lent, Reader, Sql, statements, values},
         jobs::{NewJob, WAITING_BESIDE},
     },
@@ -174,8 +175,10 @@ impl<DB: Dialect> Sql<DB> {
         let (scope, actor) = (Reader::<DB>(first).scope()?, Actor::worker("sweep"));
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         self.execute(&mut tx, GIVE_BACK_QUOTA_OF_HIDDEN, values![scope.to_string(), count]).await?;
-        let entry =
-            |row| Ok::<_, StoreError>((NewEntry::custom_csr(Action::Purge, Reader::<DB>(row).custom_csr_id()?, &scope), &actor, now));
+        let entry = |row| {
+            let id = Reader::<DB>(row).custom_csr_id()?;
+            Ok::<_, StoreError>(EntryRow::new(&NewEntry::custom_csr(Action::Purge, id, &scope), &actor, now))
+        };
         let entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
         self.record_all(&mut tx, &entries).await?;
         self.commit(tx).await?;

@@ -63,18 +63,21 @@ macro_rules! statement {
     };
 }
 
-/// The rows of the JSON array `$1` as the table `given`.
+/// The rows of a JSON array as the table `given`: of the parameter that is named, or of `$1`.
 macro_rules! given {
-    (sqlite $first:ident $first_kind:ident $(, $column:ident $kind:ident)*) => {
+    ($db:ident $first:ident $first_kind:ident $(, $column:ident $kind:ident)*) => {
+        $crate::storage::engine::given!($db "$1": $first $first_kind $(, $column $kind)*)
+    };
+    (sqlite $rows:literal: $first:ident $first_kind:ident $(, $column:ident $kind:ident)*) => {
         concat!(
             "(SELECT ", $crate::storage::engine::given!(@ $first $first_kind), " AS ", stringify!($first),
             $(", ", $crate::storage::engine::given!(@ $column $kind), " AS ", stringify!($column),)*
-            " FROM json_each($1)) AS given"
+            " FROM json_each(", $rows, ")) AS given"
         )
     };
-    (postgres $first:ident $first_kind:ident $(, $column:ident $kind:ident)*) => {
+    (postgres $rows:literal: $first:ident $first_kind:ident $(, $column:ident $kind:ident)*) => {
         concat!(
-            "json_to_recordset(CAST(CAST($1 AS TEXT) AS json)) AS given(", stringify!($first), " ", stringify!($first_kind),
+            "json_to_recordset(CAST(CAST(", $rows, " AS TEXT) AS json)) AS given(", stringify!($first), " ", stringify!($first_kind),
             $(", ", stringify!($column), " ", stringify!($kind),)* ")"
         )
     };
