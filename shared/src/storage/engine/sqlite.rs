@@ -24,6 +24,9 @@ const READERS: u32 = 4;
 /// What the writing connection keeps of the file in memory, in KiB below zero as SQLite takes it. By default it is 2 MiB, and the pages that
 /// each batch touches, those of all indexes, are read anew time and again.
 const WRITER_CACHE: &str = "-16384";
+/// The write-ahead log is written into the file once it has so many pages, 16 MiB. By default it is 1,000: the pages that each batch touches
+/// would be written, and waited for, after every few batches.
+const CHECKPOINT_PAGES: &str = "4096";
 /// SQLite answers or says that it is busy; this only bounds what should not happen.
 const STATEMENT_TIME: Duration = Duration::from_secs(30);
 
@@ -67,6 +70,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .pragma("secure_delete", "ON")
         .pragma("journal_size_limit", "67108864")
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
 }
 
 /// SQLite itself would create the file readable for others.
