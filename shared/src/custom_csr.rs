@@ -86,6 +86,12 @@ impl KeyType {
         }
     }
 
+    /// Whether a key takes tens of milliseconds or more to make, rather than a fraction of one.
+    #[must_use]
+    pub const fn takes_long(self) -> bool {
+        self.rsa_bits().is_some()
+    }
+
     /// Parses the word, ignoring ASCII case. Returns `None` if there is no such key type.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

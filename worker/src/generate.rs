@@ -33,14 +33,6 @@ const fn batch(key_type: KeyType) -> u32 {
     }
 }
 
-/// Whether a fresh key takes tens of milliseconds or more.
-const fn is_slow(key_type: KeyType) -> bool {
-    match key_type {
-        KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => true,
-        KeyType::P256v1 | KeyType::P384 | KeyType::Ed25519 | KeyType::MlDsa44 => false,
-    }
-}
-
 /// When a generation is given up.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -279,7 +271,7 @@ impl Generator {
     async fn attempt(&self, custom_csr: CustomCsr) -> Result<GeneratedCsr, AttemptError> {
         let (maker, key_type) = (Arc::clone(&self.maker), custom_csr.request.key_type);
         let timed = move || metrics::timed_generation(key_type, KeySource::Fresh, || maker.make(&custom_csr));
-        on_a_thread_of(if is_slow(key_type) { &self.slow_threads } else { &self.quick_threads }, timed).await
+        on_a_thread_of(if key_type.takes_long() { &self.slow_threads } else { &self.quick_threads }, timed).await
     }
 
     /// Counts what was made: the custom CSR is active with it, or it was in vain.

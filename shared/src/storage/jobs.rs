@@ -60,10 +60,7 @@ statements! {
 /// Whether rows that are accepted together share a job: where a key is made in no time, enqueuing a job costs more than the key. One that
 /// takes long has a job of its own, so that whichever process is free makes it.
 pub(super) const fn are_shared(key_type: KeyType) -> bool {
-    match key_type {
-        KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => false,
-        KeyType::P256v1 | KeyType::P384 | KeyType::Ed25519 | KeyType::MlDsa44 => true,
-    }
+    !key_type.takes_long()
 }
 
 /// A job to enqueue.
