@@ -437,6 +437,15 @@ def test_members_without_effect_are_warned_of(zone, certificates):
     assert answer.status == 200 and sorted(warnings(answer)) == [(2005, "/deploy"), (2005, "/policy"), (2012, "/certficate")]
 
 
+def test_a_certificate_that_is_sent_back_as_it_was_read_has_no_member_that_is_unknown(zone, certificates):
+    root, csr = Authority(), active(zone)
+    made = certificates.get(certificates.upload(csr["id"], root.issue(csr["csr"]) + root.pem)["id"])
+    answer = certificates.patch(made["id"], **made)
+    assert answer.status == 200, answer.envelope
+    found = {code for code, _ in warnings(answer)}
+    assert 2005 in found and 2012 not in found, answer.envelope
+
+
 def test_all_warnings_may_come_at_once(zone, certificates):
     csr = active(zone)
     found, _ = warned(certificates, csr, Authority().issue(csr["csr"], begins=-9 * DAY, ends=DAY, sans=["b.org"]), deploy="staging")
