@@ -5,11 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sqlx::{Connection, sqlite::SqliteConnectOptions};
+
 use super::{accept, database, generated, granted, query};
 use crate::{
     custom_csr::KeyType,
     job::GENERATE_CSR_QUEUE,
-    storage::{Acceptance, Access, Database, Dialect, Migrate, OpenError, Queue, StoreError},
+    storage::{Acceptance, Access, Database, Dialect, Location, Migrate, OpenError, Queue, StoreError},
     testing::{TestDatabase, actor, new_custom_csr, now, zone},
 };
 
@@ -41,6 +43,24 @@ async fn a_database_that_a_newer_version_only_added_to_is_opened_and_one_that_ne
     for migrate in [Migrate::Always, Migrate::FirstStart] {
         let access = Access { migrate, ..Access::default() };
         assert!(matches!(Database::open(&test.location, access).await, Err(OpenError::Newer(99_990_101_000_000))));
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_another_program_is_refused_and_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("other.db");
+    let mut other =
+        sqlx::SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&path).create_if_missing(true)).await.unwrap();
+    for statement in ["CREATE TABLE _sqlx_migrations (version INTEGER)", "CREATE TABLE notes (note TEXT)"] {
+        sqlx::query(statement).execute(&mut other).await.unwrap();
+    }
+    other.close().await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    for migrate in [Migrate::Always, Migrate::FirstStart, Migrate::Never] {
+        let opened = Database::open(&Location::Sqlite(path.clone()), Access { migrate, ..Access::default() }).await;
+        assert!(matches!(opened, Err(OpenError::Foreign(_))), "{migrate:?}");
+        assert!(std::fs::read(&path).unwrap() == before, "{migrate:?}");
     }
 }
 
@@ -247,6 +267,15 @@ async fn sqlite_keeps_every_commit_and_overwrites_what_is_deleted() {
     }
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
     assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn sqlite_is_built_as_the_settings_of_cargo_say() {
+    let (test, _store) = database().await;
+    let Queue::Sqlite(pool) = &test.database.queue else { return };
+    let options: Vec<String> = sqlx::query_scalar("PRAGMA compile_options").fetch_all(pool).await.unwrap();
+    let has = |option: &str| options.iter().any(|built| built == option);
+    assert!(has("ENABLE_QPSG") && has("DEFAULT_MEMSTATUS=0") && !has("ENABLE_MEMORY_MANAGEMENT"), "see .cargo/config.toml: {options:?}");
 }
 
 #[tokio::test]

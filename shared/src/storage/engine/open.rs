@@ -45,6 +45,9 @@ pub enum OpenError {
     /// Nothing of csrd is in the database, and this is no command that begins one.
     #[error("the database is not one of csrd: run `csrd migrate`")]
     Empty,
+    /// The file is a database of another program.
+    #[error("{0} is a database of another program, without a table of csrd: name another file")]
+    Foreign(PathBuf),
     /// A migration failed.
     #[error("a migration of the database failed: {0}")]
     Migration(String),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{
-    Sqlite, SqlitePool,
+    Connection, Sqlite, SqliteConnection, SqlitePool,
     pool::PoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -34,6 +34,9 @@ const STATEMENT_TIME: Duration = Duration::from_secs(30);
 pub async fn open(path: &Path, access: Access) -> Result<(Opened<Sqlite>, OpenFile), OpenError> {
     let lock = if access.exclusive { Some(lock(path)?) } else { None };
     create_private(path)?;
+    if is_foreign(path).await {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
     let file_error = |error: sqlx::Error| OpenError::File { path: path.to_owned(), reason: error.to_string() };
     let options = options(path);
     let writer = options.clone().busy_timeout(API_WAIT).pragma("cache_size", WRITER_CACHE);
@@ -59,6 +62,18 @@ fn pool(connections: u32, wait: Duration) -> PoolOptions<Sqlite> {
 /// Whether a migration of ours ever ran here.
 async fn is_ours(pool: &SqlitePool) -> sqlx::Result<bool> {
     sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')").fetch_one(pool).await
+}
+
+/// Whether there are tables, and none of those that csrd makes first: it would add its own to a database that was named by mistake. What cannot
+/// be read is left to whoever opens it next, who says why.
+async fn is_foreign(path: &Path) -> bool {
+    let tables = "SELECT COUNT(*) > 0 AND COUNT(*) FILTER (WHERE name IN ('_apalis_migrations', 'custom_csrs')) = 0 \
+        FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'";
+    // Without the pragmas below, of which one changes the file.
+    let Ok(mut connection) = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await else { return false };
+    let is_foreign = sqlx::query_scalar(tables).fetch_one(&mut connection).await;
+    let _ = connection.close().await;
+    is_foreign.unwrap_or(false)
 }
 
 /// WAL for readers that never wait; FULL, since a 201 promises what NORMAL can lose; deleted keys are overwritten.
