@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -87,6 +88,12 @@ class Postgres:
         """What a statement gives, without decoration and without the server's remarks."""
         database = f"dbname={name} options='-c client_min_messages=error'"
         return self._run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", role, "-d", database, "-v", "ON_ERROR_STOP=1", "-Atc", statement)
+
+    def notifications(self, name: str, channel: str, seconds: int) -> list[tuple[int, str]]:
+        """What a channel gets within this time: the server process that sent it, and the payload."""
+        statements = ["-c", f"LISTEN {channel}", "-c", f"SELECT pg_sleep({seconds})"]
+        told = self._run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "csrd", "-d", name, "-At", *statements)
+        return [(int(pid), payload) for payload, pid in re.findall(r'with payload "(.*)" received from server process with PID (\d+)', told)]
 
     def close(self) -> None:
         try:

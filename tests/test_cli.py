@@ -319,9 +319,12 @@ def test_a_command_on_a_file_without_csrds_tables_makes_none(tmp_path, content):
     path.touch(0o600)
     with closing(sqlite3.connect(path)) as database:
         database.executescript(content)
-    for command in COMMANDS_ON_A_DATABASE:
+    said = "is a database of another program" if content else f"there is no database {path}: give --data-dir or --database-url"
+    # These make a database where there is none.
+    makers = [["serve", "--listen", "127.0.0.1:0"], ["migrate"], ["keys", "init"]] if content else []
+    for command in COMMANDS_ON_A_DATABASE + makers:
         done = run(*command, "--database-url", f"sqlite:{path}", cwd=tmp_path)
-        refused(done, 1, f"there is no database {path}: give --data-dir or --database-url")
+        refused(done, 1, said)
         with closing(sqlite3.connect(path)) as database:
             names = [name for (name,) in database.execute("SELECT name FROM sqlite_schema")]
         assert names == (["theirs"] if content else [])
