@@ -88,7 +88,12 @@ impl TestDatabase {
     #[expect(clippy::expect_used, reason = "for tests only")]
     pub async fn execute(&self, sql: &str) {
         match &self.database.queue {
-            Queue::Sqlite(pool) => pool.execute(AssertSqlSafe(self.named(sql))).await.map(drop),
+            Queue::Sqlite(writer) => {
+                let mut turn = writer.turn().await.expect("its turn");
+                let done = turn.connection().expect("the connection").execute(AssertSqlSafe(self.named(sql))).await;
+                turn.done();
+                done.map(drop)
+            }
             Queue::Postgres(pool) => pool.execute(AssertSqlSafe(self.named(sql))).await.map(drop),
         }
         .expect("the statement");
@@ -102,7 +107,12 @@ impl TestDatabase {
     #[expect(clippy::expect_used, reason = "for tests only")]
     pub async fn number(&self, sql: &str) -> i64 {
         match &self.database.queue {
-            Queue::Sqlite(pool) => sqlx::query_scalar(AssertSqlSafe(self.named(sql))).fetch_one(pool).await,
+            Queue::Sqlite(writer) => {
+                let mut turn = writer.turn().await.expect("its turn");
+                let number = sqlx::query_scalar(AssertSqlSafe(self.named(sql))).fetch_one(turn.connection().expect("the connection")).await;
+                turn.done();
+                number
+            }
             Queue::Postgres(pool) => sqlx::query_scalar(AssertSqlSafe(self.named(sql))).fetch_one(pool).await,
         }
         .expect("a number")
@@ -116,7 +126,7 @@ impl TestDatabase {
     #[expect(clippy::expect_used, reason = "for tests only")]
     pub async fn lock_writers(&self) -> Box<dyn std::any::Any + Send> {
         match &self.database.queue {
-            Queue::Sqlite(pool) => Box::new(pool.begin_with("BEGIN IMMEDIATE").await.expect("the lock")),
+            Queue::Sqlite(writer) => Box::new(writer.turn().await.expect("the only one that writes")),
             Queue::Postgres(pool) => {
                 let mut tx = pool.begin_with("BEGIN").await.expect("a transaction");
                 tx.execute("LOCK TABLE scopes, custom_csrs IN EXCLUSIVE MODE").await.expect("the lock");

@@ -15,6 +15,7 @@ mod make;
 mod poll;
 mod queue;
 mod renew;
+mod sqlite_queue;
 mod trouble;
 mod webhook_key;
 

@@ -11,7 +11,6 @@ use std::{
 
 use apalis::prelude::{BackendExt, BoxDynError, Event, EventListenerExt, WorkerBuilder, WorkerBuilderExt};
 use apalis_postgres::PostgresStorage;
-use apalis_sqlite::SqliteStorage;
 use futures::stream::{self, Stream as _};
 use shared::{
     job::{DELIVER_QUEUE, DeliverJob, GENERATE_CSR_QUEUE, GenerateCsrJob, INCIDENT_QUEUE, IncidentJob},
@@ -27,6 +26,7 @@ use crate::{
     heartbeat::Heartbeat,
     incident::Rekeyer,
     poll::EventsAndTicks,
+    sqlite_queue::SqliteQueue,
 };
 
 /// How often to look for jobs without an event: an event may be missed, and a job whose time comes sends none.
@@ -182,8 +182,8 @@ impl Supervised {
             };
         }
         macro_rules! sqlite {
-            ($job:ty, $pool:expr) => {
-                SqliteStorage::<$job>::new($pool).with_config(configured!(apalis_sqlite::Config::default())).poll_with_strategy(strategy)
+            ($job:ty, $writer:expr) => {
+                SqliteQueue::<$job>::new($writer.clone(), configured!(apalis_sqlite::Config::default())).poll_with_strategy(strategy)
             };
         }
         macro_rules! postgres {
@@ -194,17 +194,21 @@ impl Supervised {
             };
         }
         match (&self.queue, &self.work) {
-            (Queue::Sqlite(pool), Work::Generations(runner)) => {
-                run_worker!(self, name, polled, runner, generate, sqlite!(GenerateCsrJob, pool))
+            (Queue::Sqlite(writer), Work::Generations(runner)) => {
+                run_worker!(self, name, polled, runner, generate, sqlite!(GenerateCsrJob, writer))
             }
             (Queue::Postgres(pool), Work::Generations(runner)) => {
                 run_worker!(self, name, polled, runner, generate, postgres!(GenerateCsrJob, pool))
             }
-            (Queue::Sqlite(pool), Work::Deliveries(runner)) => run_worker!(self, name, polled, runner, deliver, sqlite!(DeliverJob, pool)),
+            (Queue::Sqlite(writer), Work::Deliveries(runner)) => {
+                run_worker!(self, name, polled, runner, deliver, sqlite!(DeliverJob, writer))
+            }
             (Queue::Postgres(pool), Work::Deliveries(runner)) => {
                 run_worker!(self, name, polled, runner, deliver, postgres!(DeliverJob, pool))
             }
-            (Queue::Sqlite(pool), Work::Incidents(runner)) => run_worker!(self, name, polled, runner, rekey, sqlite!(IncidentJob, pool)),
+            (Queue::Sqlite(writer), Work::Incidents(runner)) => {
+                run_worker!(self, name, polled, runner, rekey, sqlite!(IncidentJob, writer))
+            }
             (Queue::Postgres(pool), Work::Incidents(runner)) => {
                 run_worker!(self, name, polled, runner, rekey, postgres!(IncidentJob, pool))
             }

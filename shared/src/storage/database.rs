@@ -67,19 +67,23 @@ impl Database {
     ///
     /// [`CopyError`]; what the file holds then is of no use.
     pub async fn copy_to(&self, file: &Path) -> Result<(), CopyError> {
-        let Queue::Sqlite(pool) = &self.queue else {
+        let Queue::Sqlite(writer) = &self.queue else {
             return Err(CopyError("PostgreSQL is copied by pg_dump".to_owned()));
         };
         let name = file.to_str().ok_or_else(|| CopyError("the name of the copy is not UTF-8".to_owned()))?;
-        let copied = sqlx::query("VACUUM INTO $1").bind(name).execute(pool).await;
-        copied.map(drop).map_err(|error| CopyError(database_words(&error)))
+        let copied = async {
+            let mut turn = writer.turn().await?;
+            sqlx::query("VACUUM INTO $1").bind(name).execute(turn.connection()?).await?;
+            turn.done();
+            Ok(())
+        };
+        copied.await.map_err(|error| CopyError(database_words(&error)))
     }
 
     /// Closes every connection. Whoever serves gives the database back in order.
     pub async fn close(self) {
-        match &self.queue {
-            Queue::Sqlite(pool) => pool.close().await,
-            Queue::Postgres(pool) => pool.close().await,
+        if let Queue::Postgres(pool) = &self.queue {
+            pool.close().await;
         }
         self.store.close().await;
     }

@@ -47,7 +47,7 @@ pub use self::{
         ListQuery, MAX_PENDING, NewCustomCsr, Order, Page, Restoration,
     },
     database::{Database, SqlStore},
-    engine::{Access, CopyError, Dialect, Location, Migrate, OpenError, PoolUse, Queue},
+    engine::{Access, CopyError, Dialect, Location, Migrate, OpenError, PoolUse, Queue, Writer, WriterTurn},
     error::StoreError,
     figures::{FigureStore, Figures},
     generation::{CompletionOutcome, GeneratedCsr, Generation, Generations},

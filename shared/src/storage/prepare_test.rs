@@ -1,6 +1,6 @@
 //! Every statement is prepared on every database: one that names a column wrongly is found before it runs.
 
-use sqlx::{Executor, Pool, SqlSafeStr};
+use sqlx::{Executor, Postgres, SqlSafeStr, Sqlite};
 
 use super::{
     Dialect, Queue, ari, audit, certificates,
@@ -47,23 +47,22 @@ const ALL: &[&[(&str, Statement)]] = &[
     ari::STATEMENTS,
 ];
 
-async fn prepare_all<DB: Dialect>(pool: &Pool<DB>)
+async fn prepare_all<DB: Dialect>(connection: &mut DB::Connection)
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    let mut connection = pool.acquire().await.unwrap();
     for (name, statement) in ALL.iter().copied().flatten() {
         let Some(sql) = DB::words(*statement) else { continue };
-        (&mut *connection).prepare(sql.into_sql_str()).await.unwrap_or_else(|error| panic!("{name}: {sql}: {error}"));
+        connection.prepare(sql.into_sql_str()).await.unwrap_or_else(|error| panic!("{name}: {sql}: {error}"));
     }
-    assert!((&mut *connection).prepare("SELECT no_such_column FROM custom_csrs".into_sql_str()).await.is_err());
+    assert!(connection.prepare("SELECT no_such_column FROM custom_csrs".into_sql_str()).await.is_err());
 }
 
 #[tokio::test]
 async fn every_statement_prepares_and_a_broken_one_does_not() {
     let test = TestDatabase::new().await;
     match &test.database.queue {
-        Queue::Sqlite(pool) => prepare_all(pool).await,
-        Queue::Postgres(pool) => prepare_all(pool).await,
+        Queue::Sqlite(writer) => prepare_all::<Sqlite>(writer.turn().await.unwrap().connection().unwrap()).await,
+        Queue::Postgres(pool) => prepare_all::<Postgres>(&mut pool.acquire().await.unwrap()).await,
     }
 }

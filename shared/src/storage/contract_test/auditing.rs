@@ -221,7 +221,7 @@ async fn nobody_changes_or_deletes_an_entry() {
 async fn refusal(test: &TestDatabase, sql: &str) -> String {
     use sqlx::{AssertSqlSafe, Executor};
     let refused = match &test.database.queue {
-        Queue::Sqlite(pool) => pool.acquire().await.unwrap().detach().execute(AssertSqlSafe(sql.to_owned())).await.map(drop),
+        Queue::Sqlite(writer) => writer.turn().await.unwrap().connection().unwrap().execute(AssertSqlSafe(sql.to_owned())).await.map(drop),
         Queue::Postgres(pool) => pool.acquire().await.unwrap().detach().execute(AssertSqlSafe(sql.to_owned())).await.map(drop),
     };
     refused.unwrap_err().to_string()

@@ -261,19 +261,21 @@ async fn a_first_start_needs_no_more_than_its_pool_of_one_connection() {
 #[tokio::test]
 async fn sqlite_keeps_every_commit_and_overwrites_what_is_deleted() {
     let (test, _store) = database().await;
-    let Queue::Sqlite(pool) = &test.database.queue else { return };
+    let Queue::Sqlite(writer) = &test.database.queue else { return };
     for (pragma, value) in [("PRAGMA synchronous", 2), ("PRAGMA secure_delete", 1), ("PRAGMA foreign_keys", 1)] {
         assert_eq!(test.number(pragma).await, value, "{pragma}");
     }
-    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
+    let mut turn = writer.turn().await.unwrap();
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(turn.connection().unwrap()).await.unwrap();
     assert_eq!(mode, "wal");
 }
 
 #[tokio::test]
 async fn sqlite_is_built_as_the_settings_of_cargo_say() {
     let (test, _store) = database().await;
-    let Queue::Sqlite(pool) = &test.database.queue else { return };
-    let options: Vec<String> = sqlx::query_scalar("PRAGMA compile_options").fetch_all(pool).await.unwrap();
+    let Queue::Sqlite(writer) = &test.database.queue else { return };
+    let mut turn = writer.turn().await.unwrap();
+    let options: Vec<String> = sqlx::query_scalar("PRAGMA compile_options").fetch_all(turn.connection().unwrap()).await.unwrap();
     let has = |option: &str| options.iter().any(|built| built == option);
     assert!(has("ENABLE_QPSG") && has("DEFAULT_MEMSTATUS=0") && !has("ENABLE_MEMORY_MANAGEMENT"), "see .cargo/config.toml: {options:?}");
 }

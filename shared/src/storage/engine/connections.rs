@@ -15,13 +15,12 @@ use super::{
 /// Where to get connections to a database. Clones are the same connections.
 pub struct Connections<DB: Dialect> {
     pool: Pool<DB>,
-    /// `None` where others take connections out of the pool too, who would wait for those that are kept.
-    kept: Option<Arc<Kept<DB>>>,
+    kept: Arc<Kept<DB>>,
 }
 
 impl<DB: Dialect> Clone for Connections<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), kept: self.kept.clone() }
+        Self { pool: self.pool.clone(), kept: Arc::clone(&self.kept) }
     }
 }
 
@@ -29,31 +28,24 @@ impl<DB: Dialect> Connections<DB> {
     /// Those of a pool that nobody else has. [`Self::keep_fresh`] is to run for as long as they are used.
     pub fn of(pool: Pool<DB>) -> Self {
         let kept = Kept::new(pool.options().get_max_connections());
-        Self { pool, kept: Some(Arc::new(kept)) }
-    }
-
-    /// Those of a pool that others have too.
-    pub const fn of_shared(pool: Pool<DB>) -> Self {
-        Self { pool, kept: None }
+        Self { pool, kept: Arc::new(kept) }
     }
 
     /// A connection, for whoever waits longest.
     pub async fn lend(&self) -> sqlx::Result<Lent<DB>> {
-        let Some(kept) = &self.kept else { return Ok(Lent::new(self.pool.acquire().await?, None)) };
-        let taken = tokio::time::timeout(self.pool.options().get_acquire_timeout(), Kept::take(kept));
+        let taken = tokio::time::timeout(self.pool.options().get_acquire_timeout(), Kept::take(&self.kept));
         let (connection, place) = taken.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
         let connection = match connection {
             Some(connection) => connection,
             None => self.pool.acquire().await?,
         };
-        Ok(Lent::new(connection, Some(place)))
+        Ok(Lent::new(connection, place))
     }
 
     /// Gives connections back to the pool that nobody used for a moment: from then on it looks after them.
     pub fn keep_fresh(&self) -> impl Future<Output = ()> + Send + use<DB> {
-        let kept = self.kept.clone();
+        let kept = Arc::clone(&self.kept);
         async move {
-            let Some(kept) = kept else { return };
             loop {
                 tokio::time::sleep(FRESH).await;
                 for connection in kept.unused_for(FRESH) {
@@ -70,12 +62,12 @@ impl<DB: Dialect> Connections<DB> {
 
     /// How many there are, under this name.
     pub fn in_use(&self, name: &'static str) -> PoolUse {
-        PoolUse::of(name, &self.pool, self.kept.as_ref().map_or(0, |kept| kept.count()))
+        PoolUse::of(name, &self.pool, self.kept.count())
     }
 
     /// Closes them, once those that are lent are back.
     pub async fn close(&self) {
-        for connection in self.kept.iter().flat_map(|kept| kept.end()) {
+        for connection in self.kept.end() {
             give_back(connection).await;
         }
         self.pool.close().await;

@@ -38,9 +38,9 @@ pub struct Lent<DB: Dialect> {
 }
 
 impl<DB: Dialect> Lent<DB> {
-    /// A connection, and where to keep it afterwards if not in its pool.
-    pub const fn new(connection: PoolConnection<DB>, place: Option<Place<DB>>) -> Self {
-        Self { connection: Some(connection), place, state: State::Idle, then: State::Idle }
+    /// A connection, and where to keep it afterwards.
+    pub const fn new(connection: PoolConnection<DB>, place: Place<DB>) -> Self {
+        Self { connection: Some(connection), place: Some(place), state: State::Idle, then: State::Idle }
     }
 
     /// For a statement. Until [`Self::answered`] says that it ended, the connection counts as lost.

@@ -15,6 +15,7 @@ mod sqlite;
 mod statement;
 mod tasks;
 mod value;
+mod writer;
 
 pub(super) use self::{
     batch::{Batch, Failure, Outcome, Work},
@@ -33,6 +34,7 @@ pub use self::{
     dialect::Dialect,
     open::{Access, CopyError, Location, Migrate, OpenError, Queue},
     pool::PoolUse,
+    writer::{Writer, WriterTurn},
 };
 #[cfg(test)]
 pub(super) use self::{lent::STATEMENTS as LENT_STATEMENTS, sql::STATEMENTS};

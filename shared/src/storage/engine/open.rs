@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use sqlx::{PgPool, Pool, SqlitePool, postgres::PgConnectOptions};
+use sqlx::{PgPool, postgres::PgConnectOptions};
 
-use super::pool::PoolUse;
+use super::{Dialect, connections::Connections, pool::PoolUse, writer::Writer};
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -96,10 +96,10 @@ pub enum Migrate {
 }
 
 /// The connections of the job queue's own workers.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Queue {
     /// To the file: that of all writers, so that they take turns instead of polling for the file's lock.
-    Sqlite(SqlitePool),
+    Sqlite(Writer),
     /// To the server.
     Postgres(PgPool),
 }
@@ -134,11 +134,11 @@ impl Queue {
 }
 
 /// The connections to a database that was opened.
-pub struct Opened<DB: sqlx::Database> {
+pub struct Opened<DB: Dialect> {
     /// For reads.
-    pub read: Pool<DB>,
+    pub read: Connections<DB>,
     /// For writes.
-    pub write: Pool<DB>,
+    pub write: Connections<DB>,
     /// For the workers of the job queue.
     pub queue: Queue,
     /// How long one statement may take.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Access, Dialect, Migrate, OpenError, Opened, Queue,
+    connections::Connections,
     migrate::{check_compatible, database_words, migrate, warn_of_newer},
     pool::{API_WAIT, QUEUE_WAIT, START_WAIT, TURN_WAIT, pool},
 };
@@ -44,9 +45,9 @@ const MIGRATION_LIMITS: &str = "SET statement_timeout = 0; SET lock_timeout = '1
 /// Opens the database on this server.
 pub async fn open(options: &PgConnectOptions, access: Access) -> Result<Opened<Postgres>, OpenError> {
     let migrated = prepare(options, access.migrate).await?;
-    let pool = limited(pool(access.pool_size, API_WAIT), STORE_LIMITS).connect_lazy_with(options.clone());
+    let connections = Connections::of(limited(pool(access.pool_size, API_WAIT), STORE_LIMITS).connect_lazy_with(options.clone()));
     let queue = Queue::Postgres(pool_without_durable_commits(QUEUE_CONNECTIONS, options));
-    Ok(Opened { read: pool.clone(), write: pool, queue, statement_time: TURN_WAIT, migrated })
+    Ok(Opened { read: connections.clone(), write: connections, queue, statement_time: TURN_WAIT, migrated })
 }
 
 /// Connections that are set to these limits.

@@ -34,15 +34,18 @@ pub struct Sql<DB: Dialect> {
 impl<DB: Dialect> Sql<DB> {
     /// On the connections of a database that was opened.
     pub fn new(opened: &Opened<DB>) -> Self {
-        let read = Connections::of(opened.read.clone());
-        // On SQLite, the workers of the job queue write on the same connection.
-        let write = if DB::WRITES_APART { Connections::of_shared(opened.write.clone()) } else { read.clone() };
-        Self { read, write, statement_time: opened.statement_time }
+        Self { read: opened.read.clone(), write: opened.write.clone(), statement_time: opened.statement_time }
     }
 
     /// Looks after connections that nobody used for a while, for as long as this is used.
     pub fn keep_fresh(&self) -> impl Future<Output = ()> + Send + use<DB> {
-        self.read.keep_fresh()
+        let (read, write) = (self.read.keep_fresh(), DB::WRITES_APART.then(|| self.write.keep_fresh()));
+        async move {
+            match write {
+                Some(write) => drop(tokio::join!(read, write)),
+                None => read.await,
+            }
+        }
     }
 
     /// How many tasks may read at once, again and again: connections are left for all others.

@@ -15,8 +15,10 @@ use sqlx::{
 
 use super::{
     Access, Migrate, OpenError, Opened, Queue,
+    connections::Connections,
     migrate::{check_compatible, migrate},
     pool::{self, API_WAIT, QUEUE_WAIT},
+    writer::Writer,
 };
 
 /// Reading connections of one process.
@@ -50,7 +52,8 @@ pub async fn open(path: &Path, access: Access) -> Result<(Opened<Sqlite>, OpenFi
     let migrated = migrate(&write).await?;
     let read = pool(READERS, API_WAIT).connect_with(options.clone().busy_timeout(API_WAIT)).await.map_err(file_error)?;
     let file = OpenFile { _lock: lock, identity: Identity::at(path), path: path.to_owned() };
-    Ok((Opened { read, queue: Queue::Sqlite(write.clone()), write, statement_time: STATEMENT_TIME, migrated }, file))
+    let (read, write) = (Connections::of(read), Connections::of(write));
+    Ok((Opened { read, queue: Queue::Sqlite(Writer::of(write.clone())), write, statement_time: STATEMENT_TIME, migrated }, file))
 }
 
 /// Connections to a file need not be renewed as those to a server: each new one reads its pages anew, and the memory that the caches of old
