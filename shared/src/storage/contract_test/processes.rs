@@ -277,7 +277,10 @@ async fn sqlite_is_built_as_the_settings_of_cargo_say() {
     let mut turn = writer.turn().await.unwrap();
     let options: Vec<String> = sqlx::query_scalar("PRAGMA compile_options").fetch_all(turn.connection().unwrap()).await.unwrap();
     let has = |option: &str| options.iter().any(|built| built == option);
-    assert!(has("ENABLE_QPSG") && has("DEFAULT_MEMSTATUS=0") && !has("ENABLE_MEMORY_MANAGEMENT"), "see .cargo/config.toml: {options:?}");
+    for option in ["ENABLE_QPSG", "DEFAULT_MEMSTATUS=0", "DEFAULT_PCACHE_INITSZ=0"] {
+        assert!(has(option), "{option}, see .cargo/config.toml: {options:?}");
+    }
+    assert!(!has("ENABLE_MEMORY_MANAGEMENT"), "see .cargo/config.toml: {options:?}");
 }
 
 #[tokio::test]
