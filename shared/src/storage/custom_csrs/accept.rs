@@ -18,7 +18,7 @@ use crate::{
     storage::{
         Dialect, Signal, Signals, StoreError,
         audit::{EntryRow, insert_audit},
-        engine::{Failure, Lent, Outcome, Reader, Sql, Work, given, given_rows, hex, statements, values},
+        engine::{Failure, Lent, Outcome, Reader, Sql, Value, Work, given, given_rows, hex, statements, values},
         jobs::push_jobs,
     },
 };
@@ -121,14 +121,14 @@ impl<DB: Dialect> Work for Accepting<DB> {
     }
 
     async fn run(&self, requests: &[&AcceptRequest], waits: bool) -> Result<Vec<Outcome<Acceptance>>, Failure> {
-        let mut tx = self.sql.begin_write().await.map_err(|error| Failure { error, is_answer: false })?;
-        let decisions = match self.sql.accept(&mut tx, requests, waits).await {
-            Ok(decisions) => decisions,
+        let mut tx = self.sql.begin_write().await.map_err(Failure::without_answer)?;
+        let (decisions, write) = match self.sql.decide(&mut tx, requests, waits).await {
+            Ok(decided) => decided,
             Err(error) => return Err(tx.failure(error)),
         };
         // A transaction that writes nothing is rolled back.
-        if decisions.iter().any(|decision| matches!(decision, Some(Acceptance::Accepted(_)))) {
-            self.sql.commit(tx).await.map_err(|error| Failure { error, is_answer: false })?;
+        if let Some(values) = write {
+            self.sql.commit_with(tx, WRITE_ACCEPTED, values).await?;
             self.signals.send(Signal::Enqueued);
         }
         Ok(decisions.into_iter().map(|decision| decision.map_or(Outcome::Locked, |decision| Outcome::Answer(Ok(decision)))).collect())
@@ -143,6 +143,20 @@ impl<DB: Dialect> Sql<DB> {
         requests: &[&AcceptRequest],
         waits: bool,
     ) -> Result<Vec<Option<Acceptance>>, StoreError> {
+        let (decisions, write) = self.decide(tx, requests, waits).await?;
+        if let Some(values) = write {
+            self.execute(tx, WRITE_ACCEPTED, values).await?;
+        }
+        Ok(decisions)
+    }
+
+    /// Decides a batch, and claims its idempotency keys. With what is accepted, [`WRITE_ACCEPTED`] is to be run with these values.
+    async fn decide(
+        &self,
+        tx: &mut Lent<DB>,
+        requests: &[&AcceptRequest],
+        waits: bool,
+    ) -> Result<(Vec<Option<Acceptance>>, Option<Vec<Value>>), StoreError> {
         let mut ledger = Ledger::default();
         self.lock_scopes(tx, requests, waits, &mut ledger).await?;
         self.find_records(tx, requests, &mut ledger).await?;
@@ -153,11 +167,13 @@ impl<DB: Dialect> Sql<DB> {
             .zip(requests)
             .flat_map(|(decision, request)| accepted_of(decision.as_ref()).iter().map(|csr| (csr, *request)))
             .collect();
-        if !accepted.is_empty() {
-            let quotas: Vec<_> = ledger.accepted.into_iter().map(|(scope, accepted)| QuotaRow { scope, accepted }).collect();
-            self.write_accepted(tx, &accepted, &quotas).await?;
+        if accepted.is_empty() {
+            return Ok((decisions, None));
         }
-        Ok(decisions)
+        self.claim_keys(tx, &accepted).await?;
+        let quotas: Vec<_> = ledger.accepted.into_iter().map(|(scope, accepted)| QuotaRow { scope, accepted }).collect();
+        let values = accepted_values(&accepted, &quotas)?;
+        Ok((decisions, Some(values)))
     }
 
     /// Accepts custom CSRs that take the places of others in the quota: neither it nor the bounds of their scopes are asked for or changed. What
@@ -176,7 +192,8 @@ impl<DB: Dialect> Sql<DB> {
             .flat_map(|(decision, request)| accepted_of(Some(decision)).iter().map(|csr| (csr, *request)))
             .collect();
         if !accepted.is_empty() {
-            self.write_accepted(tx, &accepted, &[]).await?;
+            self.claim_keys(tx, &accepted).await?;
+            self.execute(tx, WRITE_ACCEPTED, accepted_values(&accepted, &[])?).await?;
         }
         Ok(decisions)
     }
@@ -251,23 +268,8 @@ impl<DB: Dialect> Sql<DB> {
         Ok(())
     }
 
-    async fn write_accepted(
-        &self,
-        tx: &mut Lent<DB>,
-        accepted: &[(&CustomCsr, &AcceptRequest)],
-        quotas: &[QuotaRow],
-    ) -> Result<(), StoreError> {
-        let (jobs, rows) = jobs_and_rows(accepted)?;
-        let entries: Vec<_> = accepted
-            .iter()
-            .map(|(csr, AcceptRequest { actor, now, .. })| {
-                let action = if csr.replaces.is_some() { Action::Rekey } else { Action::Create };
-                EntryRow::new(&NewEntry::custom_csr(action, csr.id, &csr.scope), actor, *now)
-            })
-            .collect();
-        let (rows, jobs, entries, quotas) = (given_rows(&rows)?, given_rows(&jobs)?, given_rows(&entries)?, given_rows(quotas)?);
-        let at_once = 0_i64;
-        self.execute(tx, WRITE_ACCEPTED, values![rows, jobs, GENERATE_CSR_QUEUE, at_once, entries, quotas]).await?;
+    /// Remembers which idempotency keys were used for what is accepted.
+    async fn claim_keys(&self, tx: &mut Lent<DB>, accepted: &[(&CustomCsr, &AcceptRequest)]) -> Result<(), StoreError> {
         let claims: Vec<_> =
             accepted.iter().filter(|(csr, request)| csr.id == request.first.id).filter_map(|(_, request)| claim(request)).collect();
         if claims.is_empty() {
@@ -281,6 +283,20 @@ impl<DB: Dialect> Sql<DB> {
         }
         Ok(())
     }
+}
+
+/// The values of [`WRITE_ACCEPTED`].
+fn accepted_values(accepted: &[(&CustomCsr, &AcceptRequest)], quotas: &[QuotaRow]) -> Result<Vec<Value>, StoreError> {
+    let (jobs, rows) = jobs_and_rows(accepted)?;
+    let entries: Vec<_> = accepted
+        .iter()
+        .map(|(csr, AcceptRequest { actor, now, .. })| {
+            let action = if csr.replaces.is_some() { Action::Rekey } else { Action::Create };
+            EntryRow::new(&NewEntry::custom_csr(action, csr.id, &csr.scope), actor, *now)
+        })
+        .collect();
+    let at_once = 0_i64;
+    Ok(values![given_rows(&rows)?, given_rows(&jobs)?, GENERATE_CSR_QUEUE, at_once, given_rows(&entries)?, given_rows(quotas)?])
 }
 
 /// What a decision accepts, if anything.

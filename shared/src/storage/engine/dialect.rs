@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use sqlx::{
-    Database, Executor, Postgres, Row, Sqlite,
+    AssertSqlSafe, Database, Executor, Postgres, Row, SqlSafeStr, Sqlite,
     error::DatabaseError,
     migrate::Migrator,
     postgres::{PgDatabaseError, PgSeverity},
@@ -15,6 +15,9 @@ use super::{Statement, Value};
 pub trait Dialect: Database {
     /// Whether writes have a pool of connections of their own.
     const WRITES_APART: bool;
+
+    /// Whether one text may have several statements with values, so that a transaction begins and ends in the same trip as what it does.
+    const SEVERAL_IN_ONE: bool;
 
     /// The words of a statement; none where this database does not need it.
     fn words(statement: Statement) -> Option<&'static str>;
@@ -35,10 +38,10 @@ pub trait Dialect: Database {
         values: Vec<Value>,
     ) -> impl Future<Output = sqlx::Result<u64>> + Send;
 
-    /// Runs a statement and takes its rows.
+    /// Runs one statement, or several with the same values where [`Self::SEVERAL_IN_ONE`], and takes their rows.
     fn fetch(
         connection: &mut Self::Connection,
-        statement: Statement,
+        statements: &[Statement],
         values: Vec<Value>,
     ) -> impl Future<Output = sqlx::Result<Vec<Self::Row>>> + Send;
 
@@ -71,8 +74,13 @@ macro_rules! runs {
             Ok(sqlx::query_with(sql, arguments::<Self>(values)?).execute(connection).await?.rows_affected())
         }
 
-        async fn fetch(connection: &mut Self::Connection, statement: Statement, values: Vec<Value>) -> sqlx::Result<Vec<Self::Row>> {
-            let Some(sql) = Self::words(statement) else { return Ok(Vec::new()) };
+        async fn fetch(connection: &mut Self::Connection, statements: &[Statement], values: Vec<Value>) -> sqlx::Result<Vec<Self::Row>> {
+            let words: Vec<_> = statements.iter().copied().filter_map(Self::words).collect();
+            let sql = match words.as_slice() {
+                [] => return Ok(Vec::new()),
+                [one] => one.into_sql_str(),
+                several => AssertSqlSafe(several.join("; ")).into_sql_str(),
+            };
             sqlx::query_with(sql, arguments::<Self>(values)?).fetch_all(connection).await
         }
 
@@ -123,6 +131,7 @@ bind!(sqlx::postgres::PgArguments);
 
 impl Dialect for Sqlite {
     const WRITES_APART: bool = true;
+    const SEVERAL_IN_ONE: bool = true;
 
     fn words(statement: Statement) -> Option<&'static str> {
         statement.sqlite
@@ -153,6 +162,7 @@ impl Dialect for Sqlite {
 
 impl Dialect for Postgres {
     const WRITES_APART: bool = false;
+    const SEVERAL_IN_ONE: bool = false;
 
     fn words(statement: Statement) -> Option<&'static str> {
         statement.postgres

@@ -9,7 +9,7 @@ use sqlx::pool::PoolConnection;
 use super::{
     Dialect, Failure,
     kept::{Place, RETURN_TIME, give_back},
-    statement::statements,
+    statement::{Statement, statements},
 };
 use crate::storage::StoreError;
 
@@ -35,12 +35,14 @@ pub struct Lent<DB: Dialect> {
     state: State,
     /// What the state is once the statement under way is answered.
     then: State,
+    /// What begins a transaction with the first statement.
+    begin: Option<Statement>,
 }
 
 impl<DB: Dialect> Lent<DB> {
     /// A connection, and where to keep it afterwards.
     pub const fn new(connection: PoolConnection<DB>, place: Place<DB>) -> Self {
-        Self { connection: Some(connection), place: Some(place), state: State::Idle, then: State::Idle }
+        Self { connection: Some(connection), place: Some(place), state: State::Idle, then: State::Idle, begin: None }
     }
 
     /// For a statement. Until [`Self::answered`] says that it ended, the connection counts as lost.
@@ -55,9 +57,23 @@ impl<DB: Dialect> Lent<DB> {
         self.state = self.then;
     }
 
-    /// A transaction begins with the next answer, or ends with it.
-    pub const fn in_transaction(&mut self, is: bool) {
-        self.state = if is { State::InTransaction } else { State::Idle };
+    /// A transaction begins with the first statement, by this one before it.
+    pub const fn begin_by(&mut self, begin: Statement) {
+        self.begin = Some(begin);
+    }
+
+    /// What is to be run before the next statement, in the same trip or before. From then on there is a transaction to be rolled back.
+    pub const fn begins(&mut self) -> Option<Statement> {
+        let begin = self.begin.take();
+        if begin.is_some() {
+            self.state = State::InTransaction;
+        }
+        begin
+    }
+
+    /// The transaction was committed.
+    pub const fn ended(&mut self) {
+        self.state = State::Idle;
     }
 
     /// Why a batch on this connection was not done.

@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use super::{
-    Dialect, Lent, Opened, Reader, Statement, Value,
+    Dialect, Failure, Lent, Opened, Reader, Statement, Value,
     connections::Connections,
     pool::{PoolUse, TURN_WAIT},
     statement::statements,
@@ -75,10 +75,18 @@ impl<DB: Dialect> Sql<DB> {
 
     async fn begin(&self, connections: &Connections<DB>, statement: Statement) -> Result<Lent<DB>, StoreError> {
         let mut tx = lent(connections).await?;
-        let begun = self.in_time(DB::simple(tx.for_statement()?, statement)).await;
-        checked(&mut tx, begun)?;
-        tx.in_transaction(true);
+        tx.begin_by(statement);
+        if !DB::SEVERAL_IN_ONE {
+            self.begin_now(&mut tx).await?;
+        }
         Ok(tx)
+    }
+
+    /// Begins a transaction that no statement has begun yet.
+    async fn begin_now(&self, tx: &mut Lent<DB>) -> Result<(), StoreError> {
+        let Some(begin) = tx.begins() else { return Ok(()) };
+        let done = self.in_time(DB::simple(tx.for_statement()?, begin)).await;
+        checked(tx, done)
     }
 
     /// Reads rows by one statement.
@@ -96,7 +104,7 @@ impl<DB: Dialect> Sql<DB> {
     /// Likewise; its rows.
     pub async fn write_returning(&self, statement: Statement, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
         let mut connection = lent(&self.write).await?;
-        let done = self.in_time(DB::fetch(connection.for_statement()?, statement, values)).await;
+        let done = self.in_time(DB::fetch(connection.for_statement()?, &[statement], values)).await;
         committed(&mut connection, done)
     }
 
@@ -108,21 +116,43 @@ impl<DB: Dialect> Sql<DB> {
 
     /// Runs a statement within a transaction; its rows.
     pub async fn fetch(&self, tx: &mut Lent<DB>, statement: Statement, values: Vec<Value>) -> Result<Vec<DB::Row>, StoreError> {
-        let done = self.in_time(DB::fetch(tx.for_statement()?, statement, values)).await;
+        if DB::words(statement).is_none() {
+            return Ok(Vec::new());
+        }
+        let statements: Vec<_> = tx.begins().into_iter().chain([statement]).collect();
+        let done = self.in_time(DB::fetch(tx.for_statement()?, &statements, values)).await;
         checked(tx, done)
     }
 
     /// Likewise; the number of rows that it changed.
     pub async fn execute(&self, tx: &mut Lent<DB>, statement: Statement, values: Vec<Value>) -> Result<u64, StoreError> {
+        // In one trip the rows that were changed before would be counted too.
+        self.begin_now(tx).await?;
         let done = self.in_time(DB::execute(tx.for_statement()?, statement, values)).await;
         checked(tx, done)
     }
 
     /// Commits. A transaction that is dropped instead is rolled back.
     pub async fn commit(&self, mut tx: Lent<DB>) -> Result<(), StoreError> {
+        self.begin_now(&mut tx).await?;
         let done = self.in_time(DB::simple(tx.for_statement()?, COMMIT)).await;
         committed(&mut tx, done)?;
-        tx.in_transaction(false);
+        tx.ended();
+        Ok(())
+    }
+
+    /// Runs the last statement of a transaction and commits: in one trip to the database where it can.
+    pub async fn commit_with(&self, mut tx: Lent<DB>, statement: Statement, values: Vec<Value>) -> Result<(), Failure> {
+        if !DB::SEVERAL_IN_ONE {
+            return match self.execute(&mut tx, statement, values).await {
+                Ok(_) => self.commit(tx).await.map_err(Failure::without_answer),
+                Err(error) => Err(tx.failure(error)),
+            };
+        }
+        let statements: Vec<_> = tx.begins().into_iter().chain([statement, COMMIT]).collect();
+        let done = self.in_time(DB::fetch(tx.for_statement().map_err(Failure::without_answer)?, &statements, values)).await;
+        committed(&mut tx, done).map_err(Failure::of_commit)?;
+        tx.ended();
         Ok(())
     }
 

@@ -136,24 +136,16 @@ impl<DB: Dialect> Completing<DB> {
     async fn complete(&self, requests: &[&Completion], waits: bool) -> Result<Vec<Option<CompletionOutcome>>, Failure> {
         if requests.iter().all(|request| request.pool_key.is_none()) {
             // One statement is a transaction of its own.
-            self.sql.complete_fresh(requests, waits).await.map_err(|error| Failure { is_answer: is_refusal(&error), error })
+            self.sql.complete_fresh(requests, waits).await.map_err(Failure::of_commit)
         } else {
-            let mut tx = self.sql.begin_write().await.map_err(|error| Failure { error, is_answer: false })?;
+            let mut tx = self.sql.begin_write().await.map_err(Failure::without_answer)?;
             let completions = match self.sql.complete_all(&mut tx, requests, waits).await {
                 Ok(completions) => completions,
                 Err(error) => return Err(tx.failure(error)),
             };
-            self.sql.commit(tx).await.map_err(|error| Failure { error, is_answer: false })?;
+            self.sql.commit(tx).await.map_err(Failure::without_answer)?;
             Ok(completions)
         }
-    }
-}
-
-/// Whether the database refused a statement, rather than being out of reach.
-const fn is_refusal(error: &StoreError) -> bool {
-    match error {
-        StoreError::Internal(_) | StoreError::Corrupt(_) => true,
-        StoreError::Unavailable(_) | StoreError::Ambiguous(_) => false,
     }
 }
 

@@ -38,6 +38,22 @@ pub struct Failure {
     pub is_answer: bool,
 }
 
+impl Failure {
+    /// Of what ends in a commit: the database refused it, or could not do it for anybody.
+    pub const fn of_commit(error: StoreError) -> Self {
+        let is_answer = match &error {
+            StoreError::Internal(_) | StoreError::Corrupt(_) => true,
+            StoreError::Unavailable(_) | StoreError::Ambiguous(_) => false,
+        };
+        Self { error, is_answer }
+    }
+
+    /// Nothing was asked yet, or the answer is lost.
+    pub const fn without_answer(error: StoreError) -> Self {
+        Self { error, is_answer: false }
+    }
+}
+
 /// Does what is asked for.
 pub trait Work: Clone + Send + Sync + 'static {
     /// What callers ask for.
