@@ -15,7 +15,6 @@ mod make;
 mod poll;
 mod queue;
 mod renew;
-mod sqlite_queue;
 mod trouble;
 mod webhook_key;
 

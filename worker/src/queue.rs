@@ -1,5 +1,7 @@
 //! The apalis worker: builds it, and starts it again if it ends before it should.
 
+mod sqlite;
+
 use std::{
     future::Future,
     sync::{
@@ -19,6 +21,7 @@ use shared::{
 };
 use tokio::{sync::watch, time::Instant};
 
+use self::sqlite::SqliteQueue;
 use crate::{
     deliver::Deliverer,
     generate::Generator,
@@ -26,7 +29,6 @@ use crate::{
     heartbeat::Heartbeat,
     incident::Rekeyer,
     poll::EventsAndTicks,
-    sqlite_queue::SqliteQueue,
 };
 
 /// How often to look for jobs without an event: an event may be missed, and a job whose time comes sends none.
