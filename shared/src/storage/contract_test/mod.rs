@@ -13,6 +13,7 @@ mod incidents;
 mod key_pool;
 mod listing;
 mod master_keys;
+mod opening;
 mod processes;
 mod renewals;
 mod sets;
