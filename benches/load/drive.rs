@@ -85,6 +85,14 @@ impl Watched {
 }
 
 impl Cpu {
+    fn and(self, later: Self) -> Self {
+        Self {
+            processes: self.processes + later.processes,
+            server: self.server + later.server,
+            generator: self.generator + later.generator,
+        }
+    }
+
     pub fn since(self, earlier: Self) -> Self {
         Self {
             processes: self.processes.saturating_sub(earlier.processes),
@@ -107,6 +115,19 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Both runs as one.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        Self {
+            done: self.done + later.done,
+            failures: self.failures + later.failures,
+            elapsed: self.elapsed + later.elapsed,
+            latencies: Latencies::new([self.latencies.0, later.latencies.0].concat()),
+            cpu: self.cpu.and(later.cpu),
+            peak_bytes: self.peak_bytes.max(later.peak_bytes),
+        }
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "no run is that long")]
     pub fn rate(&self) -> f64 {
         self.done as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)

@@ -104,8 +104,11 @@ pub struct KeyLoop {
 }
 
 impl KeyLoop {
-    pub fn mean(self, other: Self) -> Self {
-        Self { rate: f64::midpoint(self.rate, other.rate), mean_ms: f64::midpoint(self.mean_ms, other.mean_ms) }
+    /// The mean of loops that took the same time.
+    #[expect(clippy::cast_precision_loss, reason = "they are a few")]
+    pub fn mean(loops: &[Self]) -> Self {
+        let mean = |of: fn(&Self) -> f64| loops.iter().map(of).sum::<f64>() / loops.len().max(1) as f64;
+        Self { rate: mean(|one| one.rate), mean_ms: mean(|one| one.mean_ms) }
     }
 }
 
