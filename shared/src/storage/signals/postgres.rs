@@ -185,6 +185,8 @@ mod tests {
     async fn a_process_that_is_alone_notifies_nobody_until_another_one_listens() {
         let test = TestDatabase::new().await;
         let Location::Postgres(options) = &test.location else { return };
+        // It would be heard as another process.
+        test.database.close().await;
         let [one, other] = [(); 2].map(|()| Notifications::new(options.as_ref().clone()));
         let listening = Arc::new(Signals::new(None));
         let mut began = listening.enqueued();
