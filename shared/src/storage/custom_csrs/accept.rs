@@ -162,18 +162,10 @@ impl<DB: Dialect> Sql<DB> {
         self.find_records(tx, requests, &mut ledger).await?;
         self.count_pending(tx, requests, &mut ledger).await?;
         let decisions: Vec<_> = requests.iter().map(|request| ledger.decide(request)).collect();
-        let accepted: Vec<_> = decisions
-            .iter()
-            .zip(requests)
-            .flat_map(|(decision, request)| accepted_of(decision.as_ref()).iter().map(|csr| (csr, *request)))
-            .collect();
-        if accepted.is_empty() {
-            return Ok((decisions, None));
-        }
-        self.claim_keys(tx, &accepted).await?;
+        let accepted = accepted_among(decisions.iter().map(Option::as_ref), requests);
         let quotas: Vec<_> = ledger.accepted.into_iter().map(|(scope, accepted)| QuotaRow { scope, accepted }).collect();
-        let values = accepted_values(&accepted, &quotas)?;
-        Ok((decisions, Some(values)))
+        let write = self.claimed(tx, &accepted, &quotas).await?;
+        Ok((decisions, write))
     }
 
     /// Accepts custom CSRs that take the places of others in the quota: neither it nor the bounds of their scopes are asked for or changed. What
@@ -186,14 +178,9 @@ impl<DB: Dialect> Sql<DB> {
         let (mut ledger, requests) = (Ledger::default(), requests.iter().collect::<Vec<_>>());
         self.lock_scopes(tx, &requests, true, &mut ledger).await?;
         let decisions: Vec<_> = requests.iter().map(|request| ledger.decide_in_place(request)).collect();
-        let accepted: Vec<_> = decisions
-            .iter()
-            .zip(&requests)
-            .flat_map(|(decision, request)| accepted_of(Some(decision)).iter().map(|csr| (csr, *request)))
-            .collect();
-        if !accepted.is_empty() {
-            self.claim_keys(tx, &accepted).await?;
-            self.execute(tx, WRITE_ACCEPTED, accepted_values(&accepted, &[])?).await?;
+        let accepted = accepted_among(decisions.iter().map(Some), &requests);
+        if let Some(values) = self.claimed(tx, &accepted, &[]).await? {
+            self.execute(tx, WRITE_ACCEPTED, values).await?;
         }
         Ok(decisions)
     }
@@ -268,6 +255,20 @@ impl<DB: Dialect> Sql<DB> {
         Ok(())
     }
 
+    /// Claims the idempotency keys of what is accepted. The values of [`WRITE_ACCEPTED`], or `None` if nothing is.
+    async fn claimed(
+        &self,
+        tx: &mut Lent<DB>,
+        accepted: &[(&CustomCsr, &AcceptRequest)],
+        quotas: &[QuotaRow],
+    ) -> Result<Option<Vec<Value>>, StoreError> {
+        if accepted.is_empty() {
+            return Ok(None);
+        }
+        self.claim_keys(tx, accepted).await?;
+        accepted_values(accepted, quotas).map(Some)
+    }
+
     /// Remembers which idempotency keys were used for what is accepted.
     async fn claim_keys(&self, tx: &mut Lent<DB>, accepted: &[(&CustomCsr, &AcceptRequest)]) -> Result<(), StoreError> {
         let claims: Vec<_> =
@@ -299,9 +300,18 @@ fn accepted_values(accepted: &[(&CustomCsr, &AcceptRequest)], quotas: &[QuotaRow
     Ok(values![given_rows(&rows)?, given_rows(&jobs)?, GENERATE_CSR_QUEUE, at_once, given_rows(&entries)?, given_rows(quotas)?])
 }
 
-/// What a decision accepts, if anything.
-fn accepted_of(decision: Option<&Acceptance>) -> &[CustomCsr] {
-    if let Some(Acceptance::Accepted(csrs)) = decision { csrs } else { &[] }
+/// What these decisions accept, each with its request.
+fn accepted_among<'a>(
+    decisions: impl Iterator<Item = Option<&'a Acceptance>>,
+    requests: &[&'a AcceptRequest],
+) -> Vec<(&'a CustomCsr, &'a AcceptRequest)> {
+    let mut accepted = Vec::new();
+    for (decision, request) in decisions.zip(requests) {
+        if let Some(Acceptance::Accepted(csrs)) = decision {
+            accepted.extend(csrs.iter().map(|csr| (csr, *request)));
+        }
+    }
+    accepted
 }
 
 /// What an idempotency record says was made. A version before sets leaves the list of a record that it takes over as it is.
