@@ -271,7 +271,13 @@ impl Generator {
     async fn attempt(&self, custom_csr: CustomCsr) -> Result<GeneratedCsr, AttemptError> {
         let (maker, key_type) = (Arc::clone(&self.maker), custom_csr.request.key_type);
         let timed = move || metrics::timed_generation(key_type, KeySource::Fresh, || maker.make(&custom_csr));
-        on_a_thread_of(if key_type.takes_long() { &self.slow_threads } else { &self.quick_threads }, timed).await
+        if !key_type.takes_long() {
+            return on_a_thread_of(&self.quick_threads, timed).await;
+        }
+        let made = on_a_thread_of(&self.slow_threads, timed).await?;
+        // Quick ones come many at a time anyway.
+        self.slow_threads.gather().await;
+        Ok(made)
     }
 
     /// Counts what was made: the custom CSR is active with it, or it was in vain.

@@ -1,6 +1,7 @@
 //! Private keys: the trait that makes them, its implementations, and the threads that they run on.
 
 pub mod aws_lc;
+mod backlog;
 pub mod blocked;
 pub mod fastest;
 #[cfg(feature = "openssl-rsa")]

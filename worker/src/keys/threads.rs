@@ -17,6 +17,8 @@ use tokio::{
     time::Instant,
 };
 
+use super::backlog::Backlog;
+
 /// An idle thread ends after this time: the next key pays for a new one, which is little beside a minute.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
@@ -73,6 +75,7 @@ pub struct KeyThreads {
     runtime: Mutex<Option<Runtime>>,
     /// Bounds the tasks that run at once. Only [`KeyThreads::run`] acquires its permits.
     free: Semaphore,
+    backlog: Backlog,
     /// How long a task may take. The time in which its thread waits for a processor does not count.
     time_limit: Duration,
 }
@@ -93,7 +96,8 @@ impl KeyThreads {
         let threads = threads.max(1);
         builder.thread_name("keygen").thread_keep_alive(KEEP_ALIVE).max_blocking_threads(threads + HUNG_THREADS_MAX);
         let runtime = builder.build()?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)), free: Semaphore::new(threads), time_limit })
+        let (handle, free, backlog) = (runtime.handle().clone(), Semaphore::new(threads), Backlog::new(threads));
+        Ok(Self { handle, runtime: Mutex::new(Some(runtime)), free, backlog, time_limit })
     }
 
     /// Threads with a stack larger than any memory: the operating system refuses each of them.
@@ -110,7 +114,9 @@ impl KeyThreads {
     ///
     /// [`ThreadError`] if the task panicked, took too long, or did not run.
     pub async fn run<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> Result<T, ThreadError> {
+        let waiting = self.backlog.enter();
         let _place = self.free.acquire().await.map_err(|_| ThreadError::Ended)?;
+        drop(waiting);
         let thread = Arc::new(OnceLock::new());
         let at_work = Arc::clone(&thread);
         let mut running = self.spawn(move || {
@@ -136,6 +142,12 @@ impl KeyThreads {
                 }
             }
         }
+    }
+
+    /// Lets a result wait up to 0.1 s for those of other tasks, so that they are written together, if as many tasks as there are threads wait for a
+    /// place.
+    pub async fn gather(&self) {
+        self.backlog.gather().await;
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the runtime whose threads make keys")]

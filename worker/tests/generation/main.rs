@@ -20,11 +20,11 @@ use shared::{
     storage::Deletion,
     testing::{actor, now},
 };
-use support::{Remembering, World, scripted};
+use support::{Given, Remembering, World, scripted};
 use tokio::time::Instant;
 use worker::{
     Limits, Schedule,
-    keys::{KeygenError, aws_lc::AwsLc, private_key::PrivateKey},
+    keys::{KeyGenerator, KeygenError, aws_lc::AwsLc, private_key::PrivateKey},
 };
 
 /// Limits under which giving up does not take long.
@@ -131,6 +131,40 @@ async fn a_database_that_is_away_when_the_key_is_made_uses_up_no_attempt() {
     // With one attempt allowed, a counted one would have ended it as failed.
     assert_eq!(world.ended(id).await.status, Status::Active);
     workers.drain(Duration::from_secs(10)).await;
+}
+
+/// Whether the first of eight RSA keys was written when the sixth was begun, or later. The keys were made before, so that each is quick.
+async fn results_waited_for_each_other(keys: Vec<PrivateKey>) -> bool {
+    let world = World::new().await;
+    let mut ids = Vec::new();
+    for _ in &keys {
+        ids.push(world.accept(KeyType::Rsa2048).await);
+    }
+    let given = Given { keys: Mutex::new(keys), at: Arc::default() };
+    let begun = Arc::clone(&given.at);
+    let workers = world.workers(given, Limits::default());
+    let mut written = Vec::new();
+    for id in ids {
+        let csr = world.ended(id).await;
+        assert_eq!(csr.status, Status::Active);
+        written.push(csr.updated_at);
+    }
+    workers.drain(Duration::from_secs(10)).await;
+    let begun = begun.lock().unwrap();
+    written.iter().min() >= begun.get(5)
+}
+
+#[tokio::test]
+async fn results_of_slow_keys_are_written_together_while_others_wait_for_a_thread() {
+    let keys: Vec<_> = (0..8).map(|_| AwsLc.generate(KeyType::Rsa2048).unwrap().to_private_key_info().unwrap()).collect();
+    // Where the machine stands still for a moment, the first result does not wait long enough.
+    for _ in 0..20 {
+        let parsed = keys.iter().map(|key| PrivateKey::parse(KeyType::Rsa2048, key).unwrap()).collect();
+        if results_waited_for_each_other(parsed).await {
+            return;
+        }
+    }
+    panic!("no result waited for another one");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use shared::{
-    clock::SystemClock,
+    clock::{Clock, SystemClock, Timestamp},
     custom_csr::{CustomCsr, KeyType, Status},
     ids::{CustomCsrId, Scope},
     outbound::{OutboundSettings, Reach},
@@ -127,5 +127,18 @@ impl KeyGenerator for Remembering {
         let key = AwsLc.generate(key_type)?;
         self.0.lock().unwrap().push(key.to_private_key_info().unwrap().to_vec());
         Ok(key)
+    }
+}
+
+/// Gives keys that were made before, and says when.
+pub struct Given {
+    pub keys: Mutex<Vec<PrivateKey>>,
+    pub at: Arc<Mutex<Vec<Timestamp>>>,
+}
+
+impl KeyGenerator for Given {
+    fn generate(&self, _: KeyType) -> Result<PrivateKey, KeygenError> {
+        self.at.lock().unwrap().push(SystemClock.now());
+        self.keys.lock().unwrap().pop().ok_or(KeygenError)
     }
 }
