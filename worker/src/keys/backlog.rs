@@ -5,7 +5,6 @@
 //! result is written at once.
 
 use std::{
-    pin::pin,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -18,7 +17,7 @@ const GATHERING: Duration = Duration::from_millis(100);
 /// Counts the tasks that wait for a place.
 pub struct Backlog {
     waiting: watch::Sender<usize>,
-    /// With so many, each thread has another task when its present one ends, whatever the clients do with their results.
+    /// With so many, each thread finds another task when its present one ends, even if no client asks for more until it has its result.
     many: usize,
     /// When the results that gather go on, or those before them went.
     go_on_at: Mutex<Instant>,
@@ -42,9 +41,11 @@ impl Backlog {
 
     /// While many tasks wait, waits for other results: the first for [`GATHERING`], and those that come meanwhile as long as it.
     pub async fn gather(&self) {
+        let is_few = |count: &usize| *count < self.many;
         let mut waiting = self.waiting.subscribe();
-        let few = pin!(waiting.wait_for(|count| *count < self.many));
-        let _ = tokio::time::timeout_at(self.end_of_gathering(), few).await;
+        if !is_few(&waiting.borrow()) {
+            let _ = tokio::time::timeout_at(self.end_of_gathering(), waiting.wait_for(is_few)).await;
+        }
     }
 
     fn end_of_gathering(&self) -> Instant {
@@ -88,6 +89,8 @@ mod tests {
         assert_eq!(waits(&backlog, Duration::from_millis(1)).await, Duration::ZERO);
         let _one = backlog.enter();
         assert_eq!(waits(&backlog, Duration::from_millis(2)).await, Duration::ZERO);
+        let _two = backlog.enter();
+        assert_eq!(waits(&backlog, Duration::from_millis(3)).await, GATHERING, "the first that waits, waits its whole time");
     }
 
     #[tokio::test(start_paused = true)]
