@@ -151,7 +151,7 @@ async fn results_waited_for_each_other(keys: Vec<PrivateKey>) -> bool {
     }
     workers.drain(Duration::from_secs(10)).await;
     let begun = begun.lock().unwrap();
-    written.iter().min() >= begun.get(5)
+    written.iter().min() >= Some(&begun[5])
 }
 
 #[tokio::test]
