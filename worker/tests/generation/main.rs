@@ -10,7 +10,7 @@ mod unfit;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, OnceLock, mpsc},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -259,11 +259,11 @@ async fn a_drained_worker_finishes_what_it_began_and_takes_nothing_more() {
     let world = World::new().await;
     let ids: Vec<_> = futures::future::join_all((0..20).map(|_| world.accept(KeyType::Rsa2048))).await;
     // All keys but the first wait for the drain: however quick they are, not all are made before it.
-    let draining = Arc::new(OnceLock::new());
-    let drained = Arc::clone(&draining);
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
     let generator = scripted(move |call| {
         if call > 0 {
-            drained.wait();
+            let _ = held.lock().unwrap().recv();
         }
         None
     });
@@ -282,7 +282,7 @@ async fn a_drained_worker_finishes_what_it_began_and_takes_nothing_more() {
     while with_status(Status::Active).await == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let (all_ended, ()) = tokio::join!(workers.drain(Duration::from_secs(30)), async { draining.set(()).unwrap() });
+    let (all_ended, ()) = tokio::join!(workers.drain(Duration::from_secs(30)), async { drop(release) });
     assert!(all_ended);
     let left = with_status(Status::Pending).await;
     assert!(left > 0 && left < 19, "the worker finishes what it began, and begins no more: {left} of 20 are left");
